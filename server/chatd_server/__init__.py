@@ -1,0 +1,1 @@
+"""The chatd server: a durable agent-chat service over gRPC."""

@@ -1,0 +1,1 @@
+"""Nouns and rules of chatd: pure values and pure functions; no I/O, no async."""

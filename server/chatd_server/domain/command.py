@@ -1,0 +1,303 @@
+"""Every command that may change a chat. Who sends it stands in its base class.
+
+A command is data. What it may do, and from which status, is the table in `machine`.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from chatd_server.domain.chat import (
+    Attempt,
+    AttemptKind,
+    ChatConfig,
+    ClientTool,
+    StopReason,
+    TurnOptions,
+)
+from chatd_server.domain.event import CompactionSource
+from chatd_server.domain.failure import ChatError
+from chatd_server.domain.ids import (
+    AttemptId,
+    ChatId,
+    MessageId,
+    OwnerId,
+    ToolCallId,
+    TurnId,
+    WorkerId,
+)
+from chatd_server.domain.message import (
+    FinishReason,
+    Part,
+    ToolResult,
+    Usage,
+    Value,
+)
+
+
+class BusyBehavior(StrEnum):
+    """What SendMessage does when the chat is busy."""
+
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+    REJECT = "reject"
+
+
+class ApiCommand(Value, frozen=True, kw_only=True):
+    """A command of a client. `command_id` is unique for ever: it is how a lost answer to a
+    commit is looked up."""
+
+    command_id: str
+
+
+class WorkerCommand(Value, frozen=True, kw_only=True):
+    """A command of the worker that holds the lease; a stale epoch is LeaseLost."""
+
+    command_id: str
+    worker_id: WorkerId
+    epoch: int
+
+
+# --- clients -------------------------------------------------------------------------------
+
+
+class Create(ApiCommand, frozen=True, kw_only=True):
+    """Make a chat, with or without a first message."""
+
+    chat_id: ChatId
+    owner_id: OwnerId
+    config: ChatConfig
+    parts: tuple[Part, ...] = ()
+    options: TurnOptions = TurnOptions()
+    parent_id: ChatId | None = None
+    parent_call_id: ToolCallId | None = None
+    root_id: ChatId | None = None
+
+
+class SendMessage(ApiCommand, frozen=True, kw_only=True):
+    """Start a turn, or queue when one is open."""
+
+    parts: tuple[Part, ...]
+    options: TurnOptions = TurnOptions()
+    busy: BusyBehavior = BusyBehavior.QUEUE
+    #: With INTERRUPT: cut only this turn; None means whichever is open.
+    expected_turn_id: TurnId | None = None
+
+
+class EditMessage(ApiCommand, frozen=True, kw_only=True):
+    """Replace a user's message and remove all behind it.
+
+    `position` is that of the message; the service looked it up and checked the role.
+    """
+
+    position: int
+    parts: tuple[Part, ...]
+    options: TurnOptions = TurnOptions()
+
+
+class Interrupt(ApiCommand, frozen=True, kw_only=True):
+    """Stop the open turn and keep what it has."""
+
+    expected_turn_id: TurnId | None = None
+
+
+class SubmittedResult(Value, frozen=True):
+    """The client's answer to one call."""
+
+    call_id: ToolCallId
+    output: str
+    is_json: bool
+    is_error: bool = False
+
+
+class SubmitToolResults(ApiCommand, frozen=True, kw_only=True):
+    """Hand in results of client tools."""
+
+    results: tuple[SubmittedResult, ...]
+    allow_partial: bool = False
+
+
+class DeleteQueued(ApiCommand, frozen=True, kw_only=True):
+    """Remove a message from the queue."""
+
+    message_id: MessageId
+
+
+class ReorderQueue(ApiCommand, frozen=True, kw_only=True):
+    """Put the queue in this order; names exactly the present set."""
+
+    message_ids: tuple[MessageId, ...]
+
+
+class PromoteQueued(ApiCommand, frozen=True, kw_only=True):
+    """Move a queued message to the head and start it as soon as possible."""
+
+    message_id: MessageId
+
+
+class RetryTurn(ApiCommand, frozen=True, kw_only=True):
+    """Try the failed turn again, without a new message."""
+
+
+class RequestCompaction(ApiCommand, frozen=True, kw_only=True):
+    """Summarise the context."""
+
+
+class ClearContext(ApiCommand, frozen=True, kw_only=True):
+    """Let the context begin anew, without a summary."""
+
+
+class UpdateChat(ApiCommand, frozen=True, kw_only=True):
+    """Change fields; None means unchanged. `etag_version` None means any."""
+
+    title: str | None = None
+    model: str | None = None
+    system_prompt: str | None = None
+    labels: dict[str, str] | None = None
+    tools: tuple[ClientTool, ...] | None = None
+    action_timeout_seconds: float | None = None
+    etag_version: int | None = None
+
+
+class SetTitle(ApiCommand, frozen=True, kw_only=True):
+    """Write a title (a worker's, or RegenerateTitle's)."""
+
+    title: str
+
+
+class SetArchived(ApiCommand, frozen=True, kw_only=True):
+    """Archive or unarchive."""
+
+    archived: bool
+
+
+class DeleteChat(ApiCommand, frozen=True, kw_only=True):
+    """Delete the chat, softly."""
+
+
+# --- workers -------------------------------------------------------------------------------
+
+
+class Acquire(WorkerCommand, frozen=True, kw_only=True):
+    """Take the lease. `epoch` is the one that the worker saw; the new one is one more."""
+
+    lease_seconds: float
+
+
+class StartAttempt(WorkerCommand, frozen=True, kw_only=True):
+    """Begin a model call or a batch of tools."""
+
+    attempt_id: AttemptId
+    kind: AttemptKind
+
+
+class ScheduleRetry(WorkerCommand, frozen=True, kw_only=True):
+    """The attempt failed; try again after a delay."""
+
+    attempt_id: AttemptId
+    delay_seconds: float
+    error: ChatError
+
+
+class CommitAnswer(WorkerCommand, frozen=True, kw_only=True):
+    """The model's answer, before its tools run. Each ToolCall part carries its executor."""
+
+    attempt_id: AttemptId
+    parts: tuple[Part, ...]
+    finish_reason: FinishReason
+    model: str
+    usage: Usage = Usage()
+
+
+class CommitResults(WorkerCommand, frozen=True, kw_only=True):
+    """Results of the calls of executor SERVER and NONE, in call order."""
+
+    attempt_id: AttemptId
+    results: tuple[ToolResult, ...]
+    #: A tool that ends the turn was run without an error.
+    stop_after: bool = False
+
+
+class CommitCompaction(WorkerCommand, frozen=True, kw_only=True):
+    """The summary; `parts` is the message from which the context begins."""
+
+    attempt_id: AttemptId
+    parts: tuple[Part, ...]
+    source: CompactionSource
+    tokens_before: int | None = None
+    tokens_after: int | None = None
+
+
+class RequireAction(WorkerCommand, frozen=True, kw_only=True):
+    """Hand the open client calls to the client; the deadline comes from the chat's config."""
+
+
+class FinishTurn(WorkerCommand, frozen=True, kw_only=True):
+    """The turn is over."""
+
+    turn_id: TurnId
+    stop_reason: StopReason
+
+
+class FinishInterruption(WorkerCommand, frozen=True, kw_only=True):
+    """Save the partial step of the open attempt, if there is one, and stop.
+
+    `parts` is the partial answer (no answer committed yet); `results` are outcomes of tools
+    that the journal does not have.
+    """
+
+    attempt_id: AttemptId = AttemptId("")
+    parts: tuple[Part, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+    model: str = ""
+    usage: Usage = Usage()
+
+
+class Fail(WorkerCommand, frozen=True, kw_only=True):
+    """The turn failed past retrying."""
+
+    error: ChatError
+
+
+class Release(WorkerCommand, frozen=True, kw_only=True):
+    """A leaving worker gives the chat back; no error is counted. What its tools had finished
+    stands in the journal already."""
+
+
+class Rescue(WorkerCommand, frozen=True, kw_only=True):
+    """Any worker: the lease has expired. `epoch` is the expired one."""
+
+
+class ExpireAction(WorkerCommand, frozen=True, kw_only=True):
+    """Any worker: the deadline of the pending action has passed."""
+
+
+Command: TypeAlias = (
+    Create
+    | SendMessage
+    | EditMessage
+    | Interrupt
+    | SubmitToolResults
+    | DeleteQueued
+    | ReorderQueue
+    | PromoteQueued
+    | RetryTurn
+    | RequestCompaction
+    | ClearContext
+    | UpdateChat
+    | SetTitle
+    | SetArchived
+    | DeleteChat
+    | Acquire
+    | StartAttempt
+    | ScheduleRetry
+    | CommitAnswer
+    | CommitResults
+    | CommitCompaction
+    | RequireAction
+    | FinishTurn
+    | FinishInterruption
+    | Fail
+    | Release
+    | Rescue
+    | ExpireAction
+)

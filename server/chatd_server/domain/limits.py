@@ -1,0 +1,77 @@
+"""Every limit that a user can meet: its name, its value, its unit and its reason."""
+
+import msgspec
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """One limit, as GetServerInfo and the docs publish it."""
+
+    name: str
+    value: int
+    unit: str
+    reason: str
+
+
+REQUEST_BYTES_MAX = 3 * MIB
+"""Below grpc's own 4 MiB, so that our error names the limit and grpc's bare one is not met."""
+RESPONSE_BYTES_MAX = MIB
+"""Any event fits a client with default limits, with room for four in a page."""
+USER_MESSAGE_BYTES_MAX = 512 * KIB
+"""Inline parts of a user's message; more travels as files, so that a message fits one event."""
+PARTS_MAX = 256
+TEXT_SLICE_BYTES_MAX = 256 * KIB
+"""Longest text delta. Uncapped slices reached 20 MB, and clients with default limits refused."""
+TOOL_RESULT_BYTES_MAX = 512 * KIB
+"""Longer results are cut with a note, live and committed alike."""
+ANSWER_BYTES_MAX = 768 * KIB
+"""A model's answer; beyond it the attempt fails with output_too_large."""
+TOOL_BATCH_BYTES_MAX = 16 * MIB
+"""Results of one batch of tools."""
+EVENT_PAYLOAD_BYTES_MAX = 16 * KIB
+"""Payload of a durable event other than a message."""
+ERROR_DETAILS_BYTES_MAX = 4 * KIB
+"""Above 8 KiB of metadata peers begin to refuse at random, and the true status is lost."""
+QUEUE_LENGTH_MAX = 50
+CLIENT_TOOLS_MAX = 128
+CLIENT_TOOL_SCHEMAS_BYTES_MAX = 512 * KIB
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 200
+PAGE_BYTES_MAX = 2 * MIB
+"""Count limits alone do not protect against large messages."""
+STEPS_PER_TURN_MAX = 1200
+"""The original's default."""
+ATTEMPTS_MAX = 25
+"""Calls of one step, the first included: with the ladder below about 19 minutes of outage."""
+RETRY_FIRST_SECONDS = 1.0
+RETRY_LAST_SECONDS = 60.0
+RESCUES_MAX = 5
+"""Rescues in a row without progress; the next one fails the turn with worker_lost."""
+SUBSCRIBERS_PER_CHAT_MAX = 2000
+STREAMS_PER_OWNER_MAX = 20_000
+TOOL_CANCEL_SECONDS_MAX = 5
+"""A tool that ignores its cancel is abandoned after this time (outcome unknown)."""
+REQUEST_ID_HOURS = 24
+COMPACTIONS_PER_TURN_MAX = 3
+
+PUBLISHED = (
+    Limit("request_bytes", REQUEST_BYTES_MAX, "bytes", "one request, below grpc's own limit"),
+    Limit("response_bytes", RESPONSE_BYTES_MAX, "bytes", "one response of a stream"),
+    Limit("user_message_bytes", USER_MESSAGE_BYTES_MAX, "bytes", "inline parts of one message"),
+    Limit("parts_per_message", PARTS_MAX, "parts", "parts of one message"),
+    Limit("answer_bytes", ANSWER_BYTES_MAX, "bytes", "one answer of a model"),
+    Limit("tool_result_bytes", TOOL_RESULT_BYTES_MAX, "bytes", "one result; longer ones are cut"),
+    Limit("tool_batch_bytes", TOOL_BATCH_BYTES_MAX, "bytes", "all results of one step"),
+    Limit("queue_length", QUEUE_LENGTH_MAX, "messages", "queued messages of one chat"),
+    Limit("client_tools", CLIENT_TOOLS_MAX, "tools", "client tools of one chat"),
+    Limit("client_tool_schemas_bytes", CLIENT_TOOL_SCHEMAS_BYTES_MAX, "bytes", "all schemas"),
+    Limit("page_size", PAGE_SIZE_MAX, "items", "one page of a list"),
+    Limit("page_bytes", PAGE_BYTES_MAX, "bytes", "one page of a list"),
+    Limit("steps_per_turn", STEPS_PER_TURN_MAX, "steps", "default of TurnOptions.max_steps"),
+    Limit("attempts", ATTEMPTS_MAX, "calls", "calls of one step before the turn fails"),
+    Limit("subscribers_per_chat", SUBSCRIBERS_PER_CHAT_MAX, "streams", "open streams of one chat"),
+    Limit("streams_per_owner", STREAMS_PER_OWNER_MAX, "streams", "open streams of one owner"),
+    Limit("request_id_hours", REQUEST_ID_HOURS, "hours", "how long a response is kept"),
+)

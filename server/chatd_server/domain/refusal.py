@@ -1,0 +1,217 @@
+"""Why a command or a question is refused: one small tree of typed errors.
+
+    Refused                      whose fault: the caller's
+    ├── NotFound                 ChatNotFound, MessageNotFound
+    ├── InvalidRequest           all violations at once
+    │   ├── ToolResultsMismatch
+    │   └── ModelNotFound
+    ├── WrongStatus              the chat's state forbids it
+    │   ├── ChatBusy, ChatArchived, NotWaitingForAction, NothingToCompact, QueueFull
+    ├── EtagMismatch
+    ├── RequestIdReused
+    ├── CursorExpired, CursorAhead
+    ├── Unauthenticated, PermissionDenied
+    ├── TooManyStreams
+    └── NotImplementedHere       a later version's feature
+    Unavailable                  whose fault: ours, passing
+    ├── Draining
+    └── DatabaseUnavailable
+    LeaseLost                    another worker owns the chat now; nothing was written
+
+`reason` is the stable name that clients see (`chatd.v1.ErrorReason`).
+"""
+
+import msgspec
+
+from chatd_server.domain.chat import Status
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One broken rule: which field, what is wrong, and what to do."""
+
+    field: str
+    description: str
+
+
+class Refused(Exception):  # noqa: N818  a refusal is an answer, not a defect
+    """The caller asked for something that cannot be done. Nothing was written."""
+
+    reason = "INVALID_FIELD"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Facts that a machine may read."""
+        return {}
+
+
+class NotFound(Refused):
+    """There is no such thing, or it belongs to somebody else."""
+
+    resource_type = ""
+
+    def __init__(self, resource_id: str) -> None:
+        super().__init__(f"no {self.resource_type} {resource_id[:64]!r}")
+        self.resource_id = resource_id
+
+
+class ChatNotFound(NotFound):
+    """No chat with this id belongs to the caller."""
+
+    reason = "CHAT_NOT_FOUND"
+    resource_type = "chat"
+
+
+class MessageNotFound(NotFound):
+    """No message with this id is in the chat."""
+
+    reason = "MESSAGE_NOT_FOUND"
+    resource_type = "message"
+
+
+class InvalidRequest(Refused):
+    """One or more fields break a rule."""
+
+    def __init__(self, *violations: Violation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = violations
+
+
+class ToolResultsMismatch(InvalidRequest):
+    """The results do not match the pending calls exactly."""
+
+    reason = "TOOL_RESULTS_MISMATCH"
+
+
+class ModelNotFound(InvalidRequest):
+    """No configured model has this name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class WrongStatus(Refused):
+    """The command is not possible in the chat's status."""
+
+    reason = "WRONG_STATUS"
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The actual status."""
+        return {"status": self.status.upper()}
+
+
+class ChatBusy(WrongStatus):
+    """The chat is busy and the message said REJECT."""
+
+    reason = "CHAT_BUSY"
+
+
+class ChatArchived(WrongStatus):
+    """The chat is archived."""
+
+    reason = "CHAT_ARCHIVED"
+
+
+class NotWaitingForAction(WrongStatus):
+    """The chat does not wait for results of client tools."""
+
+    reason = "NOT_WAITING_FOR_ACTION"
+
+
+class NothingToCompact(WrongStatus):
+    """There is nothing that a compaction could shorten."""
+
+    reason = "NOTHING_TO_COMPACT"
+
+
+class QueueFull(WrongStatus):
+    """The queue has as many messages as it may."""
+
+    reason = "QUEUE_FULL"
+
+
+class EtagMismatch(Refused):
+    """Somebody changed the object meanwhile."""
+
+    reason = "ETAG_MISMATCH"
+
+
+class RequestIdReused(Refused):
+    """The request id was used before with another request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class _CursorOutOfRange(Refused):
+    def __init__(self, message: str, oldest_sequence: int, head_sequence: int) -> None:
+        super().__init__(message)
+        self.oldest_sequence = oldest_sequence
+        self.head_sequence = head_sequence
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the log has."""
+        return {
+            "oldest_sequence": str(self.oldest_sequence),
+            "head_sequence": str(self.head_sequence),
+        }
+
+
+class CursorExpired(_CursorOutOfRange):
+    """The cursor is older than what the log keeps."""
+
+    reason = "CURSOR_EXPIRED"
+
+
+class CursorAhead(_CursorOutOfRange):
+    """The cursor is beyond the head of the log."""
+
+    reason = "CURSOR_AHEAD"
+
+
+class Unauthenticated(Refused):
+    """No key, or one that is not known."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(Refused):
+    """The key is known but may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class TooManyStreams(Refused):
+    """Too many open streams."""
+
+    reason = "TOO_MANY_STREAMS"
+
+
+class NotImplementedHere(Refused):
+    """This server knows the RPC or the value but does not implement it."""
+
+    reason = "NOT_IMPLEMENTED"
+
+
+class Unavailable(Exception):  # noqa: N818  a passing condition of ours
+    """Try again later."""
+
+    reason = "DATABASE_UNAVAILABLE"
+    retry_seconds = 1.0
+
+
+class Draining(Unavailable):
+    """The server is shutting down."""
+
+    reason = "DRAINING"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be reached or cannot write. Nothing was acknowledged."""
+
+
+class LeaseLost(Exception):  # noqa: N818  a fact about the lease
+    """Another worker owns the chat now; nothing was written and the run ends silently."""

@@ -1,0 +1,36 @@
+"""What one transition writes: the output of `advance`, and nothing that a store must decide."""
+
+from chatd_server.domain.chat import ChatState, Queued
+from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.message import Message, Value
+
+
+class Reply(Value, frozen=True, omit_defaults=True):
+    """What the sender of a command is told beside the chat. Stored for a repeated request id."""
+
+    #: The user's message that entered the history.
+    message: Message | None = None
+    #: The message that entered the queue.
+    queued: Queued | None = None
+    #: Whether a turn was cut, or is being cut.
+    interrupted: bool = False
+    #: Client calls that still wait.
+    missing: tuple[ToolCallId, ...] = ()
+
+
+class Transition(Value, frozen=True):
+    """One step of a chat: the new state, and the rows beside it.
+
+    `state` has revision + 1 and the new head sequence. `events` are numbered; each
+    MessageCommitted has its message. `changed` False means success with nothing to write.
+    """
+
+    state: ChatState
+    events: tuple[LoggedEvent, ...] = ()
+    #: New rows of the history, in order.
+    messages: tuple[Message, ...] = ()
+    #: Soft-delete the messages from this position on (before `messages` are inserted).
+    removed_from: int | None = None
+    reply: Reply = Reply()
+    changed: bool = True

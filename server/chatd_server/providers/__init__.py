@@ -1,0 +1,1 @@
+"""Adapters of model vendors: strangers to each other, imported when first used."""

@@ -1,0 +1,1 @@
+"""The Anthropic Messages dialect: encode a request, decode a stream, name a failure."""

@@ -1,0 +1,205 @@
+"""Our messages into Anthropic's, each encoded once.
+
+Neighbours of one role become one message, because results of parallel calls have to stand in
+one user message. All but the last two messages are kept as one growing byte string; only the
+last two carry cache marks, so that step 200 costs what step 10 costs.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from chatd_server.domain.message import (
+    Executor,
+    File,
+    FileReference,
+    FinishReason,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from chatd_server.providers.anthropic.errors import PROVIDER
+
+MARKED_MESSAGES = 2
+"""Cache marks on the last messages; with the one on the system text below Anthropic's four."""
+
+_MARK = b',"cache_control":{"type":"ephemeral"}}'
+_encode = msgspec.json.encode
+
+
+class _Block(msgspec.Struct, gc=False):
+    """One encoded block. `call_id` names a provider's call that nothing has answered yet."""
+
+    json: bytes
+    call_id: str = ""
+    #: Cache marks are refused on thinking.
+    can_be_marked: bool = True
+
+
+class _Group:
+    """One message of Anthropic's in the making: blocks of neighbours of one role."""
+
+    __slots__ = ("blocks", "role")
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.blocks: list[_Block] = []
+
+    def encoded(self, *, marked: bool, is_last: bool) -> bytes:
+        """Return the message's JSON. A provider's call that nothing answers is left out, unless
+        the vendor paused there and is to go on."""
+        blocks = [block for block in self.blocks if is_last or not block.call_id]
+        texts = [block.json for block in blocks]
+        if marked:
+            for index in range(len(blocks) - 1, -1, -1):
+                if blocks[index].can_be_marked:
+                    texts[index] = texts[index][:-1] + _MARK
+                    break
+        return b'{"role":"%b","content":[%b]}' % (self.role.encode(), b",".join(texts))
+
+
+class MessageEncoder:
+    """Encodes the messages of one run; each call adds what is new since the call before."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._seen = 0
+        self._newest: Message | None = None
+        self._sealed = bytearray()
+        self._groups: list[_Group] = []
+        self._vendor_ids: dict[str, str] = {}
+
+    def encoded(self, messages: Sequence[Message]) -> bytes:
+        """Return the JSON items of `messages`, joined by commas."""
+        if self._seen > len(messages) or (
+            self._seen and messages[self._seen - 1] is not self._newest
+        ):
+            self.__init__(self._model)  # type: ignore[misc]  # another history: begin anew
+        for index in range(self._seen, len(messages)):
+            self._add(messages[index])
+        self._seen = len(messages)
+        self._newest = messages[-1] if messages else None
+        self._seal()
+        tail = [
+            group.encoded(marked=True, is_last=group is self._groups[-1])
+            for group in self._groups
+            if group.blocks
+        ]
+        return bytes(self._sealed) + b",".join(tail)
+
+    def _seal(self) -> None:
+        """Move all but the last groups, which still change and carry marks, out of the way."""
+        while len(self._groups) > MARKED_MESSAGES:
+            group = self._groups.pop(0)
+            encoded = group.encoded(marked=False, is_last=False)
+            if not encoded.endswith(b"[]}"):
+                self._sealed += encoded + b","
+
+    def _add(self, message: Message) -> None:
+        role = "assistant" if message.role is Role.ASSISTANT else "user"
+        blocks = [block for part in message.parts if (block := self._block(part)) is not None]
+        if not blocks:
+            return
+        if not self._groups or self._groups[-1].role != role:
+            self._groups.append(_Group(role))
+        group = self._groups[-1]
+        group.blocks += blocks
+        answered = {part.call_id for part in message.results}
+        for block in group.blocks:
+            if block.call_id in answered:
+                block.call_id = ""
+        if role == "assistant" and message.finish_reason is not FinishReason.PAUSED:
+            group.blocks = [block for block in group.blocks if not block.call_id]
+
+    def _block(self, part: Part) -> _Block | None:
+        """Return a part's block, None for a part that this vendor is not sent."""
+        if isinstance(part, Text):
+            return self._native(part) or (_Block(_text(part.text)) if part.text.strip() else None)
+        if isinstance(part, ToolCall):
+            return self._call(part)
+        if isinstance(part, ToolResult):
+            return self._result(part)
+        if isinstance(part, Reasoning):
+            block = self._native(part)
+            if block is not None:
+                block.can_be_marked = False
+            return block
+        if isinstance(part, FileReference):
+            return _Block(_text(_reference(part)))
+        if isinstance(part, File):
+            return _file(part)
+        return self._native(part)
+
+    def _native(self, part: Part) -> _Block | None:
+        """Return the vendor's own block if it is ours to send back."""
+        native = getattr(part, "native", None)
+        if native is None or native.provider != PROVIDER:
+            return None
+        if native.model and native.model != self._model:
+            return None
+        return _Block(native.json.encode())
+
+    def _call(self, call: ToolCall) -> _Block | None:
+        native = self._native(call)
+        if call.executor is Executor.PROVIDER:
+            if native is not None:
+                native.call_id = call.id
+            return native
+        taken = call.vendor_id in self._vendor_ids.values()
+        vendor_id = call.vendor_id if call.vendor_id.startswith("toolu_") and not taken else call.id
+        self._vendor_ids[call.id] = vendor_id
+        if native is not None and vendor_id == call.vendor_id:
+            return native
+        return _Block(
+            _encode(
+                {
+                    "type": "tool_use",
+                    "id": vendor_id,
+                    "name": call.name,
+                    "input": _object(call.arguments),
+                }
+            )
+        )
+
+    def _result(self, result: ToolResult) -> _Block | None:
+        if result.executor is Executor.PROVIDER:
+            return self._native(result)
+        block: dict[str, object] = {
+            "type": "tool_result",
+            "tool_use_id": self._vendor_ids.get(result.call_id, result.call_id),
+        }
+        if result.output:
+            block["content"] = result.output
+        if result.error is not None:
+            block["is_error"] = True
+        return _Block(_encode(block))
+
+
+def _text(text: str) -> bytes:
+    return _encode({"type": "text", "text": text})
+
+
+def _object(arguments: str) -> object:
+    """Return a call's arguments as they are; a cut call, which never ran, has none."""
+    try:
+        value = msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        return {}
+    return msgspec.Raw(arguments.encode()) if isinstance(value, dict) else {}
+
+
+def _reference(part: FileReference) -> str:
+    lines = f" lines {part.start_line} to {part.end_line}" if part.start_line else ""
+    return f"[file {part.file_name}{lines}]\n{part.content}"
+
+
+def _file(part: File) -> _Block | None:
+    if part.data is None:
+        return None
+    kind = "image" if part.media_type.startswith("image/") else "document"
+    source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+    return _Block(_encode({"type": kind, "source": source}))

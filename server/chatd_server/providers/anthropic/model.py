@@ -1,0 +1,191 @@
+"""One model of Anthropic's behind the Model port."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from chatd_server.domain.chat import Effort
+from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.stream import StreamPart
+from chatd_server.ports import Conversation, ModelRequest, ToolSpec
+from chatd_server.providers.anthropic import errors
+from chatd_server.providers.anthropic.decode import AnswerDecoder
+from chatd_server.providers.anthropic.encode import MessageEncoder
+from chatd_server.providers.sse import EventSplitter, EventTooLarge
+from chatd_server.providers.transport import Response, Transport, TransportFailure, read_body
+
+VERSION = "2023-06-01"
+BASE_URL = "https://api.anthropic.com"
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What a family of models takes. `thinks` is how thinking is asked for."""
+
+    prefix: str
+    output_tokens_max: int
+    thinks: str
+
+
+# Longest prefix first; windows from the vendor's pages. Unknown names are taken for new ones.
+_FACTS = (
+    ModelFacts("claude-3-7", 64_000, "budget"),
+    ModelFacts("claude-3-5", 8_192, ""),
+    ModelFacts("claude-3", 4_096, ""),
+    ModelFacts("claude-sonnet-4-6", 128_000, "adaptive"),
+    ModelFacts("claude-sonnet-4", 64_000, "budget"),
+    ModelFacts("claude-opus-4-5", 64_000, "budget"),
+    ModelFacts("claude-opus-4-1", 32_000, "budget"),
+    ModelFacts("claude-opus-4-2", 32_000, "budget"),
+    ModelFacts("claude-opus-4-0", 32_000, "budget"),
+    ModelFacts("claude-haiku-4-5", 64_000, "budget"),
+)
+_NEWEST = ModelFacts("", 128_000, "adaptive")
+
+OUTPUT_TOKENS_DEFAULT = 32_000
+"""Tokens of one answer when nobody says: below every window, above any usual answer."""
+
+_BUDGETS = {
+    Effort.MINIMAL: 1_024,
+    Effort.LOW: 4_000,
+    Effort.MEDIUM: 10_000,
+    Effort.HIGH: 24_000,
+    Effort.XHIGH: 48_000,
+    Effort.MAX: 60_000,
+}
+_EFFORTS = {Effort.MINIMAL: "low", Effort.XHIGH: "xhigh"}
+
+
+class AnthropicModel:
+    """A configured model; `name` is "anthropic/" and the vendor's name."""
+
+    def __init__(self, model: str, *, api_key: str, base_url: str, transport: Transport) -> None:
+        self._model = model
+        self._api_key = api_key
+        self._url = base_url.rstrip("/") + "/v1/messages"
+        self._transport = transport
+
+    @property
+    def name(self) -> str:
+        """Return "anthropic/model"."""
+        return f"{errors.PROVIDER}/{self._model}"
+
+    @property
+    def provider(self) -> str:
+        """Return "anthropic"."""
+        return errors.PROVIDER
+
+    def conversation(self) -> Conversation:
+        """Begin the calls of one run."""
+        headers = {
+            "x-api-key": self._api_key,
+            "anthropic-version": VERSION,
+            "content-type": "application/json",
+            "accept": "text/event-stream",
+        }
+        return AnthropicConversation(self._model, self._url, headers, self._transport)
+
+
+class AnthropicConversation:
+    """The calls of one run: what one step encoded is spliced into the next."""
+
+    def __init__(
+        self, model: str, url: str, headers: dict[str, str], transport: Transport
+    ) -> None:
+        self._model = model
+        self._url = url
+        self._headers = headers
+        self._transport = transport
+        self._messages = MessageEncoder(model)
+        self._tools: tuple[tuple[ToolSpec, ...], bytes] = ((), b"")
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
+        """Yield the parts of one answer. Raises ModelFailure."""
+        if not self._headers["x-api-key"]:
+            raise failure(
+                ErrorKind.MISSING_KEY,
+                "No API key is configured for Anthropic. Set CHATD_ANTHROPIC_API_KEY.",
+                provider=errors.PROVIDER,
+            )
+        decoder = AnswerDecoder(self._model)
+        try:
+            async with self._transport.post(
+                self._url, self._headers, self.encode(request)
+            ) as response:
+                if response.status != 200:  # noqa: PLR2004  the one status of an answer
+                    body = await read_body(response)
+                    raise errors.from_response(response.status, response.headers, body)
+                async for part in _parts(response, decoder):
+                    yield part
+        except TransportFailure as error:
+            raise errors.from_transport(error) from error
+        except EventTooLarge as error:
+            raise errors.cut() from error
+
+    def encode(self, request: ModelRequest) -> bytes:
+        """Return the body of a request; what an earlier step encoded is not encoded again."""
+        head: dict[str, object] = {"model": self._model, "stream": True, **self._sampling(request)}
+        if request.system:
+            mark = {"cache_control": {"type": "ephemeral"}}
+            head["system"] = [{"type": "text", "text": request.system, **mark}]
+        body = msgspec.json.encode(head)[:-1]
+        if request.tools:
+            body += b',"tools":' + self._encoded_tools(request.tools)
+        return body + b',"messages":[' + self._messages.encoded(request.messages) + b"]}"
+
+    def _encoded_tools(self, tools: tuple[ToolSpec, ...]) -> bytes:
+        if self._tools[0] is not tools and self._tools[0] != tools:
+            specs = [
+                {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "input_schema": msgspec.Raw((tool.input_schema or _NO_ARGUMENTS).encode()),
+                }
+                for tool in tools
+            ]
+            self._tools = (tools, msgspec.json.encode(specs))
+        return self._tools[1]
+
+    def _sampling(self, request: ModelRequest) -> dict[str, object]:
+        """Return max_tokens, thinking and temperature, which depend on each other."""
+        facts = next((f for f in _FACTS if self._model.startswith(f.prefix)), _NEWEST)
+        most = request.max_output_tokens or min(OUTPUT_TOKENS_DEFAULT, facts.output_tokens_max)
+        fields: dict[str, object] = {"max_tokens": most}
+        effort = request.effort
+        thinks = effort is not None and effort is not Effort.NONE and bool(facts.thinks)
+        if thinks and effort is not None and facts.thinks == "adaptive":
+            fields["thinking"] = {"type": "adaptive"}
+            fields["output_config"] = {"effort": _EFFORTS.get(effort, effort.value)}
+        elif thinks and effort is not None:
+            # The budget has to be below max_tokens, and at least 1,024.
+            most = max(most, 2 * _BUDGETS[Effort.MINIMAL])
+            budget = min(_BUDGETS[effort], most // 2)
+            fields |= {"max_tokens": most, "thinking": {"type": "enabled", "budget_tokens": budget}}
+        if request.temperature is not None and not thinks:
+            fields["temperature"] = min(request.temperature, 1.0)
+        return fields
+
+
+ANSWER_BODY_BYTES_MAX = 32 * 1024 * 1024
+"""An answer that came in one piece; what is longer is taken for cut."""
+
+_NO_ARGUMENTS = '{"type":"object","properties":{}}'
+
+
+async def _parts(response: Response, decoder: AnswerDecoder) -> AsyncIterator[StreamPart]:
+    """Yield the parts of a body; an end without the terminal event is a failure."""
+    if response.headers.get("content-type", "").startswith("application/json"):
+        for part in decoder.feed_whole(await read_body(response, ANSWER_BODY_BYTES_MAX)):
+            yield part
+        return
+    splitter = EventSplitter()
+    async for chunk in response.chunks:
+        for data in splitter.feed(chunk):
+            for part in decoder.feed(data):
+                yield part
+        if decoder.is_complete:
+            return
+    if (data := splitter.flush()) is not None:
+        for part in decoder.feed(data):
+            yield part
+    if not decoder.is_complete:
+        raise errors.cut()

@@ -1,0 +1,174 @@
+"""The exam of the vendors' adapters: recorded traffic over real HTTP on a loopback server.
+
+CHATD_RECORDINGS names a folder with `expected.json` and one folder for each dialect. Where it
+is absent the exam is skipped and says so.
+"""
+
+import json
+import os
+import random
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatd_server.domain.failure import ErrorKind, ModelFailure
+from chatd_server.domain.ids import MessageId, TurnId
+from chatd_server.domain.message import Message, Role, Text
+from chatd_server.domain.stream import Finished, StreamPart
+from chatd_server.ports import ModelRequest
+from chatd_server.providers.anthropic.model import AnthropicModel
+from chatd_server.providers.transport import Transport
+from tests.kit.replay import Canned, ReplayServer, replay_server
+from tests.providers.answers import Answer, expected_anthropic, folded, plain_anthropic
+
+FOLDER = Path(
+    os.environ.get(
+        "CHATD_RECORDINGS", Path(__file__).parents[2] / ".." / "shared" / "recordings"
+    )
+)
+FILES = sorted(FOLDER.glob("anthropic/*.json")) + sorted(FOLDER.glob("*/anthropic--*.json"))
+NAMES = [f"{path.parent.name}/{path.name}" for path in FILES]
+
+pytestmark = pytest.mark.skipif(
+    not FILES, reason="no recordings: CHATD_RECORDINGS names no folder with anthropic/*.json"
+)
+
+KINDS = {
+    400: ErrorKind.CONFIG,
+    401: ErrorKind.AUTH,
+    402: ErrorKind.USAGE_LIMIT,
+    403: ErrorKind.AUTH,
+    404: ErrorKind.CONFIG,
+    413: ErrorKind.CONTEXT_EXCEEDED,
+    429: ErrorKind.RATE_LIMIT,
+    500: ErrorKind.GENERIC,
+    503: ErrorKind.TIMEOUT,
+    504: ErrorKind.TIMEOUT,
+    529: ErrorKind.OVERLOADED,
+}
+RETRYABLE = {429, 500, 503, 504, 529}
+
+
+class Exam:
+    """A model that talks to the replay server, and one recording."""
+
+    def __init__(self, server: ReplayServer, transport: Transport) -> None:
+        self.server = server
+        self.model = AnthropicModel(
+            "claude-sonnet-4-5", api_key="key", base_url=server.url, transport=transport
+        )
+
+    async def stream(
+        self, recording: dict[str, Any], chunks: list[bytes]
+    ) -> AsyncIterator[StreamPart]:
+        """Yield the parts of one answer."""
+        response = recording["response"]
+        headers = {"content-type": "text/event-stream", **response["headers"]}
+        self.server.answers = [Canned(response["status"], headers, chunks)]
+        request = ModelRequest(messages=[_hello()])
+        async for part in self.model.conversation().stream(request):
+            yield part
+
+    async def parts(self, recording: dict[str, Any], chunks: list[bytes]) -> list[StreamPart]:
+        """Return the parts of one answer."""
+        return [part async for part in self.stream(recording, chunks)]
+
+
+def _hello() -> Message:
+    return Message(
+        id=MessageId("m"),
+        position=1,
+        role=Role.USER,
+        parts=(Text("hello"),),
+        turn_id=TurnId("t"),
+        created_at=0,
+        sequence=1,
+    )
+
+
+@pytest.fixture
+async def exam() -> AsyncIterator[Exam]:
+    """Serve one exam."""
+    transport = Transport()
+    async with replay_server() as server:
+        yield Exam(server, transport)
+        await transport.close()
+
+
+def _recording(path: Path) -> tuple[dict[str, Any], bytes]:
+    recording = json.loads(path.read_text())
+    body = recording["response"]["body"]
+    text = body if isinstance(body, str) else json.dumps(body)
+    return recording, text.encode()
+
+
+def _is_streamed(recording: dict[str, Any], body: bytes) -> bool:
+    return recording["response"]["status"] == 200 and not body.lstrip().startswith(b"{")
+
+
+def _expected(path: Path, body: bytes) -> Answer:
+    entries = json.loads((FOLDER / "expected.json").read_text())
+    entry = entries.get(f"{path.parent.name}/{path.name}")
+    return expected_anthropic(entry) if entry else plain_anthropic(body.decode())
+
+
+def _comparable(answer: Answer) -> dict[str, Any]:
+    """Leave out what no client can see: a text block without text."""
+    fields = {name: getattr(answer, name) for name in answer.__struct_fields__}
+    blocks = answer.blocks if answer.text else [b for b in answer.blocks if b != "text"]
+    return fields | {"blocks": blocks}
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+async def test_recorded_answer_gives_its_parts(exam: Exam, path: Path) -> None:
+    """Each recorded answer gives what the vendor's own library makes of it, in any chunks."""
+    recording, body = _recording(path)
+    if recording["response"]["status"] != 200:
+        with pytest.raises(ModelFailure) as failed:
+            await exam.parts(recording, [body])
+        _check_error(recording, failed.value, body)
+        return
+    want = _comparable(_expected(path, body))
+    dice = random.Random(path.name)  # noqa: S311  the same cuts in each run
+    for chunks in ([body], _cut_at_random(body, dice)):
+        answer = folded(await exam.parts(recording, chunks))
+        assert answer is not None
+        assert _comparable(answer) == want
+
+
+def _check_error(recording: dict[str, Any], failed: ModelFailure, body: bytes) -> None:
+    status = recording["response"]["status"]
+    kind = KINDS[status]
+    if b"prompt is too long" in body:
+        kind = ErrorKind.CONTEXT_EXCEEDED
+    assert failed.error.kind is kind
+    assert failed.error.http_status == status
+    should_retry = recording["response"]["headers"].get("x-should-retry")
+    assert failed.error.retryable == (
+        should_retry == "true" if should_retry else status in RETRYABLE
+    )
+
+
+def _cut_at_random(body: bytes, dice: random.Random) -> list[bytes]:
+    cuts = sorted({dice.randrange(1, len(body)) for _ in range(min(200, len(body) - 1))})
+    return [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+async def test_recorded_answer_that_is_cut_is_a_retryable_failure(exam: Exam, path: Path) -> None:
+    """A stream that ends after any event but the last fails, and nothing of it may run."""
+    recording, body = _recording(path)
+    if not _is_streamed(recording, body):
+        pytest.skip("not streamed: there is no event behind which it could be cut")
+    ends = [found.end() for found in re.finditer(rb"(?:\r?\n){2,}", body.strip())]
+    for end in ends:
+        parts: list[StreamPart] = []
+        with pytest.raises(ModelFailure) as failed:
+            async for part in exam.stream(recording, [body[:end]]):
+                parts.append(part)  # noqa: PERF401  what came before the failure counts
+        assert failed.value.error.kind is ErrorKind.TIMEOUT
+        assert failed.value.error.retryable
+        assert not any(isinstance(part, Finished) for part in parts)
