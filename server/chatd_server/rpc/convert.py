@@ -4,7 +4,7 @@
 no field for them, and nothing in this file reads them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 from google.protobuf.duration_pb2 import Duration
@@ -14,17 +14,14 @@ from chatd.v1 import chat_pb2, error_pb2, message_pb2, tool_pb2
 from chatd_server.domain.chat import (
     ChatState,
     ClientTool,
-    Effort,
     OpenCall,
     Queued,
     Status,
     StopReason,
-    TurnOptions,
 )
-from chatd_server.domain.command import BusyBehavior, SubmittedResult
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.failure import ChatError, ErrorKind
-from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, Instant, ToolCallId
+from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, Instant
 from chatd_server.domain.message import (
     Executor,
     File,
@@ -44,17 +41,12 @@ from chatd_server.domain.message import (
     Usage,
     Visibility,
 )
-from chatd_server.domain.refusal import NotImplementedHere
 
 ETAG_PREFIX = "v"
 """An etag is the version of a chat's config behind this letter, so that nobody does sums on it."""
 
 _STATUS = {it: chat_pb2.ChatStatus.Value(f"CHAT_STATUS_{it.name}") for it in Status}
-_STATUS_BACK = {wire: it for it, wire in _STATUS.items()}
 _STOP_REASON = {it: chat_pb2.StopReason.Value(f"STOP_REASON_{it.name}") for it in StopReason}
-_EFFORT = {it: chat_pb2.ReasoningEffort.Value(f"REASONING_EFFORT_{it.name}") for it in Effort}
-_EFFORT_BACK = {wire: it for it, wire in _EFFORT.items()}
-_BUSY_BACK = {chat_pb2.BusyBehavior.Value(f"BUSY_BEHAVIOR_{it.name}"): it for it in BusyBehavior}
 _ROLE = {it: message_pb2.Role.Value(f"ROLE_{it.name}") for it in Role}
 _VISIBILITY = {it: message_pb2.Visibility.Value(f"VISIBILITY_{it.name}") for it in Visibility}
 _FINISH = {it: message_pb2.FinishReason.Value(f"FINISH_REASON_{it.name}") for it in FinishReason}
@@ -93,11 +85,6 @@ def status(value: Status) -> chat_pb2.ChatStatus.ValueType:
     return _STATUS[value]
 
 
-def statuses_from(values: Iterable[chat_pb2.ChatStatus.ValueType]) -> tuple[Status, ...]:
-    """Return statuses of a filter; the unspecified one says nothing."""
-    return tuple(_STATUS_BACK[value] for value in values if value in _STATUS_BACK)
-
-
 def stop_reason(value: StopReason | None) -> chat_pb2.StopReason.ValueType:
     """Return a stop reason; None (a turn is open) is unspecified."""
     return chat_pb2.STOP_REASON_UNSPECIFIED if value is None else _STOP_REASON[value]
@@ -106,11 +93,6 @@ def stop_reason(value: StopReason | None) -> chat_pb2.StopReason.ValueType:
 def executor(value: Executor) -> message_pb2.ToolExecutor.ValueType:
     """Return an executor as the contract numbers it."""
     return _EXECUTOR[value]
-
-
-def busy_from(value: chat_pb2.BusyBehavior.ValueType) -> BusyBehavior:
-    """Return what to do with a busy chat; unspecified means QUEUE."""
-    return _BUSY_BACK.get(value, BusyBehavior.QUEUE)
 
 
 # --- parts -----------------------------------------------------------------------------------
@@ -167,16 +149,6 @@ def file_reference(it: FileReference) -> message_pb2.FileReferencePart:
     )
 
 
-def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
-    """Return a place in a file of the client's."""
-    return FileReference(
-        file_name=wire.file_name,
-        start_line=wire.start_line,
-        end_line=wire.end_line,
-        content=wire.content,
-    )
-
-
 def part(it: Part) -> message_pb2.Part:
     """Return one part of a message."""
     match it:
@@ -202,24 +174,6 @@ def part(it: Part) -> message_pb2.Part:
             return message_pb2.Part(provider_note=note)
         case _:
             assert_never(it)
-
-
-def user_parts_from(wire: message_pb2.UserMessage) -> tuple[Part, ...]:
-    """Return what a client said. Raises NotImplementedHere for files."""
-    return tuple(_user_part_from(piece) for piece in wire.parts)
-
-
-def _user_part_from(wire: message_pb2.UserPart) -> Part:
-    match wire.WhichOneof("kind"):
-        case "text":
-            return Text(wire.text.text)
-        case "file_reference":
-            return file_reference_from(wire.file_reference)
-        case _:
-            raise NotImplementedHere(
-                "file parts are not implemented by this server yet; "
-                "send the file's text as a text part"
-            )
 
 
 # --- messages --------------------------------------------------------------------------------
@@ -298,24 +252,6 @@ def tool_definition(it: ClientTool) -> tool_pb2.ToolDefinition:
     )
 
 
-def tool_definition_from(wire: tool_pb2.ToolDefinition) -> ClientTool:
-    """Return a client tool."""
-    return ClientTool(
-        name=wire.name, description=wire.description, input_schema=wire.input_schema_json
-    )
-
-
-def submitted_result_from(wire: tool_pb2.ToolResultInput) -> SubmittedResult:
-    """Return a client's answer to one call."""
-    is_json = wire.WhichOneof("output") == "output_json"
-    return SubmittedResult(
-        call_id=ToolCallId(wire.tool_call_id),
-        output=wire.output_json if is_json else wire.output_text,
-        is_json=is_json,
-        is_error=wire.is_error,
-    )
-
-
 def _pending_call(it: OpenCall) -> tool_pb2.PendingToolCall:
     return tool_pb2.PendingToolCall(
         tool_call_id=it.id,
@@ -374,17 +310,6 @@ def chat(it: ChatState) -> chat_pb2.Chat:
 def tool_definitions(tools: Sequence[ClientTool]) -> list[tool_pb2.ToolDefinition]:
     """Return client tools."""
     return [tool_definition(it) for it in tools]
-
-
-def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
-    """Return the choices for one turn; what is absent stays open."""
-    return TurnOptions(
-        model=wire.model,
-        effort=_EFFORT_BACK.get(wire.reasoning_effort),
-        max_steps=wire.max_steps if wire.HasField("max_steps") else None,
-        max_output_tokens=wire.max_output_tokens if wire.HasField("max_output_tokens") else None,
-        temperature=wire.temperature if wire.HasField("temperature") else None,
-    )
 
 
 def cursor(it: Cursor) -> chat_pb2.Cursor:

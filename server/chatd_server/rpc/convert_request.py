@@ -1,0 +1,90 @@
+"""What requests carry, as values of the domain: one small function per type.
+
+Nothing here refuses: requests were validated, and what is not implemented was refused.
+"""
+
+from collections.abc import Iterable
+
+from chatd.v1 import chat_pb2, message_pb2, tool_pb2
+from chatd_server.domain.chat import ClientTool, Effort, Status, TurnOptions
+from chatd_server.domain.command import BusyBehavior, SubmittedResult
+from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.message import File, FileReference, Part, Text
+
+_STATUS = {chat_pb2.ChatStatus.Value(f"CHAT_STATUS_{it.name}"): it for it in Status}
+_EFFORT = {chat_pb2.ReasoningEffort.Value(f"REASONING_EFFORT_{it.name}"): it for it in Effort}
+_BUSY = {chat_pb2.BusyBehavior.Value(f"BUSY_BEHAVIOR_{it.name}"): it for it in BusyBehavior}
+
+
+def statuses_from(values: Iterable[chat_pb2.ChatStatus.ValueType]) -> tuple[Status, ...]:
+    """Return statuses of a filter; the unspecified one says nothing."""
+    return tuple(_STATUS[value] for value in values if value in _STATUS)
+
+
+def busy_from(value: chat_pb2.BusyBehavior.ValueType) -> BusyBehavior:
+    """Return what to do with a busy chat; unspecified means QUEUE."""
+    return _BUSY.get(value, BusyBehavior.QUEUE)
+
+
+def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
+    """Return the choices for one turn; what is absent stays open."""
+    return TurnOptions(
+        model=wire.model,
+        effort=_EFFORT.get(wire.reasoning_effort),
+        max_steps=wire.max_steps if wire.HasField("max_steps") else None,
+        max_output_tokens=wire.max_output_tokens if wire.HasField("max_output_tokens") else None,
+        temperature=wire.temperature if wire.HasField("temperature") else None,
+    )
+
+
+def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
+    """Return a place in a file of the client's."""
+    return FileReference(
+        file_name=wire.file_name,
+        start_line=wire.start_line,
+        end_line=wire.end_line,
+        content=wire.content,
+    )
+
+
+def file_from(wire: message_pb2.FilePart) -> File:
+    """Return a file."""
+    return File(
+        media_type=wire.media_type,
+        file_name=wire.file_name,
+        data=wire.data if wire.HasField("data") else None,
+        file_id=wire.file_id,
+    )
+
+
+def user_parts_from(wire: message_pb2.UserMessage) -> tuple[Part, ...]:
+    """Return what a client said; a kind that this server does not know is empty text."""
+    return tuple(_user_part_from(piece) for piece in wire.parts)
+
+
+def _user_part_from(wire: message_pb2.UserPart) -> Part:
+    match wire.WhichOneof("kind"):
+        case "file_reference":
+            return file_reference_from(wire.file_reference)
+        case "file":
+            return file_from(wire.file)
+        case _:
+            return Text(wire.text.text)
+
+
+def tool_definition_from(wire: tool_pb2.ToolDefinition) -> ClientTool:
+    """Return a client tool."""
+    return ClientTool(
+        name=wire.name, description=wire.description, input_schema=wire.input_schema_json
+    )
+
+
+def submitted_result_from(wire: tool_pb2.ToolResultInput) -> SubmittedResult:
+    """Return a client's answer to one call."""
+    is_json = wire.WhichOneof("output") == "output_json"
+    return SubmittedResult(
+        call_id=ToolCallId(wire.tool_call_id),
+        output=wire.output_json if is_json else wire.output_text,
+        is_json=is_json,
+        is_error=wire.is_error,
+    )
