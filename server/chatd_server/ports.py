@@ -1,14 +1,14 @@
 """Every seam of chatd, as Protocols. What is behind them is decided in `app`, and only there."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
 from chatd_server.domain.chat import ChatState, Effort, Status
 from chatd_server.domain.command import Command
-from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.event import CompactionSource, Cursor, LoggedEvent
 from chatd_server.domain.ids import (
     AttemptId,
     ChatId,
@@ -18,6 +18,7 @@ from chatd_server.domain.ids import (
     ToolCallId,
     WorkerId,
 )
+from chatd_server.domain.live import Follow, Piece, StreamEndReason
 from chatd_server.domain.message import Executor, Message, Part, ToolResult
 from chatd_server.domain.stream import StreamPart
 from chatd_server.domain.transition import Reply
@@ -265,7 +266,8 @@ class Wake(Protocol):
 class AttemptWriter(Protocol):
     """The live parts of one open attempt. No method awaits: a writer never waits for a reader.
 
-    Every method raises `ModelFailure(output_too_large)` beyond the limit of the attempt.
+    Every method raises `ModelFailure(output_too_large)` beyond the limit of the attempt, and
+    does nothing once the attempt is closed.
     """
 
     def text(self, part: int, text: str) -> None:
@@ -291,6 +293,9 @@ class AttemptWriter(Protocol):
     def tool_finished(self, result: ToolResult) -> None:
         """Show the result of a tool of ours."""
 
+    def compaction_started(self, source: CompactionSource) -> None:
+        """Say that a compaction began."""
+
     def abandon(self) -> None:
         """Void everything shown: the attempt will not be committed. Idempotent."""
 
@@ -302,6 +307,64 @@ class Live(Protocol):
         self, chat_id: ChatId, attempt_id: AttemptId, base_sequence: int
     ) -> AttemptWriter:
         """Open an attempt. It is closed by the committed event that names it."""
+
+
+class Stream(Protocol):
+    """What one subscriber is sent, as bytes of `FrameCodec`, in order."""
+
+    async def next(self) -> bytes | None:
+        """Wait for the next response; None at the end. Raises ChatNotFound, CursorExpired and
+        CursorAhead (only before the first response, or when retention overtook the reader),
+        DatabaseUnavailable."""
+
+
+class HeadWatch(Protocol):
+    """Whether a chat's log may have moved since the watch began, or since the last `moved`."""
+
+    async def moved(self, seconds: float) -> bool:
+        """Wait at most so long; say whether the log is worth reading again."""
+
+
+class Streams(Protocol):
+    """Where subscribers follow chats. Leaving a context never changes a chat."""
+
+    def follow(
+        self, chat_id: ChatId, owner_id: OwnerId, follow: Follow
+    ) -> AbstractContextManager[Stream]:
+        """Attach a subscriber; raises TooManyStreams, Draining."""
+
+    def watch(self, chat_id: ChatId) -> AbstractContextManager[HeadWatch]:
+        """Watch the head of a log. Enter it before the log is read."""
+
+
+class FrameCodec(Protocol):
+    """How what a stream sends becomes one response. `cursor` is the position behind it."""
+
+    def event(self, chat_id: ChatId, event: LoggedEvent, cursor: Cursor) -> bytes:
+        """A durable event."""
+
+    def piece(self, attempt_id: AttemptId, piece: Piece, cursor: Cursor) -> bytes:
+        """A piece of the open attempt."""
+
+    def snapshot(self, state: ChatState, cursor: Cursor) -> bytes:
+        """The chat as it is."""
+
+    def snapshot_messages(
+        self, chat_id: ChatId, messages: Sequence[Message], cursor: Cursor
+    ) -> bytes:
+        """Messages of the snapshot."""
+
+    def preview_reset(self, attempt_id: AttemptId, cursor: Cursor) -> bytes:
+        """Forget the pieces of this attempt."""
+
+    def heartbeat(self, head_sequence: int, cursor: Cursor) -> bytes:
+        """The stream is alive."""
+
+    def caught_up(self, cursor: Cursor) -> bytes:
+        """From here on it is live."""
+
+    def stream_end(self, reason: StreamEndReason, cursor: Cursor) -> bytes:
+        """The stream ends on purpose."""
 
 
 # --- models and tools ----------------------------------------------------------------------
