@@ -1,0 +1,1 @@
+"""The databases: SQLite in one process, PostgreSQL for several. Behind `ports.Store`."""

@@ -1,0 +1,10 @@
+"""Conditions of the partial indexes. A query repeats one word for word, or the index is not used."""
+
+CHATS_WITH_WORK = "worker_id IS NULL AND status IN ('pending', 'interrupting')"
+"""Index chats_work: chats that a worker may take."""
+CHATS_HELD = "worker_id IS NOT NULL"
+"""Index chats_leases: chats that a worker holds."""
+CHATS_ASKING = "status = 'requires_action'"
+"""Indexes chats_deadlines and chats_actions: chats that wait for the client."""
+CHATS_LISTED = "deleted_at IS NULL"
+"""Index chats_owned: chats that their owner sees."""
