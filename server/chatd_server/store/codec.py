@@ -87,7 +87,7 @@ encode = _encoder.encode
 """Return the JSON of any value of the domain. Raises UnicodeEncodeError for a lone surrogate."""
 
 _messages = msgspec.json.Decoder(Message)
-_events = msgspec.json.Decoder(Event)
+_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _hot_states = msgspec.json.Decoder(HotState)
 _configs = msgspec.json.Decoder(ChatConfig)
 _queued = msgspec.json.Decoder(Queued)
@@ -106,11 +106,9 @@ def decode_message(version: int, content: bytes) -> Message:
     return _decode(_messages, version, content)
 
 
-def decode_event(version: int, kind: int, position: int | None, payload: bytes | None) -> Event:
-    """Return an event; that of a message has only its position and lacks the attempt's id."""
-    if kind == MESSAGE_EVENT and position is not None:
-        return MessageCommitted(position)
-    return _decode(_events, version, payload or b"")
+def decode_event(version: int, payload: bytes) -> Event:
+    """Return an event other than that of a message, which has no payload."""
+    return _decode(_events, version, payload)
 
 
 def decode_hot_state(version: int, content: bytes) -> HotState:

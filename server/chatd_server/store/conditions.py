@@ -1,4 +1,4 @@
-"""Conditions of the partial indexes. A query repeats one word for word, or the index is not used."""
+"""Conditions of the partial indexes. A query repeats one word for word, or misses the index."""
 
 CHATS_WITH_WORK = "worker_id IS NULL AND status IN ('pending', 'interrupting')"
 """Index chats_work: chats that a worker may take."""
