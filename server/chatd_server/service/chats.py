@@ -1,0 +1,90 @@
+"""Chats: make one, read one, list one's own."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from chatd_server.domain.chat import ChatConfig, ChatState, Status, TurnOptions
+from chatd_server.domain.command import Create, Interrupt
+from chatd_server.domain.ids import ChatId, OwnerId, TurnId, new_uuid
+from chatd_server.domain.message import Part
+from chatd_server.ports import Applied, ChatPage, Clock, RequestKey, Store
+from chatd_server.service.authority import chat_id_of
+
+
+class Chats:
+    """Use cases of a chat as a whole. Arguments were checked; every method refuses strangers."""
+
+    def __init__(self, store: Store, clock: Clock, default_model: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._default_model = default_model
+
+    async def create(
+        self,
+        owner_id: OwnerId,
+        config: ChatConfig,
+        *,
+        parts: tuple[Part, ...] = (),
+        options: TurnOptions | None = None,
+        request: RequestKey | None = None,
+    ) -> Applied:
+        """Make a chat. The default model is written into it, so that it stays what it is when
+        the server's default changes.
+        """
+        chat_id = ChatId(new_uuid(self._clock.now()))
+        command = Create(
+            command_id=command_id(self._clock, request),
+            chat_id=chat_id,
+            owner_id=owner_id,
+            config=msgspec.structs.replace(config, model=config.model or self._default_model),
+            parts=parts,
+            options=options or TurnOptions(),
+        )
+        return await self._store.apply(chat_id, command, owner_id=owner_id, request=request)
+
+    async def get(self, owner_id: OwnerId, chat_id: str) -> ChatState:
+        """Return a chat of the caller."""
+        return await self._store.load(chat_id_of(chat_id), owner_id)
+
+    async def page(
+        self,
+        owner_id: OwnerId,
+        *,
+        limit: int,
+        after_key: str | None,
+        include_archived: bool,
+        labels: Mapping[str, str],
+        statuses: Sequence[Status],
+    ) -> ChatPage:
+        """Return chats of the caller, newest first."""
+        return await self._store.list_chats(
+            owner_id,
+            limit=limit,
+            after_key=after_key,
+            include_archived=include_archived,
+            labels=labels or None,
+            statuses=statuses,
+        )
+
+    async def interrupt(
+        self,
+        owner_id: OwnerId,
+        chat_id: str,
+        *,
+        expected_turn_id: str = "",
+        request: RequestKey | None = None,
+    ) -> Applied:
+        """Stop the open turn and keep what it has; with nothing to stop it succeeds too."""
+        command = Interrupt(
+            command_id=command_id(self._clock, request),
+            expected_turn_id=TurnId(expected_turn_id) if expected_turn_id else None,
+        )
+        return await self._store.apply(
+            chat_id_of(chat_id), command, owner_id=owner_id, request=request
+        )
+
+
+def command_id(clock: Clock, request: RequestKey | None) -> str:
+    """Return the id under which a command is recorded: that of the request, else a new one."""
+    return new_uuid(clock.now()) if request is None else request.key

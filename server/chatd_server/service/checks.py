@@ -1,0 +1,153 @@
+"""Rules about requests that the contract's annotations cannot say. All are told at once."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import jsonschema
+import msgspec
+
+from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
+from chatd_server.domain.command import SubmittedResult
+from chatd_server.domain.limits import CLIENT_TOOL_SCHEMAS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
+from chatd_server.domain.message import FileReference, Part, Text
+from chatd_server.domain.refusal import ModelNotFound, Violation
+from chatd_server.ports import Models, Tools
+
+MODEL_EXAMPLES_MAX = 20
+"""Names of models that a refusal lists."""
+
+
+class UnknownModel(Violation, frozen=True):
+    """A violation that has a reason of its own: the model is not there."""
+
+
+class Checks:
+    """The rules, with the models and tools that they ask about."""
+
+    def __init__(self, models: Models, tools: Tools, default_model: str) -> None:
+        self._models = models
+        self._tools = tools
+        self.default_model = default_model
+
+    def model_examples(self) -> Sequence[str]:
+        """Return names of models that exist."""
+        return tuple(self._models.names())[:MODEL_EXAMPLES_MAX]
+
+    def new_chat(self, config: ChatConfig) -> Iterator[Violation]:
+        """Yield what is wrong with the fields of a new chat. An empty model is the default."""
+        yield from self._model("model", config.model)
+        yield from self._client_tools(config)
+
+    def message(self, field: str, parts: Sequence[Part]) -> Iterator[Violation]:
+        """Yield what is wrong with a user's message."""
+        size = sum(_inline_bytes(part) for part in parts)
+        if size > USER_MESSAGE_BYTES_MAX:
+            yield Violation(
+                f"{field}.parts",
+                f"the parts have {size} bytes together, at most {USER_MESSAGE_BYTES_MAX}; "
+                "split the message",
+            )
+        if parts and all(isinstance(it, Text) and not it.text.strip() for it in parts):
+            yield Violation(f"{field}.parts", "the message is nothing but white space")
+        for index, part in enumerate(parts):
+            if isinstance(part, FileReference):
+                yield from _file_reference(f"{field}.parts[{index}].file_reference", part)
+
+    def options(self, field: str, options: TurnOptions) -> Iterator[Violation]:
+        """Yield what is wrong with the choices for a turn."""
+        yield from self._model(f"{field}.model", options.model)
+
+    def _model(self, field: str, name: str) -> Iterator[Violation]:
+        try:
+            self._models.get(name or self.default_model)
+        except ModelNotFound as refusal:
+            reason = "; ".join(it.description for it in refusal.violations)
+            yield UnknownModel(field, reason or f"no configured model has the name {name!r}")
+
+    def _client_tools(self, config: ChatConfig) -> Iterator[Violation]:
+        size = sum(len(tool.input_schema.encode()) for tool in config.tools)
+        if size > CLIENT_TOOL_SCHEMAS_BYTES_MAX:
+            yield Violation(
+                "tools",
+                f"the schemas have {size} bytes together, at most {CLIENT_TOOL_SCHEMAS_BYTES_MAX}",
+            )
+            return
+        built_in = self._tools.active(config.model or self.default_model)
+        for index, tool in enumerate(config.tools):
+            if tool.name in built_in:
+                yield Violation(
+                    f"tools[{index}].name",
+                    f"{tool.name!r} is a built-in tool of this server; choose another name",
+                )
+            yield from _schema(f"tools[{index}].input_schema_json", tool)
+
+
+def results(submitted: Sequence[SubmittedResult]) -> Iterator[Violation]:
+    """Yield which results are no valid JSON though they say so."""
+    for index, result in enumerate(submitted):
+        if result.is_json:
+            wrong = json_fault(result.output)
+            if wrong:
+                yield Violation(f"results[{index}].output_json", wrong)
+
+
+def json_fault(text: str) -> str:
+    """Return what is wrong with JSON text; empty when nothing is."""
+    try:
+        parse(text)
+    except RecursionError:
+        return "the JSON is nested too deeply"
+    except ValueError as error:
+        return f"not valid JSON: {error}"
+    return ""
+
+
+def parse(text: str) -> object:
+    """Return the value of JSON text, as strictly as RFC 8259: no NaN, no Infinity.
+
+    Raises ValueError, and RecursionError for text that is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _inline_bytes(part: Part) -> int:
+    match part:
+        case Text():
+            return len(part.text.encode())
+        case FileReference():
+            return len(part.content.encode()) + len(part.file_name.encode())
+        case _:
+            return len(msgspec.json.encode(part))
+
+
+def _file_reference(field: str, part: FileReference) -> Iterator[Violation]:
+    if not part.file_name:
+        yield Violation(f"{field}.file_name", "must not be empty")
+    if part.start_line < 0 or part.end_line < 0:
+        yield Violation(f"{field}.start_line", "lines count from 1; 0 means the whole file")
+    elif 0 < part.end_line < part.start_line:
+        yield Violation(f"{field}.end_line", "must not be before start_line")
+
+
+def _schema(field: str, tool: ClientTool) -> Iterator[Violation]:
+    if not tool.input_schema:
+        return
+    wrong = json_fault(tool.input_schema)
+    if wrong:
+        yield Violation(field, wrong)
+        return
+    schema = parse(tool.input_schema)
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        yield Violation(field, 'must be a JSON Schema of an object: {"type": "object", ...}')
+        return
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        place = "/".join(map(str, error.absolute_path)) or "the root"
+        yield Violation(field, f"not a valid JSON Schema, at {place}: {error.message[:200]}")
+    except RecursionError:
+        yield Violation(field, "the schema is nested too deeply")

@@ -1,0 +1,71 @@
+"""API keys: made here, shown once, stored as a hash."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+from chatd_server.domain.ids import OwnerId, new_uuid
+from chatd_server.ports import Clock, KeyRecord, KeyStore
+
+KEY_PREFIX = "chatd_"
+"""How every key begins, so that scanners for leaked secrets can find one."""
+
+KEY_RANDOM_BYTES = 32
+"""256 bits cannot be guessed, so a plain hash is enough: no salt, no slow function."""
+
+ROOT_OWNER = OwnerId("root")
+"""Owner of the key that the first start writes."""
+
+OWNER_CHARACTERS_MAX = 128
+
+
+class Keys:
+    """Use cases of keys; for operators only."""
+
+    def __init__(self, store: KeyStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(self, owner_id: OwnerId, name: str) -> tuple[KeyRecord, str]:
+        """Make a key; what is returned as text is shown once and stored nowhere."""
+        key = new_key()
+        record = KeyRecord(
+            id=new_uuid(self._clock.now()),
+            owner_id=owner_id,
+            name=name,
+            created_at=self._clock.now(),
+        )
+        await self._store.add_key(record, key_hash(key))
+        return record, key
+
+    async def page(self) -> Sequence[KeyRecord]:
+        """Return all keys, newest first."""
+        return await self._store.list_keys()
+
+    async def revoke(self, key_id: str) -> bool:
+        """Revoke a key; say whether there was one that was not revoked."""
+        return await self._store.revoke_key(key_id, self._clock.now())
+
+    async def ensure_root(self, key: str) -> bool:
+        """Let the root key work with this database; False when it was revoked there."""
+        digest = key_hash(key)
+        if await self._store.find_key(digest) is not None:
+            return True
+        key_id = f"root-{digest.hex()[:16]}"
+        if any(it.id == key_id for it in await self._store.list_keys()):
+            return False
+        record = KeyRecord(
+            id=key_id, owner_id=ROOT_OWNER, name="root", created_at=self._clock.now()
+        )
+        await self._store.add_key(record, digest)
+        return True
+
+
+def new_key() -> str:
+    """Return a new random key."""
+    return KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
+
+
+def key_hash(key: str) -> bytes:
+    """Return what is stored of a key."""
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,52 @@
+"""Messages: send one, read them in order."""
+
+from collections.abc import Sequence
+
+from chatd_server.domain.chat import TurnOptions
+from chatd_server.domain.command import BusyBehavior, SendMessage
+from chatd_server.domain.ids import OwnerId, TurnId
+from chatd_server.domain.limits import PAGE_BYTES_MAX
+from chatd_server.domain.message import Message, Part
+from chatd_server.ports import Applied, Clock, RequestKey, Store
+from chatd_server.service.authority import chat_id_of
+from chatd_server.service.chats import command_id
+
+
+class Messages:
+    """Use cases of messages. Arguments were checked; every method refuses strangers."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def send(
+        self,
+        owner_id: OwnerId,
+        chat_id: str,
+        parts: tuple[Part, ...],
+        *,
+        options: TurnOptions,
+        busy: BusyBehavior,
+        expected_turn_id: str = "",
+        request: RequestKey | None = None,
+    ) -> Applied:
+        """Start a turn with a message, or do with it what `busy` says."""
+        command = SendMessage(
+            command_id=command_id(self._clock, request),
+            parts=parts,
+            options=options,
+            busy=busy,
+            expected_turn_id=TurnId(expected_turn_id) if expected_turn_id else None,
+        )
+        return await self._store.apply(
+            chat_id_of(chat_id), command, owner_id=owner_id, request=request
+        )
+
+    async def page(
+        self, owner_id: OwnerId, chat_id: str, *, after_position: int, limit: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return messages behind a position, in order, and whether more follow."""
+        state = await self._store.load(chat_id_of(chat_id), owner_id)
+        return await self._store.messages(
+            state.id, after_position=after_position, limit=limit, bytes_max=PAGE_BYTES_MAX
+        )
