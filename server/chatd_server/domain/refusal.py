@@ -83,9 +83,18 @@ class ToolResultsMismatch(InvalidRequest):
 
 
 class ModelNotFound(InvalidRequest):
-    """No configured model has this name."""
+    """No configured model has this name; `models` are examples of names that exist."""
 
     reason = "MODEL_NOT_FOUND"
+
+    def __init__(self, *violations: Violation, models: tuple[str, ...] = ()) -> None:
+        super().__init__(*violations)
+        self.models = models
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Names of some models that exist."""
+        return {"models": ", ".join(self.models)} if self.models else {}
 
 
 class WrongStatus(Refused):
