@@ -1,0 +1,81 @@
+"""Who calls: API keys in `authorization: Bearer chatd_...` metadata."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
+from chatd_server.domain.refusal import Unauthenticated
+from chatd_server.ports import Clock, KeyStore
+from chatd_server.service.keys import KEY_PREFIX, key_hash
+
+KEY_CACHE_SECONDS = 5
+"""How long a key that was found is believed: a revoked key stops to work after at most this
+time on every replica, and a busy caller costs one database read in it instead of one per RPC."""
+
+KEY_CACHE_ENTRIES_MAX = 10_000
+"""Callers remembered at once; about 3 MB."""
+
+KEY_BYTES_MAX = 256
+"""Longer ones are no keys of ours; looked at before anything is hashed."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who calls."""
+
+    owner_id: OwnerId
+    key_id: str
+
+
+class _Known(msgspec.Struct, frozen=True):
+    caller: Caller
+    until: Instant
+
+
+class Authenticator:
+    """Finds the caller behind the metadata of a request.
+
+    Keys are found by the SHA-256 of their 256 random bits, here and in the database: how long
+    a comparison takes depends on the hash alone, and tells nothing about a key.
+    """
+
+    def __init__(self, keys: KeyStore, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._known: dict[bytes, _Known] = {}
+
+    async def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Return who calls; raises Unauthenticated, DatabaseUnavailable."""
+        digest = key_hash(_key_of(metadata))
+        known = self._known.get(digest)
+        if known is not None and self._clock.now() < known.until:
+            return known.caller
+        record = await self._keys.find_key(digest)
+        if record is None:
+            self._known.pop(digest, None)
+            raise Unauthenticated(
+                "this key is not known, or it was revoked; `chatd keys create` makes one"
+            )
+        caller = Caller(owner_id=record.owner_id, key_id=record.id)
+        if len(self._known) >= KEY_CACHE_ENTRIES_MAX:
+            self._known.clear()
+        until = self._clock.now() + KEY_CACHE_SECONDS * MICROSECONDS
+        self._known[digest] = _Known(caller, until)
+        return caller
+
+
+def _key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    for name, value in metadata:
+        if name == "authorization" and isinstance(value, str):
+            scheme, _, key = value.partition(" ")
+            if scheme.lower() == "bearer" and len(key) <= KEY_BYTES_MAX:
+                key = key.strip()
+                if key.startswith(KEY_PREFIX):
+                    return key
+            raise Unauthenticated(
+                f'the authorization metadata must be "Bearer {KEY_PREFIX}...", with an API key'
+            )
+    raise Unauthenticated(
+        f'no authorization metadata; send "authorization: Bearer {KEY_PREFIX}...". '
+        "The first start of the server wrote a key to root.key in its home folder"
+    )
