@@ -1,0 +1,156 @@
+"""The configured models by name. An adapter is imported when its first model is asked for."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib import import_module
+from typing import Protocol, cast, runtime_checkable
+
+import msgspec
+
+from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.refusal import ModelNotFound, Violation
+from chatd_server.domain.stream import StreamPart
+from chatd_server.ports import Clock, Conversation, Model, ModelRequest
+from chatd_server.providers.settings import ProviderSettings
+
+MODEL_NAME_CHARACTERS_MAX = 128
+MODELS_HELD_MAX = 256
+"""Names come from clients; the model that was asked for first is forgotten beyond this."""
+
+
+class Factory(Protocol):
+    """What an adapter offers: `model` is the vendor's name, without the provider's.
+
+    Raises ModelNotFound when it knows all its names and this is none of them.
+    """
+
+    def __call__(self, model: str, settings: ProviderSettings, clock: Clock) -> Model:
+        """Return a model. Does no I/O."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A model that holds connections."""
+
+    async def close(self) -> None:
+        """Close them."""
+
+
+class Adapter(msgspec.Struct, frozen=True):
+    """Where the factory of a provider lies, and what to know of it without importing it."""
+
+    module: str
+    factory: str
+    example: str
+    needs_key: bool = True
+
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "sandbox": Adapter("chatd_server.providers.sandbox", "sandbox_model", "echo", needs_key=False),
+    "anthropic": Adapter(
+        "chatd_server.providers.anthropic", "anthropic_model", "claude-sonnet-4-6"
+    ),
+}
+
+
+class ModelRegistry:
+    """The `Models` port. Of a provider without settings the defaults hold: enabled, no key.
+
+    A model whose provider is disabled or has no key can be had, so that a chat that was made
+    with it stays readable; its calls fail with provider_disabled or missing_key.
+    """
+
+    def __init__(self, settings: Mapping[str, ProviderSettings], clock: Clock) -> None:
+        self._settings = dict(settings)
+        self._clock = clock
+        self._held: dict[str, Model] = {}
+
+    def get(self, name: str) -> Model:
+        """Return the model "provider/model"; raises ModelNotFound."""
+        if name not in self._held:
+            model = self._made(name)
+            if len(self._held) == MODELS_HELD_MAX:
+                del self._held[next(iter(self._held))]
+            self._held[name] = model
+        return self._held[name]
+
+    def names(self) -> Sequence[str]:
+        """Return an example for each provider that can be used."""
+        return [
+            f"{provider}/{adapter.example}"
+            for provider, adapter in ADAPTERS.items()
+            if self._obstacle(provider) is None
+        ]
+
+    async def close(self) -> None:
+        """Close the connections of all models."""
+        held, self._held = list(self._held.values()), {}
+        for model in held:
+            if isinstance(model, Closes):
+                await model.close()
+
+    def _made(self, name: str) -> Model:
+        provider, slash, model = name.partition("/")
+        adapter = ADAPTERS.get(provider)
+        if adapter is None or not slash or not _is_name(model):
+            raise ModelNotFound(Violation("model", self._advice(name)))
+        obstacle = self._obstacle(provider)
+        if obstacle is not None:
+            return UnusableModel(name, provider, obstacle)
+        factory = cast("Factory", getattr(import_module(adapter.module), adapter.factory))
+        return factory(model, self._of(provider), self._clock)
+
+    def _obstacle(self, provider: str) -> ErrorKind | None:
+        settings = self._of(provider)
+        if not settings.is_enabled:
+            return ErrorKind.PROVIDER_DISABLED
+        if ADAPTERS[provider].needs_key and not settings.api_key:
+            return ErrorKind.MISSING_KEY
+        return None
+
+    def _of(self, provider: str) -> ProviderSettings:
+        return self._settings.get(provider, ProviderSettings())
+
+    def _advice(self, name: str) -> str:
+        examples = ", ".join(self.names()) or "none: no provider is enabled"
+        shown = name[:MODEL_NAME_CHARACTERS_MAX]
+        return f'no model {shown!r}; a name is "provider/model", for example {examples}'
+
+
+class UnusableModel:
+    """A model that cannot be called as the server is configured; every call says why."""
+
+    def __init__(self, name: str, provider: str, obstacle: ErrorKind) -> None:
+        self._name = name
+        self._provider = provider
+        self._obstacle = obstacle
+
+    @property
+    def name(self) -> str:
+        """Return "provider/model"."""
+        return self._name
+
+    @property
+    def provider(self) -> str:
+        """Return the provider's name."""
+        return self._provider
+
+    def conversation(self) -> Conversation:
+        """Begin calls that all fail."""
+        return self
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:  # noqa: ARG002  it fails whatever is asked
+        """Raise ModelFailure."""
+        raise failure(
+            self._obstacle, _WORDS[self._obstacle].format(self._provider), provider=self._provider
+        )
+        yield  # type: ignore[unreachable]  # makes this a generator, as the port wants
+
+
+_WORDS = {
+    ErrorKind.MISSING_KEY: "No API key is configured for {}.",
+    ErrorKind.PROVIDER_DISABLED: "{} is switched off on this server.",
+}
+
+
+def _is_name(model: str) -> bool:
+    return 0 < len(model) <= MODEL_NAME_CHARACTERS_MAX and model.isprintable() and " " not in model

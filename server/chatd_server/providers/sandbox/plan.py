@@ -1,0 +1,107 @@
+"""What a message asks of the sandbox: answers, and the acts of each. Frozen values only."""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.message import File, FinishReason, ProviderNote, Source, Usage
+
+PROVIDER = "sandbox"
+
+
+class Channel(StrEnum):
+    """Where words go."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    REFUSAL = "refusal"
+
+
+class Speak(msgspec.Struct, frozen=True):
+    """Say so many words, or this text. `pace` is in tokens per second; None takes the answer's."""
+
+    channel: Channel
+    source: int | str
+    pace: float | None = None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """From here on, so many pieces per second; None is as fast as it goes."""
+
+    pace: float | None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Call a tool. The arguments are sent as they were written, valid or not."""
+
+    name: str
+    arguments: str
+
+
+class Search(msgspec.Struct, frozen=True):
+    """Let the provider search: a call, its result and two sources, all inside the answer."""
+
+    query: str
+
+
+class Add(msgspec.Struct, frozen=True):
+    """Add a part that comes at once."""
+
+    value: Source | File | ProviderNote
+
+
+class Count(msgspec.Struct, frozen=True):
+    """Report these tokens instead of counted ones."""
+
+    usage: Usage
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """Send nothing for a while."""
+
+    seconds: float
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """Fail here, in so many attempts; later attempts go on behind it."""
+
+    kind: ErrorKind
+    message: str
+    times: int = 1
+    retryable: bool | None = None
+    retry_after_seconds: float | None = None
+
+
+class Overflow(msgspec.Struct, frozen=True):
+    """Fail because the context is too long, until it was compacted."""
+
+
+class Restart(msgspec.Struct, frozen=True):
+    """Begin the answer anew, as gateways do that retry by themselves."""
+
+
+Act: TypeAlias = Speak | Pace | Call | Search | Add | Count | Stall | Fail | Overflow | Restart
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One answer of the model. `finish` None follows from what the answer holds."""
+
+    acts: tuple[Act, ...]
+    finish: FinishReason | None = None
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A directive that cannot be read. `line` counts from 1."""
+
+    line: int
+    text: str
+    advice: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The answers of consecutive steps; with a problem, none of them is given."""
+
+    answers: tuple[Answer, ...] = ()
+    problems: tuple[Problem, ...] = ()

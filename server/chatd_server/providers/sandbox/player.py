@@ -1,0 +1,32 @@
+"""A script in time: the only place where the sandbox waits."""
+
+from collections.abc import AsyncGenerator, Iterator
+
+from chatd_server.domain.ids import MICROSECONDS
+from chatd_server.domain.stream import StreamPart
+from chatd_server.ports import Clock
+from chatd_server.providers.sandbox.script import Beat, Wait
+
+PARTS_IN_A_ROW_MAX = 256
+"""A script without waits would keep the loop to itself; others have their turn after so many."""
+
+
+async def play(beats: Iterator[Beat], clock: Clock) -> AsyncGenerator[StreamPart, None]:
+    """Yield the parts, and let the waits between them pass."""
+    due = clock.now()
+    row = 0
+    for beat in beats:
+        if isinstance(beat, Wait):
+            # A pace counts from piece to piece, so that small delays do not add up; a stall is
+            # as long as it says, whenever it begins.
+            due = (due if beat.is_pace else clock.now()) + round(beat.seconds * MICROSECONDS)
+            if (left := due - clock.now()) > 0:
+                tag = "sandbox.pace" if beat.is_pace else "sandbox.stall"
+                await clock.sleep(left / MICROSECONDS, tag)
+                row = 0
+            continue
+        if row == PARTS_IN_A_ROW_MAX:
+            await clock.sleep(0, "sandbox.turn")
+            row = 0
+        row += 1
+        yield beat

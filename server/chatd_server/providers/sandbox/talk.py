@@ -1,0 +1,83 @@
+"""What the sandbox says of its own accord: an echo, a summary of results, a complaint."""
+
+from collections.abc import Sequence
+
+from chatd_server.domain.message import File, FileReference, Message, Part, Text, ToolResult
+from chatd_server.ports import ToolSpec
+from chatd_server.providers.sandbox.directives import DIRECTIVES
+from chatd_server.providers.sandbox.plan import Answer, Channel, Problem, Speak
+
+QUOTED_CHARACTERS_MAX = 200
+"""Of a result or of a bad line: enough to know it again."""
+
+
+def said(message: Message | None) -> str:
+    """Return the words of a message, one line behind the other."""
+    return "\n".join(part.text for part in _parts(message) if isinstance(part, Text))
+
+
+def echo(message: Message | None, tools: Sequence[ToolSpec]) -> Answer:
+    """Repeat the user's words and name the directives."""
+    attached = [name for part in _parts(message) if (name := _attachment(part))]
+    lines = [f"You said: {said(message) or '(nothing)'}"]
+    if attached:
+        lines.append(f"You attached: {', '.join(attached)}")
+    lines += [
+        "",
+        "I am the sandbox. I do what the directives in a message say, the same each time.",
+        "They stand one to a line:",
+        "",
+        *_directives(),
+    ]
+    if tools:
+        lines += ["", f"Tools of this chat: {', '.join(tool.name for tool in tools)}"]
+    return _speech(lines)
+
+
+def summary(results: Sequence[ToolResult]) -> Answer:
+    """Say what the tools gave."""
+    if not results:
+        return _speech(["That was the last answer that you asked for."])
+    heads = {True: "The tool gave a result:", False: f"The tools gave {len(results)} results:"}
+    return _speech([heads[len(results) == 1], *map(_result, results)])
+
+
+def complaint(problems: Sequence[Problem]) -> Answer:
+    """Say which lines cannot be read, and what would be right."""
+    count = "a line" if len(problems) == 1 else f"{len(problems)} lines"
+    lines = [f"I cannot read {count} of your message, so I did nothing."]
+    for problem in problems:
+        lines += ["", f"Line {problem.line}: {_shortened(problem.text)}", f"  {problem.advice}"]
+    return _speech(lines)
+
+
+def _directives() -> list[str]:
+    width = 22
+    return [
+        f"{directive.usage.ljust(width)} {directive.meaning}"
+        if len(directive.usage) <= width
+        else f"{directive.usage}\n{' ' * width} {directive.meaning}"
+        for directive in DIRECTIVES
+    ]
+
+
+def _speech(lines: Sequence[str]) -> Answer:
+    return Answer((Speak(Channel.TEXT, "\n".join(lines)),))
+
+
+def _parts(message: Message | None) -> Sequence[Part]:
+    return message.parts if message is not None else ()
+
+
+def _attachment(part: Part) -> str:
+    return part.file_name or "a file" if isinstance(part, File | FileReference) else ""
+
+
+def _result(result: ToolResult) -> str:
+    state = f" failed ({result.error})" if result.error else ""
+    return f"- {result.name}{state}: {_shortened(result.output)}"
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= QUOTED_CHARACTERS_MAX else line[:QUOTED_CHARACTERS_MAX] + "…"

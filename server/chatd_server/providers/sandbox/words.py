@@ -1,0 +1,40 @@
+"""What the sandbox says when it is asked for words: always the same, and not all of it ASCII.
+
+A token is a word with the white space before it, so that tokens joined give the text.
+"""
+
+import re
+from collections.abc import Iterator
+
+VOCABULARY = (
+    *("the", "sandbox", "says", "grüße", "aus", "dem", "sandkasten", "and", "counts"),
+    *("its", "words", "naïve", "café", "🙂", "smörgåsbord", "żółw", "Ωμέγα", "привет"),
+    *("砂場", "で", "遊ぶ", "👩‍🚀", "flies", "over", "Ærøskøbing", "while", "e\u0301clair"),
+    *("waits", "beside", "a", "𝄞", "and", "nobody", "hurries", "ß", "🇳🇴", "stop."),
+)
+"""1 to 4 bytes for a character; with joiners, a combining accent, a flag, a character beyond the
+basic plane: what a client must be able to meet at the edge of a delta."""
+
+COUNTED = 10
+"""Every tenth word is its own number, so that a gap or a repetition is seen by eye."""
+
+_PIECE = re.compile(r"\s{0,64}\S{1,64}|\s{1,64}")
+
+
+def tokens(source: int | str) -> Iterator[str]:
+    """Yield so many words of the sandbox's own, or a given text in pieces of a word."""
+    if isinstance(source, int):
+        return _own(source)
+    return (piece.group() for piece in _PIECE.finditer(source))
+
+
+def pieces(text: str, size: int) -> Iterator[str]:
+    """Yield a text in pieces of so many characters."""
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _own(count: int) -> Iterator[str]:
+    for number in range(1, count + 1):
+        space = " " if number > 1 else ""
+        word = VOCABULARY[(number - 1) % len(VOCABULARY)] if number % COUNTED else str(number)
+        yield space + word
