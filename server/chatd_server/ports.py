@@ -440,6 +440,8 @@ class ToolOutput(msgspec.Struct, frozen=True):
     output: str
     is_json: bool = False
     is_error: bool = False
+    #: Of an error: the arguments did not fit, so nothing was run (ToolErrorKind.INVALID_CALL).
+    is_invalid_call: bool = False
 
 
 class Tool(Protocol):

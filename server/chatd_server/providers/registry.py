@@ -59,9 +59,15 @@ class ModelRegistry:
     with it stays readable; its calls fail with provider_disabled or missing_key.
     """
 
-    def __init__(self, settings: Mapping[str, ProviderSettings], clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, ProviderSettings],
+        clock: Clock,
+        adapters: Mapping[str, Adapter] = ADAPTERS,
+    ) -> None:
         self._settings = dict(settings)
         self._clock = clock
+        self._adapters = adapters
         self._held: dict[str, Model] = {}
 
     def get(self, name: str) -> Model:
@@ -77,7 +83,7 @@ class ModelRegistry:
         """Return an example for each provider that can be used."""
         return [
             f"{provider}/{adapter.example}"
-            for provider, adapter in ADAPTERS.items()
+            for provider, adapter in self._adapters.items()
             if self._obstacle(provider) is None
         ]
 
@@ -90,7 +96,7 @@ class ModelRegistry:
 
     def _made(self, name: str) -> Model:
         provider, slash, model = name.partition("/")
-        adapter = ADAPTERS.get(provider)
+        adapter = self._adapters.get(provider)
         if adapter is None or not slash or not _is_name(model):
             raise ModelNotFound(Violation("model", self._advice(name)))
         obstacle = self._obstacle(provider)
@@ -103,7 +109,7 @@ class ModelRegistry:
         settings = self._of(provider)
         if not settings.is_enabled:
             return ErrorKind.PROVIDER_DISABLED
-        if ADAPTERS[provider].needs_key and not settings.api_key:
+        if self._adapters[provider].needs_key and not settings.api_key:
             return ErrorKind.MISSING_KEY
         return None
 

@@ -1,0 +1,1 @@
+"""The tools that chatd brings along, one small file each."""

@@ -1,0 +1,78 @@
+"""A tool that is a function: its name, its docstring, its signature."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from chatd_server.ports import ToolContext, ToolOutput, ToolSpec
+from chatd_server.tools.schema import Arguments, InvalidArguments
+
+
+class FunctionTool:
+    """A `Tool` from an async function.
+
+    The function returns text, a ToolOutput, or a value that becomes JSON. It is called by
+    argument names only, and what it raises is passed on. `idempotent`: a call that had started
+    may be run again after a crash. Raises TypeError for a function that cannot be a tool.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[object]],
+        *,
+        idempotent: bool = False,
+        ends_turn: bool = False,
+    ) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__} must be async, so that it can be cancelled")
+        description = inspect.getdoc(function)
+        if not description:
+            raise TypeError(f"{function.__name__} needs a docstring: it is what the model is told")
+        self._function = function
+        self._arguments = Arguments(function)
+        self._spec = ToolSpec(function.__name__, description, self._arguments.schema())
+        self._idempotent = idempotent
+        self._ends_turn = ends_turn
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told."""
+        return self._spec
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether a call that had started may be run again after a crash."""
+        return self._idempotent
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether a call without an error ends the turn."""
+        return self._ends_turn
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
+        """Run one call; arguments that do not fit are an error that lists all problems."""
+        try:
+            values = self._arguments.read(arguments)
+        except InvalidArguments as invalid:
+            return _refused(self._spec.name, invalid)
+        if self._arguments.context_name is not None:
+            values[self._arguments.context_name] = context
+        return _output(await self._function(**values))
+
+
+def _refused(name: str, invalid: InvalidArguments) -> ToolOutput:
+    lines = "\n".join(f"- {problem}" for problem in invalid.problems)
+    return ToolOutput(
+        f"{name} was not run, because its arguments are not valid:\n{lines}",
+        is_error=True,
+        is_invalid_call=True,
+    )
+
+
+def _output(value: object) -> ToolOutput:
+    if isinstance(value, ToolOutput):
+        return value
+    if isinstance(value, str):
+        return ToolOutput(value)
+    return ToolOutput(msgspec.json.encode(value).decode(), is_json=True)
