@@ -1,0 +1,1 @@
+"""The store on PostgreSQL: raw asyncpg connections, one statement for each commit."""

@@ -1,0 +1,52 @@
+"""How a connection to PostgreSQL is made, and which failures mean that the database is away.
+
+Every connection of chatd is a raw asyncpg one, opened here.
+"""
+
+import asyncpg
+
+from chatd_server.domain.refusal import DatabaseUnavailable
+from chatd_server.ports import Clock
+
+CONNECT_SECONDS_MAX = 10.0
+"""Longer than a managed database needs to answer during a failover, shorter than a client waits."""
+
+AWAY = (
+    OSError,  # refused, reset, no such host; TimeoutError is one of them
+    asyncpg.InterfaceError,  # closed under our hands
+    asyncpg.InternalClientError,  # cut in the middle of the protocol
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.InvalidAuthorizationSpecificationError,  # class 28
+    asyncpg.InvalidCatalogNameError,  # no such database
+    asyncpg.OperatorInterventionError,  # class 57: shut down, starting up, cancelled
+    asyncpg.InsufficientResourcesError,  # class 53: disk full, out of memory, too many clients
+    asyncpg.PostgresIOError,  # class 58
+    asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
+)
+"""What the driver raises while the database cannot be reached or cannot write."""
+
+
+async def connect(url: str, clock: Clock, **settings: str) -> asyncpg.Connection:
+    """Open a connection; `settings` are parameters of the session. Raises DatabaseUnavailable."""
+    parameters = {"application_name": "chatd", "jit": "off", **settings}
+    try:
+        async with clock.timeout(CONNECT_SECONDS_MAX, "postgres.connect"):
+            return await asyncpg.connect(dsn=plain_url(url), server_settings=parameters)
+    except AWAY as error:
+        raise unavailable(error) from error
+
+
+def plain_url(url: str) -> str:
+    """Return the URL without the driver that SQLAlchemy writes into the scheme."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
+def unavailable(error: BaseException) -> DatabaseUnavailable:
+    """Return what the store raises for a failure of AWAY; it never carries the URL.
+
+    A wrong argument is a defect of ours, although the driver files it under the same class.
+    """
+    if isinstance(error, ValueError):
+        raise error
+    return DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}): {error}")
