@@ -40,7 +40,7 @@ async def replay_server() -> AsyncIterator[ReplayServer]:
     """Serve until the context ends."""
     server = ReplayServer()
     app = web.Application()
-    app.router.add_post("/{path:.*}", server._answer)  # noqa: SLF001  its own handler
+    app.router.add_post("/{path:.*}", server._answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -69,7 +69,9 @@ class Fold:
     def add(self, part: StreamPart) -> None:
         """Take one part."""
         match part:
-            case TextDelta(number, text) | ReasoningDelta(number, text) | RefusalDelta(number, text):
+            case (
+                TextDelta(number, text) | ReasoningDelta(number, text) | RefusalDelta(number, text)
+            ):
                 kind, before = self._pieces.get(number, (type(part), ""))
                 assert kind is type(part)
                 self._pieces[number] = (kind, before + text)

@@ -251,9 +251,7 @@ class AnswerDecoder:
             fields["content"] = block.compaction.content
             if block.compaction.encrypted_content is not None:
                 fields["encrypted_content"] = block.compaction.encrypted_content
-        return ProviderNote(
-            errors.PROVIDER, block.head.type, self._native(block.rebuilt(**fields))
-        )
+        return ProviderNote(errors.PROVIDER, block.head.type, self._native(block.rebuilt(**fields)))
 
     def _native(self, block: str, model: str = "") -> Native:
         return Native(errors.PROVIDER, block, model)

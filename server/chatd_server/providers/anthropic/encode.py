@@ -50,8 +50,11 @@ class _Group:
         self.blocks: list[_Block] = []
 
     def encoded(self, *, marked: bool, is_last: bool) -> bytes:
-        """Return the message's JSON. A provider's call that nothing answers is left out, unless
-        the vendor paused there and is to go on."""
+        """Return the message's JSON.
+
+        A provider's call that nothing answers is left out, unless the vendor paused there and
+        is to go on.
+        """
         blocks = [block for block in self.blocks if is_last or not block.call_id]
         texts = [block.json for block in blocks]
         if marked:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from chatd_server.domain.chat import Effort
-from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.stream import StreamPart
 from chatd_server.ports import Conversation, ModelRequest, ToolSpec
 from chatd_server.providers.anthropic import errors
@@ -74,6 +73,10 @@ class AnthropicModel:
         """Return "anthropic"."""
         return errors.PROVIDER
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
     def conversation(self) -> Conversation:
         """Begin the calls of one run."""
         headers = {
@@ -88,9 +91,7 @@ class AnthropicModel:
 class AnthropicConversation:
     """The calls of one run: what one step encoded is spliced into the next."""
 
-    def __init__(
-        self, model: str, url: str, headers: dict[str, str], transport: Transport
-    ) -> None:
+    def __init__(self, model: str, url: str, headers: dict[str, str], transport: Transport) -> None:
         self._model = model
         self._url = url
         self._headers = headers
@@ -100,12 +101,6 @@ class AnthropicConversation:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
         """Yield the parts of one answer. Raises ModelFailure."""
-        if not self._headers["x-api-key"]:
-            raise failure(
-                ErrorKind.MISSING_KEY,
-                "No API key is configured for Anthropic. Set CHATD_ANTHROPIC_API_KEY.",
-                provider=errors.PROVIDER,
-            )
         decoder = AnswerDecoder(self._model)
         try:
             async with self._transport.post(

@@ -1,0 +1,50 @@
+"""The Python client of chatd: create a chat, send a message, follow it; resume is automatic.
+
+    async with Client() as client:
+        chat = await client.create_chat("What is the weather in Oslo?", tools=[get_weather])
+        async for response in chat.follow():
+            ...
+
+`Client` is asynchronous; `SyncClient` is its twin for scripts. A stream that is cut goes on
+behind the last event that was seen; client tools are functions under `@tool`.
+"""
+
+from chatd_client.client import ChatHandle, Client
+from chatd_client.connection import Endpoint, find_endpoint
+from chatd_client.errors import (
+    ChatdError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotImplementedByServer,
+    PermissionDenied,
+    StreamLost,
+    Unavailable,
+)
+from chatd_client.follow import Reconnect
+from chatd_client.sync import SyncChat, SyncClient
+from chatd_client.tools import ClientTool, ToolFailed, ToolRunner, tool
+from chatd_client.view import ChatView
+
+__all__ = [
+    "ChatHandle",
+    "ChatView",
+    "ChatdError",
+    "Client",
+    "ClientTool",
+    "Conflict",
+    "Endpoint",
+    "InvalidRequest",
+    "NotFound",
+    "NotImplementedByServer",
+    "PermissionDenied",
+    "Reconnect",
+    "StreamLost",
+    "SyncChat",
+    "SyncClient",
+    "ToolFailed",
+    "ToolRunner",
+    "Unavailable",
+    "find_endpoint",
+    "tool",
+]

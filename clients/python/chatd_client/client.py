@@ -1,0 +1,260 @@
+"""The asynchronous client: one channel, one key, and a handle for each chat."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+import grpc
+from google.protobuf.message import Message as ProtoMessage
+
+from chatd.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    chat_pb2,
+    chat_service_pb2,
+    chat_service_pb2_grpc,
+    message_pb2,
+    tool_pb2,
+)
+from chatd_client import clock
+from chatd_client.connection import Endpoint, find_endpoint
+from chatd_client.errors import from_rpc, may_try_again
+from chatd_client.follow import Follower, Reconnect
+from chatd_client.tools import ClientTool, ToolRunner
+
+UNARY_SECONDS = 30.0
+"""Deadline of one try of a unary call; a stream has none."""
+UNARY_TRIES = 5
+"""gRPC's own ceiling for retries; with our backoff a restart of the server is bridged."""
+
+_Response = TypeVar("_Response", bound=ProtoMessage)
+
+
+class Client:
+    """Talks to one server. Use it as a context, or call `close`.
+
+    Every write carries a request id, so a call that is tried again after a lost answer is done
+    once. Errors are ChatdError's children.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        key: str | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        on_reconnect: Callable[[Reconnect], None] | None = None,
+    ) -> None:
+        self._endpoint = endpoint or find_endpoint(address, key)
+        self._on_reconnect = on_reconnect
+        self._channel = self._endpoint.channel()
+        self.chats = chat_service_pb2_grpc.ChatServiceStub(self._channel)
+        self.admin = admin_service_pb2_grpc.AdminServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; open streams end."""
+        await self._channel.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where this client talks to."""
+        return self._endpoint
+
+    def chat(self, chat_id: str) -> "ChatHandle":
+        """Return a handle; asks the server nothing."""
+        return ChatHandle(self, chat_id)
+
+    async def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
+        """Return what the server says of itself."""
+        return await self.call(self.admin.GetServerInfo, admin_service_pb2.GetServerInfoRequest())
+
+    async def create_chat(
+        self,
+        text: str = "",
+        *,
+        model: str = "",
+        title: str = "",
+        system_prompt: str = "",
+        labels: Mapping[str, str] | None = None,
+        tools: Iterable[ClientTool] = (),
+        options: chat_pb2.TurnOptions | None = None,
+        action_timeout_seconds: float | None = None,
+    ) -> "ChatHandle":
+        """Create a chat; with a text, its first turn begins at once."""
+        known = tuple(tools)
+        request = chat_service_pb2.CreateChatRequest(
+            title=title,
+            model=model,
+            system_prompt=system_prompt,
+            labels=dict(labels or {}),
+            tools=[tool.definition for tool in known],
+            options=options,
+            message=user_message(text) if text else None,
+        )
+        if action_timeout_seconds is not None:
+            request.action_timeout.FromMicroseconds(round(action_timeout_seconds * 1_000_000))
+        response = await self.call(self.chats.CreateChat, request)
+        return ChatHandle(self, response.chat.chat_id, known)
+
+    async def list_chats(self, *, include_archived: bool = False) -> AsyncIterator[chat_pb2.Chat]:
+        """Yield all chats of the caller, newest first."""
+        request = chat_service_pb2.ListChatsRequest(include_archived=include_archived)
+        while True:
+            page = await self.call(self.chats.ListChats, request)
+            for chat in page.chats:
+                yield chat
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def pending_actions(self) -> AsyncIterator[tool_pb2.PendingAction]:
+        """Yield what the caller's chats wait for, oldest first."""
+        request = chat_service_pb2.ListPendingActionsRequest()
+        while True:
+            page = await self.call(self.chats.ListPendingActions, request)
+            for action in page.actions:
+                yield action
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def call(self, method: Callable[..., Awaitable[_Response]], request: Any) -> _Response:
+        """Make one unary call, tried again while that may help. Raises ChatdError."""
+        if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
+            request.request_id = str(uuid4())
+        failures = 0
+        while True:
+            try:
+                return await method(
+                    request, metadata=self._endpoint.metadata, timeout=UNARY_SECONDS
+                )
+            except grpc.aio.AioRpcError as error:
+                failures += 1
+                known = from_rpc(error)
+                if failures == UNARY_TRIES or not may_try_again(error):
+                    raise known from error
+            await clock.pause(known.retry_seconds or clock.backoff_seconds(failures, most=3.0))
+
+    def follower(
+        self,
+        request: chat_service_pb2.SubscribeRequest,
+        cursor: chat_pb2.Cursor | None,
+        failures_max: int | None,
+    ) -> Follower:
+        """Return what follows one chat; see ChatHandle.follow."""
+        return Follower(
+            self.chats,
+            self._endpoint.metadata,
+            request,
+            on_reconnect=self._on_reconnect,
+            failures_max=failures_max,
+            cursor=cursor,
+        )
+
+
+class ChatHandle:
+    """One chat of one client. `tools` are those that `run` answers by itself."""
+
+    def __init__(self, client: Client, chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
+        self._client = client
+        self.id = chat_id
+        self.tools = tuple(tools)
+
+    async def get(self) -> chat_pb2.Chat:
+        """Return the chat as it is."""
+        request = chat_service_pb2.GetChatRequest(chat_id=self.id)
+        return (await self._client.call(self._client.chats.GetChat, request)).chat
+
+    async def send(
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+    ) -> chat_service_pb2.SendMessageResponse:
+        """Send a message: it starts a turn, or is queued behind the open one."""
+        request = chat_service_pb2.SendMessageRequest(
+            chat_id=self.id, message=user_message(text), busy_behavior=busy, options=options
+        )
+        return await self._client.call(self._client.chats.SendMessage, request)
+
+    async def interrupt(self, expected_turn_id: str = "") -> bool:
+        """Stop the open turn and keep what it has; say whether one was cut."""
+        request = chat_service_pb2.InterruptChatRequest(
+            chat_id=self.id, expected_turn_id=expected_turn_id
+        )
+        return (await self._client.call(self._client.chats.InterruptChat, request)).interrupted
+
+    async def messages(self) -> list[message_pb2.Message]:
+        """Return all messages, in order."""
+        request = chat_service_pb2.ListMessagesRequest(chat_id=self.id)
+        messages: list[message_pb2.Message] = []
+        while True:
+            page = await self._client.call(self._client.chats.ListMessages, request)
+            messages.extend(page.messages)
+            if not page.next_page_token:
+                return messages
+            request.page_token = page.next_page_token
+
+    async def submit_tool_results(
+        self, results: Iterable[tool_pb2.ToolResultInput]
+    ) -> chat_service_pb2.SubmitToolResultsResponse:
+        """Hand in one result for each pending call."""
+        request = chat_service_pb2.SubmitToolResultsRequest(chat_id=self.id, results=results)
+        return await self._client.call(self._client.chats.SubmitToolResults, request)
+
+    def follow(
+        self,
+        *,
+        cursor: chat_pb2.Cursor | None = None,
+        until: chat_service_pb2.SubscribeUntil.ValueType = chat_service_pb2.SUBSCRIBE_UNTIL_FOREVER,
+        include_deltas: bool = True,
+        failures_max: int | None = None,
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Yield what happened and what happens, each thing once, across cuts of the stream.
+
+        Without a cursor a snapshot comes first. Each response carries the cursor to store.
+        """
+        request = chat_service_pb2.SubscribeRequest(
+            chat_id=self.id, until=until, include_deltas=include_deltas
+        )
+        return self._client.follower(request, cursor, failures_max).responses()
+
+    async def run(
+        self, text: str, *, options: chat_pb2.TurnOptions | None = None
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Send a message and yield all that follows until the chat has settled.
+
+        Calls of this handle's tools are answered on the way; without tools the stream also ends
+        when the client owes results.
+        """
+        before = (await self.get()).head_sequence
+        await self.send(text, options=options)
+        until = (
+            chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
+            if self.tools
+            else chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+        )
+        runner = ToolRunner(self, self.tools)
+        follow = runner.follow if self.tools else self.follow
+        cursor = chat_pb2.Cursor(sequence=before)
+        async for response in follow(cursor=cursor, until=until):
+            yield response
+
+
+def user_message(text: str) -> message_pb2.UserMessage:
+    """Return a user's message of one text."""
+    part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
+    return message_pb2.UserMessage(parts=[part])

@@ -1,0 +1,95 @@
+"""Following a chat through cuts: the resume loop that every subscriber needs.
+
+gRPC's own retry does not cover a stream after its first message, so the loop is here: keep the
+cursor of the last response, and ask again from there. The server sends exactly what follows.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+
+import grpc
+
+from chatd.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc, event_pb2
+from chatd_client import clock
+from chatd_client.errors import Unavailable, from_rpc, may_try_again
+
+_GOES_ON = frozenset(
+    {
+        event_pb2.STREAM_END_REASON_DRAINING,
+        event_pb2.STREAM_END_REASON_MAX_DURATION,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """A cut that is about to be resumed. `failures` counts those in a row."""
+
+    failures: int
+    delay_seconds: float
+    cause: str
+
+
+@dataclass
+class Follower:
+    """Subscribes to one chat again and again until it is told to stop or the stream is over.
+
+    `cursor` is where a later Follower would continue; store it to survive the program's own end.
+    """
+
+    stub: "chat_service_pb2_grpc.ChatServiceAsyncStub"
+    metadata: tuple[tuple[str, str], ...]
+    request: chat_service_pb2.SubscribeRequest
+    on_reconnect: Callable[[Reconnect], None] | None = None
+    #: Raise Unavailable after this many failures in a row; None means never.
+    failures_max: int | None = None
+    cursor: chat_pb2.Cursor | None = None
+
+    async def responses(self) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Yield every response once, across cuts. Raises ChatdError when it cannot go on.
+
+        A stream_end that is only a pause (drain, age) is not yielded.
+        """
+        failures = 0
+        while True:
+            cause = "the stream was cut"
+            delay: float | None = None
+            try:
+                async for response in self._subscribed():
+                    failures = 0
+                    self.cursor = response.cursor
+                    if response.event.WhichOneof("event") != "stream_end":
+                        yield response
+                        continue
+                    if response.event.stream_end.reason not in _GOES_ON:
+                        yield response
+                        return
+                    cause = "the server ended the stream for now"
+                    delay = response.event.stream_end.retry_delay.ToTimedelta().total_seconds()
+            except grpc.aio.AioRpcError as error:
+                if not may_try_again(error):
+                    raise from_rpc(error) from error
+                cause = error.details() or error.code().name
+                delay = from_rpc(error).retry_seconds
+            failures += 1
+            await self._wait(failures, delay, cause)
+
+    async def _subscribed(self) -> AsyncIterator[chat_service_pb2.SubscribeResponse]:
+        request = chat_service_pb2.SubscribeRequest()
+        request.CopyFrom(self.request)
+        if self.cursor is not None:
+            request.resume_from.CopyFrom(self.cursor)
+        call = self.stub.Subscribe(request, metadata=self.metadata)
+        try:
+            async for response in call:
+                yield response
+        finally:
+            call.cancel()
+
+    async def _wait(self, failures: int, delay: float | None, cause: str) -> None:
+        if self.failures_max is not None and failures > self.failures_max:
+            raise Unavailable(f"the server cannot be reached: {cause}")
+        seconds = delay if delay is not None else clock.backoff_seconds(failures)
+        if self.on_reconnect is not None:
+            self.on_reconnect(Reconnect(failures, seconds, cause))
+        await clock.pause(seconds)

@@ -1,0 +1,152 @@
+"""The synchronous twin, for scripts: the asynchronous client on a loop of its own.
+
+One background thread runs the loop; channels belong to the loop that made them, so nothing of
+the asynchronous client is touched from any other thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from chatd.v1 import admin_service_pb2, chat_pb2, chat_service_pb2, message_pb2, tool_pb2
+from chatd_client.client import ChatHandle, Client
+
+_T = TypeVar("_T")
+
+
+class _LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="chatd-client", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine there and return its result; an interrupt of this thread cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def each(self, items: AsyncIterator[_T]) -> Iterator[_T]:
+        """Yield the items of an asynchronous iterator, one at a time; closing this closes it."""
+        try:
+            while (item := self.wait(_next(items))) is not _END:
+                yield item
+        finally:
+            self.wait(_close(items))
+
+    def stop(self) -> None:
+        """End the loop and the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+_END: Any = object()
+
+
+async def _next(items: AsyncIterator[_T]) -> _T:
+    return await anext(items, _END)
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
+class SyncClient:
+    """`Client` for code without an event loop. Use it as a context, or call `close`."""
+
+    def __init__(self, address: str | None = None, key: str | None = None) -> None:
+        self._thread = _LoopThread()
+        self._client = self._thread.wait(_made(address, key))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel and end the thread."""
+        self._thread.wait(self._client.close())
+        self._thread.stop()
+
+    def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
+        """Return what the server says of itself."""
+        return self._thread.wait(self._client.server_info())
+
+    def create_chat(self, text: str = "", **options: Any) -> "SyncChat":
+        """Create a chat; the options are those of Client.create_chat."""
+        handle = self._thread.wait(self._client.create_chat(text, **options))
+        return SyncChat(self._thread, handle)
+
+    def chat(self, chat_id: str) -> "SyncChat":
+        """Return a handle; asks the server nothing."""
+        return SyncChat(self._thread, self._client.chat(chat_id))
+
+    def list_chats(self, *, include_archived: bool = False) -> Iterator[chat_pb2.Chat]:
+        """Yield all chats of the caller, newest first."""
+        return self._thread.each(self._client.list_chats(include_archived=include_archived))
+
+
+class SyncChat:
+    """`ChatHandle` for code without an event loop."""
+
+    def __init__(self, thread: _LoopThread, handle: ChatHandle) -> None:
+        self._thread = thread
+        self._handle = handle
+
+    @property
+    def id(self) -> str:
+        """UUID of the chat."""
+        return self._handle.id
+
+    def get(self) -> chat_pb2.Chat:
+        """Return the chat as it is."""
+        return self._thread.wait(self._handle.get())
+
+    def send(self, text: str, **options: Any) -> chat_service_pb2.SendMessageResponse:
+        """Send a message; the options are those of ChatHandle.send."""
+        return self._thread.wait(self._handle.send(text, **options))
+
+    def interrupt(self, expected_turn_id: str = "") -> bool:
+        """Stop the open turn and keep what it has; say whether one was cut."""
+        return self._thread.wait(self._handle.interrupt(expected_turn_id))
+
+    def messages(self) -> list[message_pb2.Message]:
+        """Return all messages, in order."""
+        return self._thread.wait(self._handle.messages())
+
+    def submit_tool_results(
+        self, results: list[tool_pb2.ToolResultInput]
+    ) -> chat_service_pb2.SubmitToolResultsResponse:
+        """Hand in one result for each pending call."""
+        return self._thread.wait(self._handle.submit_tool_results(results))
+
+    def follow(self, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:
+        """Yield what happened and what happens; the options are those of ChatHandle.follow."""
+        return self._thread.each(self._handle.follow(**options))
+
+    def run(self, text: str, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:
+        """Send a message and yield all that follows until the chat has settled."""
+        return self._thread.each(self._handle.run(text, **options))
+
+
+async def _made(address: str | None, key: str | None) -> Client:
+    """Make the client on the loop that will run it: a channel belongs to one loop."""
+    return Client(address, key)

@@ -1,0 +1,151 @@
+"""Client tools: functions of yours that the model calls and your process runs.
+
+    @tool
+    async def get_weather(city: str, unit: Literal["C", "F"] = "C") -> str:
+        '''Say what the weather is in a city.'''
+
+The schema comes from the type hints, the description from the docstring. `ToolRunner` follows a
+chat and answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import msgspec
+
+from chatd.v1 import chat_service_pb2, tool_pb2
+from chatd_client.errors import Conflict
+
+if TYPE_CHECKING:
+    from chatd_client.client import ChatHandle
+
+
+class ToolFailed(Exception):  # noqa: N818  raised by tools, on purpose
+    """Raise it in a tool to give the model an error with these words and nothing else."""
+
+
+@dataclass(frozen=True)
+class ClientTool:
+    """A function with the schema that the model is told."""
+
+    name: str
+    description: str
+    input_schema_json: str
+    function: Callable[..., Any] = field(repr=False)
+    arguments: type[msgspec.Struct] = field(repr=False)
+
+    @property
+    def definition(self) -> tool_pb2.ToolDefinition:
+        """What CreateChat is given."""
+        return tool_pb2.ToolDefinition(
+            name=self.name,
+            description=self.description,
+            input_schema_json=self.input_schema_json,
+        )
+
+    async def result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
+        """Run one call and return what to submit.
+
+        Whatever the function raises is an error result; only ToolFailed's own words are shown
+        to the model, others by their type.
+        """
+        answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
+        try:
+            arguments = msgspec.json.decode(call.arguments_json or "{}", type=self.arguments)
+            value = self.function(**msgspec.structs.asdict(arguments))
+            if isinstance(value, Awaitable):
+                value = await value
+            if isinstance(value, str):
+                answer.output_text = value
+            else:
+                answer.output_json = msgspec.json.encode(value).decode()
+        except msgspec.DecodeError as error:
+            answer.output_text = f"the arguments do not fit: {error}"
+            answer.is_error = True
+        except ToolFailed as error:
+            answer.output_text = str(error)
+            answer.is_error = True
+        except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
+            answer.output_text = f"{self.name} failed: {type(error).__name__}"
+            answer.is_error = True
+        return answer
+
+
+def tool(function: Callable[..., Any]) -> ClientTool:
+    """Turn a function, plain or async, into a tool. Raises TypeError without type hints."""
+    hints = get_type_hints(function, include_extras=True)
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name not in hints:
+            raise TypeError(f"{function.__name__}: parameter {name!r} needs a type hint")
+        if parameter.default is inspect.Parameter.empty:
+            fields.append((name, hints[name]))
+        else:
+            fields.append((name, hints[name], parameter.default))
+    arguments = msgspec.defstruct(function.__name__, fields, kw_only=True)
+    return ClientTool(
+        name=function.__name__,
+        description=inspect.getdoc(function) or "",
+        input_schema_json=msgspec.json.encode(_schema(arguments)).decode(),
+        function=function,
+        arguments=arguments,
+    )
+
+
+def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the object schema itself: vendors do not follow a `$ref` at the root."""
+    (schema,), definitions = msgspec.json.schema_components([arguments])
+    root = definitions.pop(arguments.__name__, schema)
+    root = {key: value for key, value in root.items() if key != "title"}
+    text = msgspec.json.encode({**root, **({"$defs": definitions} if definitions else {})})
+    whole = text.replace(b"#/components/schemas/", b"#/$defs/").replace(
+        b"#/definitions/", b"#/$defs/"
+    )
+    decoded: dict[str, Any] = msgspec.json.decode(whole)
+    return decoded
+
+
+class ToolRunner:
+    """Follows one chat and answers the calls of its tools, for as long as it is asked to."""
+
+    def __init__(self, chat: "ChatHandle", tools: Iterable[ClientTool]) -> None:
+        self._chat = chat
+        self._tools = {tool.name: tool for tool in tools}
+
+    async def follow(
+        self, **options: Any
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Yield what `ChatHandle.follow` yields, and answer every action on the way."""
+        async for response in self._chat.follow(**options):
+            yield response
+            kind = response.event.WhichOneof("event")
+            if kind == "action_required":
+                await self.answer(response.event.action_required.action)
+            elif kind == "snapshot" and response.event.snapshot.HasField("pending_action"):
+                await self.answer(response.event.snapshot.pending_action)
+
+    async def answer(self, action: tool_pb2.PendingAction) -> None:
+        """Run every call of an action, side by side, and submit the results.
+
+        Somebody else was faster, or the action is over: that is fine, and nothing is submitted.
+        """
+        calls = list(action.tool_calls)
+        results = await asyncio.gather(*(self._result(call) for call in calls))
+        try:
+            await self._chat.submit_tool_results(results)
+        except Conflict as conflict:
+            if conflict.reason != "NOT_WAITING_FOR_ACTION":
+                raise
+
+    async def _result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
+        known = self._tools.get(call.tool_name)
+        if known is not None:
+            return await known.result(call)
+        return tool_pb2.ToolResultInput(
+            tool_call_id=call.tool_call_id,
+            output_text=f"this client has no tool named {call.tool_name}",
+            is_error=True,
+        )

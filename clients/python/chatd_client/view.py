@@ -1,0 +1,143 @@
+"""A chat as a person sees it: the fold of everything that a stream said.
+
+Feed it each response; it is the same whether the stream was cut or not. Live pieces are shown
+until the committed message takes their place.
+"""
+
+from dataclasses import dataclass, field
+
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+
+
+@dataclass
+class LivePart:
+    """One part of the answer in progress."""
+
+    kind: str
+    text: str = ""
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@dataclass
+class ChatView:
+    """The state that the events describe."""
+
+    chat: chat_pb2.Chat = field(default_factory=chat_pb2.Chat)
+    messages: list[message_pb2.Message] = field(default_factory=list)
+    queue: list[event_pb2.QueueEntry] = field(default_factory=list)
+    pending_action: tool_pb2.PendingAction | None = None
+    retry: event_pb2.RetryScheduled | None = None
+    #: The answer in progress: its attempt and its parts by index.
+    attempt_id: str = ""
+    live: dict[int, LivePart] = field(default_factory=dict)
+    running_tools: dict[str, str] = field(default_factory=dict)
+    is_caught_up: bool = False
+
+    @property
+    def status(self) -> chat_pb2.ChatStatus.ValueType:
+        """What the chat does now."""
+        return self.chat.status
+
+    @property
+    def answer(self) -> str:
+        """The text of the newest committed answer."""
+        for message in reversed(self.messages):
+            if message.role == message_pb2.ROLE_ASSISTANT:
+                return "".join(part.text.text for part in message.parts)
+        return ""
+
+    def apply(self, response: chat_service_pb2.SubscribeResponse) -> None:
+        """Take one response."""
+        event = response.event
+        kind = event.WhichOneof("event")
+        if kind is not None:
+            getattr(self, f"_on_{kind}", self._on_other)(getattr(event, kind))
+        if event.sequence:
+            self.chat.head_sequence = event.sequence
+
+    def _on_other(self, event: object) -> None:
+        """Ignore kinds that this client does not show."""
+
+    def _on_snapshot(self, event: event_pb2.Snapshot) -> None:
+        self.chat.CopyFrom(event.chat)
+        self.messages.clear()
+        self.queue = list(event.queue)
+        self.pending_action = event.pending_action if event.HasField("pending_action") else None
+        self.is_caught_up = False
+        self._forget_attempt()
+
+    def _on_snapshot_messages(self, event: event_pb2.SnapshotMessages) -> None:
+        self.messages.extend(event.messages)
+
+    def _on_caught_up(self, _: event_pb2.CaughtUp) -> None:
+        self.is_caught_up = True
+
+    def _on_message_committed(self, event: event_pb2.MessageCommitted) -> None:
+        self.messages.append(event.message)
+        if event.attempt_id == self.attempt_id:
+            self._forget_attempt()
+
+    def _on_status_changed(self, event: event_pb2.StatusChanged) -> None:
+        self.chat.status = event.status
+        self.chat.turn_id = event.turn_id
+        self.chat.stop_reason = event.stop_reason
+        self.chat.archived = event.archived
+        self.chat.ClearField("last_error")
+        if event.HasField("last_error"):
+            self.chat.last_error.CopyFrom(event.last_error)
+        self.retry = None
+
+    def _on_queue_changed(self, event: event_pb2.QueueChanged) -> None:
+        self.queue = list(event.entries)
+
+    def _on_action_required(self, event: event_pb2.ActionRequired) -> None:
+        self.pending_action = event.action
+
+    def _on_action_resolved(self, _: event_pb2.ActionResolved) -> None:
+        self.pending_action = None
+
+    def _on_retry_scheduled(self, event: event_pb2.RetryScheduled) -> None:
+        self.retry = event
+        self._forget_attempt()
+
+    def _on_history_truncated(self, event: event_pb2.HistoryTruncated) -> None:
+        first = event.first_removed_position
+        self.messages = [m for m in self.messages if m.position < first]
+
+    def _on_chat_updated(self, event: event_pb2.ChatUpdated) -> None:
+        for name in ("title", "model"):
+            if event.HasField(name):
+                setattr(self.chat, name, getattr(event, name))
+
+    def _on_preview_reset(self, _: event_pb2.PreviewReset) -> None:
+        self._forget_attempt()
+
+    def _on_tool_call_started(self, event: event_pb2.ToolCallStarted) -> None:
+        self._enter_attempt(event.attempt_id)
+        self.running_tools[event.tool_call_id] = event.tool_name
+
+    def _on_tool_call_finished(self, event: event_pb2.ToolCallFinished) -> None:
+        self._enter_attempt(event.attempt_id)
+        self.running_tools.pop(event.result.tool_call_id, None)
+
+    def _on_message_part(self, event: event_pb2.MessagePart) -> None:
+        self._enter_attempt(event.attempt_id)
+        kind = event.WhichOneof("piece") or ""
+        part = self.live.setdefault(event.part_index, LivePart(kind))
+        if kind == "tool_call":
+            part.tool_call_id = event.tool_call.tool_call_id
+            part.tool_name = event.tool_call.tool_name
+            part.text += event.tool_call.arguments_json
+        elif kind in ("text", "reasoning", "refusal"):
+            part.text += getattr(event, kind)
+
+    def _enter_attempt(self, attempt_id: str) -> None:
+        if attempt_id != self.attempt_id:
+            self._forget_attempt()
+            self.attempt_id = attempt_id
+
+    def _forget_attempt(self) -> None:
+        self.attempt_id = ""
+        self.live.clear()
+        self.running_tools.clear()

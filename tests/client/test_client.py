@@ -1,0 +1,140 @@
+"""Unary calls: tried again with the same request id, and errors that say what to do."""
+
+from typing import Any, Literal
+
+import grpc
+import msgspec
+import pytest
+
+from chatd.v1 import chat_pb2, chat_service_pb2, tool_pb2
+from chatd_client import (
+    Client,
+    Endpoint,
+    NotFound,
+    SyncClient,
+    ToolFailed,
+    ToolRunner,
+    find_endpoint,
+    tool,
+)
+from tests.client.scripted import scripted_server
+
+
+@tool
+async def get_weather(city: str, unit: Literal["C", "F"] = "C") -> dict[str, str]:
+    """Say what the weather is in a city."""
+    if city == "Nowhere":
+        raise ToolFailed("there is no such city")
+    return {"city": city, "temperature": f"21 {unit}"}
+
+
+@tool
+def broken(count: int) -> str:
+    """Fail in a way that nobody meant."""
+    return str(1 // count)
+
+
+async def test_a_write_is_tried_again_with_the_same_request_id() -> None:
+    """A lost answer makes one chat, not two: the id is made once per call, not per try."""
+    answers: list[Any] = [
+        grpc.StatusCode.UNAVAILABLE,
+        chat_service_pb2.CreateChatResponse(chat=chat_pb2.Chat(chat_id="c1")),
+    ]
+    async with scripted_server() as (service, address), Client(address, "k") as client:
+        service.answer = lambda _: answers.pop(0)
+        chat = await client.create_chat("hello")
+        assert chat.id == "c1"
+        first, second = service.calls
+        assert first.request_id == second.request_id != ""
+
+
+async def test_an_answer_of_the_server_is_not_tried_again() -> None:
+    """NOT_FOUND stays NOT_FOUND however often one asks."""
+    async with scripted_server() as (service, address), Client(address, "k") as client:
+        service.answer = lambda _: grpc.StatusCode.NOT_FOUND
+        with pytest.raises(NotFound):
+            await client.chat("c").get()
+        assert len(service.calls) == 1
+
+
+def test_a_tool_says_its_schema_by_its_type_hints() -> None:
+    """The schema is an object schema with what the function takes, and nothing else."""
+    schema = msgspec.json.decode(get_weather.input_schema_json)
+    assert schema["type"] == "object"
+    assert schema["required"] == ["city"]
+    assert schema["properties"]["city"] == {"type": "string"}
+    assert schema["properties"]["unit"] == {"enum": ["C", "F"], "default": "C"}
+    assert get_weather.description == "Say what the weather is in a city."
+
+
+@pytest.mark.parametrize(
+    "call, text, is_error",
+    [
+        pytest.param('{"city":"Oslo"}', '{"city":"Oslo","temperature":"21 C"}', False, id="runs"),
+        pytest.param('{"city":"Nowhere"}', "there is no such city", True, id="says why"),
+        pytest.param('{"town":"Oslo"}', "the arguments do not fit", True, id="bad arguments"),
+        pytest.param("{", "the arguments do not fit", True, id="no JSON"),
+    ],
+)
+async def test_a_call_gives_one_result_whatever_happens(
+    call: str, text: str, is_error: bool
+) -> None:
+    """Success, the tool's own words, and arguments that do not fit are all results."""
+    pending = tool_pb2.PendingToolCall(
+        tool_call_id="1", tool_name="get_weather", arguments_json=call
+    )
+    result = await get_weather.result(pending)
+    assert result.tool_call_id == "1"
+    assert (result.output_json or result.output_text).startswith(text)
+    assert result.is_error is is_error
+
+
+async def test_a_defect_of_a_tool_is_told_by_its_type_only() -> None:
+    """A traceback may hold secrets, so the model hears the exception's type and no more."""
+    pending = tool_pb2.PendingToolCall(tool_call_id="1", arguments_json='{"count":0}')
+    result = await broken.result(pending)
+    assert result.output_text == "broken failed: ZeroDivisionError"
+
+
+async def test_calls_of_one_action_are_submitted_together() -> None:
+    """One submit answers every call of the action, unknown tools with an error."""
+    async with scripted_server() as (service, address), Client(address, "k") as client:
+        service.answer = lambda _: chat_service_pb2.SubmitToolResultsResponse()
+        action = tool_pb2.PendingAction(
+            tool_calls=[
+                tool_pb2.PendingToolCall(
+                    tool_call_id="1", tool_name="get_weather", arguments_json='{"city":"Oslo"}'
+                ),
+                tool_pb2.PendingToolCall(tool_call_id="2", tool_name="other"),
+            ]
+        )
+        await ToolRunner(client.chat("c"), [get_weather]).answer(action)
+        (request,) = service.calls
+        outcomes = [(r.tool_call_id, r.is_error) for r in request.results]
+        assert outcomes == [("1", False), ("2", True)]
+
+
+async def test_the_sync_twin_does_the_same() -> None:
+    """A script without an event loop gets the same answers."""
+    import asyncio  # noqa: PLC0415  only this test needs a thread
+
+    async with scripted_server() as (service, address):
+        service.answer = lambda r: chat_service_pb2.GetChatResponse(
+            chat=chat_pb2.Chat(chat_id=r.chat_id, title="t")
+        )
+
+        def script() -> str:
+            with SyncClient(address, "k") as client:
+                return client.chat("c").get().title
+
+        assert await asyncio.to_thread(script) == "t"
+
+
+def test_a_key_never_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The root key is found in the home folder, and a repr does not tell it."""
+    monkeypatch.delenv("CHATD_KEY", raising=False)
+    monkeypatch.setenv("CHATD_HOME", str(tmp_path))
+    (tmp_path / "root.key").write_text("chatd_secret\n")
+    endpoint = find_endpoint()
+    assert endpoint == Endpoint(endpoint.address, "chatd_secret")
+    assert "secret" not in repr(endpoint)

@@ -1,0 +1,64 @@
+"""The splitter: the same events, whatever the chunks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatd_server.providers import sse
+from chatd_server.providers.sse import EventSplitter, EventTooLarge
+
+LINES = st.sampled_from(
+    ["data: a", "data:b", "data: ", "data", "event: x", ": note", "id: 1", "data: ü", "datas: no"]
+)
+EVENTS = st.lists(st.lists(LINES, min_size=1, max_size=4), max_size=6)
+
+
+def _plain(events: list[list[str]]) -> list[bytes]:
+    """Split as plainly as one can."""
+    found = []
+    for lines in events:
+        data = [line[5:].removeprefix(" ") for line in lines if line.startswith("data:")]
+        bare = [line for line in lines if line == "data"]
+        if data or bare:
+            ordered = [
+                line[5:].removeprefix(" ") if ":" in line else ""
+                for line in lines
+                if line.startswith("data:") or line == "data"
+            ]
+            found.append("\n".join(ordered).encode())
+    return found
+
+
+@given(EVENTS, st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+def test_events_do_not_depend_on_chunks(
+    events: list[list[str]], end: str, data: st.DataObject
+) -> None:
+    """Any line end, cut anywhere (also between CR and LF): the same events."""
+    body = "".join(end.join(lines) + end + end for lines in events).encode()
+    size = data.draw(st.integers(1, max(1, len(body))))
+    splitter = EventSplitter()
+    found = [e for at in range(0, len(body), size) for e in splitter.feed(body[at : at + size])]
+    last = splitter.flush()
+    assert found + ([last] if last is not None else []) == _plain(events)
+
+
+def test_a_byte_order_mark_is_no_data() -> None:
+    """A mark before the first event is skipped, also when it comes in pieces."""
+    splitter = EventSplitter()
+    body = b"\xef\xbb\xbfdata: a\n\n"
+    assert [e for byte in body for e in splitter.feed(bytes([byte]))] == [b"a"]
+
+
+def test_an_event_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that never ends an event cannot fill the memory."""
+    monkeypatch.setattr(sse, "EVENT_BYTES_MAX", 100)
+    splitter = EventSplitter()
+    with pytest.raises(EventTooLarge):
+        splitter.feed(b"data: " + b"x" * 200)
+
+
+def test_an_event_that_the_body_ends_in_is_given_by_flush() -> None:
+    """Some servers send no blank line behind the last event."""
+    splitter = EventSplitter()
+    assert splitter.feed(b"data: a\n\ndata: b") == [b"a"]
+    assert splitter.flush() == b"b"

@@ -1,0 +1,85 @@
+"""Every way in which a connection fails has a name, whatever the libraries call it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chatd_server.providers.transport import Cause, Transport, TransportFailure
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[Transport]:
+    """Open a pool and close it."""
+    transport = Transport()
+    yield transport
+    await transport.close()
+
+
+async def _body(transport: Transport, url: str) -> bytes:
+    async with transport.post(url, {}, b"{}") as response:
+        return b"".join([chunk async for chunk in response.chunks])
+
+
+async def _served(answer: bytes) -> tuple[asyncio.Server, str]:
+    """Serve these bytes, then close the connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    return server, f"http://{host}:{port}/v1"
+
+
+async def test_a_refused_connection_is_connect(transport: Transport) -> None:
+    """Nobody listens."""
+    server, url = await _served(b"")
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(TransportFailure) as failed:
+        await _body(transport, url)
+    assert failed.value.cause is Cause.CONNECT
+
+
+async def test_a_name_that_does_not_exist_is_connect(transport: Transport) -> None:
+    """DNS says no."""
+    with pytest.raises(TransportFailure) as failed:
+        await _body(transport, "http://nobody.invalid/v1")
+    assert failed.value.cause is Cause.CONNECT
+
+
+@pytest.mark.parametrize(
+    "answer, cause",
+    [
+        pytest.param(b"", Cause.RESET, id="closed before the answer"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc", Cause.RESET, id="cut by length"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            Cause.RESET,
+            id="cut between chunks",
+        ),
+        pytest.param(b"what is this\r\n\r\n", Cause.PROTOCOL, id="no HTTP"),
+    ],
+)
+async def test_a_broken_answer_is_named(transport: Transport, answer: bytes, cause: Cause) -> None:
+    """Each way to break an answer has its cause, and the text names no address."""
+    server, url = await _served(answer)
+    async with server:
+        with pytest.raises(TransportFailure) as failed:
+            await _body(transport, url)
+    assert failed.value.cause is cause
+    assert "127.0.0.1" not in str(failed.value)
+
+
+async def test_an_address_that_is_no_url_is_protocol(transport: Transport) -> None:
+    """A wrong configuration is not retried."""
+    with pytest.raises(TransportFailure) as failed:
+        await _body(transport, "ftp://127.0.0.1/v1")
+    assert failed.value.cause is Cause.PROTOCOL
