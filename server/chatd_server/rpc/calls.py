@@ -1,0 +1,318 @@
+"""How each implemented RPC is answered: the request as values, one use case, the response."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from chatd.v1 import admin_service_pb2 as admin
+from chatd.v1 import chat_pb2, message_pb2, tool_pb2
+from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.chat import ChatConfig, ChatState
+from chatd_server.domain.ids import ChatId
+from chatd_server.domain.limits import PAGE_BYTES_MAX, PUBLISHED
+from chatd_server.domain.refusal import NotImplementedHere, Violation
+from chatd_server.ports import ChatPage
+from chatd_server.rpc import convert, convert_event, page_token
+from chatd_server.rpc import convert_request as asked
+from chatd_server.rpc.dispatch import Call
+from chatd_server.service.chats import Chats
+from chatd_server.service.checks import Checks, results
+from chatd_server.service.events import Events
+from chatd_server.service.messages import Messages
+from chatd_server.service.tool_results import ToolResults
+
+API_REVISION = 1
+"""Rises with every addition to the contract."""
+
+ACTION_TIMEOUT_SECONDS = 300.0
+"""How long the service waits for client tools when the chat does not say."""
+
+Wire = TypeVar("Wire", chat_pb2.Chat, tool_pb2.PendingAction)
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """What GetServerInfo says beside the limits."""
+
+    version: str
+    instance_id: str
+    default_model: str
+    heartbeat_seconds: float
+
+
+class ServiceCalls:
+    """Everything that ChatService and AdminService answer in one response."""
+
+    def __init__(
+        self,
+        *,
+        chats: Chats,
+        messages: Messages,
+        tool_results: ToolResults,
+        events: Events,
+        checks: Checks,
+        facts: ServerFacts,
+    ) -> None:
+        self._chats = chats
+        self._messages = messages
+        self._tool_results = tool_results
+        self._events = events
+        self._checks = checks
+        self._facts = facts
+        self.implemented: Sequence[str] = ()
+
+    # --- chats ---------------------------------------------------------------------------
+
+    def check_create(self, request: pb.CreateChatRequest) -> Iterator[Violation]:
+        """Yield what is wrong with a new chat beyond the contract's rules."""
+        _refuse_files(request.message)
+        yield from self._checks.new_chat(_config_of(request))
+        if request.HasField("message"):
+            yield from self._checks.message("message", asked.user_parts_from(request.message))
+        elif request.HasField("options"):
+            yield Violation("options", "needs a message: they are the choices for its turn")
+        if request.options.model:
+            options = asked.turn_options_from(request.options)
+            yield from self._checks.options("options", options)
+
+    async def create_chat(self, call: Call, request: pb.CreateChatRequest) -> pb.CreateChatResponse:
+        """Make a chat."""
+        applied = await self._chats.create(
+            call.caller.owner_id,
+            _config_of(request),
+            parts=asked.user_parts_from(request.message),
+            options=asked.turn_options_from(request.options),
+            request=call.request_key(request),
+        )
+        message = applied.reply.message
+        return pb.CreateChatResponse(
+            chat=convert.chat(applied.state),
+            sequence=applied.sequence,
+            message=None if message is None else convert.message(applied.state.id, message),
+        )
+
+    async def get_chat(self, call: Call, request: pb.GetChatRequest) -> pb.GetChatResponse:
+        """Return a chat."""
+        state = await self._chats.get(call.caller.owner_id, request.chat_id)
+        return pb.GetChatResponse(chat=convert.chat(state))
+
+    async def list_chats(self, call: Call, request: pb.ListChatsRequest) -> pb.ListChatsResponse:
+        """List the caller's chats."""
+        query = (
+            call.name,
+            request.include_archived,
+            sorted(request.labels.items()),
+            sorted(request.statuses),
+        )
+
+        async def read(limit: int) -> ChatPage:
+            return await self._chats.page(
+                call.caller.owner_id,
+                limit=limit,
+                after_key=page_token.decode(request.page_token, query),
+                include_archived=request.include_archived,
+                labels=dict(request.labels),
+                statuses=asked.statuses_from(request.statuses),
+            )
+
+        chats, next_key = await _fitting(read, request.page_size, convert.chat)
+        return pb.ListChatsResponse(chats=chats, next_page_token=page_token.encode(next_key, query))
+
+    async def interrupt_chat(
+        self, call: Call, request: pb.InterruptChatRequest
+    ) -> pb.InterruptChatResponse:
+        """Stop the open turn."""
+        applied = await self._chats.interrupt(
+            call.caller.owner_id,
+            request.chat_id,
+            expected_turn_id=request.expected_turn_id,
+            request=call.request_key(request),
+        )
+        return pb.InterruptChatResponse(
+            chat=convert.chat(applied.state),
+            sequence=applied.sequence,
+            interrupted=applied.reply.interrupted,
+        )
+
+    # --- messages ------------------------------------------------------------------------
+
+    def check_send(self, request: pb.SendMessageRequest) -> Iterator[Violation]:
+        """Yield what is wrong with a message beyond the contract's rules."""
+        _refuse_files(request.message)
+        yield from self._checks.message("message", asked.user_parts_from(request.message))
+        if request.options.model:
+            options = asked.turn_options_from(request.options)
+            yield from self._checks.options("options", options)
+
+    async def send_message(
+        self, call: Call, request: pb.SendMessageRequest
+    ) -> pb.SendMessageResponse:
+        """Send a user's message."""
+        applied = await self._messages.send(
+            call.caller.owner_id,
+            request.chat_id,
+            asked.user_parts_from(request.message),
+            options=asked.turn_options_from(request.options),
+            busy=asked.busy_from(request.busy_behavior),
+            expected_turn_id=request.expected_turn_id,
+            request=call.request_key(request),
+        )
+        response = pb.SendMessageResponse(
+            chat=convert.chat(applied.state),
+            sequence=applied.sequence,
+            interrupted=applied.reply.interrupted,
+        )
+        if applied.reply.message is not None:
+            wire = convert.message(applied.state.id, applied.reply.message)
+            response.message.CopyFrom(wire)
+        elif applied.reply.queued is not None:
+            response.queued_message.CopyFrom(convert.queued_message(applied.reply.queued))
+        return response
+
+    async def list_messages(
+        self, call: Call, request: pb.ListMessagesRequest
+    ) -> pb.ListMessagesResponse:
+        """List messages in order."""
+        query = (call.name, request.chat_id, request.after_position)
+        key = page_token.decode(request.page_token, query)
+        page, more = await self._messages.page(
+            call.caller.owner_id,
+            request.chat_id,
+            after_position=request.after_position if key is None else int(key),
+            limit=page_token.size_of(request.page_size),
+        )
+        last = str(page[-1].position) if more and page else None
+        chat_id = ChatId(request.chat_id)
+        return pb.ListMessagesResponse(
+            messages=[convert.message(chat_id, it) for it in page],
+            next_page_token=page_token.encode(last, query),
+        )
+
+    # --- client tools --------------------------------------------------------------------
+
+    def check_submit(self, request: pb.SubmitToolResultsRequest) -> Iterator[Violation]:
+        """Yield which results are no JSON; refuse what a later version implements."""
+        if request.allow_partial:
+            raise NotImplementedHere(
+                "allow_partial is not implemented by this server yet; submit all results at once"
+            )
+        yield from results([asked.submitted_result_from(it) for it in request.results])
+
+    async def submit_tool_results(
+        self, call: Call, request: pb.SubmitToolResultsRequest
+    ) -> pb.SubmitToolResultsResponse:
+        """Hand in results."""
+        applied = await self._tool_results.submit(
+            call.caller.owner_id,
+            request.chat_id,
+            tuple(asked.submitted_result_from(it) for it in request.results),
+            request=call.request_key(request),
+        )
+        return pb.SubmitToolResultsResponse(
+            chat=convert.chat(applied.state),
+            sequence=applied.sequence,
+            missing_tool_call_ids=applied.reply.missing,
+        )
+
+    async def list_pending_actions(
+        self, call: Call, request: pb.ListPendingActionsRequest
+    ) -> pb.ListPendingActionsResponse:
+        """List what the caller's chats wait for."""
+        query = (call.name, request.chat_id, sorted(request.tool_names))
+
+        async def read(limit: int) -> ChatPage:
+            return await self._tool_results.pending(
+                call.caller.owner_id,
+                limit=limit,
+                after_key=page_token.decode(request.page_token, query),
+                chat_id=request.chat_id,
+                tool_names=frozenset(request.tool_names),
+            )
+
+        actions, next_key = await _fitting(read, request.page_size, convert.pending_action)
+        return pb.ListPendingActionsResponse(
+            actions=actions, next_page_token=page_token.encode(next_key, query)
+        )
+
+    # --- the log -------------------------------------------------------------------------
+
+    async def list_events(self, call: Call, request: pb.ListEventsRequest) -> pb.ListEventsResponse:
+        """List durable events."""
+        page = await self._events.page(
+            call.caller.owner_id,
+            request.chat_id,
+            after=request.after_sequence,
+            limit=page_token.size_of(request.page_size),
+            wait_seconds=convert.seconds_of(request.wait),
+        )
+        chat_id = ChatId(request.chat_id)
+        return pb.ListEventsResponse(
+            events=[convert_event.event(chat_id, it) for it in page.events],
+            head_sequence=page.head_sequence,
+        )
+
+    # --- the server ----------------------------------------------------------------------
+
+    async def get_server_info(
+        self, _call: Call, _request: admin.GetServerInfoRequest
+    ) -> admin.GetServerInfoResponse:
+        """Say what this server is."""
+        return admin.GetServerInfoResponse(
+            version=self._facts.version,
+            api_revision=API_REVISION,
+            instance_id=self._facts.instance_id,
+            implemented_rpcs=self.implemented,
+            limits=[
+                admin.Limit(name=it.name, value=it.value, unit=it.unit, reason=it.reason)
+                for it in PUBLISHED
+            ],
+            default_model=self._facts.default_model,
+            heartbeat_interval=convert.duration(self._facts.heartbeat_seconds),
+        )
+
+
+def _config_of(request: pb.CreateChatRequest) -> ChatConfig:
+    timeout = ACTION_TIMEOUT_SECONDS
+    if request.HasField("action_timeout"):
+        timeout = convert.seconds_of(request.action_timeout)
+    return ChatConfig(
+        title=request.title,
+        model=request.model,
+        system_prompt=request.system_prompt,
+        labels=dict(request.labels),
+        tools=tuple(asked.tool_definition_from(it) for it in request.tools),
+        action_timeout_seconds=timeout,
+    )
+
+
+def _refuse_files(message: message_pb2.UserMessage) -> None:
+    if any(part.WhichOneof("kind") == "file" for part in message.parts):
+        raise NotImplementedHere(
+            "file parts are not implemented by this server yet; "
+            "send the words of the file as a text part"
+        )
+
+
+async def _fitting(
+    read: Callable[[int], Awaitable[ChatPage]],
+    page_size: int,
+    shown: Callable[[ChatState], Wire | None],
+) -> tuple[list[Wire], str | None]:
+    """Return a page of at most about PAGE_BYTES_MAX, and the key of the next one.
+
+    One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is read
+    once more with as many chats as fit; at least one.
+    """
+    limit = page_token.size_of(page_size)
+    while True:
+        page = await read(limit)
+        wires = [shown(it) for it in page.chats]
+        size, fit = 0, 0
+        for wire in wires:
+            size += 0 if wire is None else wire.ByteSize()
+            if size > PAGE_BYTES_MAX and fit:
+                break
+            fit += 1
+        if fit == len(wires):
+            return [it for it in wires if it is not None], page.next_key
+        limit = fit

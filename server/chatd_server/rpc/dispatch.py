@@ -1,0 +1,200 @@
+"""What happens to every request, in this order: decode, authenticate, authorise, validate, call.
+
+Nothing here knows a single RPC; they stand in the table (`rpc.table`).
+"""
+
+import hashlib
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import msgspec
+from google.protobuf.message import DecodeError, Message
+
+from chatd_server.domain.ids import OwnerId
+from chatd_server.domain.limits import REQUEST_BYTES_MAX
+from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import RequestKey, Store
+from chatd_server.rpc import errors
+from chatd_server.rpc.auth import Authenticator, Caller
+from chatd_server.rpc.validate import Rules, refusal_of
+from chatd_server.service.authority import authorise
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Unary: TypeAlias = Callable[["Call", Any], Awaitable[Message]]
+Streaming: TypeAlias = Callable[["Call", Any, Context], Awaitable[None]]
+Check: TypeAlias = Callable[[Any], Iterator[Violation]]
+
+ANONYMOUS = Caller(owner_id=OwnerId(""), key_id="")
+"""Who calls a public RPC without a key."""
+
+
+class Rpc(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table. Without `unary` and `stream` it is not implemented."""
+
+    #: "chatd.v1.ChatService/GetChat".
+    name: str
+    request_type: type[Message]
+    is_streaming: bool = False
+    unary: Unary | None = None
+    stream: Streaming | None = None
+    #: Rules beyond the contract's annotations; may raise NotImplementedHere.
+    check: Check | None = None
+    #: Whether a caller needs a key.
+    needs_key: bool = True
+    #: Whether `chat_id` names the chat that the caller must own.
+    is_about_a_chat: bool = False
+
+    @property
+    def is_implemented(self) -> bool:
+        """Whether it does something."""
+        return self.unary is not None or self.stream is not None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request being answered."""
+
+    name: str
+    caller: Caller
+
+    def request_key(self, request: Any) -> RequestKey | None:
+        """Return under which key the answer is kept; None when the client gave no request id."""
+        if not request.request_id:
+            return None
+        body = request.SerializeToString(deterministic=True)
+        return RequestKey(
+            key=f"{self.caller.owner_id}/{self.name}/{request.request_id}",
+            body_hash=hashlib.blake2b(body, digest_size=16).digest(),
+        )
+
+
+class Dispatch(grpc.GenericRpcHandler):
+    """Answers every RPC of the table."""
+
+    def __init__(
+        self,
+        rpcs: Sequence[Rpc],
+        *,
+        store: Store,
+        authenticator: Authenticator,
+        model_examples: Callable[[], Sequence[str]],
+        observer: Observer,
+    ) -> None:
+        self._store = store
+        self._authenticator = authenticator
+        self._model_examples = model_examples
+        self._observer = observer
+        self._rules = Rules()
+        self._handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
+            f"/{rpc.name}": self._handler(rpc) for rpc in rpcs
+        }
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return how a method is answered; None for one that no row names."""
+        return self._handlers.get(handler_call_details.method)
+
+    def _handler(self, rpc: Rpc) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return a handler that takes and gives bytes, so that grpc decodes nothing."""
+        if rpc.is_streaming:
+
+            async def stream(raw: bytes, context: Context) -> None:
+                await self._answer_stream(rpc, raw, context)
+
+            return grpc.unary_stream_rpc_method_handler(stream)
+
+        async def unary(raw: bytes, context: Context) -> bytes:
+            return await self._answer(rpc, raw, context)
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    async def _answer(self, rpc: Rpc, raw: bytes, context: Context) -> bytes:
+        try:
+            call, request = await self._admit(rpc, raw, context)
+            assert rpc.unary is not None
+            response = await rpc.unary(call, request)
+            answer = response.SerializeToString()
+        except Exception as error:  # noqa: BLE001  the border: each one becomes a status
+            await self._refuse(rpc, error, context)
+        self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+        return answer
+
+    async def _answer_stream(self, rpc: Rpc, raw: bytes, context: Context) -> None:
+        try:
+            call, request = await self._admit(rpc, raw, context)
+            assert rpc.stream is not None
+            await rpc.stream(call, request, context)
+        except Exception as error:  # noqa: BLE001  the border: each one becomes a status
+            if context.done():
+                # The client left while we wrote; grpc says so with errors of several types.
+                self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
+                return
+            await self._refuse(rpc, error, context)
+        self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+
+    async def _admit(self, rpc: Rpc, raw: bytes, context: Context) -> tuple[Call, Any]:
+        """Return a request that may be answered; raises what stands against it."""
+        request: Any = decoded(rpc.request_type, raw)
+        caller = ANONYMOUS
+        if rpc.needs_key:
+            caller = await self._authenticator.caller(context.invocation_metadata() or ())
+        if not rpc.is_implemented:
+            raise NotImplementedHere(f"{rpc.name} is not implemented by this server yet")
+        refusal = self._against(rpc, request)
+        if refusal is not None:
+            if rpc.is_about_a_chat:
+                await authorise(self._store, caller.owner_id, request.chat_id)
+            raise refusal
+        return Call(name=rpc.name, caller=caller), request
+
+    def _against(self, rpc: Rpc, request: Any) -> Refused | None:
+        """Return what stands against a request in its own words, all violations at once."""
+        try:
+            violations = list(self._rules.violations(request))
+            if rpc.check is not None:
+                violations.extend(rpc.check(request))
+        except NotImplementedHere as refusal:
+            return refusal
+        return refusal_of(violations, self._model_examples()) if violations else None
+
+    async def _refuse(self, rpc: Rpc, error: Exception, context: Context) -> NoReturn:
+        failure = errors.failure_of(error)
+        if failure is None:
+            error_id = secrets.token_hex(8)
+            self._observer.note(
+                Span.RPC_FAILED,
+                rpc=rpc.name,
+                error_id=error_id,
+                error=repr(error),
+                trace="".join(traceback.format_tb(error.__traceback__)),
+            )
+            failure = errors.internal_failure(error_id)
+        else:
+            self._observer.note(
+                Span.RPC_FINISHED,
+                rpc=rpc.name,
+                code=failure.code.name,
+                reason=getattr(error, "reason", ""),
+            )
+        await context.abort(
+            failure.code,
+            failure.message,
+            trailing_metadata=((errors.DETAILS_KEY, failure.details),),
+        )
+
+
+def decoded(request_type: type[Message], raw: bytes) -> Message:
+    """Return the request; raises MessageTooLarge, MalformedRequest."""
+    if len(raw) > REQUEST_BYTES_MAX:
+        raise errors.MessageTooLarge(len(raw))
+    try:
+        return request_type.FromString(raw)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise errors.MalformedRequest(
+            f"the request is no {request_type.DESCRIPTOR.full_name}: {error}; "
+            "strings must be UTF-8, and client and server must use the same contract"
+        ) from error
