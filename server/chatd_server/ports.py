@@ -1,6 +1,6 @@
 """Every seam of chatd, as Protocols. What is behind them is decided in `app`, and only there."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
@@ -104,7 +104,7 @@ class ChatSnapshot(Protocol):
     def state(self) -> ChatState:
         """The execution state, queue contents included."""
 
-    def pages(self) -> AsyncIterator[Sequence[Message]]:
+    def pages(self) -> AsyncGenerator[Sequence[Message], None]:
         """Yield all visible messages in order, each page below half of RESPONSE_BYTES_MAX or
         of one message."""
 
