@@ -1,0 +1,81 @@
+# chatd. `make run` shows it; `make check` is everything that CI runs, the same command.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+# One target after the other: check ends with the summary of the tests, and two installs never meet.
+.NOTPARALLEL:
+
+BIN := .venv/bin
+# The folders of Python that exist; a checkout in the making may lack one.
+PYTHON_CODE = $(wildcard server clients/python tests bench examples)
+# Two workers: most of the suite waits for databases and processes. Override with PYTEST_ARGS=...
+PYTEST_ARGS ?= -n 2
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## make .venv with everything that development needs
+	@scripts/setup dev
+
+.PHONY: setup-run
+setup-run:
+	@scripts/setup run
+
+.PHONY: run
+run: setup-run ## set everything up, start a server, and hold one real conversation with it
+	@$(BIN)/python -m chatd_server.demo
+
+.PHONY: check
+check: lint type test ## everything that CI runs
+
+.PHONY: lint
+lint: setup ## look for mistakes in code, imports, protos and spelling
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf breaking proto --against proto/released.binpb
+	$(BIN)/typos
+
+.PHONY: type
+type: setup ## check the types (mypy strict)
+	$(BIN)/mypy $(PYTHON_CODE)
+
+.PHONY: test
+test: setup ## run the whole suite: Python with PostgreSQL, TypeScript and Go where they are present
+	@scripts/test-clients
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: fmt
+fmt: setup ## format code and protos
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+	$(BIN)/buf format --write proto
+
+.PHONY: gen
+gen: setup ## generate the code under gen/ from the protos
+	scripts/gen
+
+.PHONY: docs
+docs: setup ## regenerate the pages of docs/ that come from code
+	scripts/docs
+
+.PHONY: bench
+bench: setup ## measure product, floor and naive stack side by side
+	$(BIN)/python -m bench
+
+.PHONY: lock
+lock: setup ## pin requirements/*.in again (scripts/lock --upgrade takes newer versions)
+	scripts/lock
+
+.PHONY: release-proto
+release-proto: setup ## renew what `buf breaking` compares with; only with a release
+	$(BIN)/buf build proto --exclude-source-info --output proto/released.binpb
+
+.PHONY: clean
+clean: ## remove everything that these targets made
+	rm -rf .venv .venv-gen .tools node_modules bench/results build dist .coverage
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(PYTHON_CODE) scripts gen -name __pycache__ -type d -prune -exec rm -rf {} +
