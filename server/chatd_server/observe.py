@@ -26,6 +26,7 @@ class Span(StrEnum):
     TOOL_STARTED = "tool.started"
     TOOL_FINISHED = "tool.finished"
     TOOL_ABANDONED = "tool.abandoned"
+    TOOL_HIDDEN = "tool.hidden"
     RESULTS_COMMITTED = "results.committed"
     ACTION_REQUIRED = "action.required"
     TURN_FINISHED = "turn.finished"
@@ -52,7 +53,7 @@ class LogObserver:
 
     def note(self, span: Span, **facts: object) -> None:
         """Write one line; failures are warnings."""
-        write = self._log.warning if span.endswith((".failed", ".lost")) else self._log.info
+        write = self._log.warning if span.endswith((".failed", ".lost", ".abandoned", ".hidden")) else self._log.info
         write(str(span), **facts)
 
 

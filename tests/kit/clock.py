@@ -173,6 +173,8 @@ class _ManualTimeout:
         self._timer = self._clock._add(
             self._seconds, self._tag, lambda: scope.reschedule(loop.time())
         )
+        if self._seconds <= 0:
+            scope.reschedule(loop.time())
         return self
 
     async def __aexit__(

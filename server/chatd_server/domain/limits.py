@@ -43,6 +43,8 @@ PAGE_BYTES_MAX = 2 * MIB
 """Count limits alone do not protect against large messages."""
 STEPS_PER_TURN_MAX = 1200
 """The original's default."""
+PAUSES_IN_A_ROW_MAX = 10
+"""Answers in a row that the vendor only paused; a vendor that never goes on must not loop us."""
 ATTEMPTS_MAX = 25
 """Calls of one step, the first included: with the ladder below about 19 minutes of outage."""
 RETRY_FIRST_SECONDS = 1.0
