@@ -1,0 +1,193 @@
+"""A chat on a terminal, as it happens: live words, reasoning, tools and their times.
+
+Only ever adds lines; so it reads the same in a terminal, in a log and in a pipe. What was shown
+live is not shown again when its message is committed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.text import Text
+
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+
+_RESULT_CHARACTERS_MAX = 200
+_STATUS_WORDS = {
+    chat_pb2.CHAT_STATUS_WAITING: "ready",
+    chat_pb2.CHAT_STATUS_PENDING: "waiting for a worker",
+    chat_pb2.CHAT_STATUS_RUNNING: "working",
+    chat_pb2.CHAT_STATUS_INTERRUPTING: "stopping",
+    chat_pb2.CHAT_STATUS_REQUIRES_ACTION: "waiting for your tools",
+    chat_pb2.CHAT_STATUS_ERROR: "stopped by an error",
+}
+
+
+@dataclass
+class Transcript:
+    """Prints responses of Subscribe. `show_own` prints the user's own messages too."""
+
+    console: Console
+    show_own: bool = True
+    _attempt_id: str = ""
+    _shown: set[str] = field(default_factory=set)
+    _open_style: str | None = None
+    _calls: dict[str, message_pb2.ToolCallPart] = field(default_factory=dict)
+    _finished: set[str] = field(default_factory=set)
+
+    def show(self, response: chat_service_pb2.SubscribeResponse) -> None:
+        """Print what one response says; most live ones print a few words, some nothing."""
+        event = response.event
+        kind = event.WhichOneof("event")
+        show: Callable[[object], None] | None = getattr(self, f"_{kind}", None)
+        if show is not None and kind is not None:
+            show(getattr(event, kind))
+
+    def line(self, words: str, style: str = "") -> None:
+        """Print a line of its own."""
+        self._close()
+        self.console.print(Text(words, style=style), soft_wrap=True)
+
+    # --- live ------------------------------------------------------------------------------
+
+    def _message_part(self, part: event_pb2.MessagePart) -> None:
+        self._attempt_id = part.attempt_id
+        self._shown.add(part.attempt_id)
+        piece = part.WhichOneof("piece")
+        if piece == "text":
+            self._add(part.text, "")
+        elif piece == "reasoning":
+            self._add(part.reasoning, "dim italic")
+        elif piece == "refusal":
+            self._add(part.refusal, "yellow")
+        elif piece == "part":
+            self._whole(part.part)
+
+    def _tool_call_started(self, event: event_pb2.ToolCallStarted) -> None:
+        self._shown.add(event.attempt_id)
+        self.line(f"  ⚙ {event.tool_name} …", "cyan")
+
+    def _tool_call_finished(self, event: event_pb2.ToolCallFinished) -> None:
+        self._shown.add(event.attempt_id)
+        self._result(event.result)
+
+    def _preview_reset(self, _: event_pb2.PreviewReset) -> None:
+        self._shown.discard(self._attempt_id)
+        self.line("  ⟲ what you saw of this answer is void", "dim")
+
+    # --- durable ---------------------------------------------------------------------------
+
+    def _snapshot(self, event: event_pb2.Snapshot) -> None:
+        words = _STATUS_WORDS.get(event.chat.status, "")
+        self.line(f"chat {event.chat.chat_id}, {event.chat.model}, {words}", "dim")
+        if event.HasField("pending_action"):
+            self._pending(event.pending_action)
+
+    def _snapshot_messages(self, event: event_pb2.SnapshotMessages) -> None:
+        for message in event.messages:
+            self._message(message)
+
+    def _message_committed(self, event: event_pb2.MessageCommitted) -> None:
+        self._message(event.message)
+
+    def _message(self, message: message_pb2.Message) -> None:
+        self._close()
+        was_shown = bool(message.attempt_id) and message.attempt_id in self._shown
+        for part in message.parts:
+            if part.WhichOneof("kind") == "tool_call":
+                self._calls[part.tool_call.tool_call_id] = part.tool_call
+                self._call(part.tool_call)
+            elif part.WhichOneof("kind") == "tool_result":
+                self._result(part.tool_result)
+            elif message.role == message_pb2.ROLE_USER:
+                if self.show_own:
+                    self.line(f"> {part.text.text}", "bold")
+            elif not was_shown:
+                self._whole(part)
+        self._close()
+
+    def _status_changed(self, event: event_pb2.StatusChanged) -> None:
+        if event.HasField("last_error"):
+            error = event.last_error
+            detail = f" ({error.detail})" if error.detail else ""
+            self.line(f"  ✗ {error.message}{detail}", "red")
+        elif event.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED:
+            self.line("  ■ interrupted", "yellow")
+        elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
+            self.line("  ■ the turn took as many steps as it may", "yellow")
+
+    def _retry_scheduled(self, event: event_pb2.RetryScheduled) -> None:
+        self._shown.discard(event.attempt_id)
+        seconds = event.delay.ToTimedelta().total_seconds()
+        number = event.attempt_number
+        self.line(f"  ⟲ {event.error.message} Attempt {number} again in {seconds:g} s", "yellow")
+
+    def _action_required(self, event: event_pb2.ActionRequired) -> None:
+        self._pending(event.action)
+
+    def _queue_changed(self, event: event_pb2.QueueChanged) -> None:
+        if event.entries:
+            self.line(f"  … {len(event.entries)} queued", "dim")
+
+    def _stream_end(self, _: event_pb2.StreamEnd) -> None:
+        self._close()
+
+    # --- pieces ----------------------------------------------------------------------------
+
+    def _pending(self, action: tool_pb2.PendingAction) -> None:
+        for call in action.tool_calls:
+            self.line(
+                f"  ? the client is to run {call.tool_name}({call.arguments_json})", "magenta"
+            )
+
+    def _call(self, call: message_pb2.ToolCallPart) -> None:
+        where = {
+            message_pb2.TOOL_EXECUTOR_PROVIDER: " at the vendor",
+            message_pb2.TOOL_EXECUTOR_CLIENT: " at the client",
+        }.get(call.executor, "")
+        self.line(f"  → {call.tool_name}({call.arguments_json}){where}", "cyan")
+
+    def _result(self, result: message_pb2.ToolResultPart) -> None:
+        if result.tool_call_id in self._finished:
+            return
+        self._finished.add(result.tool_call_id)
+        output = result.output_json or result.output_text
+        if len(output) > _RESULT_CHARACTERS_MAX:
+            output = output[:_RESULT_CHARACTERS_MAX] + " …"
+        mark, style = ("✗", "red") if result.is_error else ("✓", "green")
+        took = self._took(result)
+        self.line(f"  {mark} {result.tool_name}{took}: {output}", style)
+
+    def _took(self, result: message_pb2.ToolResultPart) -> str:
+        call = self._calls.get(result.tool_call_id)
+        if call is None:
+            return ""
+        span = result.create_time.ToDatetime() - call.create_time.ToDatetime()
+        return f" {span.total_seconds():.2f} s"
+
+    def _whole(self, part: message_pb2.Part) -> None:
+        kind = part.WhichOneof("kind")
+        if kind == "text":
+            self._add(part.text.text, "")
+        elif kind == "reasoning":
+            self._add(part.reasoning.text, "dim italic")
+        elif kind == "refusal":
+            self._add(part.refusal.text, "yellow")
+        elif kind == "source":
+            self.line(f"  ↗ {part.source.title} {part.source.url}", "blue")
+        elif kind == "tool_result":
+            self._result(part.tool_result)
+
+    def _add(self, words: str, style: str) -> None:
+        """Add words to the open line; another style begins a line of its own."""
+        if not words:
+            return
+        if self._open_style is not None and self._open_style != style:
+            self._close()
+        self._open_style = style
+        self.console.print(Text(words, style=style), end="", soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._open_style is not None:
+            self.console.print()
+            self._open_style = None

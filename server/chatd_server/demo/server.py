@@ -1,0 +1,77 @@
+"""A server of our own: a process as `chatd serve` starts it, that can be killed and restarted."""
+
+import asyncio
+import os
+import socket
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+
+from chatd_client import Client, Unavailable
+
+STARTS_MAX = 100
+"""Tries to reach a server that starts, each after a longer pause: about a minute."""
+
+
+class ServerProcess:
+    """`chatd serve` on a loopback port, with a home folder of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._process: Process | None = None
+        self.port = _free_port()
+
+    @property
+    def key(self) -> str:
+        """The root key that the server wrote at its first start."""
+        return (self._home / "root.key").read_text().strip()
+
+    async def start(self) -> None:
+        """Start it and wait until it answers. Raises Unavailable with what it printed."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CHATD_")}
+        log = (self._home / "server.log").open("ab")
+        with log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "chatd_server", "serve"),
+                *("--port", str(self.port)),
+                env={**environment, "CHATD_HOME": str(self._home)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        await self._reached()
+
+    async def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM: drain and leave. Does nothing when it is gone already."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
+
+    async def _reached(self) -> None:
+        assert self._process is not None
+        async with Client(f"127.0.0.1:{self.port}", "-") as client:
+            for _ in range(STARTS_MAX):
+                if self._process.returncode is not None:
+                    break
+                try:
+                    await client.server_info()
+                except Unavailable:
+                    continue
+                return
+        raise Unavailable(f"the server did not start:\n{self._printed()}")
+
+    def _printed(self) -> str:
+        return (self._home / "server.log").read_text(errors="replace")[-4000:]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
