@@ -56,7 +56,7 @@ EVENT_KINDS: Mapping[type, int] = {
 MESSAGE_EVENT = EVENT_KINDS[MessageCommitted]
 
 
-class ContentTooNew(Exception):  # noqa: N818  a fact about the database
+class ContentTooNew(Exception):
     """A newer version of chatd wrote this value."""
 
     def __init__(self, version: int) -> None:

@@ -32,6 +32,8 @@ from chatd_server.store.codec import (
 )
 
 Row: TypeAlias = Sequence[Any]
+Journal: TypeAlias = Mapping[ToolCallId, tuple[Instant | None, ToolResult | None]]
+"""When each open call was started, and its outcome."""
 
 HOT_COMMANDS = frozenset({StartAttempt, ScheduleRetry, CommitAnswer, CommitResults})
 """Commands that a lease holder sends with the state it has in memory. They close no call whose
@@ -71,7 +73,7 @@ _STATUSES = {status.value: status for status in Status}
 def state_of(
     row: Row,
     queued: Mapping[MessageId, Queued] | None,
-    journal: Mapping[ToolCallId, tuple[Instant | None, ToolResult | None]],
+    journal: Journal,
 ) -> ChatState:
     """Return a chat's state from STATE_COLUMNS, its queue and its journal.
 
@@ -137,7 +139,7 @@ def state_of(
 
 def with_journal(
     calls: tuple[OpenCall, ...],
-    journal: Mapping[ToolCallId, tuple[Instant | None, ToolResult | None]],
+    journal: Journal,
 ) -> tuple[OpenCall, ...]:
     """Return the calls with what the journal knows of them."""
     return tuple(

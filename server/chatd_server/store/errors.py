@@ -1,0 +1,46 @@
+"""Why a database cannot be opened. Each message says what to do."""
+
+
+class StoreError(Exception):
+    """The database cannot be used by this server as it is."""
+
+
+class DatabaseInUse(StoreError):
+    """Another server holds the database file."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        who = f" (process {holder})" if holder else ""
+        super().__init__(
+            f"another server{who} uses the database {path}: stop it, or give this one another"
+            " file; several servers share a PostgreSQL, never a file"
+        )
+
+
+class SchemaOutdated(StoreError):
+    """The database has an older schema."""
+
+    def __init__(self, found: str | None, wanted: str) -> None:
+        super().__init__(
+            f"the database has schema {found or 'none'} and this chatd needs {wanted}: run"
+            " 'chatd migrate' once, while no older server runs"
+        )
+
+
+class SchemaTooNew(StoreError):
+    """A newer chatd migrated the database."""
+
+    def __init__(self, found: str, wanted: str) -> None:
+        super().__init__(
+            f"the database has schema {found}, which this chatd (schema {wanted}) does not know:"
+            " update chatd; a database is never migrated back"
+        )
+
+
+class SqliteTooOld(StoreError):
+    """Python was built with an SQLite that lacks what we need."""
+
+    def __init__(self, found: str, wanted: str) -> None:
+        super().__init__(
+            f"this Python has SQLite {found}, and chatd needs {wanted} or newer: use a newer"
+            " Python, or PostgreSQL"
+        )

@@ -1,0 +1,120 @@
+"""Brings a database to the schema of this server, and says which schema one has.
+
+Databases are migrated forwards only. The embedded file is migrated when it is opened; PostgreSQL
+only when somebody says so.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SCHEMA = "0001"
+"""The newest migration, which is the schema that this server needs."""
+_VERSION = "SELECT version_num FROM alembic_version"
+
+
+async def migrate(url: str) -> None:
+    """Bring a database to SCHEMA; the URL is sqlite:///path or postgresql://...
+
+    Raises SchemaTooNew.
+    """
+    if url.startswith("sqlite:///"):
+        migrate_sqlite(Path(url.removeprefix("sqlite:///")))
+        return
+    # SQLAlchemy takes a fifth of a second to import, and a server that is up to date needs none.
+    from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415
+
+    engine = create_async_engine(_asyncpg(url), poolclass=NullPool)
+    async with engine.begin() as connection:
+        # Two servers that start at once migrate one after the other.
+        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('chatd migrate'))"))
+        await connection.run_sync(_upgrade)
+    await engine.dispose()
+
+
+async def schema_version(url: str) -> str | None:
+    """Return the schema that a database has; None when it has none of ours."""
+    if url.startswith("sqlite:///"):
+        return sqlite_version(Path(url.removeprefix("sqlite:///")))
+    import asyncpg  # noqa: PLC0415
+
+    connection = await asyncpg.connect(url)
+    try:
+        found: str | None = await connection.fetchval(_VERSION)
+        return found
+    except asyncpg.UndefinedTableError:
+        return None
+    finally:
+        await connection.close()
+
+
+def check_version(found: str | None) -> None:
+    """Raise SchemaOutdated or SchemaTooNew unless the schema is SCHEMA."""
+    if found is not None and found > SCHEMA:
+        raise SchemaTooNew(found, SCHEMA)
+    if found != SCHEMA:
+        raise SchemaOutdated(found, SCHEMA)
+
+
+def sqlite_version(path: Path) -> str | None:
+    """Return the schema of a file; None when there is none, or none of ours in it."""
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            found = connection.execute(_VERSION).fetchone()
+        except sqlite3.OperationalError:
+            return None
+    return None if found is None else str(found[0])
+
+
+def migrate_sqlite(path: Path) -> None:
+    """Bring a file to SCHEMA, making it first if need be; raises SchemaTooNew.
+
+    The caller holds the file's lock.
+    """
+    found = sqlite_version(path)
+    if found == SCHEMA:
+        return
+    if found is not None and found > SCHEMA:
+        raise SchemaTooNew(found, SCHEMA)
+    from sqlalchemy import create_engine, event  # noqa: PLC0415
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415
+
+    engine = create_engine(
+        f"sqlite:///{path}", poolclass=NullPool, connect_args={"isolation_level": None}
+    )
+    # The driver would begin no transaction before DDL, and a half-made schema could stay.
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    with engine.begin() as connection:
+        _upgrade(connection)
+    engine.dispose()
+
+
+def _upgrade(connection: "Connection") -> None:
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found > SCHEMA:
+        raise SchemaTooNew(found, SCHEMA)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, SCHEMA)
+
+
+def _asyncpg(url: str) -> str:
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+asyncpg://" + url.removeprefix(scheme)
+    return url

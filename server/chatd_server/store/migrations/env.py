@@ -1,0 +1,14 @@
+"""Runs the migrations on the connection that `migrate` hands over. Alembic calls this file."""
+
+from alembic import context
+
+from chatd_server.store.schema import metadata
+
+# One migration is one transaction, on SQLite as well: `migrate` begins it by itself.
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,62 @@
+"""The files of the embedded store: who may open them, and how a connection is made."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from chatd_server.store.errors import DatabaseInUse, SqliteTooOld
+
+SQLITE_MIN = (3, 38, 0)
+"""RETURNING (3.35), UPDATE FROM (3.33), and JSON functions that every build has (3.38)."""
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+"""The write-ahead log is cut to this size after a burst made it longer."""
+
+Connect: TypeAlias = Callable[[], sqlite3.Connection]
+
+
+class FileLock:
+    """The right of one server to a database file; ends with the process, however that ends."""
+
+    def __init__(self, database: Path) -> None:
+        """Take the lock; raises DatabaseInUse."""
+        path = database.with_name(database.name + ".lock")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._file, 32).decode(errors="replace").strip()
+            os.close(self._file)
+            raise DatabaseInUse(str(database), holder) from None
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let another server in. The file stays: to remove it would be a race."""
+        os.close(self._file)
+
+
+def writing(path: Path) -> sqlite3.Connection:
+    """Open the writer's connection: a commit is on the disk before it is acknowledged."""
+    connection = _connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    return connection
+
+
+def reading(path: Path) -> sqlite3.Connection:
+    """Open a reader's connection."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        raise SqliteTooOld(sqlite3.sqlite_version, ".".join(map(str, SQLITE_MIN)))
+    # Transactions are ours to begin and end; a connection stays with one thread at a time.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)

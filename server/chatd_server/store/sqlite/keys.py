@@ -1,0 +1,40 @@
+"""API keys in the embedded store."""
+
+from collections.abc import Sequence
+
+from chatd_server.domain.ids import Instant
+from chatd_server.ports import KeyRecord
+from chatd_server.store.sqlite import reads
+from chatd_server.store.sqlite import statements as sql
+from chatd_server.store.sqlite.store import SqliteStore
+
+
+class SqliteKeyStore:
+    """`ports.KeyStore` on the store's file, through its writer and its readers."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
+        """Add a key."""
+        await self._store.write(
+            sql.INSERT_KEY,
+            record.id,
+            record.owner_id,
+            record.name,
+            key_hash,
+            record.created_at,
+            record.revoked_at,
+        )
+
+    async def find_key(self, key_hash: bytes) -> KeyRecord | None:
+        """Return the key with this hash unless it was revoked."""
+        return await self._store.readers.read(reads.find_key, key_hash)
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """Return all keys, newest first."""
+        return await self._store.readers.read(reads.list_keys)
+
+    async def revoke_key(self, key_id: str, at: Instant) -> bool:
+        """Revoke a key; say whether there was one that still counted."""
+        return await self._store.write(sql.REVOKE_KEY, at, key_id) > 0

@@ -1,0 +1,337 @@
+"""The writer's side of the database: load, decide, write. Runs in the writer's thread only."""
+
+import sqlite3
+from collections import OrderedDict
+
+import msgspec
+
+from chatd_server.domain import machine
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.command import ApiCommand, Command, Create
+from chatd_server.domain.ids import ChatId, Instant, OwnerId
+from chatd_server.domain.message import CONTENT_VERSION
+from chatd_server.domain.refusal import (
+    ChatArchived,
+    ChatNotFound,
+    LeaseLost,
+    Refused,
+    RequestIdReused,
+)
+from chatd_server.domain.transition import Reply, Transition
+from chatd_server.ports import Applied, Clock, RequestKey
+from chatd_server.store.codec import decode_message
+from chatd_server.store.rows import (
+    NO_SIDE_ROWS,
+    Row,
+    SideRows,
+    decode_response,
+    deleted_at,
+    due_at,
+    encode_response,
+    event_rows,
+    hot_state,
+    is_step,
+    message_rows,
+    queue_order,
+    side_rows,
+)
+from chatd_server.store.sqlite import statements as sql
+from chatd_server.store.sqlite.loading import read_state
+
+ROW_IDS_MAX = 100_000
+"""Row ids of chats that are remembered, about 20 MB; they never change."""
+
+_ROW_ID = 0
+
+
+class Ledger:
+    """Reads and writes inside the writer's transaction, which the group commit opens and ends."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self.connection = connection
+        self._clock = clock
+        self._cursor = connection.cursor()
+        self._execute = self._cursor.execute
+        self._executemany = self._cursor.executemany
+        self._row_ids: OrderedDict[ChatId, int] = OrderedDict()
+        newest = self._execute(sql.NEWEST_TXID).fetchone()
+        self._txid: int = newest[0] if newest is not None else 0
+
+    def now(self) -> Instant:
+        """Return the time of the store."""
+        return self._clock.now()
+
+    # --- transactions ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a transaction; undo one that could not be undone before."""
+        if self.connection.in_transaction:
+            self._execute("ROLLBACK")
+        # Rises with each commit, also across a restart with a clock that was set back.
+        self._txid = max(self._txid + 1, self._clock.now())
+        self._execute("BEGIN IMMEDIATE")
+
+    def is_recorded(self, key: bytes) -> bool:
+        """Say whether a command with this key was committed."""
+        return self._execute(sql.FIND_COMMAND, (key,)).fetchone() is not None
+
+    # --- loading ---------------------------------------------------------------------------
+
+    def row_id(self, chat_id: ChatId) -> int | None:
+        """Return the row id of a chat; a few bytes of memory save a look-up per write."""
+        known = self._row_ids.get(chat_id)
+        if known is not None:
+            return known
+        found = self._execute(sql.CHAT_ROW, (chat_id,)).fetchone()
+        return None if found is None else self._remember(chat_id, found[0])
+
+    def _remember(self, chat_id: ChatId, row_id: int) -> int:
+        if len(self._row_ids) >= ROW_IDS_MAX:
+            self._row_ids.popitem(last=False)
+        self._row_ids[chat_id] = row_id
+        return row_id
+
+    def load(self, chat_id: ChatId) -> tuple[int, ChatState] | None:
+        """Return a chat's row id and its state, queue contents and journal included."""
+        row = self._execute(sql.LOAD, (chat_id,)).fetchone()
+        return None if row is None else (row[_ROW_ID], read_state(self._cursor, row))
+
+    # --- deciding --------------------------------------------------------------------------
+
+    def step(
+        self, command: Command, chat_id: ChatId, key: bytes, known: ChatState
+    ) -> Applied | None:
+        """Decide on the state that the lease holder has; None when it is not the newest."""
+        try:
+            transition = machine.advance(known, command, self._clock.now())
+        except (Refused, LeaseLost):
+            return None
+        row_id = self.row_id(chat_id)
+        # Whatever writes more than a step does is decided on fresh rows: the lease above all,
+        # which heartbeats move outside of the revision.
+        if row_id is None or not transition.changed or not is_step(known, transition.state):
+            return None
+        if not self._write_chat(row_id, known, transition.state):
+            return None
+        self._write_rows(row_id, known, transition)
+        self._record(row_id, key, known, transition, None)
+        return _applied(transition)
+
+    def decide(
+        self,
+        command: Command,
+        chat_id: ChatId,
+        key: bytes,
+        request: RequestKey | None,
+        owner_id: OwnerId | None,
+    ) -> tuple[Applied, bool]:
+        """Decide on fresh rows and write; say whether anything changed."""
+        recorded = self._execute(sql.FIND_COMMAND, (key,)).fetchone()
+        if recorded is not None:
+            return self._replay(recorded, request), False
+        row_id, old = 0, None
+        loaded = self.load(chat_id)
+        if isinstance(command, Create):
+            if loaded is not None:
+                # A child's id derives from its call: a spawn that is done again finds it.
+                return _found_again(loaded[1], command), False
+            self._check_root(command)
+        else:
+            row_id, old = _owned(loaded, chat_id, command, owner_id)
+        transition = machine.advance(old, command, self._clock.now())
+        if transition.changed:
+            row_id = self._write(row_id, old, transition)
+        if transition.changed or request is not None:
+            self._record(row_id, key, old, transition, request)
+        return _applied(transition), transition.changed
+
+    def _check_root(self, command: Create) -> None:
+        if command.root_id is None:
+            return
+        root = self._execute(sql.LOAD, (command.root_id,)).fetchone()
+        if root is None:
+            raise ChatNotFound(command.root_id)
+        state = read_state(self._cursor, root)
+        if state.deleted:
+            raise ChatNotFound(command.root_id)
+        if state.archived:
+            raise ChatArchived(state.status, "the root chat is archived")
+
+    def _replay(self, recorded: Row, request: RequestKey | None) -> Applied:
+        row_id, sequence, body_hash, response = recorded
+        if request is not None and body_hash != request.body_hash:
+            raise RequestIdReused(
+                "this request id was used with another request: take a new id for a new request"
+            )
+        now = read_state(self._cursor, self._execute(sql.LOAD_ROW, (row_id,)).fetchone())
+        if response is None:
+            return Applied(now, Reply(), sequence, replayed=True)
+        stored = decode_response(response)
+        state, reply = stored.state, stored.reply
+        if not stored.has_config:
+            state = msgspec.structs.replace(state, config=now.config)
+        if stored.position is not None:
+            found = self._execute(sql.MESSAGE_AT, (row_id, stored.position)).fetchone()
+            reply = msgspec.structs.replace(reply, message=decode_message(*found))
+        return Applied(state, reply, sequence, replayed=True)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def _write(self, row_id: int, old: ChatState | None, transition: Transition) -> int:
+        if old is None:
+            row_id = self._insert_chat(transition.state)
+        elif not self._write_chat(row_id, old, transition.state):
+            raise AssertionError("a row changed inside the writer's transaction")
+        self._write_rows(row_id, old, transition)
+        return row_id
+
+    def _insert_chat(self, new: ChatState) -> int:
+        config, labels = side_rows(None, new).config or (b"", b"")
+        self._execute(
+            sql.INSERT_CHAT,
+            (
+                new.id,
+                new.owner_id,
+                new.parent_id,
+                new.parent_call_id,
+                new.root_id,
+                new.status.value,
+                new.archived,
+                deleted_at(new),
+                new.revision,
+                new.head_sequence,
+                new.oldest_sequence,
+                new.next_position,
+                new.epoch,
+                due_at(new),
+                new.created_at,
+                new.updated_at,
+                CONTENT_VERSION,
+                hot_state(new),
+                config,
+                labels,
+                queue_order(new),
+            ),
+        )
+        row_id = self._cursor.lastrowid
+        assert row_id is not None
+        return self._remember(new.id, row_id)
+
+    def _write_chat(self, row_id: int, old: ChatState, new: ChatState) -> bool:
+        if is_step(old, new):
+            self._execute(
+                sql.UPDATE_STEP,
+                (
+                    new.revision,
+                    new.head_sequence,
+                    new.next_position,
+                    new.updated_at,
+                    CONTENT_VERSION,
+                    hot_state(new),
+                    row_id,
+                    old.revision,
+                    old.epoch,
+                ),
+            )
+            return self._cursor.rowcount == 1
+        lease = new.lease
+        self._execute(
+            sql.UPDATE_CHAT,
+            (
+                new.owner_id,
+                new.status.value,
+                new.archived,
+                deleted_at(new),
+                new.revision,
+                new.head_sequence,
+                new.next_position,
+                new.epoch,
+                None if lease is None else lease.worker_id,
+                None if lease is None else lease.expires_at,
+                due_at(new),
+                new.updated_at,
+                CONTENT_VERSION,
+                hot_state(new),
+                queue_order(new),
+                row_id,
+                old.revision,
+                old.epoch,
+                old.journal,
+            ),
+        )
+        return self._cursor.rowcount == 1
+
+    def _write_rows(self, row_id: int, old: ChatState | None, transition: Transition) -> None:
+        new = transition.state
+        if transition.removed_from is not None:
+            self._execute(sql.REMOVE_MESSAGES, (new.revision, row_id, transition.removed_from))
+        for row in message_rows(transition.messages):
+            self._execute(sql.INSERT_MESSAGE, (row_id, *row))
+        txid = self._txid
+        for row in event_rows(transition.events):
+            self._execute(sql.INSERT_EVENT, (row_id, txid, *row))
+        side = side_rows(old, new)
+        if side is not NO_SIDE_ROWS:
+            self._write_side(row_id, old, side)
+
+    def _write_side(self, row_id: int, old: ChatState | None, side: SideRows) -> None:
+        if side.config is not None and old is not None:
+            self._execute(sql.UPDATE_CONFIG, (*side.config, row_id))
+        if side.enqueued:
+            self._executemany(sql.INSERT_QUEUED, [(row_id, *row) for row in side.enqueued])
+        if side.dequeued:
+            self._executemany(sql.DELETE_QUEUED, [(row_id, one) for one in side.dequeued])
+        if side.outcomes:
+            self._executemany(sql.RECORD_OUTCOME, [(row_id, *row) for row in side.outcomes])
+        if side.closed:
+            self._executemany(sql.CLOSE_CALL, [(row_id, one) for one in side.closed])
+
+    def _record(
+        self,
+        row_id: int,
+        key: bytes,
+        old: ChatState | None,
+        transition: Transition,
+        request: RequestKey | None,
+    ) -> None:
+        """Write down that a command was carried out, and what it answered."""
+        self._execute(
+            sql.INSERT_COMMAND,
+            (
+                key,
+                row_id,
+                transition.state.head_sequence,
+                self._clock.now(),
+                None if request is None else request.body_hash,
+                None if request is None else encode_response(old, transition),
+            ),
+        )
+
+
+def _applied(transition: Transition) -> Applied:
+    state = transition.state
+    return Applied(
+        state, transition.reply, state.head_sequence, transition.events, transition.messages
+    )
+
+
+def _found_again(state: ChatState, command: Create) -> Applied:
+    if state.owner_id != command.owner_id or state.parent_id != command.parent_id:
+        raise ChatNotFound(command.chat_id)
+    return Applied(state, Reply(), state.head_sequence, replayed=True)
+
+
+def _owned(
+    loaded: tuple[int, ChatState] | None,
+    chat_id: ChatId,
+    command: Command,
+    owner_id: OwnerId | None,
+) -> tuple[int, ChatState]:
+    if loaded is None:
+        raise ChatNotFound(chat_id)
+    state = loaded[1]
+    if owner_id is not None and state.owner_id != owner_id:
+        raise ChatNotFound(chat_id)
+    if state.deleted and isinstance(command, ApiCommand):
+        raise ChatNotFound(chat_id)
+    return loaded

@@ -1,0 +1,315 @@
+"""The embedded store: `ports.Store` on one SQLite file of one process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.command import Command
+from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
+from chatd_server.domain.limits import RESPONSE_BYTES_MAX
+from chatd_server.domain.message import Message, ToolResult
+from chatd_server.domain.refusal import ChatNotFound, DatabaseUnavailable
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import (
+    Acquired,
+    Applied,
+    Beat,
+    CallStart,
+    ChatPage,
+    Clock,
+    CommitListener,
+    EventPage,
+    RequestKey,
+    Wake,
+)
+from chatd_server.store.migrate import migrate_sqlite
+from chatd_server.store.sqlite import files, jobs, reads
+from chatd_server.store.sqlite import statements as sql
+from chatd_server.store.sqlite.ledger import Ledger
+from chatd_server.store.sqlite.readers import Readers
+from chatd_server.store.sqlite.writer import GroupCommit, Job, Writer
+
+PRUNE_CHATS_MAX = 100
+"""Chats whose events one job prunes, so that no commit waits long behind it."""
+PRUNE_COMMANDS_MAX = 2_000
+"""Command records that one job prunes, for the same reason."""
+VOID_LEASES_MAX = 500
+"""Leases that one job of the start gives back."""
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """The database of one process. Every lease in it is void when it is opened."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        wake: Wake,
+        observer: Observer,
+        connect: files.Connect | None = None,
+    ) -> None:
+        """Use `open`. `connect` makes the writer's connection, so that a test can break it."""
+        self._lock = files.FileLock(path)
+        try:
+            migrate_sqlite(path)
+            connection = files.writing(path) if connect is None else connect()
+            self._ledger = Ledger(connection, clock)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._wake = wake
+        self._observer = observer
+        self._listeners: list[CommitListener] = []
+        self.readers = Readers(lambda: files.reading(path))
+        self.writer = Writer(GroupCommit(self._ledger), self._delivered)
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, clock: Clock, wake: Wake, observer: Observer
+    ) -> "SqliteStore":
+        """Lock the file, migrate it, and give back every chat that a dead server held.
+
+        Raises DatabaseInUse, SchemaTooNew.
+        """
+        store = cls(path, clock=clock, wake=wake, observer=observer)
+        await store.void_leases()
+        return store
+
+    async def void_leases(self) -> int:
+        """Give back every chat that is held: nobody else can hold one. Return how many."""
+        await self._submit(jobs.StatementJob(self._ledger, sql.VOID_LEASES, (self._ledger.now(),)))
+        total = 0
+        while rescued := await self.rescue(WorkerId("start"), VOID_LEASES_MAX):
+            total += rescued
+        if total:
+            self._observer.note(Span.CHATS_RESCUED, count=total)
+        return total
+
+    async def close(self) -> None:
+        """Write what is queued, close every connection, and let another server in."""
+        await self.writer.close()
+        await self.readers.close()
+        self._ledger.connection.close()
+        self._lock.release()
+
+    def listen(self, listener: CommitListener) -> None:
+        """Tell a listener of every commit from now on, before its caller learns of it."""
+        self._listeners.append(listener)
+
+    # --- writes ----------------------------------------------------------------------------
+
+    async def apply(
+        self,
+        chat_id: ChatId,
+        command: Command,
+        *,
+        known: ChatState | None = None,
+        request: RequestKey | None = None,
+        owner_id: OwnerId | None = None,
+    ) -> Applied:
+        """Decide by `machine.advance` and write it, whole or not at all."""
+        return await self.writer.submit(
+            jobs.ApplyJob(
+                self._ledger,
+                chat_id,
+                command,
+                known=known,
+                request=request,
+                owner_id=owner_id,
+            )
+        )
+
+    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
+        """Write journal rows for a batch."""
+        await self._submit(jobs.StartCallsJob(self._ledger, chat_id, epoch, calls))
+
+    async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
+        """Record an outcome in the journal."""
+        await self._submit(jobs.FinishCallJob(self._ledger, chat_id, epoch, result))
+
+    async def acquire(
+        self, worker_id: WorkerId, slots: int, lease_seconds: float
+    ) -> Sequence[Acquired]:
+        """Take up to `slots` chats that have work, oldest work first."""
+        if slots <= 0:
+            return []
+        taken = await self._submit(jobs.acquire(self._ledger, worker_id, slots, lease_seconds))
+        # Nobody but the new holder adds to these chats, and what is read is as of the commit.
+        return [
+            Acquired(applied.state, await self.readers.read(reads.context, applied.state))
+            for applied in taken
+        ]
+
+    async def heartbeat(
+        self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
+    ) -> Sequence[Beat]:
+        """Extend leases, in one statement; a lost one is absent."""
+        if not held:
+            return []
+        return await self._submit(jobs.BeatJob(self._ledger, worker_id, held, lease_seconds))
+
+    async def rescue(self, worker_id: WorkerId, limit: int) -> int:
+        """Give back chats whose lease has expired; return how many."""
+        rescued = await self._submit(jobs.rescue(self._ledger, worker_id, limit))
+        return len(rescued)
+
+    async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
+        """Answer actions past their deadline; return how many."""
+        expired = await self._submit(jobs.expire_actions(self._ledger, worker_id, limit))
+        return len(expired)
+
+    async def prune_events(self, before: Instant) -> int:
+        """Drop events older than that and move `oldest_sequence`; return how many."""
+        total, after = 0, 0
+        while True:
+            dropped, last = await self._submit(
+                jobs.PruneEventsJob(self._ledger, before, after, PRUNE_CHATS_MAX)
+            )
+            total += dropped
+            if last is None:
+                return total
+            after = last
+
+    async def prune_commands(self, before: Instant) -> int:
+        """Drop command records older than that; return how many."""
+        total = 0
+        while True:
+            dropped = await self._submit(
+                jobs.PruneCommandsJob(self._ledger, before, PRUNE_COMMANDS_MAX)
+            )
+            total += dropped
+            if dropped < PRUNE_COMMANDS_MAX:
+                return total
+
+    async def write(self, statement: str, *parameters: object) -> int:
+        """Execute one statement of the store's own; return how many rows it changed."""
+        return await self._submit(jobs.StatementJob(self._ledger, statement, parameters))
+
+    # --- reads -----------------------------------------------------------------------------
+
+    async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
+        """Return the state, queue contents and journal included."""
+        return await self.readers.read(reads.load, chat_id, owner_id)
+
+    async def next_due(self) -> Instant | None:
+        """Return when the earliest retry or action deadline of any chat is due, if any."""
+        return await self.readers.read(reads.next_due, self._ledger.now())
+
+    async def list_chats(
+        self,
+        owner_id: OwnerId,
+        *,
+        limit: int,
+        after_key: str | None = None,
+        include_archived: bool = False,
+        labels: Mapping[str, str] | None = None,
+        statuses: Sequence[Status] = (),
+    ) -> ChatPage:
+        """Return chats, newest first."""
+        return await self.readers.read(
+            reads.list_chats,
+            owner_id,
+            limit,
+            reads.ChatFilter(after_key, include_archived, labels or {}, statuses),
+        )
+
+    async def list_actions(
+        self,
+        owner_id: OwnerId,
+        *,
+        limit: int,
+        after_key: str | None = None,
+        chat_id: ChatId | None = None,
+    ) -> ChatPage:
+        """Return the chats in `requires_action`, first deadline first."""
+        return await self.readers.read(reads.list_actions, owner_id, limit, after_key, chat_id)
+
+    async def messages(
+        self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return messages that stand, in order, and whether more follow."""
+        return await self.readers.read(reads.messages, chat_id, after_position, limit, bytes_max)
+
+    async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
+        """Return a message that is not removed."""
+        return await self.readers.read(reads.message, chat_id, message_id)
+
+    async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
+        """Return durable events behind a sequence."""
+        return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
+
+    @asynccontextmanager
+    async def snapshot(self, chat_id: ChatId) -> AsyncIterator["SqliteSnapshot"]:
+        """Show a chat as it is at one moment."""
+        state = await self.readers.read(reads.load, chat_id, None)
+        if state.deleted:
+            raise ChatNotFound(chat_id)
+        yield SqliteSnapshot(state, self.readers)
+
+    async def is_reachable(self) -> bool:
+        """Say whether the database answers."""
+        try:
+            return await self.readers.read(reads.one)
+        except DatabaseUnavailable:
+            return False
+
+    # --- the loop's side of the writer -----------------------------------------------------
+
+    async def _submit(self, job: Job[T]) -> T:
+        return await self.writer.submit(job)
+
+    def _delivered(self, done: Sequence[Job[Any]]) -> None:
+        """Tell of a committed group: listeners first, so that nobody knows before they do."""
+        for job in done:
+            for applied in job.commits:
+                self._tell(applied)
+            if isinstance(job.error, DatabaseUnavailable):
+                self._observer.note(Span.DATABASE_FAILED, error=str(job.error))
+            future = job.future
+            if future is None or future.done():
+                continue
+            if job.error is None:
+                future.set_result(job.value)
+            else:
+                future.set_exception(job.error)
+
+    def _tell(self, applied: Applied) -> None:
+        state = applied.state
+        try:
+            for listener in self._listeners:
+                listener.committed(applied)
+            self._wake.hint(state.id, state.revision, state.status)
+        except Exception as defect:  # noqa: BLE001  a defect of one must not lose the others' answers
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a commit listener raised", "exception": defect}
+            )
+
+
+class SqliteSnapshot:
+    """A chat as of the revision of its state."""
+
+    def __init__(self, state: ChatState, readers: Readers) -> None:
+        self._state = state
+        self._readers = readers
+
+    @property
+    def state(self) -> ChatState:
+        """The execution state, queue contents included."""
+        return self._state
+
+    async def pages(self) -> AsyncIterator[Sequence[Message]]:
+        """Yield the messages in order, each page below half of RESPONSE_BYTES_MAX or of one."""
+        after, more = 0, True
+        while more:
+            page, more = await self._readers.read(
+                reads.messages_as_of, self._state, after, RESPONSE_BYTES_MAX // 2
+            )
+            if page:
+                after = page[-1].position
+                yield page
