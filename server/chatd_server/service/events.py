@@ -6,6 +6,10 @@ from chatd_server.ports import Clock, EventPage, Store, Streams
 from chatd_server.service.authority import chat_id_of
 
 
+WAIT_POLL_SECONDS = 2.0
+"""What wakes a waiting caller may be lost between processes; it reads the log at least this often."""
+
+
 class Events:
     """Reads the log of a chat."""
 
@@ -13,6 +17,11 @@ class Events:
         self._store = store
         self._streams = streams
         self._clock = clock
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Let those who wait go with what there is, at their next look."""
+        self._is_draining = True
 
     async def page(
         self, owner_id: OwnerId, chat_id: str, *, after: int, limit: int, wait_seconds: float
@@ -29,5 +38,6 @@ class Events:
                     known, after=after, limit=limit, bytes_max=PAGE_BYTES_MAX
                 )
                 left = (deadline - self._clock.now()) / MICROSECONDS
-                if page.events or left <= 0 or not await head.moved(left):
+                if page.events or left <= 0 or self._is_draining:
                     return page
+                await head.moved(min(left, WAIT_POLL_SECONDS))

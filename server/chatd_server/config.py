@@ -1,0 +1,285 @@
+"""Settings of the server: flag, then environment `CHATD_*`, then TOML file, then default.
+
+Every field has one line that says what it is; `chatd config show` and the docs print these
+lines. A secret can also be given by the name of a file that holds it (`..._FILE`).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta
+
+ENV_PREFIX = "CHATD_"
+FILE_NAME = "chatd.toml"
+"""Name of the settings file in the home folder."""
+
+ROOT_KEY_NAME = "root.key"
+"""Name of the file in the home folder that holds the key of the first start."""
+
+DATABASE_NAME = "chatd.db"
+"""Name of the embedded database in the home folder."""
+
+Source: TypeAlias = Literal["flag", "environment", "file", "default"]
+
+
+class BadConfig(Exception):  # noqa: N818  a fact about what was given
+    """A setting cannot be used; the message names it, its origin and what is allowed."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server is told when it starts."""
+
+    home: Annotated[
+        str, Meta(description="Folder of the root key, the settings file and the database.")
+    ] = ""
+    database_url: Annotated[
+        str,
+        Meta(
+            description="postgresql://... or sqlite:///path; empty: chatd.db in the home folder.",
+            pattern=r"^(|postgres(ql)?://.+|sqlite:///.+)$",
+            extra={"secret": True},
+        ),
+    ] = ""
+    host: Annotated[
+        str, Meta(description="Address to listen on.", min_length=1, max_length=253)
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on; 0: a free one.", ge=0, le=65535)] = (
+        7410
+    )
+    reuse_port: Annotated[
+        bool, Meta(description="Share the port with other servers of this machine.")
+    ] = False
+    migrate: Annotated[
+        bool, Meta(description="Migrate a PostgreSQL schema at start; SQLite always is.")
+    ] = False
+    default_model: Annotated[
+        str,
+        Meta(description='"provider/model" of chats that name none.', pattern=r"^[^/\s]+/\S+$"),
+    ] = "sandbox/echo"
+    anthropic_api_key: Annotated[
+        str, Meta(description="Key for models of Anthropic.", extra={"secret": True})
+    ] = ""
+    anthropic_base_url: Annotated[
+        str, Meta(description="Another address for Anthropic's API; empty: Anthropic's own.")
+    ] = ""
+    runs_max: Annotated[
+        int, Meta(description="Chats that this server works on at once.", ge=1, le=100_000)
+    ] = 1000
+    lease_seconds: Annotated[
+        float,
+        Meta(description="How long a chat stays with a worker that went silent.", ge=1, le=3600),
+    ] = 30.0
+    lease_heartbeat_seconds: Annotated[
+        float, Meta(description="How often a worker renews its leases.", ge=0.1, le=1200)
+    ] = 10.0
+    poll_seconds: Annotated[
+        float, Meta(description="How often work is looked for without a hint.", ge=0.05, le=60)
+    ] = 1.0
+    drain_seconds: Annotated[
+        float, Meta(description="How long running turns may finish at a stop.", ge=0, le=3600)
+    ] = 20.0
+    stream_heartbeat_seconds: Annotated[
+        float, Meta(description="Pause between heartbeats of a silent stream.", ge=1, le=300)
+    ] = 15.0
+    event_retention_days: Annotated[
+        float, Meta(description="How long events are kept; 0: as long as the chat.", ge=0)
+    ] = 0.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="What is logged.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"], Meta(description="json: one object per line; text: for people.")
+    ] = "json"
+
+    @property
+    def home_path(self) -> Path:
+        """The home folder."""
+        return Path(self.home).expanduser()
+
+    @property
+    def root_key_path(self) -> Path:
+        """The file with the key of the first start."""
+        return self.home_path / ROOT_KEY_NAME
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether the database is PostgreSQL."""
+        return self.database_url.startswith("postgres")
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The file of the embedded database; meaningless with PostgreSQL."""
+        if self.database_url:
+            return Path(self.database_url.removeprefix("sqlite:///")).expanduser()
+        return self.home_path / DATABASE_NAME
+
+    @property
+    def shown_database(self) -> str:
+        """The database for people: without a password."""
+        return without_password(self.database_url) if self.is_postgres else str(self.sqlite_path)
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting as `chatd config show` prints it."""
+
+    name: str
+    #: Redacted.
+    value: Any
+    source: Source
+    #: Where exactly: the flag, the variable or the file.
+    origin: str
+    description: str
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings, and where each came from."""
+
+    config: Config
+    settings: tuple[Setting, ...]
+
+
+class _Given(msgspec.Struct, frozen=True):
+    value: Any
+    source: Source
+    origin: str
+
+
+def load(
+    flags: Mapping[str, object], environment: Mapping[str, str], file: str | None = None
+) -> Loaded:
+    """Read all settings. `flags` holds only those that were given; raises BadConfig."""
+    home = str(
+        flags.get("home")
+        or environment.get(f"{ENV_PREFIX}HOME")
+        or Path.home() / ".local" / "share" / "chatd"
+    )
+    named = file or environment.get(f"{ENV_PREFIX}CONFIG")
+    table, path = _table_of(Path(named) if named else Path(home).expanduser() / FILE_NAME, named)
+    values: dict[str, Any] = {}
+    settings: list[Setting] = []
+    for name, described in _fields().items():
+        given = _given(name, described, flags, environment, (table, path))
+        if name == "home" and given.source in {"default", "file"}:
+            given = _Given(home, "default", "")
+        values[name] = _checked(name, described, given)
+        settings.append(
+            Setting(
+                name=name,
+                value=_redacted(described, values[name]),
+                source=given.source,
+                origin=given.origin,
+                description=described.description or "",
+            )
+        )
+    config = Config(**values)
+    if config.lease_heartbeat_seconds * 2 > config.lease_seconds:
+        raise BadConfig(
+            f"lease_heartbeat_seconds ({config.lease_heartbeat_seconds:g}) must be at most half of "
+            f"lease_seconds ({config.lease_seconds:g}), or one late beat loses the lease"
+        )
+    return Loaded(config=config, settings=tuple(settings))
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    where = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{where}"))
+
+
+# --- one setting -----------------------------------------------------------------------------
+
+
+class _Described(msgspec.Struct, frozen=True):
+    kind: Any
+    description: str
+    is_secret: bool
+    default: Any
+
+
+def _fields() -> Mapping[str, _Described]:
+    hints = get_type_hints(Config, include_extras=True)
+    described = {}
+    for field in msgspec.structs.fields(Config):
+        meta = next(it for it in hints[field.name].__metadata__ if isinstance(it, Meta))
+        described[field.name] = _Described(
+            kind=hints[field.name],
+            description=meta.description or "",
+            is_secret=bool((meta.extra or {}).get("secret")),
+            default=field.default,
+        )
+    return described
+
+
+def _given(
+    name: str,
+    described: _Described,
+    flags: Mapping[str, object],
+    environment: Mapping[str, str],
+    file: tuple[Mapping[str, Any], str],
+) -> _Given:
+    if flags.get(name) is not None:
+        return _Given(flags[name], "flag", f"--{name.replace('_', '-')}")
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    if variable in environment:
+        return _Given(environment[variable], "environment", variable)
+    table, path = file
+    if described.is_secret and f"{variable}_FILE" in environment:
+        origin = f"{variable}_FILE"
+        return _Given(_secret(environment[origin], origin), "environment", origin)
+    if name in table:
+        return _Given(table[name], "file", path)
+    if described.is_secret and f"{name}_file" in table:
+        origin = f"{name}_file in {path}"
+        return _Given(_secret(str(table[f"{name}_file"]), origin), "file", origin)
+    return _Given(described.default, "default", "")
+
+
+def _checked(name: str, described: _Described, given: _Given) -> Any:
+    try:
+        return msgspec.convert(given.value, described.kind, strict=False)
+    except msgspec.ValidationError as error:
+        value = "(hidden)" if described.is_secret else repr(given.value)
+        raise BadConfig(
+            f"{name} = {value}, from {given.origin or given.source}: {error}. "
+            f"What it is: {described.description}"
+        ) from error
+
+
+def _redacted(described: _Described, value: Any) -> Any:
+    if not described.is_secret or not value:
+        return value
+    return without_password(value) if "://" in value else "(set)"
+
+
+def _secret(path: str, origin: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{origin} names {path}, which cannot be read: {error}") from error
+
+
+def _table_of(path: Path, named: str | None) -> tuple[Mapping[str, Any], str]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if named:
+            raise BadConfig(f"the settings file {path} does not exist") from error
+        return {}, str(path)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfig(f"the settings file {path} cannot be read: {error}") from error
+    known = _fields()
+    allowed = {*known, *(f"{name}_file" for name, it in known.items() if it.is_secret)}
+    unknown = sorted(set(table) - allowed)
+    if unknown:
+        raise BadConfig(
+            f"the settings file {path} has unknown settings: {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(allowed))}"
+        )
+    return table, str(path)

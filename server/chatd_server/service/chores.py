@@ -1,0 +1,44 @@
+"""What has to be swept up now and then: records of requests, and events past their retention."""
+
+from chatd_server.domain.ids import MICROSECONDS
+from chatd_server.domain.limits import REQUEST_ID_HOURS
+from chatd_server.domain.refusal import Unavailable
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import Clock, Store
+
+CHORES_SECONDS = 600.0
+"""How often it is swept. Each sweep is two statements when there is nothing to do."""
+
+HOUR_SECONDS = 3600
+DAY_SECONDS = 86_400
+
+
+class Chores:
+    """Sweeps until it is cancelled."""
+
+    def __init__(
+        self, store: Store, clock: Clock, observer: Observer, event_retention_days: float
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._retention_days = event_retention_days
+
+    async def run(self) -> None:
+        """Sweep now, and then every CHORES_SECONDS. A database that is away waits for the next."""
+        while True:
+            try:
+                await self.sweep()
+            except Unavailable as error:
+                self._observer.note(Span.DATABASE_FAILED, doing="chores", error=str(error))
+            await self._clock.sleep(CHORES_SECONDS, "chores")
+
+    async def sweep(self) -> None:
+        """Sweep once."""
+        now = self._clock.now()
+        await self._store.prune_commands(now - REQUEST_ID_HOURS * HOUR_SECONDS * MICROSECONDS)
+        if self._retention_days > 0:
+            kept = round(self._retention_days * DAY_SECONDS * MICROSECONDS)
+            pruned = await self._store.prune_events(now - kept)
+            if pruned:
+                self._observer.note(Span.EVENTS_PRUNED, count=pruned)
