@@ -1,0 +1,233 @@
+"""The live parts of one attempt: one canonical byte string, and a table of its segments.
+
+The string only grows. A segment is a run of bytes of one part; its first bytes may be a *head*,
+which is never cut (a tool call's id and name, a whole part, a tool's result: their canonical
+JSON), the rest is text in UTF-8, which may be cut between any two characters. So a place in an
+attempt is one number, valid however pieces were merged, and a resume is a slice.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from enum import Enum
+
+import msgspec
+
+from chatd_server.domain.event import CompactionSource
+from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.ids import AttemptId, ToolCallId
+from chatd_server.domain.limits import ANSWER_BYTES_MAX, TEXT_SLICE_BYTES_MAX, TOOL_BATCH_BYTES_MAX
+from chatd_server.domain.live import CallHead, CompactionStart, Piece, PieceKind, PieceValue
+from chatd_server.domain.message import (
+    Executor,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+
+#: The bits that mark a byte of UTF-8 as one that continues a character, and their values there.
+_CONTINUES_MASK, _CONTINUES = 0xC0, 0x80
+
+
+class OverlayStatus(Enum):
+    """What became of an attempt."""
+
+    OPEN = "open"
+    #: A message that names it was committed: what was shown stands.
+    COMMITTED = "committed"
+    #: Nothing of it will be committed: what was shown is void.
+    VOID = "void"
+
+
+class _Segment:
+    __slots__ = ("head_end", "kind", "part", "start", "value")
+
+    def __init__(
+        self, part: int, kind: PieceKind, start: int, head_end: int, value: PieceValue | None
+    ) -> None:
+        self.part = part
+        self.kind = kind
+        self.start = start
+        #: Where the indivisible bytes end; `start` when there are none.
+        self.head_end = head_end
+        self.value = value
+
+
+class Overlay:
+    """One attempt as its subscribers see it. Writes raise `ModelFailure(output_too_large)`."""
+
+    __slots__ = (
+        "_bytes",
+        "_newest",
+        "_segments",
+        "_starts",
+        "attempt_id",
+        "base_sequence",
+        "status",
+    )
+
+    def __init__(self, attempt_id: AttemptId, base_sequence: int) -> None:
+        self.attempt_id = attempt_id
+        #: Head of the log when the attempt began.
+        self.base_sequence = base_sequence
+        self.status = OverlayStatus.OPEN
+        self._bytes = bytearray()
+        self._segments: list[_Segment] = []
+        self._starts: list[int] = []
+        self._newest: _Segment | None = None
+
+    @classmethod
+    def of_message(cls, message: Message, base_sequence: int) -> "Overlay":
+        """Return the overlay that leads to a committed answer: for readers that missed it."""
+        overlay = cls(message.attempt_id, base_sequence)
+        for index, part in enumerate(message.parts):
+            match part:
+                case Text():
+                    overlay.append(index, PieceKind.TEXT, part.text)
+                case Reasoning():
+                    overlay.append(index, PieceKind.REASONING, part.text)
+                case Refusal():
+                    overlay.append(index, PieceKind.REFUSAL, part.text)
+                case ToolCall():
+                    head = (part.id, part.name, part.executor)
+                    overlay.append_call(index, *head, part.arguments)
+                case _:
+                    overlay.append_whole(index, part)
+        overlay.status = OverlayStatus.COMMITTED
+        return overlay
+
+    @property
+    def size(self) -> int:
+        """Bytes of the canonical string so far."""
+        return len(self._bytes)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def append(self, part: int, kind: PieceKind, text: str) -> None:
+        """Append text to a part of text; no text adds nothing."""
+        if not text:
+            return
+        added = text.encode()
+        self._admit(len(added), ANSWER_BYTES_MAX)
+        newest = self._newest
+        if newest is None or newest.part != part or newest.kind is not kind:
+            self._begin(part, kind, b"", None)
+        self._bytes += added
+
+    def append_call(
+        self, part: int, call_id: ToolCallId, name: str, executor: Executor, arguments: str
+    ) -> None:
+        """Announce a call when it is new, then append to its arguments."""
+        added = arguments.encode()
+        newest = self._newest
+        if newest is None or newest.part != part or newest.kind is not PieceKind.CALL:
+            head = CallHead(call_id, name, executor)
+            known = any(it.value == head for it in self._segments)
+            if known and not added:
+                return
+            announced = b"" if known else msgspec.json.encode(head)
+            self._admit(len(announced) + len(added), ANSWER_BYTES_MAX)
+            self._begin(part, PieceKind.CALL, announced, head)
+        else:
+            self._admit(len(added), ANSWER_BYTES_MAX)
+        self._bytes += added
+
+    def append_whole(self, part: int, value: Part) -> None:
+        """Add a part that came at once."""
+        self._add_whole(part, PieceKind.PART, value, ANSWER_BYTES_MAX)
+
+    def append_tool_started(self, call_id: ToolCallId, name: str) -> None:
+        """Say that a tool of ours began."""
+        head = CallHead(call_id, name, Executor.SERVER)
+        self._add_whole(0, PieceKind.TOOL_STARTED, head, TOOL_BATCH_BYTES_MAX)
+
+    def append_tool_finished(self, result: ToolResult) -> None:
+        """Show the result of a tool of ours."""
+        self._add_whole(0, PieceKind.TOOL_FINISHED, result, TOOL_BATCH_BYTES_MAX)
+
+    def append_compaction_started(self, source: CompactionSource) -> None:
+        """Say that a compaction began."""
+        start = CompactionStart(source)
+        self._add_whole(0, PieceKind.COMPACTION_STARTED, start, ANSWER_BYTES_MAX)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def floor(self, offset: int) -> int:
+        """Return the nearest place at or before an offset at which a piece may begin.
+
+        A client only has offsets that were sent to it, and those are such places already; any
+        other number is rounded down, so that nothing is cut and nothing is left out.
+        """
+        if offset <= 0 or not self._starts:
+            return 0
+        if offset >= len(self._bytes):
+            return len(self._bytes)
+        segment = self._segments[bisect_right(self._starts, offset) - 1]
+        if offset < segment.head_end:
+            return segment.start
+        return self._character(offset)
+
+    def piece(self, offset: int) -> Piece | None:
+        """Return the longest piece that begins there, or None at the end of the string.
+
+        It stays within one segment, and its text holds at most TEXT_SLICE_BYTES_MAX bytes.
+        """
+        newest = self._newest
+        if newest is None or offset >= len(self._bytes):
+            return None
+        index = len(self._segments) - 1
+        if offset < newest.start:
+            index = bisect_right(self._starts, offset) - 1
+        segment = self._segments[index]
+        segment_end = len(self._bytes) if segment is newest else self._starts[index + 1]
+        start = segment.start if offset < segment.head_end else self._character(offset)
+        text_start = max(start, segment.head_end)
+        end = text_start + TEXT_SLICE_BYTES_MAX
+        end = segment_end if end >= segment_end else self._character(end)
+        text = self._bytes[text_start:end].decode()
+        return Piece(segment.part, segment.kind, start, end, text, segment.value)
+
+    def pieces(self, offset: int, bytes_max: int) -> Iterator[Piece]:
+        """Yield pieces from an offset on until so many bytes are passed, at least one."""
+        end = offset + bytes_max
+        while offset < end and (piece := self.piece(offset)) is not None:
+            yield piece
+            offset = piece.end
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _add_whole(self, part: int, kind: PieceKind, value: PieceValue, bytes_max: int) -> None:
+        head = msgspec.json.encode(_public(value))
+        self._admit(len(head), bytes_max)
+        self._begin(part, kind, head, value)
+
+    def _begin(self, part: int, kind: PieceKind, head: bytes, value: PieceValue | None) -> None:
+        start = len(self._bytes)
+        segment = _Segment(part, kind, start, start + len(head), value)
+        self._segments.append(segment)
+        self._starts.append(start)
+        self._newest = segment
+        self._bytes += head
+
+    def _admit(self, added: int, bytes_max: int) -> None:
+        if len(self._bytes) + added > bytes_max:
+            raise failure(
+                ErrorKind.OUTPUT_TOO_LARGE,
+                f"the output is longer than {bytes_max} bytes; ask for less at once",
+            )
+
+    def _character(self, offset: int) -> int:
+        """Return where the character begins that an offset stands in."""
+        while self._bytes[offset] & _CONTINUES_MASK == _CONTINUES:
+            offset -= 1
+        return offset
+
+
+def _public(value: PieceValue) -> PieceValue:
+    """Return a value without the vendor's own block, which no client gets."""
+    if getattr(value, "native", None) is None:
+        return value
+    return msgspec.structs.replace(value, native=None)

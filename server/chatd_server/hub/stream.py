@@ -1,0 +1,239 @@
+"""Drives one reader: does what it decides, and gives out responses as bytes."""
+
+from collections import deque
+from contextlib import aclosing
+
+from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.ids import ChatId, OwnerId
+from chatd_server.domain.limits import KIB, MIB, PAGE_SIZE_MAX
+from chatd_server.domain.live import Follow, Piece, StreamEndReason
+from chatd_server.domain.refusal import ChatNotFound
+from chatd_server.hub.chat import FrameKey, LiveChat
+from chatd_server.hub.reader import Next, Reader
+from chatd_server.ports import ChatSnapshot, Clock, FrameCodec, Store
+
+READ_EVENTS_MAX = 64
+"""Events read from the log at once; with the next limit it bounds what a slow reader holds."""
+READ_BYTES_MAX = 256 * KIB
+"""Bytes read from the log at once (or one event)."""
+SNAPSHOT_AHEAD_BYTES_MAX = 2 * MIB
+"""A snapshot is read this far before anything of it is sent, so that no read transaction waits
+for a client. Longer ones go on without it: messages from after the transaction are left out, and
+what was removed meanwhile is removed again by the events that follow."""
+
+
+class Broadcast:
+    """What all streams share: the store, the codec, and the count of serialisations."""
+
+    def __init__(self, store: Store, clock: Clock, codec: FrameCodec) -> None:
+        self.store = store
+        self.clock = clock
+        self.codec = codec
+        #: Events and pieces that were turned into bytes.
+        self.serialisations = 0
+
+    async def refresh(self, chat: LiveChat) -> None:
+        """Read what the log has behind what is known, once for everybody who is level."""
+        chat.refreshing, chat.stale = True, False
+        try:
+            behind = True
+            while behind:
+                head = chat.head
+                page = await self.store.events(
+                    chat.chat_id, after=head, limit=READ_EVENTS_MAX, bytes_max=READ_BYTES_MAX
+                )
+                chat.add(page.events)
+                behind = head < chat.head < page.head_sequence
+        except ChatNotFound:
+            chat.deleted = True
+        except BaseException:
+            chat.stale = True
+            raise
+        finally:
+            chat.refreshing = False
+            chat.wake()
+
+
+class ReaderStream:
+    """One subscriber's stream of responses; `ports.Stream`."""
+
+    __slots__ = (
+        "_broadcast",
+        "_chat_id",
+        "_follow",
+        "_over",
+        "_owner_id",
+        "_ready",
+        "_rest",
+        "reader",
+    )
+
+    def __init__(
+        self, broadcast: Broadcast, reader: Reader, owner_id: OwnerId, follow: Follow
+    ) -> None:
+        self.reader = reader
+        self._broadcast = broadcast
+        self._chat_id: ChatId = reader.chat.chat_id
+        self._owner_id = owner_id
+        self._follow: Follow | None = follow
+        #: Responses of the snapshot that are not sent yet.
+        self._ready: deque[bytes] = deque()
+        #: Position and sequence from which and up to which the snapshot still has to be read.
+        self._rest: tuple[int, int] | None = None
+        self._over = False
+
+    async def next(self) -> bytes | None:
+        """Return the next response; None at the end."""
+        if self._over:
+            return None
+        frame = await self._next()
+        self.reader.sent_at = self._broadcast.clock.now()
+        self.reader.beat = False
+        return frame
+
+    async def _next(self) -> bytes:
+        reader, chat = self.reader, self.reader.chat
+        if self._follow is not None:
+            follow, self._follow = self._follow, None
+            await self._begin(follow)
+        if self._rest is not None or self._ready:
+            await self._read_snapshot()
+            if self._ready:
+                return self._ready.popleft()
+        while True:
+            step = reader.decide()
+            if isinstance(step, Piece):
+                return self._piece(step)
+            if isinstance(step, LoggedEvent):
+                return self._event(step)
+            if isinstance(step, StreamEndReason):
+                return self._end(step)
+            match step:
+                case Next.WAIT:
+                    await reader.wait(chat)
+                case Next.READ:
+                    await self._read()
+                case Next.REFRESH:
+                    await self._broadcast.refresh(chat)
+                case Next.RESET:
+                    attempt_id = reader.sent_reset()
+                    return self._broadcast.codec.preview_reset(attempt_id, reader.cursor)
+                case Next.CAUGHT_UP:
+                    reader.sent_caught_up()
+                    return self._broadcast.codec.caught_up(reader.cursor)
+                case Next.HEARTBEAT:
+                    frame = await self._heartbeat()
+                    if frame is not None:
+                        return frame
+
+    # --- where it begins -----------------------------------------------------------------------
+
+    async def _begin(self, follow: Follow) -> None:
+        cursor = follow.resume_from
+        store = self._broadcast.store
+        if cursor is None or cursor.snapshot_unfinished:
+            async with store.snapshot(self._chat_id) as snapshot:
+                await self._begin_with(snapshot)
+            return
+        state = await store.load(self._chat_id, self._owner_id)
+        # Also at the head: it is the store that knows which cursors are in range.
+        page = await store.events(
+            self._chat_id,
+            after=cursor.sequence,
+            limit=READ_EVENTS_MAX,
+            bytes_max=READ_BYTES_MAX,
+        )
+        self.reader.begin_at(cursor, state)
+        self.reader.take(page)
+
+    async def _begin_with(self, snapshot: ChatSnapshot) -> None:
+        state, reader, codec = snapshot.state, self.reader, self._broadcast.codec
+        if state.owner_id != self._owner_id or state.deleted:
+            raise ChatNotFound(self._chat_id)
+        reader.begin_with_snapshot(state)
+        cursor = reader.cursor
+        self._ready.append(codec.snapshot(state, cursor))
+        size = len(self._ready[0])
+        async with aclosing(snapshot.pages()) as pages:
+            async for page in pages:
+                self._ready.append(codec.snapshot_messages(self._chat_id, page, cursor))
+                size += len(self._ready[-1])
+                if size > SNAPSHOT_AHEAD_BYTES_MAX:
+                    self._rest = (page[-1].position, state.head_sequence)
+                    break
+
+    async def _read_snapshot(self) -> None:
+        """Read on, one page, when what was read ahead is sent."""
+        while self._rest is not None and not self._ready:
+            position, head = self._rest
+            messages, more = await self._broadcast.store.messages(
+                self._chat_id,
+                after_position=position,
+                limit=PAGE_SIZE_MAX,
+                bytes_max=READ_BYTES_MAX,
+            )
+            self._rest = (messages[-1].position, head) if more else None
+            then = [message for message in messages if message.sequence <= head]
+            if then:
+                codec, cursor = self._broadcast.codec, self.reader.cursor
+                self._ready.append(codec.snapshot_messages(self._chat_id, then, cursor))
+
+    # --- what it reads -------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Read the log for this reader, which is too far behind for the tail."""
+        reader = self.reader
+        try:
+            page = await self._broadcast.store.events(
+                self._chat_id,
+                after=reader.sequence,
+                limit=READ_EVENTS_MAX,
+                bytes_max=READ_BYTES_MAX,
+            )
+        except ChatNotFound:
+            reader.end = StreamEndReason.CHAT_DELETED
+        else:
+            reader.take(page)
+
+    # --- what it sends -------------------------------------------------------------------------
+
+    def _event(self, event: LoggedEvent) -> bytes:
+        reader = self.reader
+        reader.chat.observe(event)
+        reader.sent_event(event)
+        cursor = reader.cursor
+        key = (event.sequence, cursor.attempt_id, cursor.delta_offset, cursor.snapshot_unfinished)
+        frame = reader.chat.frames.get(key)
+        if frame is None:
+            frame = self._broadcast.codec.event(self._chat_id, event, cursor)
+            self._made(key, frame)
+        return frame
+
+    def _piece(self, piece: Piece) -> bytes:
+        reader = self.reader
+        attempt_id = reader.sent_piece(piece)
+        cursor = reader.cursor
+        key = (attempt_id, piece.start, piece.end, cursor.sequence, cursor.snapshot_unfinished)
+        frame = reader.chat.frames.get(key)
+        if frame is None:
+            frame = self._broadcast.codec.piece(attempt_id, piece, cursor)
+            self._made(key, frame)
+        return frame
+
+    def _made(self, key: FrameKey, frame: bytes) -> None:
+        self._broadcast.serialisations += 1
+        self.reader.chat.keep_frame(key, frame)
+
+    def _end(self, reason: StreamEndReason) -> bytes:
+        self._over = True
+        return self._broadcast.codec.stream_end(reason, self.reader.cursor)
+
+    async def _heartbeat(self) -> bytes | None:
+        """Look at the log, in case a hint was lost; None when there is something to send."""
+        reader, chat = self.reader, self.reader.chat
+        reader.beat = False
+        if not chat.refreshing:
+            await self._broadcast.refresh(chat)
+        if chat.head > reader.sequence or chat.deleted:
+            return None
+        return self._broadcast.codec.heartbeat(chat.head, reader.cursor)
