@@ -1,0 +1,25 @@
+"""What a run needs from outside, in one value."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from chatd_server.domain.ids import WorkerId
+from chatd_server.observe import Observer
+from chatd_server.ports import Clock, Live, Models, Store, Tools
+
+
+@dataclass(frozen=True)
+class Env:
+    """The ports that a worker's runs share."""
+
+    worker_id: WorkerId
+    store: Store
+    live: Live
+    models: Models
+    tools: Tools
+    clock: Clock
+    observer: Observer
+    #: "provider/model" for chats that name none.
+    default_model: str = ""
+    #: Tools that ignored their cancel; kept here so that none is forgotten while it runs.
+    abandoned: set[asyncio.Task[object]] = field(default_factory=set)

@@ -1,0 +1,133 @@
+"""What a turn owes next, decided from the database's facts alone.
+
+Pure, and constant in time: it looks at the history from its end. Any worker can so go on with
+any turn, at any commit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from chatd_server.domain.chat import OpenCall, StopReason, Turn
+from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, STEPS_PER_TURN_MAX
+from chatd_server.domain.message import (
+    Executor,
+    FinishReason,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Role,
+    Text,
+)
+
+
+@dataclass(frozen=True)
+class CallModel:
+    """The model has the word."""
+
+
+@dataclass(frozen=True)
+class RunTools:
+    """Calls that this service has to answer, in call order."""
+
+    calls: tuple[OpenCall, ...]
+
+
+@dataclass(frozen=True)
+class AskClient:
+    """Only calls of the client's are open."""
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The turn is over."""
+
+    reason: StopReason
+
+
+Action: TypeAlias = CallModel | RunTools | AskClient | Finish
+
+OURS = frozenset({Executor.SERVER, Executor.NONE})
+"""Executors whose calls this service answers: with a result, or with why there is none."""
+
+STOP_REASONS = {
+    FinishReason.END_TURN: StopReason.END_TURN,
+    # The adapter said tool calls, and there are none of ours or of the client's.
+    FinishReason.TOOL_CALLS: StopReason.END_TURN,
+    FinishReason.MAX_TOKENS: StopReason.MAX_TOKENS,
+    FinishReason.REFUSAL: StopReason.REFUSAL,
+    FinishReason.CONTENT_FILTER: StopReason.CONTENT_FILTER,
+    FinishReason.PAUSED: StopReason.END_TURN,
+    FinishReason.CONTEXT_EXCEEDED: StopReason.CONTEXT_EXCEEDED,
+    FinishReason.INTERRUPTED: StopReason.INTERRUPTED,
+    FinishReason.OTHER: StopReason.END_TURN,
+}
+"""How a turn ends whose last answer has no call left to run."""
+
+
+def next_action(tail: Sequence[Message], turn: Turn, calls: Sequence[OpenCall]) -> Action:
+    """Return what is owed.
+
+    `tail` ends with the newest message of the turn (what stands before it is not looked at);
+    `calls` are the open calls, in call order.
+    """
+    if ours := tuple(call for call in calls if call.executor in OURS):
+        return RunTools(ours)
+    if calls:
+        return AskClient()
+    if turn.stop_after:
+        return Finish(StopReason.END_TURN)
+    answer = next(_answers(tail), None)
+    if answer is None:
+        return CallModel()
+    if not _wants_model(answer):
+        assert answer.finish_reason is not None
+        return Finish(STOP_REASONS[answer.finish_reason])
+    if turn.steps >= (turn.options.max_steps or STEPS_PER_TURN_MAX):
+        return Finish(StopReason.MAX_STEPS)
+    if _is_stuck_in_pauses(tail):
+        return Finish(StopReason.MAX_STEPS)
+    return CallModel()
+
+
+def is_empty(answer: Message) -> bool:
+    """Say whether an answer says nothing: such a one is kept out of prompts, and ends its turn."""
+    return all(map(_says_nothing, answer.parts))
+
+
+def _says_nothing(part: Part) -> bool:
+    match part:
+        case Text(text=text, native=None) | Reasoning(text=text, native=None) | Refusal(text=text):
+            return not text.strip()
+        case _:
+            return False
+
+
+def _wants_model(answer: Message) -> bool:
+    """Say whether the model goes on after this answer, whose calls have their results."""
+    if is_empty(answer):
+        return False
+    if answer.finish_reason is FinishReason.PAUSED:
+        return True
+    return answer.finish_reason is FinishReason.TOOL_CALLS and any(
+        call.executor is not Executor.PROVIDER for call in answer.calls
+    )
+
+
+def _answers(tail: Sequence[Message]) -> Iterator[Message]:
+    """Yield the answers behind the newest user message, the newest first."""
+    for message in reversed(tail):
+        if message.role is Role.ASSISTANT:
+            yield message
+        elif message.role is not Role.TOOL:
+            return
+
+
+def _is_stuck_in_pauses(tail: Sequence[Message]) -> bool:
+    for count, answer in enumerate(_answers(tail), start=1):
+        if answer.finish_reason is not FinishReason.PAUSED:
+            return False
+        if count == PAUSES_IN_A_ROW_MAX:
+            return True
+    return False

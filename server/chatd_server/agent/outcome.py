@@ -1,0 +1,83 @@
+"""Tool results as values: from what a tool gave, and for calls that gave nothing."""
+
+from collections.abc import Sequence
+
+from chatd_server.domain.chat import OpenCall
+from chatd_server.domain.ids import Instant
+from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
+from chatd_server.domain.message import ToolErrorKind, ToolResult
+from chatd_server.domain.text import well_formed
+from chatd_server.ports import ToolOutput
+
+CUT_NOTE = f"\n[cut: the result was longer than {TOOL_RESULT_BYTES_MAX} bytes]"
+"""What stands at the end of a result that was cut; inside the limit itself."""
+
+
+def result_of(call: OpenCall, given: ToolOutput, at: Instant) -> ToolResult:
+    """Return what a tool gave, cut to the limit."""
+    output, is_cut = cut(well_formed(given.output))
+    return ToolResult(
+        call_id=call.id,
+        name=call.name,
+        output=output,
+        executor=call.executor,
+        created_at=at,
+        # What was cut is no JSON any more.
+        is_json=given.is_json and not is_cut,
+        error=ToolErrorKind.FAILED if given.is_error else None,
+        truncated=is_cut,
+    )
+
+
+def failed(call: OpenCall, error: Exception, at: Instant) -> ToolResult:
+    """Return the result of a tool that raised: no words of the exception, they may hold secrets."""
+    return _error(
+        call,
+        ToolErrorKind.FAILED,
+        f"the tool {call.name} failed unexpectedly ({type(error).__name__})",
+        at,
+    )
+
+
+def invalid(call: OpenCall, available: Sequence[str], at: Instant) -> ToolResult:
+    """Return the result of a call that nobody can execute."""
+    names = ", ".join(available) or "none"
+    text = f"there is no tool {call.name[:64]!r}; available tools: {names}"
+    return _error(call, ToolErrorKind.INVALID_CALL, text, at)
+
+
+def unknown(call: OpenCall, at: Instant) -> ToolResult:
+    """Return the result of a call that had started, and whose end nobody saw."""
+    text = "outcome unknown: the tool had started, and how it ended was lost; it may have worked"
+    return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, text, at)
+
+
+def interrupted(call: OpenCall, at: Instant) -> ToolResult:
+    """Return the result of a call that a user's stop cut, and that honoured it."""
+    text = "the tool call was interrupted before it gave a result"
+    return _error(call, ToolErrorKind.INTERRUPTED, text, at)
+
+
+def cut(text: str) -> tuple[str, bool]:
+    """Return the text within TOOL_RESULT_BYTES_MAX, at a character boundary, and whether it was
+    cut.
+    """
+    # UTF-8 never has fewer bytes than characters, nor more than four times as many.
+    if len(text) * 4 <= TOOL_RESULT_BYTES_MAX:
+        return text, False
+    raw = text.encode()
+    if len(raw) <= TOOL_RESULT_BYTES_MAX:
+        return text, False
+    kept = raw[: TOOL_RESULT_BYTES_MAX - len(CUT_NOTE.encode())].decode(errors="ignore")
+    return kept + CUT_NOTE, True
+
+
+def _error(call: OpenCall, kind: ToolErrorKind, text: str, at: Instant) -> ToolResult:
+    return ToolResult(
+        call_id=call.id,
+        name=call.name,
+        output=text,
+        executor=call.executor,
+        created_at=at,
+        error=kind,
+    )

@@ -1,0 +1,107 @@
+"""The ladder of attempts around one model call.
+
+The ladder stands in the database: the number of failures and the time of the next attempt are
+part of the turn, so a rescued turn waits out its time and counts on. tenacity climbs it here.
+What may be tried again is data (`ChatError.retryable`); nobody looks at words.
+"""
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from chatd_server.agent.draft import StepDraft
+from chatd_server.agent.env import Env
+from chatd_server.agent.held import Held
+from chatd_server.agent.stream import stream_model
+from chatd_server.domain.chat import AttemptKind
+from chatd_server.domain.command import ScheduleRetry, StartAttempt
+from chatd_server.domain.failure import ModelFailure
+from chatd_server.domain.ids import MICROSECONDS
+from chatd_server.domain.limits import ATTEMPTS_MAX, RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS
+from chatd_server.observe import Span
+
+
+async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
+    """Fill the draft with a complete answer, in as many attempts as the ladder has.
+
+    Raises ModelFailure (the last one) past the ladder or when it must not be tried again;
+    Stopped; LeaseLost.
+    """
+
+    async def sleep(seconds: float) -> None:
+        async with held.stop.guard():
+            await env.clock.sleep(seconds, "retry")
+
+    async def schedule(tried: RetryCallState) -> None:
+        await _schedule(tried.upcoming_sleep, _error_of(tried), step, held)
+
+    at = held.turn.next_attempt_at
+    if at is not None and at > env.clock.now():
+        await sleep((at - env.clock.now()) / MICROSECONDS)
+    ladder = AsyncRetrying(
+        retry=retry_if_exception(is_retryable),
+        stop=lambda _: held.turn.failed_attempts + 1 >= ATTEMPTS_MAX,
+        wait=lambda tried: delay_seconds(
+            held.turn.failed_attempts + 1, _error_of(tried).error.retry_after_seconds
+        ),
+        sleep=sleep,
+        before_sleep=schedule,
+        reraise=True,
+    )
+    await ladder(_attempt, step, held, env)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Say whether another attempt may help."""
+    return isinstance(error, ModelFailure) and error.error.retryable
+
+
+def delay_seconds(failures: int, retry_after_seconds: float | None) -> float:
+    """Return how long to wait after so many failures in a row; the vendor's wish is a floor."""
+    # Beyond 2 ** 16 seconds the last rung holds anyway, and the power stays small.
+    rung = min(RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16), RETRY_LAST_SECONDS)
+    return max(rung, retry_after_seconds or 0.0)
+
+
+async def _attempt(step: StepDraft, held: Held, env: Env) -> None:
+    attempt_id = held.new_attempt()
+    await held.apply(
+        StartAttempt(
+            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.MODEL
+        )
+    )
+    attempt = held.turn.attempt
+    assert attempt is not None
+    writer = env.live.open(held.id, attempt_id, attempt.base_sequence)
+    step.begin(attempt_id, writer, held.prompt.asked)
+    env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt_id, number=attempt.number)
+    try:
+        await stream_model(step, held, env)
+    except ModelFailure as failed:
+        env.observer.note(
+            Span.ATTEMPT_FAILED,
+            chat=held.id,
+            attempt=attempt_id,
+            number=attempt.number,
+            kind=failed.error.kind,
+            http_status=failed.error.http_status,
+        )
+        raise
+
+
+async def _schedule(seconds: float, failed: ModelFailure, step: StepDraft, held: Held) -> None:
+    attempt_id = step.attempt_id
+    step.abandon()
+    await held.apply(
+        ScheduleRetry(
+            **held.signed(attempt_id, "retry"),
+            attempt_id=attempt_id,
+            delay_seconds=seconds,
+            error=failed.error,
+        )
+    )
+
+
+def _error_of(tried: RetryCallState) -> ModelFailure:
+    assert tried.outcome is not None
+    error = tried.outcome.exception()
+    assert isinstance(error, ModelFailure)
+    return error

@@ -1,0 +1,217 @@
+"""One batch of tools: all in parallel, each outcome in the journal as it comes.
+
+At most once is the rule: a call that had started before a crash runs again only when its tool
+says that it may.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chatd_server.agent import outcome
+from chatd_server.agent.draft import StepDraft
+from chatd_server.agent.env import Env
+from chatd_server.agent.held import Held
+from chatd_server.agent.toolbox import Toolbox
+from chatd_server.domain.chat import AttemptKind, OpenCall
+from chatd_server.domain.command import StartAttempt
+from chatd_server.domain.ids import Instant, ToolCallId
+from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
+from chatd_server.domain.message import Executor, ToolResult
+from chatd_server.observe import Span
+from chatd_server.ports import AttemptWriter, CallStart, Tool, ToolContext, ToolOutput
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a batch gave, in call order."""
+
+    results: tuple[ToolResult, ...]
+    #: A tool that ends the turn was run without an error.
+    stop_after: bool
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What is known of a batch before any of it runs."""
+
+    #: Results that need no run.
+    answered: tuple[ToolResult, ...]
+    to_run: tuple[tuple[OpenCall, Tool], ...]
+
+
+def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> BatchPlan:
+    """Decide which calls run. Journal first: what has an outcome never runs again."""
+    answered: list[ToolResult] = []
+    to_run: list[tuple[OpenCall, Tool]] = []
+    for call in calls:
+        tool = toolbox.built_in(call.name) if call.executor is Executor.SERVER else None
+        if call.outcome is not None:
+            answered.append(call.outcome)
+        elif call.started_at is not None and not (tool is not None and tool.idempotent):
+            answered.append(outcome.unknown(call, now))
+        elif tool is None:
+            answered.append(outcome.invalid(call, toolbox.names, now))
+        else:
+            to_run.append((call, tool))
+    return BatchPlan(tuple(answered), tuple(to_run))
+
+
+async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env: Env) -> Results:
+    """Give every call its result. Raises Stopped, after what had finished is in the journal;
+    LeaseLost; ModelFailure when the results together are too large.
+    """
+    attempt_id = held.new_attempt()
+    await held.apply(
+        StartAttempt(
+            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.TOOLS
+        )
+    )
+    attempt = held.turn.attempt
+    assert attempt is not None
+    step.begin(attempt_id, env.live.open(held.id, attempt_id, attempt.base_sequence))
+    plan = plan_batch(calls, held.toolbox, env.clock.now())
+    for known in plan.answered:
+        step.writer.tool_finished(known)
+    found = {known.call_id: known for known in plan.answered}
+    if plan.to_run:
+        found |= await _run(plan.to_run, step, held, env)
+    return Results(
+        results=tuple(found[call.id] for call in calls),
+        stop_after=any(_ends_turn(found[call.id], held.toolbox) for call in calls),
+    )
+
+
+def _ends_turn(result: ToolResult, toolbox: Toolbox) -> bool:
+    tool = toolbox.built_in(result.name) if result.executor is Executor.SERVER else None
+    return tool is not None and tool.ends_turn and result.error is None
+
+
+async def _run(
+    to_run: Sequence[tuple[OpenCall, Tool]], step: StepDraft, held: Held, env: Env
+) -> dict[ToolCallId, ToolResult]:
+    new = [call for call, _ in to_run if call.started_at is None]
+    if new:
+        now = env.clock.now()
+        await env.store.start_calls(held.id, held.epoch, [CallStart(call.id, now) for call in new])
+    batch = _Batch(held, env, step.writer)
+    try:
+        for call, tool in to_run:
+            batch.start(call, tool)
+        async with held.stop.guard():
+            await batch.finish()
+    finally:
+        await batch.close()
+        step.unrecorded.extend(batch.cut)
+    return batch.results
+
+
+class _Batch:
+    """The tools that run now. Each call has two tasks: the tool, which a stop cancels, and its
+    follower, which nothing cancels, so that a finished tool always reaches the journal.
+    """
+
+    def __init__(self, held: Held, env: Env, writer: AttemptWriter) -> None:
+        self._held = held
+        self._env = env
+        self._writer = writer
+        self._tools: dict[ToolCallId, asyncio.Task[ToolOutput]] = {}
+        self._followers: list[asyncio.Task[None]] = []
+        self._is_cut = False
+        #: Done when waiting for cancelled tools has lasted long enough.
+        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.results: dict[ToolCallId, ToolResult] = {}
+        #: Results of calls that a stop cut; the journal has none for them.
+        self.cut: list[ToolResult] = []
+
+    def start(self, call: OpenCall, tool: Tool) -> None:
+        """Start a tool, and say so."""
+        self._writer.tool_started(call.id, call.name)
+        self._env.observer.note(Span.TOOL_STARTED, chat=self._held.id, call=call.id, tool=call.name)
+        context = ToolContext(self._held.id, self._held.state.owner_id, call.id)
+        self._tools[call.id] = asyncio.create_task(
+            _ran(tool, call.arguments, context), name=f"tool {call.name} {call.id}"
+        )
+        self._followers.append(asyncio.create_task(self._follow(call)))
+
+    async def finish(self) -> None:
+        """Wait until each call has its result; raise the first failure of ours."""
+        done, _ = await asyncio.wait(self._followers, return_when=asyncio.FIRST_EXCEPTION)
+        for follower in done:
+            follower.result()
+
+    async def close(self) -> None:
+        """Cancel what still runs, wait a while for it, and leave no task behind unnoticed."""
+        running = [tool for tool in self._tools.values() if not tool.done()]
+        if running:
+            self._is_cut = True
+            for tool in running:
+                tool.cancel()
+            await self._wait_a_while(running)
+        if self._followers:
+            await asyncio.wait(self._followers)
+        for follower in self._followers:
+            # `finish` has raised the first one; the others fail for the same reason.
+            follower.exception()
+
+    async def _wait_a_while(self, running: Sequence[asyncio.Task[ToolOutput]]) -> None:
+        try:
+            async with self._env.clock.timeout(TOOL_CANCEL_SECONDS_MAX, "tool.cancel"):
+                await asyncio.wait(running)
+        except TimeoutError:
+            self._given_up.set_result(None)
+
+    async def _follow(self, call: OpenCall) -> None:
+        tool = self._tools[call.id]
+        ends: set[asyncio.Future[Any]] = {tool, self._given_up}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        now = self._env.clock.now()
+        if not tool.done():
+            self._abandon(call, tool)
+            self.cut.append(outcome.unknown(call, now))
+            return
+        if tool.cancelled() and self._is_cut:
+            self.cut.append(outcome.interrupted(call, now))
+            return
+        await self._record(_result(call, tool, now))
+
+    async def _record(self, result: ToolResult) -> None:
+        await self._env.store.finish_call(self._held.id, self._held.epoch, result)
+        self.results[result.call_id] = result
+        self._writer.tool_finished(result)
+        self._env.observer.note(
+            Span.TOOL_FINISHED,
+            chat=self._held.id,
+            call=result.call_id,
+            tool=result.name,
+            error=result.error,
+        )
+
+    def _abandon(self, call: OpenCall, tool: asyncio.Task[ToolOutput]) -> None:
+        self._env.abandoned.add(tool)
+        tool.add_done_callback(self._env.abandoned.discard)
+        tool.add_done_callback(_retrieve)
+        self._env.observer.note(
+            Span.TOOL_ABANDONED, chat=self._held.id, call=call.id, tool=call.name
+        )
+
+
+async def _ran(tool: Tool, arguments: str, context: ToolContext) -> ToolOutput:
+    return await tool.run(arguments, context)
+
+
+def _result(call: OpenCall, tool: asyncio.Task[ToolOutput], now: Instant) -> ToolResult:
+    try:
+        return outcome.result_of(call, tool.result(), now)
+    except asyncio.CancelledError:
+        # It cancelled itself: nobody asked it to.
+        return outcome.failed(call, RuntimeError("cancelled"), now)
+    except Exception as error:  # noqa: BLE001  a tool may raise anything; it becomes its result
+        return outcome.failed(call, error, now)
+
+
+def _retrieve(tool: asyncio.Task[ToolOutput]) -> None:
+    """Take the exception of an abandoned tool, so that the loop does not report it as lost."""
+    if not tool.cancelled():
+        tool.exception()

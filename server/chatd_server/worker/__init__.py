@@ -1,0 +1,1 @@
+"""Who works on what, and for how long: acquiring, leases, rescue, drain."""

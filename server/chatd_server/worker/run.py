@@ -1,0 +1,62 @@
+"""One acquired chat: run its turn, and let no failure end silently."""
+
+import traceback
+
+from chatd_server.agent.env import Env
+from chatd_server.agent.held import Held
+from chatd_server.agent.loop import run_turn, write_failure
+from chatd_server.agent.stop import Stop
+from chatd_server.domain.failure import ChatError, ErrorKind
+from chatd_server.domain.ids import new_uuid
+from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
+from chatd_server.observe import Span
+from chatd_server.ports import Acquired
+
+
+async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:
+    """Run a chat until it is given away. Raises nothing but a foreign cancellation.
+
+    Without the database nothing can be written, not even an error: the lease expires then, and
+    the chat is rescued.
+    """
+    chat_id = acquired.state.id
+    env.observer.note(Span.RUN_STARTED, chat=chat_id, epoch=acquired.state.epoch)
+    held = Held(acquired, stop, env)
+    try:
+        await _run(held, env)
+    except LeaseLost:
+        env.observer.note(Span.LEASE_LOST, chat=chat_id, epoch=held.epoch)
+    except DatabaseUnavailable as error:
+        env.observer.note(Span.DATABASE_FAILED, chat=chat_id, doing="run", error=str(error))
+    except Exception as error:  # noqa: BLE001  what failed while writing the failure
+        _note_fault(error, held, env)
+    env.observer.note(Span.RUN_FINISHED, chat=chat_id, epoch=held.epoch, status=held.state.status)
+
+
+async def _run(held: Held, env: Env) -> None:
+    try:
+        await run_turn(held, env)
+    except (LeaseLost, DatabaseUnavailable):
+        raise
+    except Exception as fault:  # noqa: BLE001  a defect of ours ends this turn, not the worker
+        error_id = _note_fault(fault, held, env)
+        error = ChatError(
+            kind=ErrorKind.INTERNAL,
+            message=f"The server failed; the operator finds the reason in the log as {error_id}.",
+        )
+        await write_failure(error, held, env)
+
+
+def _note_fault(fault: Exception, held: Held, env: Env) -> str:
+    """Note where it was raised, without its words: they may hold parts of a conversation."""
+    error_id = new_uuid(env.clock.now())
+    frames = traceback.extract_tb(fault.__traceback__)
+    env.observer.note(
+        Span.RUN_FAILED,
+        chat=held.id,
+        epoch=held.epoch,
+        error_id=error_id,
+        exception=type(fault).__name__,
+        trace=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    )
+    return error_id

@@ -1,0 +1,24 @@
+"""What a worker may be told."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Units are in the names."""
+
+    #: Chats that one worker runs at a time; more wait as pending.
+    slots_max: int = 64
+    #: Chats taken by one statement.
+    acquire_batch_max: int = 16
+    #: How long a worker may be silent before its chats are given to others. Three beats.
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 10.0
+    #: The net under lost hints: how long work waits at worst when nobody said that it is there.
+    poll_seconds: float = 1.0
+    #: How often chats of dead workers are looked for; due retries and deadlines wake it earlier.
+    rescue_seconds: float = 5.0
+    #: Chats that one rescue takes; a crashed process with full slots is two statements.
+    rescue_batch_max: int = 50
+    #: How long a drain lets runs go on before it cuts them.
+    drain_seconds: float = 20.0

@@ -1,0 +1,125 @@
+"""One worker: takes chats that have work, up to its slots, and runs them.
+
+A hint only makes it look earlier than the poll would. Nothing here costs anything per idle chat.
+"""
+
+import asyncio
+
+from chatd_server.agent.env import Env
+from chatd_server.agent.stop import Stop, StopCause
+from chatd_server.domain.chat import Status
+from chatd_server.domain.ids import MICROSECONDS, ChatId
+from chatd_server.domain.refusal import DatabaseUnavailable
+from chatd_server.observe import Span
+from chatd_server.ports import Acquired, Applied, Wake
+from chatd_server.worker.alarm import Alarm
+from chatd_server.worker.lease import Heart
+from chatd_server.worker.rescue import Rescuer
+from chatd_server.worker.run import run_chat
+from chatd_server.worker.runs import Run, Runs
+from chatd_server.worker.settings import WorkerSettings
+
+
+class Worker:
+    """Also a `CommitListener`: a commit of this process is known at once, without a look."""
+
+    def __init__(self, settings: WorkerSettings, wake: Wake, env: Env) -> None:
+        self._settings = settings
+        self._wake = wake
+        self._env = env
+        self._runs = Runs()
+        self._is_draining = False
+        self._work = Alarm(env.clock, "poll")
+        self._heart = Heart(self._runs, settings, env)
+        self._rescuer = Rescuer(self._work.ring, settings, env)
+
+    @property
+    def running(self) -> int:
+        """How many chats it runs now."""
+        return len(self._runs)
+
+    def committed(self, applied: Applied) -> None:
+        """Take a commit of this process: new work, an interrupt, or an edit under a run."""
+        state = applied.state
+        if state.status is Status.PENDING:
+            self._work.ring()
+        run = self._runs.get(state.id)
+        if run is None or state.epoch < run.epoch:
+            return
+        if state.epoch > run.epoch or state.lease is None:
+            # Every ordinary end of the run comes by here too; it has nothing left to stop.
+            run.stop.request(StopCause.REPLACED)
+        elif state.status is Status.INTERRUPTING:
+            run.stop.request(StopCause.INTERRUPTED)
+
+    def hinted(self, chat_id: ChatId, revision: int, status: Status) -> None:  # noqa: ARG002  hints carry no meaning beyond "look"
+        """Take a hint of any process: look sooner."""
+        if status is Status.PENDING:
+            self._work.ring()
+        if status is not Status.RUNNING:
+            self._heart.ask(chat_id)
+
+    async def run(self) -> None:
+        """Work until `drain`. Raises what makes a worker unable to go on."""
+        stop_listening = self._wake.listen(self.hinted)
+        try:
+            async with asyncio.TaskGroup() as chores:
+                heart = chores.create_task(self._heart.run())
+                rescuer = chores.create_task(self._rescuer.run())
+                await self._take_until_draining()
+                rescuer.cancel()
+                await self._finish_runs()
+                heart.cancel()
+        finally:
+            stop_listening()
+            # Only a cancelled worker still has runs here: they give their chats back.
+            self._stop_runs()
+            await self._runs.ended()
+
+    def drain(self) -> None:
+        """Take nothing more; `run` returns when the runs have ended or were cut."""
+        self._is_draining = True
+        self._work.ring()
+
+    async def _take_until_draining(self) -> None:
+        while not self._is_draining:
+            free = self._settings.slots_max - len(self._runs)
+            wanted = min(free, self._settings.acquire_batch_max)
+            taken = await self._take(wanted) if wanted > 0 else 0
+            if wanted == 0:
+                await self._work.wait_for_ring()
+            elif taken < wanted:
+                await self._work.wait(self._settings.poll_seconds)
+
+    async def _take(self, wanted: int) -> int:
+        env = self._env
+        try:
+            acquired = await env.store.acquire(env.worker_id, wanted, self._settings.lease_seconds)
+        except DatabaseUnavailable as error:
+            env.observer.note(Span.DATABASE_FAILED, doing="acquire", error=str(error))
+            return 0
+        for one in acquired:
+            self._start(one)
+        return len(acquired)
+
+    def _start(self, acquired: Acquired) -> None:
+        stop = Stop()
+        state = acquired.state
+        task = asyncio.create_task(run_chat(acquired, stop, self._env), name=f"run {state.id}")
+        leased_until = self._env.clock.now() + round(self._settings.lease_seconds * MICROSECONDS)
+        self._runs.add(Run(state.id, state.epoch, stop, task, leased_until))
+        # A free slot may be what the next chat waits for.
+        task.add_done_callback(lambda _: self._work.ring())
+
+    async def _finish_runs(self) -> None:
+        """Let runs end by themselves for a while, then cut them."""
+        try:
+            async with self._env.clock.timeout(self._settings.drain_seconds, "drain"):
+                await self._runs.ended()
+        except TimeoutError:
+            self._stop_runs()
+            await self._runs.ended()
+
+    def _stop_runs(self) -> None:
+        for run in self._runs:
+            run.stop.request(StopCause.SHUTDOWN)
