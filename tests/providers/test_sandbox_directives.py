@@ -1,16 +1,25 @@
 """Each directive, as the parts that it drives."""
 
+import msgspec
 import pytest
 
-from chatd_server.domain.failure import RETRYABLE_KINDS, ErrorKind, ModelFailure
-from chatd_server.domain.message import FinishReason, Native
-from chatd_server.domain.stream import CallDelta, PartEnded
+from chatd_server.domain.failure import RETRYABLE_KINDS, ChatError, ErrorKind
+from chatd_server.domain.message import FinishReason, Native, Role, Text, Usage
+from chatd_server.domain.stream import CallDelta, PartEnded, UsageSeen
+from chatd_server.ports import ModelRequest
+from chatd_server.providers.sandbox.directives import DIRECTIVES, Directive
+from chatd_server.providers.sandbox.grammar import parse
 from tests.providers.sandbox_kit import (
+    finished,
+    history,
     lines,
     lines_of,
+    message,
     parts_of,
+    played,
     reason_of,
     request,
+    text_of,
 )
 
 DRIVES = {
@@ -51,13 +60,19 @@ DRIVES = {
         "!search two words",
         [
             'provider call call_0 web_search {"query":"two words"}',
-            "provider result call_0 "
-            '[{"title":"All about two words","url":"https://example.com/two%20words/1"},'
-            '{"title":"More about two words","url":"https://example.com/two%20words/2"}]',
-            "Source(url='https://example.com/two%20words/1', title='All about two words', "
-            "cited_text='')",
-            "Source(url='https://example.com/two%20words/2', title='More about two words', "
-            "cited_text='two words is not what it seems.')",
+            (
+                "provider result call_0 "
+                '[{"title":"All about two words","url":"https://example.com/two%20words/1"},'
+                '{"title":"More about two words","url":"https://example.com/two%20words/2"}]'
+            ),
+            (
+                "Source(url='https://example.com/two%20words/1', title='All about two words', "
+                "cited_text='')"
+            ),
+            (
+                "Source(url='https://example.com/two%20words/2', title='More about two words', "
+                "cited_text='two words is not what it seems.')"
+            ),
             "finish: end_turn",
         ],
     ),
@@ -99,7 +114,7 @@ async def test_a_file_is_a_png() -> None:
     assert "media_type='image/png', file_name='a.png', data=b'\\x89PNG" in line
 
 
-@pytest.mark.parametrize("reason", set(FinishReason) - {FinishReason.INTERRUPTED})
+@pytest.mark.parametrize("reason", [r for r in FinishReason if r is not FinishReason.INTERRUPTED])
 async def test_every_finish_reason_of_a_vendor_can_be_asked_for(reason: FinishReason) -> None:
     """A client meets each reason that a model can give."""
     assert reason_of(await parts_of(f"!say a\n!finish {reason}")) is reason
@@ -122,54 +137,157 @@ async def test_what_only_the_provider_may_see_is_native() -> None:
 # --- failures ------------------------------------------------------------------------------
 
 
+async def failing(text: str, attempt: int = 1) -> ChatError:
+    """Return how an attempt fails."""
+    _, error = await played(request(text, attempt=attempt))
+    assert error is not None
+    return error
+
+
 @pytest.mark.parametrize("kind", ErrorKind)
 async def test_each_kind_of_error_comes_n_times_and_then_success(kind: ErrorKind) -> None:
     """The attempt number alone decides, so another worker can go on."""
     text = f"!error {kind} 2\n!say done"
-    for attempt in (1, 2):
-        with pytest.raises(ModelFailure) as caught:
-            await parts_of(request(text, attempt=attempt))
-        assert caught.value.error.kind is kind
-        assert caught.value.error.retryable is (kind in RETRYABLE_KINDS)
-        assert caught.value.error.provider == "sandbox"
 
+    for attempt in (1, 2):
+        error = await failing(text, attempt)
+        assert (error.kind, error.provider) == (kind, "sandbox")
+        assert error.retryable is (kind in RETRYABLE_KINDS)
     assert await lines_of(request(text, attempt=3)) == ["text: done", "finish: end_turn"]
 
 
 async def test_an_error_says_what_a_vendor_would_say() -> None:
     """Status and retry-after are those of a vendor, and retryable can be overruled."""
-    with pytest.raises(ModelFailure) as caught:
-        await parts_of("!error rate_limit after=2.5 retryable=no")
+    error = await failing("!error rate_limit after=2.5 retryable=no")
 
-    error = caught.value.error
     assert (error.http_status, error.retry_after_seconds, error.retryable) == (429, 2.5, False)
+    assert (await failing("!error auth 3 retryable=yes", 3)).retryable
 
 
 async def test_errors_of_one_answer_follow_each_other() -> None:
     """Three attempts fail, first twice for one reason, then once for another."""
-    kinds = []
-    for attempt in (1, 2, 3):
-        with pytest.raises(ModelFailure) as caught:
-            await parts_of(request("!error rate_limit 2\n!error overloaded", attempt=attempt))
-        kinds.append(caught.value.error.kind)
+    text = "!error rate_limit 2\n!error overloaded"
+
+    kinds = [(await failing(text, attempt)).kind for attempt in (1, 2, 3)]
 
     assert kinds == [ErrorKind.RATE_LIMIT, ErrorKind.RATE_LIMIT, ErrorKind.OVERLOADED]
-    assert await lines_of(request("!error rate_limit 2\n!error overloaded", attempt=4)) == [
-        "finish: end_turn"
-    ]
+    assert await lines_of(request(text, attempt=4)) == ["finish: end_turn"]
 
 
 async def test_a_cut_stream_fails_where_it_was_cut_and_goes_on_in_the_next_attempt() -> None:
-    """Everything before the cut is seen, a call too, and no Finished."""
+    """Everything before the cut is seen, a whole call too, but no Finished."""
     text = "!say a\n!call b\n!cut\n!say c"
-    seen = []
-    with pytest.raises(ModelFailure) as caught:
-        await _collect(request(text), seen)
 
-    assert (caught.value.error.kind, caught.value.error.retryable) == (ErrorKind.TIMEOUT, True)
+    seen, error = await played(text)
+
+    assert error is not None
+    assert (error.kind, error.retryable) == (ErrorKind.TIMEOUT, True)
     assert lines(seen) == ["text: a", "call call_1 b {}"]
     assert (await lines_of(request(text, attempt=2)))[-2:] == ["text: c", "finish: tool_calls"]
 
 
-async def _collect(asked: object, seen: list[object]) -> None:
-    pass  # placeholder
+async def test_a_context_that_is_too_long_fails_until_it_was_compacted() -> None:
+    """No attempt helps, a compaction does; its summary is not taken for the user's words."""
+    (asked,) = request("!context_too_long\n!say done").messages
+    summary = message(Role.USER, Text("!say summary"), position=9, compressed=True)
+
+    for attempt in (1, 25):
+        error = await failing("!context_too_long\n!say done", attempt)
+        assert (error.kind, error.retryable) == (ErrorKind.CONTEXT_EXCEEDED, False)
+    for messages in ([asked, summary], [summary, asked]):
+        assert (await lines_of(ModelRequest(messages)))[0] == "text: done"
+
+
+# --- tokens --------------------------------------------------------------------------------
+
+
+async def test_tokens_are_words_unless_they_are_reported() -> None:
+    """The context is counted with all that it holds, the answer with its reasoning."""
+    asked = ModelRequest(
+        messages=history((Role.USER, "one two"), (Role.ASSISTANT, "three"), (Role.USER, "!text 4")),
+        system="four five",
+    )
+
+    assert finished(await parts_of(asked)).usage == Usage(
+        input_tokens=7, output_tokens=4, context_tokens=11, context_limit=1_000_000
+    )
+    assert finished(await parts_of("!think 2\n!text 1")).usage.reasoning_tokens == 2
+
+
+async def test_a_report_is_the_usage_of_the_answer() -> None:
+    """What was reported last is final, and what it leaves out is unknown."""
+    parts = await parts_of("!usage input=1\n!usage input=10 output=0 limit=100")
+
+    expected = Usage(input_tokens=10, output_tokens=0, context_limit=100)
+    assert [p.usage for p in parts if isinstance(p, UsageSeen)] == [Usage(input_tokens=1), expected]
+    assert finished(parts).usage == expected
+
+
+async def test_the_limit_of_a_turn_cuts_the_answer() -> None:
+    """Words beyond max_output_tokens do not come, nor anything behind them."""
+    asked = msgspec.structs.replace(request("!text 2\n!text 3\n!call a"), max_output_tokens=3)
+
+    assert await lines_of(asked) == ["text: the sandbox\nthe", "finish: max_tokens"]
+    exact = msgspec.structs.replace(request("!text 3"), max_output_tokens=3)
+    assert reason_of(await parts_of(exact)) is FinishReason.END_TURN
+
+
+# --- lines that cannot be read -------------------------------------------------------------
+
+WRONG = {
+    "unknown": ("!shout", "no such directive; there are !text, !say"),
+    "close to a known one": ("!Text 5", "did you mean !text?"),
+    "glued": ("!text5", "did you mean !text?"),
+    "missing": ("!text", "N is a whole number from 1 to 1000000, not ''"),
+    "too many": ("!text 1000001", "N is a whole number from 1 to 1000000"),
+    "not ASCII": ("!text ٣", "N is a whole number"),
+    "no pace": ("!text 5 20", "a pace is a number above 0 and /s, such as 20/s, not '20'"),
+    "no time at all": ("!pace 0/s", "a pace is a number above 0"),
+    "no text": ("!say", "TEXT is missing"),
+    "no name": ("!call", "NAME is missing"),
+    "kind": ("!error rate_limited", "KIND is one of generic, overloaded, rate_limit,"),
+    "option": ("!error auth 2 again=yes", "'again=yes' is none of after=, retryable="),
+    "twice": ("!usage input=1 input=2", "input= stands here twice"),
+    "usage": ("!usage input=-1", "input is a whole number from 0"),
+    "seconds": ("!stall 1e3", "SECONDS is a number of seconds up to 86400, not '1e3'"),
+    "reason": ("!finish interrupted", "REASON is one of end_turn, tool_calls,"),
+    "too much": ("!step now", "nothing can follow here, but 'now' does"),
+    "behind the end": ("!finish other\n!say a", "only !step can follow after !finish"),
+    "endless": ("!usage none\n!finish paused", "a paused answer needs content before it"),
+}
+
+
+@pytest.mark.parametrize(("text", "advice"), WRONG.values(), ids=WRONG.keys())
+async def test_a_line_that_cannot_be_read_is_named(text: str, advice: str) -> None:
+    """The author gets the line, its number and what would be right; nothing else is done."""
+    answer = await text_of("!usage none\n" + text)
+
+    assert answer.startswith("I cannot read a line of your message, so I did nothing.\n\nLine ")
+    assert f"Line {text.count(chr(10)) + 2}: {text.splitlines()[-1]}\n" in answer
+    assert advice in answer
+
+
+async def test_all_lines_that_cannot_be_read_are_named_at_once() -> None:
+    """An author mends a message once."""
+    answer = await text_of("!txt\n!say ok\n!finish other\n!say late\n!stall x")
+
+    assert answer.startswith("I cannot read 3 lines of your message")
+    assert [line[:7] for line in answer.splitlines() if line.startswith("Line ")] == [
+        "Line 1:",
+        "Line 4:",
+        "Line 5:",
+    ]
+
+
+@pytest.mark.parametrize("text", ["!", "!!", "! text 5", "!5", "Hey!", "a !text 5"])
+async def test_an_exclamation_is_no_directive(text: str) -> None:
+    """Only a line that begins with ! and a letter is one."""
+    assert (await text_of(text)).startswith(f"You said: {text}\n")
+
+
+@pytest.mark.parametrize("directive", DIRECTIVES, ids=lambda directive: directive.name)
+def test_the_example_of_a_directive_can_be_read(directive: Directive) -> None:
+    """Help that does not work is worse than none."""
+    assert directive.example.startswith(f"!{directive.name}")
+    assert directive.usage.startswith(f"!{directive.name}")
+    assert parse(directive.example).problems == ()

@@ -30,7 +30,7 @@ class Argument(msgspec.Struct, frozen=True):
         return self.default is msgspec.NODEFAULT
 
 
-class InvalidArguments(Exception):  # noqa: N818  an answer for the model
+class InvalidArguments(Exception):
     """The model's arguments do not fit; `problems` has one line for each thing that is wrong."""
 
     def __init__(self, problems: list[str]) -> None:

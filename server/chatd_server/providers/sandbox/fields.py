@@ -6,8 +6,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+SHOWN_CHARACTERS_MAX = 40
+"""Of a word that cannot be read: enough to find it."""
 
-class Unreadable(Exception):  # noqa: N818  advice to the author of a directive
+
+class Unreadable(Exception):
     """A directive is written wrong; the text says what would be right."""
 
 
@@ -67,4 +70,4 @@ def options(words: Iterable[str], *keys: str) -> dict[str, str]:
 
 
 def _shown(word: str) -> str:
-    return repr(word if len(word) <= 40 else word[:40] + "…")  # noqa: PLR2004  enough to find it
+    return repr(word if len(word) <= SHOWN_CHARACTERS_MAX else word[:SHOWN_CHARACTERS_MAX] + "…")

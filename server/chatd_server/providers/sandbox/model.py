@@ -113,7 +113,11 @@ class SandboxModel:
         return SandboxConversation(self._clock)
 
 
-def sandbox_model(model: str, settings: ProviderSettings, clock: Clock) -> SandboxModel:  # noqa: ARG001  every adapter takes the same
+def sandbox_model(
+    model: str,
+    settings: ProviderSettings,  # noqa: ARG001  every adapter takes the same
+    clock: Clock,
+) -> SandboxModel:
     """Return the sandbox; raises ModelNotFound for any name but "echo"."""
     if model != MODEL:
         raise ModelNotFound(

@@ -1,0 +1,150 @@
+"""Requests for the sandbox, and its answers as lines that a person reads."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from chatd_server.domain.failure import ChatError, ModelFailure
+from chatd_server.domain.ids import MessageId, ToolCallId, TurnId
+from chatd_server.domain.message import (
+    Executor,
+    FinishReason,
+    Message,
+    Part,
+    Role,
+    Text,
+    ToolErrorKind,
+    ToolResult,
+)
+from chatd_server.domain.stream import (
+    CallDelta,
+    CallStarted,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    ReasoningDelta,
+    RefusalDelta,
+    Restarted,
+    StreamPart,
+    TextDelta,
+    UsageSeen,
+    WholePart,
+)
+from chatd_server.ports import Clock, ModelRequest
+from chatd_server.providers.sandbox import sandbox_model
+from chatd_server.providers.settings import ProviderSettings
+from tests.kit.clock import ManualClock
+
+
+def message(role: Role, *parts: Part, position: int = 1, compressed: bool = False) -> Message:
+    """Return a message of some chat."""
+    return Message(
+        id=MessageId(f"m{position}"),
+        position=position,
+        role=role,
+        parts=parts,
+        turn_id=TurnId("t1"),
+        created_at=0,
+        sequence=position,
+        compressed=compressed,
+    )
+
+
+def history(*said: tuple[Role, str]) -> list[Message]:
+    """Return messages of text in order; the words of a tool are its result."""
+    return [
+        message(role, tool_result(words) if role is Role.TOOL else Text(words), position=number)
+        for number, (role, words) in enumerate(said, 1)
+    ]
+
+
+def tool_result(output: str, error: ToolErrorKind | None = None) -> ToolResult:
+    """Return what the tool "lookup" gave."""
+    return ToolResult(ToolCallId("call_1"), "lookup", output, Executor.SERVER, 0, error=error)
+
+
+def request(text: str, *, attempt: int = 1) -> ModelRequest:
+    """Return the first call of a turn that a user began with this text."""
+    return ModelRequest(messages=history((Role.USER, text)), attempt_number=attempt)
+
+
+def stream(asked: ModelRequest | str, clock: Clock) -> AsyncIterator[StreamPart]:
+    """Ask a sandbox that has not answered anything before."""
+    model = sandbox_model("echo", ProviderSettings(), clock)
+    return model.conversation().stream(request(asked) if isinstance(asked, str) else asked)
+
+
+async def played(asked: ModelRequest | str) -> tuple[list[StreamPart], ChatError | None]:
+    """Return the parts of an answer that does not wait, and how it failed."""
+    seen: list[StreamPart] = []
+    try:
+        async for part in stream(asked, ManualClock()):
+            seen.append(part)  # noqa: PERF401  what came before a failure counts
+    except ModelFailure as failed:
+        return seen, failed.error
+    return seen, None
+
+
+async def parts_of(asked: ModelRequest | str) -> list[StreamPart]:
+    """Return the parts of an answer that neither waits nor fails."""
+    seen, error = await played(asked)
+    assert error is None
+    return seen
+
+
+async def lines_of(asked: ModelRequest | str) -> list[str]:
+    """Return an answer as lines, one for each part, and why it ended."""
+    return lines(await parts_of(asked))
+
+
+async def text_of(asked: ModelRequest | str) -> str:
+    """Return the words of an answer."""
+    return "".join(part.text for part in await parts_of(asked) if isinstance(part, TextDelta))
+
+
+def lines(parts: Iterable[StreamPart]) -> list[str]:
+    """Fold parts as a message is made of them: deltas add up, a restart voids."""
+    shown: dict[int, str] = {}
+    extra: list[str] = []
+    for part in parts:
+        match part:
+            case TextDelta(number, text):
+                shown[number] = shown.get(number, "text: ") + text
+            case ReasoningDelta(number, text):
+                shown[number] = shown.get(number, "reasoning: ") + text
+            case RefusalDelta(number, text):
+                shown[number] = shown.get(number, "refusal: ") + text
+            case CallStarted():
+                who = "provider call" if part.by_provider else "call"
+                shown[part.part] = f"{who} {part.vendor_id} {part.name} "
+            case CallDelta(number, arguments):
+                shown[number] += arguments
+            case ProviderResult():
+                shown[part.part] = f"provider result {part.vendor_id} {part.output}"
+            case WholePart():
+                shown[part.part] = str(part.value)
+            case Restarted():
+                shown.clear()
+            case UsageSeen():
+                extra.append(f"usage: {_usage(part.usage)}")
+            case Finished(reason):
+                extra.append(f"finish: {reason}")
+            case PartEnded():
+                pass
+    return [shown[number] for number in sorted(shown)] + extra
+
+
+def _usage(usage: object) -> str:
+    fields: Sequence[str] = getattr(usage, "__struct_fields__", ())
+    seen = {name: getattr(usage, name) for name in fields}
+    return " ".join(f"{name}={value}" for name, value in seen.items() if value is not None)
+
+
+def finished(parts: Sequence[StreamPart]) -> Finished:
+    """Return the last part, which must say that the answer is complete."""
+    last = parts[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def reason_of(parts: Sequence[StreamPart]) -> FinishReason:
+    """Return why an answer ended."""
+    return finished(parts).reason

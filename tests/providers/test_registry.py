@@ -1,0 +1,153 @@
+"""Models by name: which exist, when their adapters are imported, and what a missing key does."""
+
+import subprocess
+import sys
+
+import pytest
+
+from chatd_server.domain.failure import ErrorKind, ModelFailure
+from chatd_server.domain.refusal import ModelNotFound
+from chatd_server.domain.stream import Finished
+from chatd_server.providers.registry import MODELS_HELD_MAX, Adapter, ModelRegistry
+from chatd_server.providers.settings import ProviderSettings
+from tests.kit.clock import ManualClock
+from tests.providers.sandbox_kit import request
+from tests.providers.vendor import VendorModel
+
+
+def registry(**settings: ProviderSettings) -> ModelRegistry:
+    """Return the real adapters with these settings."""
+    return ModelRegistry(settings, ManualClock())
+
+
+def vendor() -> ModelRegistry:
+    """Return a registry that knows only the vendor of this test."""
+    adapters = {"vendor": Adapter("tests.providers.vendor", "vendor_model", "one")}
+    settings = {"vendor": ProviderSettings(api_key="secret")}
+    return ModelRegistry(settings, ManualClock(), adapters)
+
+
+def test_a_model_is_made_once_with_its_settings() -> None:
+    """Its connections are shared by all chats."""
+    models = vendor()
+
+    model = models.get("vendor/some/model:7")
+
+    assert isinstance(model, VendorModel)
+    assert (model.model, model.settings.api_key) == ("some/model:7", "secret")
+    assert models.get("vendor/some/model:7") is model
+
+
+async def test_closing_closes_the_connections_of_all_models() -> None:
+    """A server that leaves leaves nothing open; models without connections are left alone."""
+    models = vendor()
+    held = [models.get("vendor/a"), models.get("vendor/b")]
+
+    await models.close()
+    await registry().close()
+
+    assert all(isinstance(model, VendorModel) and model.is_closed for model in held)
+
+
+def test_names_of_clients_do_not_pile_up() -> None:
+    """Beyond the limit the oldest model is forgotten."""
+    models = vendor()
+    first = models.get("vendor/first")
+    for number in range(MODELS_HELD_MAX - 1):
+        models.get(f"vendor/{number}")
+
+    assert models.get("vendor/first") is first
+    models.get("vendor/last")
+    assert models.get("vendor/first") is not first
+
+
+async def test_the_sandbox_needs_no_settings() -> None:
+    """A fresh server has a model that answers."""
+    model = registry().get("sandbox/echo")
+
+    parts = [part async for part in model.conversation().stream(request("!text 1"))]
+
+    assert (model.name, model.provider) == ("sandbox/echo", "sandbox")
+    assert isinstance(parts[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "sandbox",
+        "sandbox/",
+        "/echo",
+        "nobody/x",
+        "sandbox/other",
+        "anthropic/",
+        "anthropic/a b",
+    ],
+)
+def test_an_unknown_name_is_refused_with_examples(name: str) -> None:
+    """The caller learns what a name looks like, before anything is written."""
+    with pytest.raises(ModelNotFound) as caught:
+        registry().get(name)
+
+    (violation,) = caught.value.violations
+    assert violation.field == "model"
+    assert "sandbox/echo" in violation.description
+
+
+def test_examples_are_names_that_can_be_used() -> None:
+    """A provider without a key, or one that is switched off, is no example."""
+    off = ProviderSettings(is_enabled=False)
+
+    assert registry().names() == ["sandbox/echo"]
+    assert registry(anthropic=ProviderSettings(api_key="k")).names()[1].startswith("anthropic/")
+    with pytest.raises(ModelNotFound, match="no provider is enabled"):
+        registry(sandbox=off).get("nobody/x")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        (ProviderSettings(), ErrorKind.MISSING_KEY),
+        (ProviderSettings(is_enabled=False, api_key="k"), ErrorKind.PROVIDER_DISABLED),
+    ],
+    ids=["missing key", "disabled"],
+)
+async def test_a_provider_that_cannot_be_used_fails_when_it_is_called(
+    settings: ProviderSettings, kind: ErrorKind
+) -> None:
+    """A chat that was made with it stays readable, and its turn says what is wrong."""
+    model = registry(anthropic=settings).get("anthropic/claude-x")
+
+    with pytest.raises(ModelFailure) as caught:
+        await anext(aiter(model.conversation().stream(request("hello"))))
+
+    assert (model.name, model.provider) == ("anthropic/claude-x", "anthropic")
+    error = caught.value.error
+    assert (error.kind, error.provider, error.retryable) == (kind, "anthropic", False)
+
+
+def test_settings_do_not_show_secrets() -> None:
+    """A log line or a traceback that shows them is no leak."""
+    shown = repr(ProviderSettings(api_key="sk-1", base_url="https://me:sk-2@host"))
+
+    assert "sk-" not in shown
+
+
+def test_an_adapter_is_imported_when_its_model_is_asked_for() -> None:
+    """A server that uses only the sandbox never loads an HTTP library."""
+    program = (
+        "import sys\n"
+        "from chatd_server.clock import RealClock\n"
+        "from chatd_server.providers.registry import ModelRegistry\n"
+        "models = ModelRegistry({}, RealClock())\n"
+        "assert 'chatd_server.providers.sandbox' not in sys.modules\n"
+        "models.get('sandbox/echo'), models.get('anthropic/x')\n"
+        "assert 'chatd_server.providers.sandbox' in sys.modules\n"
+        "print(sorted({'httpx', 'aiohttp', 'chatd_server.providers.anthropic'} & set(sys.modules)))"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (run.stdout, run.stderr) == ("[]\n", "")

@@ -1,0 +1,283 @@
+"""The sandbox: what it says by itself, which answer it owes, and that it is always the same."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatd_server.domain.failure import ModelFailure
+from chatd_server.domain.message import FileReference, Role, Text, ToolErrorKind
+from chatd_server.domain.refusal import ModelNotFound
+from chatd_server.domain.stream import Finished, TextDelta
+from chatd_server.ports import ModelRequest, ToolSpec
+from chatd_server.providers.sandbox import sandbox_model
+from chatd_server.providers.sandbox.directives import DIRECTIVES
+from chatd_server.providers.sandbox.words import tokens
+from chatd_server.providers.settings import ProviderSettings
+from tests.kit.clock import ManualClock
+from tests.providers.sandbox_kit import (
+    history,
+    lines_of,
+    message,
+    parts_of,
+    stream,
+    text_of,
+    tool_result,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+DOCS = Path(__file__).parents[2] / "docs" / "sandbox.md"
+
+
+# --- of its own accord ---------------------------------------------------------------------
+
+
+async def test_without_directives_it_repeats_the_words_and_names_the_directives() -> None:
+    """The first thing that a client author sees says how to go on."""
+    tools = (ToolSpec("current_time", "", "{}"), ToolSpec("get_weather", "", "{}"))
+    asked = ModelRequest(history((Role.USER, "Grüß dich!\nWhat can you do?")), tools=tools)
+
+    assert await text_of(asked) + "\n" == (GOLDEN / "sandbox_echo.txt").read_text("utf-8")
+
+
+async def test_attachments_are_named() -> None:
+    """A client author sees that what is no text arrived."""
+    asked = ModelRequest([message(Role.USER, FileReference("a.py", 3), FileReference("b.py"))])
+
+    assert (await text_of(asked)).startswith("You said: (nothing)\nYou attached: a.py, b.py\n")
+
+
+async def test_results_are_summarised_when_nothing_else_was_asked_for() -> None:
+    """The turn ends by itself, and says what came of the calls, errors included."""
+    asked = ModelRequest(
+        [
+            message(Role.USER, Text("!call lookup\n!call lookup")),
+            message(Role.ASSISTANT, Text(""), position=2),
+            message(Role.TOOL, tool_result("a\nb" + "c" * 300), position=3),
+            message(Role.TOOL, tool_result("gone", ToolErrorKind.OUTCOME_UNKNOWN), position=4),
+        ]
+    )
+
+    assert await lines_of(asked) == [
+        (
+            f"text: The tools gave 2 results:\n- lookup: a b{'c' * 197}…\n"
+            "- lookup failed (outcome_unknown): gone"
+        ),
+        "finish: end_turn",
+    ]
+
+
+def test_the_docs_show_every_directive_as_it_is() -> None:
+    """The table for client authors is complete, and says what the sandbox itself says."""
+    docs = DOCS.read_text("utf-8")
+
+    missing = [d.name for d in DIRECTIVES if f"`{d.usage}`".replace("|", "\\|") not in docs]
+
+    assert missing == []
+
+
+# --- which answer --------------------------------------------------------------------------
+
+STEPS = "!call lookup\n!step\n!say two\n!call lookup\n!step\n!say three"
+USER, ANSWER, RESULT = (Role.USER, STEPS), (Role.ASSISTANT, "done"), (Role.TOOL, "found")
+WHERE = {
+    "first": ([USER], ["call call_0 lookup {}"]),
+    "second": ([USER, ANSWER, RESULT], ["text: two", "call call_1 lookup {}"]),
+    "third": ([USER, ANSWER, RESULT, ANSWER, RESULT], ["text: three"]),
+    "beyond, behind a result": (
+        [USER, ANSWER, RESULT, ANSWER, RESULT, ANSWER, RESULT],
+        ["text: The tool gave a result:\n- lookup: found"],
+    ),
+    "beyond, behind an answer": (
+        [USER, ANSWER, ANSWER, ANSWER],
+        ["text: That was the last answer that you asked for."],
+    ),
+    "earlier turns do not count": (
+        [USER, ANSWER, RESULT, ANSWER, (Role.USER, "!say new\n!step\n!say newer"), ANSWER],
+        ["text: newer"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "expected"), WHERE.values(), ids=WHERE.keys())
+async def test_the_step_follows_from_the_messages_alone(
+    said: list[tuple[Role, str]], expected: list[str]
+) -> None:
+    """A worker that has never seen the chat gives the same answer as one that began the turn."""
+    assert (await lines_of(ModelRequest(history(*said))))[:-1] == expected
+
+
+async def test_a_run_and_a_new_worker_give_the_same_parts() -> None:
+    """What a conversation keeps between its calls changes nothing, token counts included."""
+    conversation = sandbox_model("echo", ProviderSettings(), ManualClock()).conversation()
+    for said in ([USER], [USER, ANSWER, RESULT], [USER, ANSWER, RESULT, ANSWER, RESULT]):
+        asked = ModelRequest(history(*said))
+
+        assert [part async for part in conversation.stream(asked)] == await parts_of(asked)
+
+
+# --- always the same -----------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_the_same_number_of_words_is_the_same_text(few: int, many: int) -> None:
+    """A shorter text is how a longer one begins, and every tenth word is its own number."""
+    few, many = sorted((few, many))
+    words = list(tokens(many))
+
+    assert words[:few] == list(tokens(few))
+    assert len("".join(words).split()) == many
+    assert all(words[n - 1] == f" {n}" for n in range(10, many + 1, 10))
+
+
+def test_words_have_characters_of_every_length() -> None:
+    """Clients meet characters of one to four bytes at the edge of a delta."""
+    assert {len(char.encode()) for char in "".join(tokens(40))} == {1, 2, 3, 4}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
+def test_the_deltas_of_a_text_are_the_text(text: str) -> None:
+    """Whatever the text, cut into tokens it loses nothing."""
+    assert "".join(tokens(text)) == text
+    assert all(len(token) <= 128 for token in tokens(text))
+
+
+line = st.one_of(
+    st.sampled_from([directive.example for directive in DIRECTIVES]),
+    st.sampled_from([directive.usage for directive in DIRECTIVES]),
+    st.builds(
+        "!{} {}".format,
+        st.sampled_from([directive.name for directive in DIRECTIVES]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    ),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+)
+
+
+@given(st.lists(line, max_size=6), st.integers(0, 3), st.integers(1, 4))
+def test_any_message_has_an_answer_and_the_same_one_each_time(
+    written: list[str], answers: int, attempt: int
+) -> None:
+    """Whatever a user writes, the stream ends with Finished or a ModelFailure, never otherwise,
+    and asking again gives the same parts.
+    """
+    said = history((Role.USER, "\n".join(written)), *[ANSWER] * answers)
+    asked = ModelRequest(said, attempt_number=attempt)
+
+    first, second = asyncio.run(_timeless(asked)), asyncio.run(_timeless(asked))
+
+    assert first == second
+    assert first[1] or isinstance(first[0][-1], Finished)
+
+
+class _NoTime(ManualClock):
+    """A clock on which every wait is over at once."""
+
+    async def sleep(self, seconds: float, tag: str) -> None:  # noqa: ARG002  the port has it
+        self._now += round(seconds * 1e6)
+
+
+async def _timeless(asked: ModelRequest) -> tuple[list[object], str]:
+    seen: list[object] = []
+    try:
+        async for part in stream(asked, _NoTime()):
+            seen.append(part)  # noqa: PERF401  what came before a failure counts
+    except ModelFailure as failed:
+        return seen, str(failed.error)
+    return seen, ""
+
+
+# --- time ----------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads a stream in a task of its own and counts its text deltas."""
+
+    def __init__(self, text: str, clock: ManualClock) -> None:
+        self.clock = clock
+        self.count = 0
+        self.task = asyncio.create_task(self._read(text))
+
+    async def _read(self, text: str) -> None:
+        async for part in stream(text, self.clock):
+            self.count += isinstance(part, TextDelta)
+
+
+async def test_a_pace_is_kept_from_word_to_word() -> None:
+    """The first word comes at once, each further one a pace later, however slow the reader."""
+    clock = ManualClock()
+    reader = Reader("!text 41 20/s", clock)
+
+    assert await clock.sleeping("sandbox.pace") == pytest.approx(0.05)
+    assert reader.count == 1
+    await clock.advance(1)
+    assert reader.count == 21
+    await clock.advance(1)
+    assert (reader.count, reader.task.done()) == (41, True)
+
+
+async def test_a_stall_is_as_long_as_it_says() -> None:
+    """Nothing comes in it, and a pace behind it does not make up for it."""
+    clock = ManualClock()
+    reader = Reader("!pace 10/s\n!text 2\n!stall 5\n!text 11\n!pace full\n!text 7", clock)
+
+    await clock.sleeping("sandbox.pace")
+    await clock.advance(0.1)
+    assert (reader.count, await clock.sleeping("sandbox.stall")) == (2, 5)
+    await clock.advance(5)
+    assert reader.count == 2
+    await clock.advance(1.1)
+    assert (reader.count, reader.task.done()) == (20, True)
+
+
+async def test_arguments_of_a_call_keep_the_pace_too() -> None:
+    """A client can watch the arguments grow."""
+    clock = ManualClock()
+    reader = Reader('!pace 1/s\n!call a {"city":"Oslo"}', clock)
+
+    await clock.sleeping("sandbox.pace")
+    await clock.advance(1)
+
+    assert reader.task.done()
+
+
+async def test_words_without_a_pace_leave_others_their_turn() -> None:
+    """A long answer does not keep the event loop to itself."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)  # noqa: TID251  a turn of the loop
+
+    task = asyncio.create_task(other())
+    await parts_of("!text 10000")
+    task.cancel()
+
+    assert turns >= 10000 // 256 - 1
+
+
+async def test_closing_the_stream_ends_its_wait() -> None:
+    """An interrupt in a stall leaves nothing behind."""
+    clock = ManualClock()
+    reader = Reader("!text 1\n!stall 60\n!text 1", clock)
+    await clock.sleeping("sandbox.stall")
+
+    reader.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader.task
+
+    assert (reader.count, clock.tags()) == (1, [])
+
+
+# --- names ---------------------------------------------------------------------------------
+
+
+def test_there_is_one_model() -> None:
+    """A typing error in a model's name does not pass for the sandbox."""
+    assert sandbox_model("echo", ProviderSettings(), ManualClock()).name == "sandbox/echo"
+    with pytest.raises(ModelNotFound, match="sandbox/echo"):
+        sandbox_model("ecko", ProviderSettings(), ManualClock())
