@@ -38,19 +38,19 @@ class ScriptedService(chat_service_pb2_grpc.ChatServiceServicer):
         if script.end is not None:
             await context.abort(script.end, "cut by the script")
 
-    async def GetChat(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetChat(self, request: Any, context: Any) -> Any:
         """Answer as scripted."""
         return await self._answered(request, context)
 
-    async def CreateChat(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def CreateChat(self, request: Any, context: Any) -> Any:
         """Answer as scripted."""
         return await self._answered(request, context)
 
-    async def SendMessage(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def SendMessage(self, request: Any, context: Any) -> Any:
         """Answer as scripted."""
         return await self._answered(request, context)
 
-    async def SubmitToolResults(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def SubmitToolResults(self, request: Any, context: Any) -> Any:
         """Answer as scripted."""
         return await self._answered(request, context)
 

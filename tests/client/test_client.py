@@ -68,7 +68,7 @@ def test_a_tool_says_its_schema_by_its_type_hints() -> None:
 
 
 @pytest.mark.parametrize(
-    "call, text, is_error",
+    ("call", "text", "is_error"),
     [
         pytest.param('{"city":"Oslo"}', '{"city":"Oslo","temperature":"21 C"}', False, id="runs"),
         pytest.param('{"city":"Nowhere"}', "there is no such city", True, id="says why"),

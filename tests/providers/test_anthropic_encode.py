@@ -111,7 +111,7 @@ class _NullWriter:
 def answer(recorded: str) -> Message:
     """Return the message that a recorded stream becomes."""
     draft = StepDraft(ManualClock())
-    draft.begin(AttemptId("a"), _NullWriter())  # type: ignore[arg-type]  # a writer in shape
+    draft.begin(AttemptId("a"), _NullWriter())
     toolbox = Toolbox({}, ())
     decoder = AnswerDecoder(MODEL)
     splitter = EventSplitter()
@@ -155,6 +155,8 @@ def _plain(value: Any) -> Any:
     """Leave out what clients add or drop as they like: marks, nulls, and who called."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return value.replace("–", "-")  # noqa: RUF001  one recorder rewrote this dash
     if not isinstance(value, dict):
         return value
     dropped = {"cache_control", "caller"}
@@ -271,7 +273,7 @@ def test_another_history_is_encoded_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    "model, effort, expected",
+    ("model", "effort", "expected"),
     [
         ("claude-3-5-haiku", Effort.HIGH, {}),
         (MODEL, Effort.LOW, {"thinking": {"type": "enabled", "budget_tokens": 4000}}),

@@ -54,7 +54,7 @@ async def test_a_name_that_does_not_exist_is_connect(transport: Transport) -> No
 
 
 @pytest.mark.parametrize(
-    "answer, cause",
+    ("answer", "cause"),
     [
         pytest.param(b"", Cause.RESET, id="closed before the answer"),
         pytest.param(

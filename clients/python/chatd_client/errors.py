@@ -42,31 +42,31 @@ class ChatdError(Exception):
         self.retry_seconds = retry_seconds
 
 
-class InvalidRequest(ChatdError):  # noqa: N818  named for what it says
+class InvalidRequest(ChatdError):
     """The request breaks a rule; `violations` are (field, description) pairs."""
 
 
-class NotFound(ChatdError):  # noqa: N818  named for what it says
+class NotFound(ChatdError):
     """No such chat or message, or it belongs to somebody else."""
 
 
-class Conflict(ChatdError):  # noqa: N818  named for what it says
+class Conflict(ChatdError):
     """The chat's state forbids it."""
 
 
-class PermissionDenied(ChatdError):  # noqa: N818  named for what it says
+class PermissionDenied(ChatdError):
     """No key, a wrong key, or a key that may not do this."""
 
 
-class NotImplementedByServer(ChatdError):  # noqa: N818  named for what it says
+class NotImplementedByServer(ChatdError):
     """This server knows the request but does not implement it."""
 
 
-class StreamLost(ChatdError):  # noqa: N818  named for what it says
+class StreamLost(ChatdError):
     """The cursor is not in the log (any more): subscribe again without one."""
 
 
-class Unavailable(ChatdError):  # noqa: N818  named for what it says
+class Unavailable(ChatdError):
     """The server cannot be reached or cannot answer now."""
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chatd_client.client import ChatHandle
 
 
-class ToolFailed(Exception):  # noqa: N818  raised by tools, on purpose
+class ToolFailed(Exception):
     """Raise it in a tool to give the model an error with these words and nothing else."""
 
 

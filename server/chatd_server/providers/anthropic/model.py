@@ -179,8 +179,8 @@ async def _parts(response: Response, decoder: AnswerDecoder) -> AsyncIterator[St
                 yield part
         if decoder.is_complete:
             return
-    if (data := splitter.flush()) is not None:
-        for part in decoder.feed(data):
+    if (last := splitter.flush()) is not None:
+        for part in decoder.feed(last):
             yield part
     if not decoder.is_complete:
         raise errors.cut()
