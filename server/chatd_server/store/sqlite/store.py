@@ -1,8 +1,8 @@
 """The embedded store: `ports.Store` on one SQLite file of one process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from chatd_server.ports import (
     Beat,
     CallStart,
     ChatPage,
+    ChatSnapshot,
     Clock,
     CommitListener,
     EventPage,
@@ -244,9 +245,12 @@ class SqliteStore:
         """Return durable events behind a sequence."""
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
 
-    @asynccontextmanager
-    async def snapshot(self, chat_id: ChatId) -> AsyncIterator["SqliteSnapshot"]:
+    def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
         """Show a chat as it is at one moment."""
+        return self._snapshot(chat_id)
+
+    @asynccontextmanager
+    async def _snapshot(self, chat_id: ChatId) -> AsyncIterator[ChatSnapshot]:
         state = await self.readers.read(reads.load, chat_id, None)
         if state.deleted:
             raise ChatNotFound(chat_id)
@@ -303,7 +307,7 @@ class SqliteSnapshot:
         """The execution state, queue contents included."""
         return self._state
 
-    async def pages(self) -> AsyncIterator[Sequence[Message]]:
+    async def pages(self) -> AsyncGenerator[Sequence[Message], None]:
         """Yield the messages in order, each page below half of RESPONSE_BYTES_MAX or of one."""
         after, more = 0, True
         while more:

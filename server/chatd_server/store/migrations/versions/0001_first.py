@@ -123,9 +123,9 @@ def _messages() -> None:
         sa.Column("removed_revision", sa.BigInteger(), nullable=True),
         sa.Column("content_version", sa.SmallInteger(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["chat"], ["chats.id"], name="messages_chat_fk"),
         sa.PrimaryKeyConstraint("chat", "position", name="messages_pk"),
         sa.UniqueConstraint("chat", "uuid", name="messages_uuid_unique"),
+        sa.ForeignKeyConstraint(["chat"], ["chats.id"], name="messages_chat_fk"),
     )
 
 

@@ -1,0 +1,97 @@
+"""The migrations make the tables of `schema`, once, and never backwards."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+from chatd_server.store import migrate
+from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
+from chatd_server.store.schema import metadata
+
+_TABLES = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%' AND sql IS NOT NULL"
+
+
+def _definitions(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name: " ".join(sql.split()) for name, sql in connection.execute(_TABLES)}
+
+
+def test_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:
+    """A migrated file and one made from the metadata have the same tables, keys and indexes."""
+    migrated, made = tmp_path / "migrated.db", tmp_path / "made.db"
+    migrate.migrate_sqlite(migrated)
+    engine = create_engine(f"sqlite:///{made}")
+    metadata.create_all(engine)
+    engine.dispose()
+
+    assert _definitions(migrated) == _definitions(made)
+
+
+def test_nothing_is_left_to_migrate(tmp_path: Path) -> None:
+    """Alembic itself finds no difference between a migrated file and the metadata."""
+    migrate.migrate_sqlite(tmp_path / "chatd.db")
+    engine = create_engine(f"sqlite:///{tmp_path / 'chatd.db'}")
+
+    with engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), metadata)
+    engine.dispose()
+
+    # An index that PostgreSQL alone has.
+    assert [change for change in found if getattr(change[1], "name", "") != "commands_age"] == []
+
+
+def test_the_schema_named_in_code_is_the_newest_migration() -> None:
+    """The constant that saves an import says the truth."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+
+    assert ScriptDirectory.from_config(config).get_heads() == [migrate.SCHEMA]
+
+
+def test_every_constraint_and_index_has_a_name() -> None:
+    """A later migration can only change what it can name."""
+    for table in metadata.tables.values():
+        for constraint in table.constraints:
+            assert constraint.name, (table.name, constraint)
+        for index in table.indexes:
+            assert index.name
+
+
+async def test_a_fresh_file_is_migrated_and_says_its_version(tmp_path: Path) -> None:
+    """`migrate` makes the file; a second time it changes nothing."""
+    url = f"sqlite:///{tmp_path / 'chatd.db'}"
+    assert await migrate.schema_version(url) is None
+
+    await migrate.migrate(url)
+    await migrate.migrate(url)
+
+    assert await migrate.schema_version(url) == migrate.SCHEMA
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """A database of a newer server is left alone, and the message says what to do."""
+    path = tmp_path / "chatd.db"
+    migrate.migrate_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+
+    with pytest.raises(SchemaTooNew, match="update chatd"):
+        migrate.migrate_sqlite(path)
+    with pytest.raises(SchemaTooNew):
+        migrate.check_version(await migrate.schema_version(f"sqlite:///{path}"))
+
+
+def test_an_older_schema_is_refused_with_the_command_that_helps() -> None:
+    """A server that may not migrate by itself names `chatd migrate`."""
+    migrate.check_version(migrate.SCHEMA)
+    for found in (None, "0000"):
+        with pytest.raises(SchemaOutdated, match="chatd migrate"):
+            migrate.check_version(found)
