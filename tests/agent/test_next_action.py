@@ -1,0 +1,192 @@
+"""What a turn owes, as a table."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from chatd_server.agent.next_action import (
+    Action,
+    AskClient,
+    CallModel,
+    Finish,
+    RunTools,
+    next_action,
+)
+from chatd_server.domain.chat import OpenCall, StopReason, Turn
+from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, STEPS_PER_TURN_MAX
+from chatd_server.domain.message import Executor, FinishReason, Message, Reasoning
+from tests.kit.make import answer, call, open_call, provider_result, result, turn, user
+
+OURS = open_call("a")
+NOBODYS = open_call("b", Executor.NONE)
+THEIRS = open_call("c", Executor.CLIENT)
+STEP = (
+    user("go"),
+    answer("on it", call("a"), finish=FinishReason.TOOL_CALLS),
+    result("a"),
+)
+SEARCHED = answer(
+    call("s", Executor.PROVIDER), provider_result("s"), "found", finish=FinishReason.TOOL_CALLS
+)
+CUT = (user("go"), answer("on", call("a"), finish=FinishReason.MAX_TOKENS), result("a"))
+PAUSED = answer("wait", finish=FinishReason.PAUSED)
+
+
+@pytest.mark.parametrize(
+    ("tail", "calls", "open_turn", "owed"),
+    [
+        pytest.param([user("go")], (), turn(), CallModel(), id="a question has no answer yet"),
+        pytest.param(
+            [user("old"), answer("done"), user("go")],
+            (),
+            turn(),
+            CallModel(),
+            id="an older turn's answer does not count",
+        ),
+        pytest.param(STEP[:2], (OURS,), turn(1), RunTools((OURS,)), id="our calls are run first"),
+        pytest.param(
+            STEP[:2],
+            (THEIRS, OURS, NOBODYS),
+            turn(1),
+            RunTools((OURS, NOBODYS)),
+            id="calls that nobody executes are answered with ours",
+        ),
+        pytest.param(
+            STEP[:2], (THEIRS,), turn(1), AskClient(), id="the client is asked when ours are done"
+        ),
+        pytest.param(STEP, (), turn(1), CallModel(), id="results go back to the model"),
+        pytest.param(
+            STEP,
+            (),
+            turn(1, stop_after=True),
+            Finish(StopReason.END_TURN),
+            id="a tool ended the turn",
+        ),
+        pytest.param(
+            STEP[:2],
+            (THEIRS,),
+            turn(1, stop_after=True),
+            AskClient(),
+            id="the client's calls are not dropped when a tool ends the turn",
+        ),
+        pytest.param(
+            STEP, (), turn(3, max_steps=3), Finish(StopReason.MAX_STEPS), id="max steps reached"
+        ),
+        pytest.param(
+            STEP[:2],
+            (OURS,),
+            turn(3, max_steps=3),
+            RunTools((OURS,)),
+            id="tools of the last answer run",
+        ),
+        pytest.param(
+            STEP,
+            (),
+            turn(STEPS_PER_TURN_MAX),
+            Finish(StopReason.MAX_STEPS),
+            id="the default bounds every turn",
+        ),
+        pytest.param(
+            [user("go"), answer("hello")],
+            (),
+            turn(1),
+            Finish(StopReason.END_TURN),
+            id="the model is done",
+        ),
+        pytest.param(
+            [user("go"), answer("hello")],
+            (),
+            turn(1, max_steps=1),
+            Finish(StopReason.END_TURN),
+            id="done at the last step is done",
+        ),
+        pytest.param(
+            CUT, (), turn(1), Finish(StopReason.MAX_TOKENS), id="a cut answer's calls do not go on"
+        ),
+        pytest.param(
+            [user("go"), answer("no", finish=FinishReason.REFUSAL)],
+            (),
+            turn(1),
+            Finish(StopReason.REFUSAL),
+            id="refused",
+        ),
+        pytest.param(
+            [user("go"), answer("no", finish=FinishReason.CONTENT_FILTER)],
+            (),
+            turn(1),
+            Finish(StopReason.CONTENT_FILTER),
+            id="filtered",
+        ),
+        pytest.param(
+            [user("go"), answer("no", finish=FinishReason.CONTEXT_EXCEEDED)],
+            (),
+            turn(1),
+            Finish(StopReason.CONTEXT_EXCEEDED),
+            id="context exceeded",
+        ),
+        pytest.param(
+            [user("go"), SEARCHED],
+            (),
+            turn(1),
+            Finish(StopReason.END_TURN),
+            id="the provider's calls alone owe nothing",
+        ),
+        pytest.param(
+            [user("go"), answer(finish=FinishReason.TOOL_CALLS)],
+            (),
+            turn(1),
+            Finish(StopReason.END_TURN),
+            id="an empty answer ends the turn",
+        ),
+        pytest.param(
+            [user("go"), answer(Reasoning(""), " \n", finish=FinishReason.PAUSED)],
+            (),
+            turn(1),
+            Finish(StopReason.END_TURN),
+            id="a blank answer is empty, also when paused",
+        ),
+        pytest.param([user("go"), PAUSED], (), turn(1), CallModel(), id="a pause goes on"),
+        pytest.param(
+            [user("go"), *[PAUSED] * (PAUSES_IN_A_ROW_MAX - 1)],
+            (),
+            turn(9),
+            CallModel(),
+            id="pauses below the limit go on",
+        ),
+        pytest.param(
+            [user("go"), *[PAUSED] * PAUSES_IN_A_ROW_MAX],
+            (),
+            turn(10),
+            Finish(StopReason.MAX_STEPS),
+            id="pauses are bounded",
+        ),
+        pytest.param(
+            [user("go"), PAUSED],
+            (),
+            turn(2, max_steps=2),
+            Finish(StopReason.MAX_STEPS),
+            id="a pause counts as a step",
+        ),
+    ],
+)
+def test_next_action(
+    tail: Sequence[Message], calls: Sequence[OpenCall], open_turn: Turn, owed: Action
+) -> None:
+    """Each row is one rule."""
+    assert next_action(tail, open_turn, calls) == owed
+
+
+def test_next_action_looks_at_the_end_only() -> None:
+    """Step two thousand costs what step two does."""
+
+    class Counting(list[Message]):
+        looks = 0
+
+        def __reversed__(self) -> Iterator[Message]:
+            for message in super().__reversed__():
+                self.looks += 1
+                yield message
+
+    tail = Counting([user("go"), *[*STEP[1:]] * 2000])
+    assert next_action(tail, turn(5, max_steps=9), ()) == CallModel()
+    assert tail.looks <= 4

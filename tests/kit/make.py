@@ -1,0 +1,197 @@
+"""Values for tests of pure functions, with only what a test is about spelled out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chatd_server.domain.chat import OpenCall, Turn, TurnOptions
+from chatd_server.domain.event import CompactionSource
+from chatd_server.domain.ids import AttemptId, ChatId, MessageId, ToolCallId, TurnId
+from chatd_server.domain.message import (
+    Executor,
+    FinishReason,
+    Message,
+    Part,
+    Role,
+    Text,
+    ToolCall,
+    ToolResult,
+    Visibility,
+)
+from chatd_server.ports import AttemptWriter, Tool, ToolContext, ToolOutput, ToolSpec
+
+TURN = TurnId("turn")
+
+
+def user(*parts: Part | str, position: int = 1) -> Message:
+    """Return a user's message."""
+    return message(Role.USER, *parts, position=position)
+
+
+def answer(
+    *parts: Part | str, finish: FinishReason = FinishReason.END_TURN, position: int = 2
+) -> Message:
+    """Return a model's answer."""
+    return message(Role.ASSISTANT, *parts, finish=finish, position=position)
+
+
+def result(call_id: str, name: str = "shell", position: int = 3) -> Message:
+    """Return a tool's message with one result."""
+    part = ToolResult(ToolCallId(call_id), name, "done", Executor.SERVER, 0)
+    return message(Role.TOOL, part, position=position)
+
+
+def message(
+    role: Role,
+    *parts: Part | str,
+    finish: FinishReason | None = None,
+    position: int = 1,
+    visibility: Visibility = Visibility.BOTH,
+) -> Message:
+    """Return a message; bare strings are text parts."""
+    return Message(
+        id=MessageId(f"message-{position}"),
+        position=position,
+        role=role,
+        parts=tuple(Text(part) if isinstance(part, str) else part for part in parts),
+        turn_id=TURN,
+        created_at=0,
+        sequence=position,
+        finish_reason=finish,
+        visibility=visibility,
+    )
+
+
+def call(
+    call_id: str, executor: Executor = Executor.SERVER, name: str = "shell", vendor_id: str = ""
+) -> ToolCall:
+    """Return a tool call as it stands in an answer."""
+    return ToolCall(ToolCallId(call_id), name, "{}", executor, 0, vendor_id)
+
+
+def provider_result(call_id: str) -> ToolResult:
+    """Return a vendor's result as it stands in an answer."""
+    return ToolResult(ToolCallId(call_id), "search", "[]", Executor.PROVIDER, 0, is_json=True)
+
+
+def open_call(
+    call_id: str,
+    executor: Executor = Executor.SERVER,
+    name: str = "shell",
+    started_at: int | None = None,
+    outcome: ToolResult | None = None,
+) -> OpenCall:
+    """Return a call without a committed result."""
+    return OpenCall(
+        ToolCallId(call_id), name, executor, 0, "{}", started_at=started_at, outcome=outcome
+    )
+
+
+def turn(steps: int = 0, max_steps: int | None = None, *, stop_after: bool = False) -> Turn:
+    """Return an open turn."""
+    return Turn(TURN, 1, TurnOptions(max_steps=max_steps), steps, stop_after=stop_after)
+
+
+@dataclass
+class RecordingLive:
+    """A `Live` that keeps what was shown, as lines that a person reads."""
+
+    lines: list[str] = field(default_factory=list)
+    writers: list["RecordingWriter"] = field(default_factory=list)
+
+    def open(
+        self,
+        chat_id: ChatId,  # noqa: ARG002  the port's
+        attempt_id: AttemptId,  # noqa: ARG002  the port's
+        base_sequence: int,
+    ) -> "RecordingWriter":
+        """Open an attempt."""
+        self.lines.append(f"attempt after {base_sequence}")
+        writer = RecordingWriter(self.lines)
+        self.writers.append(writer)
+        return writer
+
+
+@dataclass
+class RecordingWriter(AttemptWriter):
+    """What one attempt showed."""
+
+    lines: list[str] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    results: list[ToolResult] = field(default_factory=list)
+    wholes: dict[int, Part] = field(default_factory=dict)
+    is_abandoned: bool = False
+
+    def text(self, part: int, text: str) -> None:
+        """Keep text."""
+        self._keep("text", part, text)
+
+    def reasoning(self, part: int, text: str) -> None:
+        """Keep reasoning."""
+        self._keep("reasoning", part, text)
+
+    def refusal(self, part: int, text: str) -> None:
+        """Keep refusal."""
+        self._keep("refusal", part, text)
+
+    def call(
+        self,
+        part: int,
+        call_id: ToolCallId,  # noqa: ARG002  the port's
+        name: str,
+        executor: Executor,
+        arguments: str,
+    ) -> None:
+        """Keep arguments."""
+        self._keep(f"call {name} ({executor})", part, arguments)
+
+    def whole(self, part: int, value: Part) -> None:
+        """Keep a part."""
+        self.lines.append(f"{part}: {type(value).__name__}")
+        self.wholes[part] = value
+
+    def tool_started(self, call_id: ToolCallId, name: str) -> None:  # noqa: ARG002  the port's
+        """Keep a start."""
+        self.lines.append(f"{name} started")
+
+    def tool_finished(self, result: ToolResult) -> None:
+        """Keep a result."""
+        self.lines.append(f"{result.name} finished")
+        self.results.append(result)
+
+    def compaction_started(self, source: CompactionSource) -> None:
+        """Keep a start."""
+        self.lines.append(f"compaction ({source}) started")
+
+    def abandon(self) -> None:
+        """Keep the end."""
+        self.lines.append("abandoned")
+        self.is_abandoned = True
+
+    def _keep(self, kind: str, part: int, text: str) -> None:
+        text.encode()  # what cannot travel must not be shown
+        self.lines.append(f"{part}: {kind} {text!r}")
+        self.texts[part] = self.texts.get(part, "") + text
+
+
+@dataclass(frozen=True)
+class FixedTool:
+    """A tool that gives its output at once."""
+
+    name: str
+    output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
+    idempotent: bool = False
+    ends_turn: bool = False
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told."""
+        return ToolSpec(self.name, f"the tool {self.name}", '{"type":"object"}')
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolOutput:  # noqa: ARG002  the port's
+        """Give the output."""
+        return self.output
+
+
+def by_name(*tools: Tool) -> Mapping[str, Tool]:
+    """Return the tools as `Tools.active` does."""
+    return {tool.spec.name: tool for tool in tools}
