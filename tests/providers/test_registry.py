@@ -91,6 +91,7 @@ def test_an_unknown_name_is_refused_with_examples(name: str) -> None:
 
     (violation,) = caught.value.violations
     assert violation.field == "model"
+    assert caught.value.models == ("sandbox/echo",)
     assert "sandbox/echo" in violation.description
 
 

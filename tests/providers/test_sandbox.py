@@ -1,6 +1,7 @@
 """The sandbox: what it says by itself, which answer it owes, and that it is always the same."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from chatd_server.domain.stream import Finished, TextDelta
 from chatd_server.ports import ModelRequest, ToolSpec
 from chatd_server.providers.sandbox import sandbox_model
 from chatd_server.providers.sandbox.directives import DIRECTIVES
+from chatd_server.providers.sandbox.grammar import parse
 from chatd_server.providers.sandbox.words import tokens
 from chatd_server.providers.settings import ProviderSettings
 from tests.kit.clock import ManualClock
@@ -78,6 +80,14 @@ def test_the_docs_show_every_directive_as_it_is() -> None:
     assert missing == []
 
 
+def test_every_recipe_of_the_docs_can_be_read() -> None:
+    """What a client author copies works."""
+    blocks = re.findall(r"^```text\n(!.*?)^```$", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+    assert len(blocks) > 5
+    assert [parse(block).problems for block in blocks] == [()] * len(blocks)
+
+
 # --- which answer --------------------------------------------------------------------------
 
 STEPS = "!call lookup\n!step\n!say two\n!call lookup\n!step\n!say three"
@@ -95,7 +105,14 @@ WHERE = {
         ["text: That was the last answer that you asked for."],
     ),
     "earlier turns do not count": (
-        [USER, ANSWER, RESULT, ANSWER, (Role.USER, "!say new\n!step\n!say newer"), ANSWER],
+        [
+            USER,
+            ANSWER,
+            RESULT,
+            ANSWER,
+            (Role.USER, "!say new\n!finish paused\n!step\n!say newer"),
+            ANSWER,
+        ],
         ["text: newer"],
     ),
 }

@@ -98,7 +98,7 @@ class ModelRegistry:
         provider, slash, model = name.partition("/")
         adapter = self._adapters.get(provider)
         if adapter is None or not slash or not _is_name(model):
-            raise ModelNotFound(Violation("model", self._advice(name)))
+            raise ModelNotFound(Violation("model", self._advice(name)), models=tuple(self.names()))
         obstacle = self._obstacle(provider)
         if obstacle is not None:
             return UnusableModel(name, provider, obstacle)

@@ -77,6 +77,8 @@ def _answers(
     finish: FinishReason | None = None
     for number, line, mark in marks:
         if isinstance(mark, Step):
+            if not _goes_on(acts, finish):
+                problems.append(Problem(number, line, _NEVER_REACHED))
             answers.append(Answer(tuple(acts), finish))
             acts, finish = [], None
         elif finish is not None:
@@ -90,6 +92,19 @@ def _answers(
     if marks:
         answers.append(Answer(tuple(acts), finish))
     return tuple(answers), problems
+
+
+_NEVER_REACHED = (
+    "the turn ends with the answer before it; a next one comes only behind a !call, "
+    "or behind !finish paused"
+)
+
+
+def _goes_on(acts: Sequence[Act], finish: FinishReason | None) -> bool:
+    """Say whether a turn goes on behind an answer: the model waits for results, or paused."""
+    if finish is FinishReason.PAUSED:
+        return True
+    return finish in {None, FinishReason.TOOL_CALLS} and any(isinstance(a, Call) for a in acts)
 
 
 def _has_content(acts: Sequence[Act]) -> bool:

@@ -121,7 +121,10 @@ def sandbox_model(
     """Return the sandbox; raises ModelNotFound for any name but "echo"."""
     if model != MODEL:
         raise ModelNotFound(
-            Violation("model", f"the sandbox has one model, {PROVIDER}/{MODEL}; not {model[:64]!r}")
+            Violation(
+                "model", f"the sandbox has one model, {PROVIDER}/{MODEL}; not {model[:64]!r}"
+            ),
+            models=(f"{PROVIDER}/{MODEL}",),
         )
     return SandboxModel(clock)
 
