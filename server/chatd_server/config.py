@@ -6,8 +6,9 @@ lines. A secret can also be given by the name of a file that holds it (`..._FILE
 
 import tomllib
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -26,7 +27,7 @@ DATABASE_NAME = "chatd.db"
 Source: TypeAlias = Literal["flag", "environment", "file", "default"]
 
 
-class BadConfig(Exception):  # noqa: N818  a fact about what was given
+class BadConfig(Exception):
     """A setting cannot be used; the message names it, its origin and what is allowed."""
 
 
@@ -86,7 +87,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(description="Pause between heartbeats of a silent stream.", ge=1, le=300)
     ] = 15.0
     event_retention_days: Annotated[
-        float, Meta(description="How long events are kept; 0: as long as the chat.", ge=0)
+        float, Meta(description="How long events are kept; 0: for ever.", ge=0, le=36_500)
     ] = 0.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What is logged.")
@@ -94,6 +95,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Annotated[
         Literal["json", "text"], Meta(description="json: one object per line; text: for people.")
     ] = "json"
+
+    def __repr__(self) -> str:
+        """Show nothing that is secret."""
+        return f"Config(home={self.home!r}, database={self.shown_database!r}, port={self.port})"
 
     @property
     def home_path(self) -> Path:
@@ -184,6 +189,14 @@ def load(
     return Loaded(config=config, settings=tuple(settings))
 
 
+def server_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("chatd")
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
 def without_password(url: str) -> str:
     """Return a URL that may be shown."""
     parts = urlsplit(url)
@@ -247,9 +260,24 @@ def _checked(name: str, described: _Described, given: _Given) -> Any:
     except msgspec.ValidationError as error:
         value = "(hidden)" if described.is_secret else repr(given.value)
         raise BadConfig(
-            f"{name} = {value}, from {given.origin or given.source}: {error}. "
-            f"What it is: {described.description}"
+            f"{name} = {value}, from {given.origin or given.source}, cannot be used: "
+            f"{described.description} {_allowed(described.kind)}"
         ) from error
+
+
+def _allowed(kind: Any) -> str:
+    """Say what a setting may be, in words."""
+    inner, meta = kind.__origin__, next(it for it in kind.__metadata__ if isinstance(it, Meta))
+    if get_origin(inner) is Literal:
+        return f"Allowed: {', '.join(get_args(inner))}."
+    if inner is bool:
+        return "Allowed: true, false."
+    if inner is str:
+        return f"Allowed: text that matches {meta.pattern}" if meta.pattern else "Allowed: text."
+    number = "a whole number" if inner is int else "a number"
+    limits = [f"from {meta.ge:g}"] if meta.ge is not None else []
+    limits += [f"to {meta.le:g}"] if meta.le is not None else []
+    return f"Allowed: {' '.join([number, *limits])}."
 
 
 def _redacted(described: _Described, value: Any) -> Any:

@@ -32,6 +32,9 @@ ANONYMOUS = Caller(owner_id=OwnerId(""), key_id="")
 """Who calls a public RPC without a key."""
 
 
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
 class Rpc(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table. Without `unary` and `stream` it is not implemented."""
 
@@ -88,17 +91,13 @@ class Dispatch(grpc.GenericRpcHandler):
         self._model_examples = model_examples
         self._observer = observer
         self._rules = Rules()
-        self._handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
-            f"/{rpc.name}": self._handler(rpc) for rpc in rpcs
-        }
+        self._handlers: Mapping[str, Handler] = {f"/{rpc.name}": self._handler(rpc) for rpc in rpcs}
 
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """Return how a method is answered; None for one that no row names."""
         return self._handlers.get(handler_call_details.method)
 
-    def _handler(self, rpc: Rpc) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler(self, rpc: Rpc) -> "Handler":
         """Return a handler that takes and gives bytes, so that grpc decodes nothing."""
         if rpc.is_streaming:
 

@@ -47,7 +47,7 @@ HEALTH_POLL_SECONDS = 5.0
 """How often the database is asked whether it answers, for health."""
 
 
-class PortInUse(Exception):  # noqa: N818  a fact about the machine
+class PortInUse(Exception):
     """The address cannot be listened on."""
 
 
@@ -141,7 +141,7 @@ class GuardedReflection(reflection_pb2_grpc.ServerReflectionServicer):
         self._reflection = reflection_aio.ReflectionServicer(names)
         self._authenticator = authenticator
 
-    async def ServerReflectionInfo(  # noqa: N802  grpc's name
+    async def ServerReflectionInfo(
         self,
         request_iterator: AsyncIterable[reflection_pb2.ServerReflectionRequest],
         context: "grpc.aio.ServicerContext[Any, Any]",

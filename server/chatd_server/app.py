@@ -1,0 +1,331 @@
+"""The composition root: the only file that names concrete classes.
+
+`build` opens the database and puts the parts together; `App` starts them and lets them leave in
+order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then the server.
+"""
+
+import asyncio
+import gc
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from chatd_server.agent.env import Env
+from chatd_server.clock import RealClock
+from chatd_server.config import Config, server_version
+from chatd_server.domain.ids import WorkerId, new_uuid
+from chatd_server.hub.hub import Hub, HubSettings
+from chatd_server.observe import LogObserver, NullObserver, Observer, Span
+from chatd_server.ports import Clock, CommitListener, KeyStore, Store, Wake
+from chatd_server.providers.registry import ModelRegistry
+from chatd_server.providers.settings import ProviderSettings
+from chatd_server.rpc.auth import Authenticator
+from chatd_server.rpc.calls import ServerFacts, ServiceCalls
+from chatd_server.rpc.dispatch import Dispatch
+from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.server import Listen, RpcServer
+from chatd_server.rpc.subscribe import Subscribe
+from chatd_server.rpc.table import answers, table
+from chatd_server.service.chats import Chats
+from chatd_server.service.checks import Checks
+from chatd_server.service.chores import Chores
+from chatd_server.service.events import Events
+from chatd_server.service.keys import Keys, new_key
+from chatd_server.service.messages import Messages
+from chatd_server.service.tool_results import ToolResults
+from chatd_server.store.migrate import (
+    SCHEMA,
+    migrate,
+    migrate_sqlite,
+    schema_version,
+    sqlite_version,
+)
+from chatd_server.store.sqlite.files import FileLock
+from chatd_server.store.sqlite.keys import SqliteKeyStore
+from chatd_server.store.sqlite.keys_beside import SqliteKeysBeside
+from chatd_server.store.sqlite.store import SqliteStore
+from chatd_server.store.wake import LocalWake
+from chatd_server.tools.registry import BuiltinTools
+from chatd_server.worker.settings import WorkerSettings
+from chatd_server.worker.worker import Worker
+
+STREAMS_END_SECONDS = 2.0
+"""How long calls may still finish after the drain before they are cut: streams have had their
+`stream_end`, so only clients that do not read are left."""
+
+
+class Database(msgspec.Struct, frozen=True):
+    """An open database and what hangs on it."""
+
+    store: Store
+    keys: KeyStore
+    wake: Wake
+    listen: Callable[[CommitListener], None]
+    close: Callable[[], Awaitable[None]]
+
+
+class App:
+    """A whole server."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        database: Database,
+        hub: Hub,
+        worker: Worker,
+        events: Events,
+        chores: Chores,
+        models: ModelRegistry,
+        server: RpcServer,
+        observer: Observer,
+    ) -> None:
+        self.config = config
+        self.database = database
+        self.hub = hub
+        self.worker = worker
+        self.server = server
+        self._events = events
+        self._chores = chores
+        self._models = models
+        self._observer = observer
+        self._tasks: list[asyncio.Task[None]] = []
+        self._work: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens: host:port."""
+        return msgspec.structs.replace(_listen(self.config), port=self.server.port).address
+
+    async def start(self) -> None:
+        """Listen and work. Raises PortInUse, and then holds nothing."""
+        self.database.listen(self.hub)
+        self.database.listen(self.worker)
+        self.database.wake.listen(self.hub.hinted)
+        try:
+            await self.server.start()
+        except BaseException:
+            await self._close()
+            raise
+        self._work = asyncio.create_task(self.worker.run(), name="worker")
+        self._tasks = [asyncio.create_task(self._chores.run(), name="chores")]
+        # What is alive now lives as long as the process: no collection need look at it again.
+        gc.freeze()
+        self._observer.note(
+            Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
+        )
+
+    async def broken(self) -> None:
+        """Wait for a part that cannot go on; raises what it died of."""
+        assert self._work is not None
+        await asyncio.wait([self._work, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (self._work, *self._tasks):
+            if task.done() and not task.cancelled():
+                task.result()
+
+    async def drain(self) -> None:
+        """Leave in order; returns when nothing runs any more and all streams were told."""
+        self._observer.note(Span.SERVER_DRAINING, running=self.worker.running)
+        await self.server.enter_drain()
+        self.hub.drain()
+        self._events.drain()
+        self.worker.drain()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+        await self.stop(STREAMS_END_SECONDS)
+
+    async def stop(self, grace_seconds: float = 0) -> None:
+        """Stop at once, after `grace_seconds` for open calls. Chats in work are given back."""
+        await self.server.stop(grace_seconds)
+        tasks = [*self._tasks, *([] if self._work is None else [self._work])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._close()
+        self._observer.note(Span.SERVER_STOPPED)
+
+    async def _close(self) -> None:
+        await self._models.close()
+        await self.database.close()
+
+
+async def build(
+    config: Config, *, clock: Clock | None = None, observer: Observer | None = None
+) -> App:
+    """Open the database and put a server together. Raises StoreError, DatabaseUnavailable."""
+    clock = clock or RealClock()
+    observer = observer or LogObserver()
+    config.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = await open_database(config, clock, observer)
+    try:
+        if not await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path)):
+            observer.note(Span.RPC_FAILED, error=f"the key in {config.root_key_path} was revoked")
+        return _assembled(config, database, clock, observer)
+    except BaseException:
+        await database.close()
+        raise
+
+
+def _assembled(config: Config, database: Database, clock: Clock, observer: Observer) -> App:
+    store = database.store
+    instance_id = new_uuid(clock.now())
+    models = ModelRegistry(provider_settings(config), clock)
+    models.get(config.default_model)
+    tools = BuiltinTools(clock)
+    hub_settings = HubSettings(heartbeat_seconds=config.stream_heartbeat_seconds)
+    hub = Hub(store, clock, EventFrames(), hub_settings)
+    env = Env(
+        worker_id=WorkerId(instance_id),
+        store=store,
+        live=hub,
+        models=models,
+        tools=tools,
+        clock=clock,
+        observer=observer,
+        default_model=config.default_model,
+    )
+    worker = Worker(worker_settings(config), database.wake, env)
+    events = Events(store, hub, clock)
+    checks = Checks(models, tools, config.default_model)
+    calls = ServiceCalls(
+        chats=Chats(store, clock, config.default_model),
+        messages=Messages(store, clock),
+        tool_results=ToolResults(store, clock),
+        events=events,
+        checks=checks,
+        facts=ServerFacts(
+            version=server_version(),
+            instance_id=instance_id,
+            default_model=config.default_model,
+            heartbeat_seconds=config.stream_heartbeat_seconds,
+        ),
+    )
+    rpcs = table(answers(calls, Subscribe(hub)))
+    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
+    authenticator = Authenticator(database.keys, clock)
+    dispatch = Dispatch(
+        rpcs,
+        store=store,
+        authenticator=authenticator,
+        model_examples=checks.model_examples,
+        observer=observer,
+    )
+    return App(
+        config=config,
+        database=database,
+        hub=hub,
+        worker=worker,
+        events=events,
+        chores=Chores(store, clock, observer, config.event_retention_days),
+        models=models,
+        server=RpcServer(dispatch, authenticator, store, clock, _listen(config)),
+        observer=observer,
+    )
+
+
+# --- databases -------------------------------------------------------------------------------
+
+
+async def open_database(config: Config, clock: Clock, observer: Observer) -> Database:
+    """Open what the URL names. Raises StoreError, DatabaseUnavailable."""
+    if config.is_postgres:
+        return await _postgres(config, clock, observer)
+    wake = LocalWake()
+    path = config.sqlite_path
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = await SqliteStore.open(path, clock=clock, wake=wake, observer=observer)
+    return Database(
+        store=store,
+        keys=SqliteKeyStore(store),
+        wake=wake,
+        listen=store.listen,
+        close=store.close,
+    )
+
+
+async def _postgres(config: Config, clock: Clock, observer: Observer) -> Database:
+    raise NotImplementedError
+
+
+async def open_keys(config: Config, clock: Clock) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:
+    """Open the keys alone, also beside a running server; return how to close them too."""
+    if config.is_postgres:
+        database = await _postgres(config, clock, NullObserver())
+        return database.keys, database.close
+    config.sqlite_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SqliteKeysBeside(config.sqlite_path), _nothing_to_close
+
+
+async def migrate_database(config: Config) -> tuple[str | None, str]:
+    """Bring the database to this server's schema; return the one before and the one now.
+
+    Raises SchemaTooNew, DatabaseInUse, DatabaseUnavailable.
+    """
+    if config.is_postgres:
+        before = await schema_version(config.database_url)
+        await migrate(config.database_url)
+        return before, SCHEMA
+    path = config.sqlite_path
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        before = sqlite_version(path)
+        migrate_sqlite(path)
+    finally:
+        lock.release()
+    return before, SCHEMA
+
+
+async def _nothing_to_close() -> None:
+    """Do nothing: a file that is opened for each statement stays closed between them."""
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+def provider_settings(config: Config) -> dict[str, ProviderSettings]:
+    """Return what the providers are told."""
+    return {
+        "anthropic": ProviderSettings(
+            api_key=config.anthropic_api_key, base_url=config.anthropic_base_url
+        )
+    }
+
+
+def worker_settings(config: Config) -> WorkerSettings:
+    """Return what the worker is told."""
+    return WorkerSettings(
+        slots_max=config.runs_max,
+        lease_seconds=config.lease_seconds,
+        heartbeat_seconds=config.lease_heartbeat_seconds,
+        poll_seconds=config.poll_seconds,
+        drain_seconds=config.drain_seconds,
+    )
+
+
+def root_key(path: Path) -> str:
+    """Return the root key, making it at the first start; only its owner can read the file."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        pass
+    key = new_key()
+    # Written beside and linked into place: two first starts agree, and nobody reads half a key.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(key + "\n")
+        os.link(draft, path)
+    except FileExistsError:
+        return path.read_text(encoding="utf-8").strip()
+    finally:
+        draft.unlink()
+    return key
+
+
+def _listen(config: Config) -> Listen:
+    return Listen(host=config.host, port=config.port, reuse_port=config.reuse_port)

@@ -1,0 +1,218 @@
+"""`chatd migrate`, `keys`, `health`, `version` and `config show`: for whoever runs a server."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from chatd_server.cli.exits import Exit, fail, told
+from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
+from chatd_server.clock import RealClock
+from chatd_server.config import Config, server_version
+from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
+from chatd_server.ports import KeyRecord
+from chatd_server.service.keys import OWNER_CHARACTERS_MAX, ROOT_OWNER, Keys
+
+HEALTH_SECONDS_MAX = 5.0
+"""How long `chatd health` waits for an answer."""
+
+T = TypeVar("T")
+
+
+def migrate(
+    config: ConfigFile = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the database to the schema of this version. Only forwards; safe to run again."""
+    from chatd_server import app as composition
+
+    with told():
+        loaded = settings(config, home=home, database_url=database_url)
+        console = Console(stderr=True)
+        with console.status(f"migrating {loaded.config.shown_database}"):
+            before, now = asyncio.run(composition.migrate_database(loaded.config))
+        if as_json:
+            print(json.dumps({"before": before, "now": now, "changed": before != now}))
+        elif before == now:
+            print(f"{loaded.config.shown_database} has schema {now} already")
+        else:
+            print(f"{loaded.config.shown_database}: schema {before or 'none'} -> {now}")
+
+
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    number = server_version()
+    print(json.dumps({"version": number}) if as_json else f"chatd {number}")
+
+
+def health(
+    address: Annotated[str | None, typer.Option(help="host:port; else as configured.")] = None,
+    service: Annotated[str, typer.Option(help="Full name of a service; else the server.")] = "",
+    config: ConfigFile = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a server whether it serves; exit code 0 when it does, 1 when not. Needs no key."""
+    with told():
+        found = settings(config, home=home).config
+        where = address or f"{found.host}:{found.port}"
+        status, detail = _health(where, service)
+        if as_json:
+            print(json.dumps({"address": where, "status": status, "detail": detail}))
+        elif status == "SERVING":
+            print(f"{where} is serving")
+        if status != "SERVING":
+            if not as_json:
+                fail(f"{where} is not serving: {detail or status}", Exit.FAILED)
+            raise typer.Exit(int(Exit.FAILED))
+
+
+def _health(address: str, service: str) -> tuple[str, str]:
+    """Return the status that a server gives of itself, or UNREACHABLE and why."""
+    import grpc
+    from grpc_health.v1 import health_pb2
+
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        request = health_pb2.HealthCheckRequest(service=service)
+        call = check.future(request, timeout=HEALTH_SECONDS_MAX)
+        if call.code() is not grpc.StatusCode.OK:
+            return "UNREACHABLE", f"{call.code().name}: {call.details()}"
+        status = call.result().status
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(status), ""
+
+
+# --- settings --------------------------------------------------------------------------------
+
+config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigFile = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Print every setting, its value and where it came from. Secrets are not shown."""
+    with told():
+        loaded = settings(config, home=home, database_url=database_url)
+        if as_json:
+            shown = {
+                it.name: {"value": it.value, "source": it.source, "origin": it.origin}
+                for it in loaded.settings
+            }
+            print(json.dumps(shown, indent=2))
+            return
+        table = Table("setting", "value", "from", "what it is")
+        for it in loaded.settings:
+            value = str(it.value) if it.value != "" else "-"
+            table.add_row(it.name, value, it.origin or it.source, it.description)
+        Console().print(table)
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="What it is for; shown in the list.")],
+    owner: Annotated[
+        str, typer.Option(help="Whose chats it sees; keys of one owner see the same chats.")
+    ] = ROOT_OWNER,
+    config: ConfigFile = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it. It is shown only now: the server keeps a hash."""
+    with told():
+        if not 0 < len(owner) <= OWNER_CHARACTERS_MAX or not owner.isprintable():
+            fail(f"an owner has 1 to {OWNER_CHARACTERS_MAX} printable characters", Exit.USAGE)
+        found = settings(config, home=home, database_url=database_url).config
+        record, key = _with_keys(found, lambda keys: keys.create(OwnerId(owner), name))
+        if as_json:
+            print(json.dumps({**_plain(record), "key": key}))
+        else:
+            print(key)
+
+
+@keys_app.command("list")
+def keys_list(
+    config: ConfigFile = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """List all keys, newest first; never the keys themselves."""
+    with told():
+        found = settings(config, home=home, database_url=database_url).config
+        records = _with_keys(found, lambda keys: keys.page())
+        if as_json:
+            print(json.dumps([_plain(it) for it in records], indent=2))
+            return
+        table = Table("id", "name", "owner", "created", "revoked")
+        for it in records:
+            revoked = "" if it.revoked_at is None else _moment(it.revoked_at)
+            table.add_row(it.id, it.name, it.owner_id, _moment(it.created_at), revoked)
+        Console().print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `chatd keys list` shows it.")],
+    config: ConfigFile = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Revoke a key. Servers refuse it within a few seconds."""
+    with told():
+        found = settings(config, home=home, database_url=database_url).config
+        if not _with_keys(found, lambda keys: keys.revoke(key_id)):
+            fail(
+                f"no key {key_id!r} that still counts; `chatd keys list` shows them all",
+                Exit.FAILED,
+            )
+        print(json.dumps({"id": key_id, "revoked": True}) if as_json else f"revoked {key_id}")
+
+
+def _with_keys(config: Config, work: Callable[[Keys], Awaitable[T]]) -> T:
+    from chatd_server import app as composition
+
+    async def run() -> T:
+        clock = RealClock()
+        store, close = await composition.open_keys(config, clock)
+        try:
+            return await work(Keys(store, clock))
+        finally:
+            await close()
+
+    return asyncio.run(run())
+
+
+def _plain(record: KeyRecord) -> dict[str, str | None]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "owner": record.owner_id,
+        "created": _moment(record.created_at),
+        "revoked": None if record.revoked_at is None else _moment(record.revoked_at),
+    }
+
+
+def _moment(at: Instant) -> str:
+    return datetime.fromtimestamp(at // MICROSECONDS, UTC).isoformat()

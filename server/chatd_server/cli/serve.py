@@ -1,0 +1,164 @@
+"""`chatd serve`: run a server until it is told to stop."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+import typer
+
+from chatd_server.cli.exits import told
+from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
+from chatd_server.config import Config, server_version
+
+if TYPE_CHECKING:
+    from chatd_server.app import App
+
+LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def serve(
+    config: ConfigFile = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.")] = None,
+    reuse_port: Annotated[
+        bool | None, typer.Option("--reuse-port", help="Share the port with other servers.")
+    ] = None,
+    migrate: Annotated[
+        bool | None, typer.Option("--migrate", help="Migrate a PostgreSQL schema first.")
+    ] = None,
+    default_model: Annotated[
+        str | None, typer.Option(help='"provider/model" of chats that name none.')
+    ] = None,
+    runs_max: Annotated[
+        int | None, typer.Option(help="Chats that this server works on at once.")
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(help="How long running turns may finish at a stop.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or text.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the server. SIGTERM or Ctrl-C lets running turns finish; a second one stops at once."""
+    with told():
+        loaded = settings(
+            config,
+            home=home,
+            database_url=database_url,
+            host=host,
+            port=port,
+            reuse_port=reuse_port,
+            migrate=migrate,
+            default_model=default_model,
+            runs_max=runs_max,
+            drain_seconds=drain_seconds,
+            log_level=log_level,
+            log_format=log_format,
+        )
+        set_up_logs(loaded.config)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(loaded.config, _announce_json if as_json else _announce))
+
+
+async def run(config: Config, announce: Callable[["App"], None]) -> None:
+    """Serve until a signal; raises what keeps the server from starting or going on."""
+    from chatd_server import app as composition
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = await composition.build(config)
+    await app.start()
+    announce(app)
+    await _until(stop, app)
+    # The second signal does not wait for anything.
+    again = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, again.set)
+    await _drain(app, again)
+
+
+async def _until(stop: asyncio.Event, app: "App") -> None:
+    """Wait for a signal; raises what a part of the server died of."""
+    stopped = asyncio.create_task(stop.wait())
+    broken = asyncio.create_task(app.broken())
+    try:
+        await asyncio.wait([stopped, broken], return_when=asyncio.FIRST_COMPLETED)
+        if broken.done() and broken.exception() is not None:
+            await app.stop()
+            broken.result()
+    finally:
+        for task in (stopped, broken):
+            task.cancel()
+        await asyncio.gather(stopped, broken, return_exceptions=True)
+
+
+async def _drain(app: "App", again: asyncio.Event) -> None:
+    draining = asyncio.create_task(app.drain())
+    impatient = asyncio.create_task(again.wait())
+    await asyncio.wait([draining, impatient], return_when=asyncio.FIRST_COMPLETED)
+    impatient.cancel()
+    if not draining.done():
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        await app.stop()
+        return
+    await draining
+
+
+def set_up_logs(config: Config) -> None:
+    """Write logs to standard error, so that standard output is only what was asked for."""
+    shown: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if config.log_format == "text"
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            shown,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[config.log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # What libraries log is theirs; what goes wrong in them is ours to see.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+def _announce(app: "App") -> None:
+    config = app.config
+    print(
+        f"chatd {server_version()} serves on {app.address}, "
+        f"database {config.shown_database}, key in {config.root_key_path}",
+        flush=True,
+    )
+
+
+def _announce_json(app: "App") -> None:
+    facts = {
+        "address": app.address,
+        "database": app.config.shown_database,
+        "root_key_file": str(app.config.root_key_path),
+        "version": server_version(),
+    }
+    print(json.dumps(facts), flush=True)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory where it is installed; None means asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
