@@ -71,6 +71,13 @@ async def test_results_are_summarised_when_nothing_else_was_asked_for() -> None:
     ]
 
 
+async def test_a_context_that_is_only_a_summary_has_an_answer_too() -> None:
+    """What a compaction left is not taken for directives, and nothing breaks without a user."""
+    summary = message(Role.USER, Text("!call lookup"), compressed=True)
+
+    assert (await text_of(ModelRequest([summary]))).startswith("You said: (nothing)\n")
+
+
 def test_the_docs_show_every_directive_as_it_is() -> None:
     """The table for client authors is complete, and says what the sandbox itself says."""
     docs = DOCS.read_text("utf-8")
@@ -159,6 +166,15 @@ def test_the_deltas_of_a_text_are_the_text(text: str) -> None:
     """Whatever the text, cut into tokens it loses nothing."""
     assert "".join(tokens(text)) == text
     assert all(len(token) <= 128 for token in tokens(text))
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))))
+def test_the_deltas_of_an_answer_are_what_was_asked_for(texts: list[str]) -> None:
+    """Joined, they are the text of the committed part, whatever the text is made of."""
+    said = [text.strip() for text in texts if text.strip()]
+    asked = "\n".join(f"!say {text}" for text in said) or "!finish end_turn"
+
+    assert asyncio.run(text_of(asked)) == "\n".join(said)
 
 
 line = st.one_of(

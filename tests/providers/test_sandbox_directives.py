@@ -4,7 +4,17 @@ import msgspec
 import pytest
 
 from chatd_server.domain.failure import RETRYABLE_KINDS, ChatError, ErrorKind
-from chatd_server.domain.message import FinishReason, Native, Role, Text, Usage
+from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.message import (
+    Executor,
+    FinishReason,
+    Native,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    Usage,
+)
 from chatd_server.domain.stream import CallDelta, PartEnded, UsageSeen
 from chatd_server.ports import ModelRequest
 from chatd_server.providers.sandbox.directives import DIRECTIVES, Directive
@@ -20,6 +30,7 @@ from tests.providers.sandbox_kit import (
     reason_of,
     request,
     text_of,
+    tool_result,
 )
 
 DRIVES = {
@@ -212,6 +223,20 @@ async def test_tokens_are_words_unless_they_are_reported() -> None:
         input_tokens=7, output_tokens=4, context_tokens=11, context_limit=1_000_000
     )
     assert finished(await parts_of("!think 2\n!text 1")).usage.reasoning_tokens == 2
+
+
+async def test_calls_and_results_are_part_of_the_context() -> None:
+    """Their arguments and outputs are counted, so that a context grows as a client expects."""
+    call = ToolCall(ToolCallId("c"), "lookup", "one two", Executor.SERVER, 0)
+    asked = ModelRequest(
+        [
+            message(Role.USER, Text("three four")),
+            message(Role.ASSISTANT, call, Reasoning("five"), position=2),
+            message(Role.TOOL, tool_result("six seven"), position=3),
+        ]
+    )
+
+    assert finished(await parts_of(asked)).usage.input_tokens == 7
 
 
 async def test_a_report_is_the_usage_of_the_answer() -> None:

@@ -163,6 +163,18 @@ async def test_a_tool_that_waits_can_be_cancelled(
     assert clock.tags() == []
 
 
+@pytest.mark.parametrize(("kind", "seconds"), [("hang", 3600), ("stubborn", 60)])
+async def test_a_tool_that_nobody_stops_ends_at_last(kind: str, seconds: int) -> None:
+    """Nothing that a client starts runs for ever."""
+    clock = ManualClock()
+    call = run(clock, "sandbox_fail", kind=kind)
+    await clock.sleeping(f"sandbox.{kind}")
+
+    await clock.advance(seconds)
+
+    assert (await call).output == "Nobody stopped the tool."
+
+
 async def test_a_stubborn_tool_goes_on_when_it_is_cancelled() -> None:
     """It outlives the time that a tool is given to stop, but not a second cancel."""
     clock = ManualClock()
