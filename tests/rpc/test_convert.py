@@ -1,0 +1,239 @@
+"""What crosses the border, and what does not: vendors' blocks and ids stay inside."""
+
+from collections.abc import Sized
+from typing import Any
+
+import pytest
+
+from chatd.v1 import chat_pb2, error_pb2, event_pb2, message_pb2
+from chatd_server.domain.chat import (
+    Action,
+    ChatConfig,
+    ChatState,
+    ClientTool,
+    OpenCall,
+    Queued,
+    Status,
+    Turn,
+    TurnOptions,
+)
+from chatd_server.domain.event import (
+    ActionRequired,
+    ActionResolution,
+    ActionResolved,
+    ChatUpdated,
+    CompactionFinished,
+    CompactionSource,
+    Cursor,
+    Event,
+    HistoryTruncated,
+    LoggedEvent,
+    MessageCommitted,
+    PendingCall,
+    QueueChanged,
+    QueueEntry,
+    RetryScheduled,
+    StatusChanged,
+    SubagentChanged,
+)
+from chatd_server.domain.failure import ChatError, ErrorKind
+from chatd_server.domain.ids import AttemptId, ChatId, MessageId, OwnerId, ToolCallId, TurnId
+from chatd_server.domain.message import (
+    Executor,
+    File,
+    FileReference,
+    FinishReason,
+    Message,
+    Native,
+    Part,
+    ProviderNote,
+    Reasoning,
+    Refusal,
+    Role,
+    Source,
+    Text,
+    ToolCall,
+    ToolErrorKind,
+    ToolResult,
+    Usage,
+)
+from chatd_server.rpc import convert, convert_event, convert_request
+
+SECRET = "vendor-secret"
+NATIVE = Native(provider="v", json=f'{{"signature":"{SECRET}"}}', model="m")
+CHAT = ChatId("00000000-0000-7000-8000-000000000001")
+AT = 1_767_225_600_123_456
+
+PARTS: list[Part] = [
+    Text("words", native=NATIVE),
+    Reasoning("thoughts", native=NATIVE),
+    ToolCall(ToolCallId("call_1"), "f", '{"a": 1 }', Executor.PROVIDER, AT, SECRET, native=NATIVE),
+    ToolResult(
+        ToolCallId("call_1"), "f", "[1]", Executor.PROVIDER, AT, is_json=True, native=NATIVE
+    ),
+    ToolResult(ToolCallId("c"), "f", "oh", Executor.SERVER, AT, error=ToolErrorKind.FAILED),
+    Source("https://example.org", "title", "cited"),
+    File("image/png", "a.png", data=b"\x00\x01"),
+    File("image/png", file_id="f1"),
+    FileReference("a.py", 1, 2, "x"),
+    Refusal("no"),
+    ProviderNote("v", "odd_block", native=NATIVE),
+]
+
+
+def message(*parts: Part) -> Message:
+    """Return an assistant's message."""
+    return Message(
+        id=MessageId("m1"),
+        position=3,
+        role=Role.ASSISTANT,
+        parts=parts,
+        turn_id=TurnId("t1"),
+        created_at=AT,
+        sequence=7,
+        attempt_id=AttemptId("a1"),
+        model="v/m",
+        finish_reason=FinishReason.TOOL_CALLS,
+        usage=Usage(input_tokens=0, output_tokens=5),
+    )
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda it: type(it).__name__)
+def test_every_kind_of_part_crosses_and_nothing_of_the_vendor_does(part: Part) -> None:
+    """Each kind has its field; no bytes of it hold what belongs to the vendor."""
+    wire = convert.part(part)
+    assert wire.WhichOneof("kind")
+    assert SECRET.encode() not in wire.SerializeToString()
+
+
+def test_a_message_crosses_whole() -> None:
+    """Ids, order, parts, tokens and times are those of the row; zero is not absent."""
+    wire = convert.message(CHAT, message(*PARTS))
+    assert SECRET.encode() not in wire.SerializeToString()
+    assert (wire.position, wire.sequence, wire.model) == (3, 7, "v/m")
+    assert wire.finish_reason == message_pb2.FINISH_REASON_TOOL_CALLS
+    assert len(wire.parts) == len(PARTS)
+    assert wire.parts[2].tool_call.arguments_json == '{"a": 1 }'
+    assert wire.parts[3].tool_result.output_json == "[1]"
+    assert wire.parts[4].tool_result.output_text == "oh"
+    assert wire.usage.HasField("input_tokens")
+    assert not wire.usage.HasField("cost_micros")
+    assert wire.create_time.ToMicroseconds() == AT
+
+
+def test_a_chat_crosses_with_its_error_and_without_its_owner() -> None:
+    """What its owner may see; never who owns it or which worker holds it."""
+    state = ChatState(
+        id=CHAT,
+        owner_id=OwnerId("owner-name"),
+        root_id=CHAT,
+        created_at=AT,
+        updated_at=AT,
+        status=Status.REQUIRES_ACTION,
+        turn=Turn(id=TurnId("t1"), first_position=1),
+        calls=(
+            OpenCall(ToolCallId("c1"), "mine", Executor.CLIENT, AT, "{}"),
+            OpenCall(ToolCallId("c2"), "ours", Executor.SERVER, AT, "{}"),
+        ),
+        action=Action(TurnId("t1"), AT, 9),
+        queue=(Queued(MessageId("q"), (Text("x" * 300),), AT),),
+        last_error=ChatError(ErrorKind.TIMEOUT, "slow", retry_after_seconds=0.0, http_status=504),
+        config=ChatConfig(
+            title="t", labels={"a": "b"}, tools=(ClientTool("mine"),), action_timeout_seconds=1.5
+        ),
+    )
+    wire = convert.chat(state)
+    assert b"owner-name" not in wire.SerializeToString()
+    assert wire.status == chat_pb2.CHAT_STATUS_REQUIRES_ACTION
+    assert wire.queued_message_count == 1
+    assert wire.action_timeout.ToMilliseconds() == 1500
+    assert wire.last_error.HasField("retry_after")
+    assert wire.etag == "v1"
+    snapshot = convert_event.snapshot(state)
+    assert [it.tool_call_id for it in snapshot.pending_action.tool_calls] == ["c1"]
+    assert len(snapshot.queue[0].preview) == 200
+
+
+ERROR = ChatError(ErrorKind.RATE_LIMIT, "later", "detail", "v", retryable=True)
+EVENTS: list[Event] = [
+    MessageCommitted(3, AttemptId("a1")),
+    StatusChanged(Status.ERROR, TurnId("t1"), None, ERROR),
+    QueueChanged((QueueEntry(MessageId("q"), "hi"),)),
+    ActionRequired(TurnId("t1"), (PendingCall(ToolCallId("c"), "f", "{}", AT),), AT),
+    ActionResolved(TurnId("t1"), ActionResolution.EXPIRED),
+    RetryScheduled(AttemptId("a1"), 2, 1.5, AT, ERROR, TurnId("t1")),
+    HistoryTruncated(4),
+    CompactionFinished(CompactionSource.MANUAL, 4, 0, None),
+    ChatUpdated(title="", labels={}, tools=("f",)),
+    SubagentChanged(CHAT, Status.WAITING, "child", ToolCallId("c")),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda it: type(it).__name__)
+def test_every_durable_event_crosses(event: Event) -> None:
+    """Each has its field of the oneof, the sequence and the time of the log."""
+    its_message = message() if isinstance(event, MessageCommitted) else None
+    wire = convert_event.event(CHAT, LoggedEvent(9, AT, event, its_message))
+    assert wire.sequence == 9
+    assert wire.event_time.ToMicroseconds() == AT
+    # The kinds of the log and the names of the oneof are the same words.
+    assert wire.WhichOneof("event") == event.__struct_config__.tag
+
+
+def test_every_durable_kind_of_the_contract_is_an_event_of_the_domain() -> None:
+    """Numbers 10 to 29 of the oneof are durable."""
+    durable = {
+        field.name
+        for field in event_pb2.ChatEvent.DESCRIPTOR.oneofs_by_name["event"].fields
+        if field.number < 30
+    }
+    assert durable == {it.__struct_config__.tag for it in EVENTS}
+
+
+def test_absent_fields_of_an_update_stay_absent() -> None:
+    """An empty title is a new value; a model that did not change is not there."""
+    wire = convert_event.event(CHAT, LoggedEvent(1, AT, EVENTS[8])).chat_updated
+    assert wire.HasField("title")
+    assert wire.HasField("labels")
+    assert not wire.HasField("model")
+
+
+def test_options_cross_in_both_ways_of_absent() -> None:
+    """What the client left out stays open for the chat and the server to fill."""
+    assert convert_request.turn_options_from(chat_pb2.TurnOptions()) == TurnOptions()
+    full = chat_pb2.TurnOptions(model="a/b", max_steps=1, temperature=0.0, max_output_tokens=9)
+    given = convert_request.turn_options_from(full)
+    assert given == TurnOptions(model="a/b", max_steps=1, temperature=0.0, max_output_tokens=9)
+
+
+def test_a_cursor_comes_back_as_it_went() -> None:
+    """It is stored by strangers and handed back years later."""
+    cursor = Cursor(5, AttemptId("a"), 77, snapshot_unfinished=True)
+    assert convert.cursor_from(convert.cursor(cursor)) == cursor
+
+
+def test_every_number_of_every_enum_has_a_word_of_the_domain() -> None:
+    """An enum that grows in the contract alone would be a value that nobody can send."""
+    pairs: list[tuple[Any, Sized]] = [
+        (chat_pb2.ChatStatus, convert._STATUS),
+        (chat_pb2.StopReason, convert._STOP_REASON),
+        (chat_pb2.ReasoningEffort, convert_request._EFFORT),
+        (chat_pb2.BusyBehavior, convert_request._BUSY),
+        (message_pb2.Role, convert._ROLE),
+        (message_pb2.Visibility, convert._VISIBILITY),
+        (message_pb2.FinishReason, convert._FINISH),
+        (message_pb2.ToolExecutor, convert._EXECUTOR),
+        (message_pb2.ToolErrorKind, convert._TOOL_ERROR),
+        (error_pb2.ErrorKind, convert._ERROR_KIND),
+        (event_pb2.ActionResolution, convert_event._RESOLUTION),
+        (event_pb2.CompactionSource, convert_event._SOURCE),
+    ]
+    for enum, table in pairs:
+        # Those of requests are keyed by number, those of responses by word; the other side is it.
+        assert len(table) == len(enum.values()) - 1, enum.DESCRIPTOR.name
+
+
+def test_spans_are_exact_to_the_microsecond() -> None:
+    """Whole microseconds go through as they are."""
+    for seconds in (0.0, 0.000001, 1.999999, 604800.0):
+        assert convert.seconds_of(convert.duration(seconds)) == pytest.approx(seconds, abs=1e-9)

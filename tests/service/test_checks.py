@@ -1,0 +1,159 @@
+"""Rules beyond the contract's annotations: each with what is wrong and where."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pytest
+
+from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
+from chatd_server.domain.command import SubmittedResult
+from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.message import FileReference, Part, Text
+from chatd_server.domain.refusal import ModelNotFound, Violation
+from chatd_server.ports import Model, Tool
+from chatd_server.service.checks import Checks, UnknownModel, results
+
+
+class OneModel:
+    """Knows one model."""
+
+    def get(self, name: str) -> Model:
+        """Refuse all names but one."""
+        if name != "a/b":
+            raise ModelNotFound(Violation("model", f"no model {name}"))
+        return None  # type: ignore[return-value]  # nobody looks at it
+
+    def names(self) -> Sequence[str]:
+        """Return the one."""
+        return ("a/b",)
+
+
+class OneTool:
+    """Has one built-in tool."""
+
+    def active(self, model: str) -> Mapping[str, Tool]:
+        """Return it for the one model."""
+        return {"current_time": None} if model == "a/b" else {}  # type: ignore[dict-item]  # only its name counts
+
+    def names(self) -> Iterable[str]:
+        """Return its name."""
+        return ("current_time",)
+
+
+@pytest.fixture
+def checks() -> Checks:
+    """Checks with one model, which is the default, and one tool."""
+    return Checks(OneModel(), OneTool(), "a/b")
+
+
+def tool(schema: str) -> ChatConfig:
+    """Return a chat with one client tool."""
+    return ChatConfig(tools=(ClientTool("mine", "", schema),))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "",
+        '{"type": "object"}',
+        '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}',
+    ],
+)
+def test_object_schemas_are_taken(checks: Checks, schema: str) -> None:
+    """No schema means no arguments."""
+    assert not list(checks.new_chat(tool(schema)))
+
+
+@pytest.mark.parametrize(
+    "schema, word",
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "object"),
+        ('"x"', "object"),
+        ("{}", "object"),
+        ('{"type":"array"}', "object"),
+        ('{"type":"object","properties":{"a":{"type":"strin"}}}', "properties/a"),
+        ('{"type":"object","required":"a"}', "required"),
+        ('{"type":"object","x":NaN}', "NaN"),
+        ('{"type":"object","a":' + "[" * 20_000 + "]" * 20_000 + "}", "nested too deeply"),
+    ],
+    ids=range(9),
+)
+def test_schemas_that_no_model_would_take_are_refused(
+    checks: Checks, schema: str, word: str
+) -> None:
+    """The violation names the tool's field and what is wrong with it."""
+    (violation,) = checks.new_chat(tool(schema))
+    assert violation.field == "tools[0].input_schema_json"
+    assert word in violation.description
+
+
+def test_a_schema_may_not_send_us_to_fetch_another(checks: Checks) -> None:
+    """A reference to a URL is a word like any other: nothing is opened."""
+    remote = '{"type":"object","$ref":"http://127.0.0.1:9/schema"}'
+    assert not list(checks.new_chat(tool(remote)))
+
+
+def test_the_name_of_a_built_in_tool_is_taken(checks: Checks) -> None:
+    """Two tools of one name: nobody could say which one the model meant."""
+    config = ChatConfig(tools=(ClientTool("current_time"),))
+    (violation,) = checks.new_chat(config)
+    assert violation.field == "tools[0].name"
+
+
+def test_schemas_are_bounded_together(checks: Checks) -> None:
+    """512 KiB together, though each is below its own limit."""
+    big = ClientTool("mine", "", '{"type":"object","description":"' + "x" * 60_000 + '"}')
+    (violation,) = checks.new_chat(ChatConfig(tools=(big,) * 9))
+    assert violation.field == "tools"
+
+
+def test_an_unknown_model_has_a_violation_of_its_own(checks: Checks) -> None:
+    """It has a reason of its own too."""
+    (violation,) = checks.new_chat(ChatConfig(model="x/y"))
+    assert isinstance(violation, UnknownModel)
+    (violation,) = checks.options("options", TurnOptions(model="x/y"))
+    assert violation.field == "options.model"
+
+
+@pytest.mark.parametrize(
+    "parts, word",
+    [
+        ([Text("  \n\t ")], "white space"),
+        ([Text(" "), Text("\u2003")], "white space"),
+        ([Text("x" * 200_000), Text("ä" * 200_000)], "at most 524288"),
+        ([FileReference("", 0, 0, "x")], "empty"),
+        ([FileReference("a", -1, 0)], "count from 1"),
+        ([FileReference("a", 5, 4)], "before start_line"),
+    ],
+    ids=range(6),
+)
+def test_messages_that_say_nothing_or_too_much_are_refused(
+    checks: Checks, parts: list[Part], word: str
+) -> None:
+    """The words say what to change."""
+    (violation,) = checks.message("message", parts)
+    assert word in violation.description
+    assert violation.field.startswith("message.parts")
+
+
+def test_white_space_beside_something_is_fine(checks: Checks) -> None:
+    """An empty line before a file is how people write."""
+    parts: list[Part] = [Text(" "), FileReference("a.py", 1, 3, "x")]
+    assert not list(checks.message("message", parts))
+
+
+@pytest.mark.parametrize("text", ["{", "", "NaN", "{'a':1}", "[" * 100_000, "1e", '"\x00"'])
+def test_results_that_say_json_are_json(text: str) -> None:
+    """The model would be told of something that it cannot read."""
+    submitted = [
+        SubmittedResult(ToolCallId("a"), "anything", is_json=False),
+        SubmittedResult(ToolCallId("b"), text, is_json=True),
+    ]
+    (violation,) = results(submitted)
+    assert violation.field == "results[1].output_json"
+
+
+def test_json_of_any_kind_is_taken() -> None:
+    """Numbers of any length, and escapes of any kind, are the tool's business."""
+    for text in ("null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }'):
+        assert not list(results([SubmittedResult(ToolCallId("a"), text, is_json=True)]))
