@@ -1,0 +1,67 @@
+"""The example of the blocking stub, on grpcio-testing's channel: what it asks and what it reads.
+
+grpcio-testing is for synchronous clients only: it reports OK for a coroutine that nobody
+awaited, so a test of an asynchronous servicer on it could not fail.
+"""
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import grpc
+import grpc_testing
+import pytest
+
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
+
+SERVICE = chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"]
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    """Load the example as a program would be loaded."""
+    path = Path(__file__).parents[2] / "examples" / "plain_stub.py"
+    spec = importlib.util.spec_from_file_location("plain_stub", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _piece(text: str) -> chat_service_pb2.SubscribeResponse:
+    part = event_pb2.MessagePart(attempt_id="a", text=text)
+    return chat_service_pb2.SubscribeResponse(event=event_pb2.ChatEvent(message_part=part))
+
+
+def test_the_example_sends_its_key_and_reads_the_words(example: ModuleType) -> None:
+    """It creates a chat with the message, subscribes to that chat, and yields the text."""
+    channel = grpc_testing.channel([SERVICE], grpc_testing.strict_real_time())
+    with ThreadPoolExecutor(1) as pool:
+        words = pool.submit(lambda: list(example.say(channel, "chatd_k", "hi")))
+        metadata, created, rpc = channel.take_unary_unary(SERVICE.methods_by_name["CreateChat"])
+        assert ("authorization", "Bearer chatd_k") in metadata
+        assert created.message.parts[0].text.text == "hi"
+        chat = chat_pb2.Chat(chat_id="c1")
+        response = chat_service_pb2.CreateChatResponse(chat=chat)
+        rpc.terminate(response, (), grpc.StatusCode.OK, "")
+
+        metadata, request, stream = channel.take_unary_stream(SERVICE.methods_by_name["Subscribe"])
+        assert ("authorization", "Bearer chatd_k") in metadata
+        assert request.chat_id == "c1"
+        for text in ("Hel", "lo"):
+            stream.send_response(_piece(text))
+        stream.terminate((), grpc.StatusCode.OK, "")
+        assert words.result() == ["Hel", "lo"]
+
+
+def test_the_example_does_not_hide_a_refusal(example: ModuleType) -> None:
+    """A wrong key reaches the caller as gRPC's own error."""
+    channel = grpc_testing.channel([SERVICE], grpc_testing.strict_real_time())
+    with ThreadPoolExecutor(1) as pool:
+        words = pool.submit(lambda: list(example.say(channel, "wrong", "hi")))
+        _, _, rpc = channel.take_unary_unary(SERVICE.methods_by_name["CreateChat"])
+        rpc.terminate(None, (), grpc.StatusCode.UNAUTHENTICATED, "no such key")
+        with pytest.raises(grpc.RpcError):
+            words.result()
