@@ -4,7 +4,8 @@ import pytest
 
 from chatd_server.domain.chat import ChatConfig, Status
 from chatd_server.domain.command import UpdateChat
-from chatd_server.domain.ids import MICROSECONDS
+from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.limits import KIB, RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, Text
 from chatd_server.domain.refusal import CursorAhead, CursorExpired
@@ -19,7 +20,7 @@ def desk(stores: Stores, store: Store) -> Desk:
     return Desk(store, stores.clock)
 
 
-async def _talk(desk: Desk, turns: int, text: str = "words") -> str:
+async def _talk(desk: Desk, turns: int, text: str = "words") -> ChatId:
     """Make a chat with that many turns of a user's message and an answer."""
     state = await desk.running(text)
     for turn in range(turns):
@@ -41,7 +42,7 @@ async def test_events_come_in_pages_without_gap_or_duplicate(store: Store, desk:
     whole = await desk.log(state.id)
     assert_gap_free(whole, await store.load(state.id))
 
-    paged = []
+    paged: list[LoggedEvent] = []
     while True:
         page = await store.events(state.id, after=len(paged), limit=2, bytes_max=1 << 20)
         assert (page.oldest_sequence, page.head_sequence) == (1, len(whole))
@@ -101,7 +102,7 @@ async def test_pruned_events_make_a_cursor_expire(stores: Stores, store: Store, 
         await store.events(chat_id, after=old - 1, limit=9, bytes_max=9)
     assert refused.value.metadata["oldest_sequence"] == str(old + 1)
     page = await store.events(chat_id, after=old, limit=9, bytes_max=1 << 20)
-    assert [logged.sequence for logged in page.events][0] == old + 1
+    assert page.events[0].sequence == old + 1
     assert await desk.texts(chat_id) == ["hello"]
 
 

@@ -147,9 +147,7 @@ async def test_a_lone_surrogate_never_reaches_the_store(store: Store, desk: Desk
 # --- repeated commands ---------------------------------------------------------------------
 
 
-async def test_a_repeated_worker_command_is_success_and_written_once(
-    store: Store, desk: Desk
-) -> None:
+async def test_a_repeated_worker_command_is_success_and_written_once(desk: Desk) -> None:
     """A worker that never heard of its commit sends the command again, with its old state."""
     started = await desk.start(await desk.running())
     first = await desk.answer(started)
@@ -181,7 +179,7 @@ async def test_a_repeated_request_gets_the_stored_answer(store: Store, desk: Des
     assert len((await store.load(chat_id)).queue) == 2
 
 
-async def test_a_repeated_request_gets_its_message_back(store: Store, desk: Desk) -> None:
+async def test_a_repeated_request_gets_its_message_back(desk: Desk) -> None:
     """A stored answer names the message that entered the history, with its content."""
     chat_id = await desk.create("")
     request = RequestKey("ann\x1fSendMessage\x1f1", b"body")
@@ -220,7 +218,7 @@ async def test_a_request_id_with_another_body_is_refused(store: Store, desk: Des
     assert await store.load(chat_id) == before
 
 
-async def test_a_refusal_is_not_stored(store: Store, desk: Desk) -> None:
+async def test_a_refusal_is_not_stored(desk: Desk) -> None:
     """The same request is judged anew: what was refused may succeed later."""
     state = await desk.running()
     request = RequestKey("k", b"body")
@@ -447,9 +445,7 @@ async def test_commits_are_told_in_order_before_their_callers_know(
     assert [revision for _, revision, _ in stores.hints.hints] == told
 
 
-async def test_a_replay_and_a_refusal_are_not_told(
-    stores: Stores, store: Store, desk: Desk
-) -> None:
+async def test_a_replay_and_a_refusal_are_not_told(stores: Stores, desk: Desk) -> None:
     """Listeners hear of what was written now, and of nothing else."""
     chat_id = await desk.create()
     await desk.send(chat_id, "x", request=RequestKey("k", b"b"))
