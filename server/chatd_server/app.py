@@ -5,7 +5,6 @@ order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then t
 """
 
 import asyncio
-import gc
 import os
 import secrets
 from collections.abc import Awaitable, Callable
@@ -112,8 +111,6 @@ class App:
             raise
         self._work = asyncio.create_task(self.worker.run(), name="worker")
         self._tasks = [asyncio.create_task(self._chores.run(), name="chores")]
-        # What is alive now lives as long as the process: no collection need look at it again.
-        gc.freeze()
         self._observer.note(
             Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
         )

@@ -1,6 +1,7 @@
 """`chatd serve`: run a server until it is told to stop."""
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -77,6 +78,9 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     app = await composition.build(config)
     await app.start()
+    # What is alive now lives as long as the process: no collection need look at it again.
+    gc.collect()
+    gc.freeze()
     announce(app)
     await _until(stop, app)
     # The second signal does not wait for anything.
