@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
+from chatd_server.domain.machine_calls import NOT_RUN, OUTCOME_UNKNOWN
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.text import well_formed
 from chatd_server.ports import ToolOutput
@@ -48,14 +49,13 @@ def invalid(call: OpenCall, available: Sequence[str], at: Instant) -> ToolResult
 
 def unknown(call: OpenCall, at: Instant) -> ToolResult:
     """Return the result of a call that had started, and whose end nobody saw."""
-    text = "outcome unknown: the tool had started, and how it ended was lost; it may have worked"
-    return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, text, at)
+    return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, at)
 
 
 def interrupted(call: OpenCall, at: Instant) -> ToolResult:
     """Return the result of a call that a user's stop cut, and that honoured it."""
-    text = "the tool call was interrupted before it gave a result"
-    return _error(call, ToolErrorKind.INTERRUPTED, text, at)
+    why = ToolErrorKind.INTERRUPTED
+    return _error(call, why, NOT_RUN[why], at)
 
 
 def cut(text: str) -> tuple[str, bool]:

@@ -1,0 +1,277 @@
+"""What a stop leaves behind, by its cause."""
+
+from pathlib import Path
+
+import pytest
+
+from chatd_server.domain.chat import Status, StopReason
+from chatd_server.domain.command import BusyBehavior
+from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
+from chatd_server.domain.message import ToolErrorKind
+from chatd_server.observe import Span
+from tests.kit.golden import assert_golden
+from tests.kit.script import Gate, Spoken, calls, searches, text, thinks
+from tests.kit.world import Chat, World
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+async def golden(chat: Chat, name: str) -> None:
+    """Compare the chat's log with its file."""
+    assert_golden(await chat.transcript(), GOLDEN / f"{name}.txt")
+
+
+async def test_interrupt_during_a_tool_keeps_the_step(world: World) -> None:
+    """A user's interrupt loses nothing: text, finished results, and an error for what was cut."""
+    world.tool("quick").gives("42")
+    world.tool("shell").hangs()
+    world.model.says(text("On it."), calls("quick"), calls("shell", '{"cmd":"ls"}'))
+    chat = await world.chat("list the files")
+    await world.until(Span.TOOL_FINISHED, tool="quick")
+    await chat.interrupt()
+    await chat.ended()
+    await golden(chat, "interrupt_during_a_tool")
+    await world.until(Span.RUN_FINISHED)
+    assert "abandoned" not in world.process.live.lines
+
+
+@pytest.mark.parametrize(
+    ("name", "spoken"),
+    [
+        ("text", lambda gate: [thinks("hm"), text("On ", gate, "it")]),
+        ("reasoning", lambda gate: [thinks("h", gate, "m")]),
+        ("arguments", lambda gate: [text("Ok."), calls("shell", '{"cmd":', gate, '"ls"}')]),
+        ("client_call", lambda gate: [text("Ok."), calls("open"), text("and", gate)]),
+        ("search", lambda gate: [text("Ok."), searches("cats", gate)]),
+    ],
+)
+async def test_interrupt_in_the_middle_of_an_answer_keeps_what_came(
+    world: World, name: str, spoken: object
+) -> None:
+    """Text, reasoning and calls stand as they were shown; open calls get a result."""
+    gate = Gate()
+    shell = world.tool("shell")
+    assert callable(spoken)
+    answer: list[Spoken] = spoken(gate)
+    world.model.says(*answer)
+    chat = await world.chat("go", client_tools=["open"])
+    await gate.reached()
+    await chat.interrupt()
+    await chat.ended()
+    await golden(chat, f"interrupt_in_{name}")
+    assert shell.runs == []
+    await world.until(Span.RUN_FINISHED)
+    assert "abandoned" not in world.process.live.lines
+
+
+async def test_interrupt_before_the_first_part_leaves_no_message(world: World) -> None:
+    """There is nothing to keep, and what was shown of the attempt is void."""
+    gate = Gate()
+    world.model.says(gate, text("late"))
+    chat = await world.chat("go")
+    await gate.reached()
+    await chat.interrupt()
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    assert await chat.history() == ["user", "  text 'go'"]
+    await world.until(Span.RUN_FINISHED)
+    assert world.process.live.lines[-1] == "abandoned"
+
+
+async def test_interrupt_promotes_the_head_of_the_queue(world: World) -> None:
+    """A message that interrupts is worked next, behind the kept step."""
+    gate = Gate()
+    world.model.says(text("On ", gate, "it"))
+    world.model.says(text("Other."))
+    chat = await world.chat("one")
+    await gate.reached()
+    await chat.send("two", BusyBehavior.INTERRUPT)
+    await chat.ended()
+    await golden(chat, "interrupt_by_a_message")
+
+
+async def test_interrupt_while_waiting_for_a_retry(world: World) -> None:
+    """The ladder is left at once; nothing of the failed attempt is kept."""
+    world.model.fails(ErrorKind.OVERLOADED, text("half"))
+    chat = await world.chat("go")
+    assert await world.clock.sleeping("retry") == 1.0
+    await chat.interrupt()
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    assert await chat.history() == ["user", "  text 'go'"]
+
+
+async def test_a_tool_that_ignores_its_cancel_is_abandoned(world: World) -> None:
+    """After five seconds its outcome is unknown, and it is noted, not forgotten."""
+    gate = world.tool("shell").hangs(stubborn=True)
+    world.model.says(calls("shell"))
+    chat = await world.chat("go")
+    await gate.reached()
+    await chat.interrupt()
+    assert await world.clock.sleeping("tool.cancel") == TOOL_CANCEL_SECONDS_MAX
+    await world.clock.advance(TOOL_CANCEL_SECONDS_MAX)
+    await world.until(Span.TOOL_ABANDONED, tool="shell")
+    await chat.ended()
+    await golden(chat, "abandoned_tool")
+    assert len(world.process.env.abandoned) == 1
+    gate.open()
+    (left,) = world.process.env.abandoned
+    await left
+    assert not world.process.env.abandoned
+
+
+async def test_a_tool_that_ends_while_it_is_cancelled_keeps_its_result(world: World) -> None:
+    """What really happened counts more than the stop."""
+    gate = world.tool("shell").hangs(stubborn=True)
+    world.model.says(calls("shell"))
+    chat = await world.chat("go")
+    await gate.reached()
+    await chat.interrupt()
+    await world.clock.sleeping("tool.cancel")
+    gate.open()
+    await chat.ended()
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert [(it.output, it.error) for it in tool.results] == [("done", None)]
+
+
+async def test_a_lost_interrupt_hint_is_found_at_the_next_beat(world: World) -> None:
+    """Hints may be lost; the heartbeat brings the status."""
+    world.process.wake.are_lost = True
+    gate = Gate()
+    world.model.says(text("On ", gate, "it"))
+    chat = await world.chat("go")
+    await world.clock.advance_to("poll")
+    await gate.reached()
+    await chat.interrupt()
+    assert chat.state.status is Status.INTERRUPTING
+    await world.clock.advance_to("heartbeat")
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    assert (await chat.history())[-1] == "  text 'On '"
+
+
+async def test_an_interrupt_whose_hint_comes_late_is_found_by_the_commit(world: World) -> None:
+    """The answer is refused, kept as the partial step, and its tools do not run."""
+    world.process.wake.are_lost = True
+    gate = Gate()
+    shell = world.tool("shell")
+    world.model.says(text("Ok."), calls("shell"), gate)
+    chat = await world.chat("go")
+    await world.clock.advance_to("poll")
+    await gate.reached()
+    await chat.interrupt()
+    gate.open()
+    await chat.ended()
+    await golden(chat, "interrupt_found_by_a_commit")
+    assert shell.runs == []
+
+
+async def test_shutdown_during_a_tool_gives_the_chat_back(world: World) -> None:
+    """Pending, never waiting: what finished is in the journal, and another worker goes on."""
+    quick = world.tool("quick")
+    quick.gives("42")
+    shell = world.tool("shell")
+    shell.hangs()
+    lookup = world.tool("lookup", idempotent=True)
+    lookup.hangs()
+    world.model.says(calls("quick"), calls("shell"), calls("lookup"))
+    chat = await world.chat("go")
+    await world.until(Span.TOOL_FINISHED, tool="quick")
+    world.process.worker.drain()
+    await world.clock.advance_to("drain")
+    await world.process.task
+    assert chat.state.status is Status.PENDING
+    assert chat.state.last_error is None
+    world.model.says(text("Done."))
+    world.start("two")
+    await chat.ended()
+    await golden(chat, "shutdown_during_a_tool")
+    assert [len(tool.runs) for tool in (quick, shell, lookup)] == [1, 1, 2]
+
+
+async def test_shutdown_in_the_middle_of_text_drops_the_attempt(world: World) -> None:
+    """The next worker asks the model again; what was shown is void."""
+    gate = Gate()
+    world.model.says(text("half", gate))
+    chat = await world.chat("go")
+    await gate.reached()
+    world.process.worker.drain()
+    await world.clock.advance_to("drain")
+    await world.process.task
+    assert chat.state.status is Status.PENDING
+    assert world.process.live.lines[-1] == "abandoned"
+    world.model.says(text("whole"))
+    world.start("two")
+    await chat.ended()
+    assert await chat.history_texts() == ["go", "whole"]
+
+
+async def test_a_leaving_worker_that_finds_an_interrupt_keeps_the_step(world: World) -> None:
+    """The user's stop came first in the database, so it is honoured."""
+    world.process.wake.are_lost = True
+    gate = Gate()
+    world.model.says(text("On ", gate, "it"))
+    chat = await world.chat("go")
+    await world.clock.advance_to("poll")
+    await gate.reached()
+    await chat.interrupt()
+    world.process.worker.drain()
+    await world.clock.sleeping("drain")
+    world.process.worker._stop_runs()  # at once: the drain would meet a heartbeat on its way
+    await world.process.task
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    assert (await chat.history())[-1] == "  text 'On '"
+
+
+async def test_a_lost_lease_writes_nothing(world: World) -> None:
+    """Another worker has the chat: the first ends without a word, whatever it had."""
+    gate, second = Gate(), Gate()
+    shell = world.tool("shell")
+    world.model.says(text("old"), calls("shell"), gate)
+    chat = await world.chat("go")
+    await gate.reached()
+    old = world.process
+    old.cable.cut()  # no heartbeat gets through
+    await world.clock.advance(31)
+    world.model.says(text("new", second))
+    world.start("two")
+    await second.reached()
+    old.cable.join()
+    before = chat.state.revision
+    gate.open()
+    await world.until(Span.RUN_FINISHED, chat=chat.id, epoch=1)
+    assert chat.state.revision == before
+    second.open()
+    await chat.ended()
+    assert await chat.history_texts() == ["go", "new"]
+    assert shell.runs == []
+    assert world.observer.noted(Span.RUN_FAILED) == []
+
+
+async def test_a_commit_without_the_lease_is_refused(world: World) -> None:
+    """A worker that nobody told finds out when it writes."""
+    gate = Gate()
+    world.model.says(text("old"), gate)
+    chat = await world.chat("go")
+    await gate.reached()
+    await world.store.write("UPDATE chats SET epoch = epoch + 1")
+    gate.open()
+    await world.until(Span.LEASE_LOST, chat=chat.id)
+    assert await chat.history_texts() == ["go"]
+    assert world.process.live.lines[-1] == "abandoned"
+
+
+async def test_an_edit_takes_the_chat_away_from_its_run(world: World) -> None:
+    """The old step is gone, and the new message is worked."""
+    gate = world.tool("shell").hangs()
+    world.model.says(text("old"), calls("shell"))
+    world.model.says(text("new"))
+    chat = await world.chat("one")
+    await gate.reached()
+    await chat.edit(1, "two")
+    await chat.ended()
+    assert await chat.history_texts() == ["two", "new"]
+    await world.until(Span.RUN_FINISHED, times=2)
+    assert world.observer.noted(Span.RUN_FAILED) == []

@@ -1,0 +1,360 @@
+"""A turn from the user's message to its end, on the real store with a real worker."""
+
+from pathlib import Path
+
+import pytest
+
+from chatd_server.domain.chat import Status, StopReason, TurnOptions
+from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.ids import MICROSECONDS
+from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, TOOL_RESULT_BYTES_MAX
+from chatd_server.domain.message import FinishReason, ToolErrorKind, ToolResult, Usage
+from chatd_server.domain.stream import (
+    CallDelta,
+    CallStarted,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    TextDelta,
+)
+from chatd_server.observe import Span
+from tests.kit.golden import assert_golden
+from tests.kit.script import Gate, calls, searches, text, thinks
+from tests.kit.world import Chat, World
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+async def golden(chat: Chat, name: str) -> None:
+    """Compare the chat's log with its file."""
+    assert_golden(await chat.transcript(), GOLDEN / f"{name}.txt")
+
+
+async def results(chat: Chat) -> list[ToolResult]:
+    """Return all results of the history."""
+    return [result for message in await chat.messages() for result in message.results]
+
+
+async def test_an_answer_ends_the_turn(world: World) -> None:
+    """The user asks, the model streams and finishes, the chat waits."""
+    world.model.says(thinks("hm"), text("Hel", "lo"))
+    chat = await world.chat("hi")
+    await chat.ended()
+    await golden(chat, "answer")
+    assert world.process.live.lines[1:] == [
+        "0: reasoning 'hm'",
+        "1: text 'Hel'",
+        "1: text 'lo'",
+    ]
+    assert chat.state.usage_total.input_tokens == 10
+
+
+async def test_tools_run_and_their_results_go_back_to_the_model(world: World) -> None:
+    """Results are shown as they come and committed in call order."""
+    slow = world.tool("slow").hangs()
+    world.tool("quick").gives("42")
+    world.model.says(text("On it."), calls("slow", '{"a":', "1}"), calls("quick"))
+    world.model.says(text("Done."))
+    chat = await world.chat("do both")
+    await world.until(Span.TOOL_FINISHED, tool="quick")
+    slow.open()
+    await chat.ended()
+    await golden(chat, "two_tools")
+    shown = [line for line in world.process.live.lines if "ed" in line]
+    assert shown == ["slow started", "quick started", "quick finished", "slow finished"]
+    assert world.tools._tools["slow"].runs == ['{"a":1}']
+    second = world.model.requests[1]
+    assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
+
+
+async def test_a_step_with_one_tool_is_at_most_six_store_calls(world: World) -> None:
+    """Two attempts, the answer, the results, and two entries of the journal."""
+    world.tool("shell")
+    world.model.says(calls("shell"))
+    world.model.says(text("Done."))
+    chat = await world.chat("go")
+    await chat.ended()
+    assert world.process.cable.calls == [
+        "StartAttempt",
+        "CommitAnswer",
+        "StartAttempt",
+        "start_calls",
+        "finish_call",
+        "CommitResults",
+        "StartAttempt",
+        "CommitAnswer",
+        "FinishTurn",
+    ]
+
+
+async def test_the_context_is_one_list_appended_in_place(world: World) -> None:
+    """Every step hands on the same list, whose older messages are the same objects."""
+    world.tool("shell")
+    for _ in range(5):
+        world.model.says(calls("shell"))
+    world.model.says(text("Done."))
+    chat = await world.chat("go")
+    await chat.ended()
+    assert len({id(context) for context in world.model.contexts}) == 1
+    first, last = world.model.requests[0], world.model.requests[-1]
+    assert last.messages[0] is first.messages[0]
+    assert len(last.messages) == 11
+    assert len({id(request.tools) for request in world.model.requests}) == 1
+
+
+async def test_an_unknown_tool_is_answered_with_what_there_is(world: World) -> None:
+    """The model is told, and goes on."""
+    world.tool("shell")
+    world.model.says(calls("rm", '{"all":true}'))
+    world.model.says(text("Sorry."))
+    chat = await world.chat("go", client_tools=["open"])
+    await chat.ended()
+    await golden(chat, "unknown_tool")
+
+
+async def test_a_tool_that_raises_becomes_an_error_result(world: World) -> None:
+    """The result names the tool, and neither the traceback nor the exception's words."""
+    world.tool("shell").error = ValueError("secret")
+    world.tool("other")
+    world.model.says(calls("shell"), calls("other"))
+    world.model.says(text("Oh."))
+    chat = await world.chat("go")
+    await chat.ended()
+    await golden(chat, "tool_raises")
+
+
+async def test_a_long_result_is_cut_live_and_committed_alike(world: World) -> None:
+    """What a subscriber saw is what the history has."""
+    world.tool("shell").gives("é" * TOOL_RESULT_BYTES_MAX)
+    world.model.says(calls("shell"))
+    world.model.says(text("Long."))
+    chat = await world.chat("go")
+    await chat.ended()
+    (committed,) = await results(chat)
+    assert committed.truncated
+    assert len(committed.output.encode()) <= TOOL_RESULT_BYTES_MAX
+    assert world.process.live.writers[1].results == [committed]
+
+
+async def test_a_tool_that_ends_the_turn_ends_it(world: World) -> None:
+    """The model is not called again after a success."""
+    world.tool("done", ends_turn=True)
+    world.model.says(calls("done"))
+    chat = await world.chat("go")
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.END_TURN
+    assert len(world.model.requests) == 1
+
+
+async def test_a_failed_tool_does_not_end_the_turn(world: World) -> None:
+    """Only a call without an error counts."""
+    world.tool("done", ends_turn=True).gives("no", is_error=True)
+    world.model.says(calls("done"))
+    world.model.says(text("Then not."))
+    chat = await world.chat("go")
+    await chat.ended()
+    assert len(world.model.requests) == 2
+
+
+async def test_max_steps_runs_the_tools_of_the_last_answer(world: World) -> None:
+    """Then the turn ends with a stop reason that a client sees."""
+    shell = world.tool("shell")
+    world.model.says(calls("shell"))
+    world.model.says(calls("shell"))
+    chat = await world.chat("go", options=TurnOptions(max_steps=2))
+    await chat.ended()
+    await golden(chat, "max_steps")
+    assert len(shell.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("finish", "stop_reason"),
+    [
+        (FinishReason.END_TURN, StopReason.END_TURN),
+        (FinishReason.MAX_TOKENS, StopReason.MAX_TOKENS),
+        (FinishReason.REFUSAL, StopReason.REFUSAL),
+        (FinishReason.CONTENT_FILTER, StopReason.CONTENT_FILTER),
+        (FinishReason.CONTEXT_EXCEEDED, StopReason.CONTEXT_EXCEEDED),
+        (FinishReason.OTHER, StopReason.END_TURN),
+    ],
+)
+async def test_calls_of_an_answer_that_was_cut_never_run(
+    world: World, finish: FinishReason, stop_reason: StopReason
+) -> None:
+    """Ours and the client's are answered in the same transition."""
+    shell = world.tool("shell")
+    world.model.says(text("I"), calls("shell"), calls("open"), finish=finish)
+    chat = await world.chat("go", client_tools=["open"])
+    state = await chat.ended()
+    assert state.stop_reason is stop_reason
+    assert shell.runs == []
+    assert [result.error for result in await results(chat)] == [ToolErrorKind.ANSWER_CUT] * 2
+
+
+async def test_a_call_that_never_ended_does_not_run(world: World) -> None:
+    """Also when the vendor says tool calls."""
+    shell = world.tool("shell")
+    world.model.plays(
+        CallStarted(0, "v", "shell"), CallDelta(0, "{}"), Finished(FinishReason.TOOL_CALLS, Usage())
+    )
+    chat = await world.chat("go")
+    await chat.ended()
+    assert shell.runs == []
+    assert [result.error for result in await results(chat)] == [ToolErrorKind.ANSWER_CUT]
+
+
+async def test_an_empty_answer_ends_the_turn_and_stays_out_of_prompts(world: World) -> None:
+    """It is committed, and the next turn's context does not have it."""
+    world.model.says(finish=FinishReason.TOOL_CALLS)
+    world.model.says(text("Yes?"))
+    chat = await world.chat("hello")
+    await chat.ended()
+    assert await chat.history() == ["user", "  text 'hello'", "assistant (tool_calls)"]
+    await chat.send("hello?")
+    await chat.ended()
+    assert [it.role for it in world.model.requests[1].messages] == ["user", "user"]
+
+
+async def test_a_paused_answer_goes_on_without_a_new_message(world: World) -> None:
+    """The vendor's call is paired with the result that its next answer brings."""
+    world.model.plays(
+        TextDelta(0, "I look"),
+        CallStarted(1, "srv", "web_search", by_provider=True),
+        PartEnded(1, None, "{}"),
+        Finished(FinishReason.PAUSED, Usage()),
+    )
+    world.model.plays(
+        ProviderResult(0, "srv", "web_search", "[]"),
+        TextDelta(1, "Found."),
+        Finished(FinishReason.END_TURN, Usage()),
+    )
+    chat = await world.chat("search")
+    await chat.ended()
+    (_, asked), (_, _, found) = world.model.requests[1].messages, await chat.messages()
+    assert asked.calls[0].id == found.results[0].call_id
+    await golden(chat, "paused")
+
+
+async def test_pauses_in_a_row_are_bounded(world: World) -> None:
+    """A vendor that only pauses does not hold the turn for ever."""
+    for _ in range(PAUSES_IN_A_ROW_MAX):
+        world.model.says(text("wait"), finish=FinishReason.PAUSED)
+    chat = await world.chat("go")
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.MAX_STEPS
+    assert len(world.model.requests) == PAUSES_IN_A_ROW_MAX
+
+
+async def test_provider_results_stay_beside_their_call(world: World) -> None:
+    """They are parts of the answer, in stream order, with their sources."""
+    world.model.says(text("Look:"), searches("cats"), text("Cats."))
+    chat = await world.chat("search cats")
+    await chat.ended()
+    await golden(chat, "provider_tool")
+
+
+async def test_a_surrogate_pair_cut_in_two_arrives_whole(world: World) -> None:
+    """Joined before it is shown and stored; what stays alone becomes U+FFFD; NUL survives."""
+    world.model.says(text("a\ud83d", "\ude00b\x00", "\ud83d"))
+    chat = await world.chat("smile")
+    await chat.ended()
+    (_, answer) = await chat.history_texts()
+    assert answer == "a\U0001f600b\x00\ufffd"
+    assert world.process.live.writers[0].texts == {0: answer}
+
+
+async def test_client_tools_are_asked_for_when_ours_are_done(world: World) -> None:
+    """No task waits: the run is over until the results are there."""
+    gate = world.tool("shell").hangs()
+    world.model.says(calls("open", '{"x":1}'), calls("shell"))
+    world.model.says(text("Both."))
+    chat = await world.chat("go", client_tools=["open"])
+    await world.until(Span.TOOL_STARTED, tool="shell")
+    assert chat.state.status is Status.RUNNING
+    gate.open()
+    await chat.until(Status.REQUIRES_ACTION)
+    await world.until(Span.RUN_FINISHED)
+    assert world.process.worker.running == 0
+    await chat.submit("opened")
+    await chat.ended()
+    await golden(chat, "client_tool")
+
+
+async def test_a_clients_name_wins_over_a_built_in(world: World) -> None:
+    """The model is offered one tool of that name, and calls go to the client."""
+    shell = world.tool("shell")
+    world.model.says(calls("shell"))
+    chat = await world.chat("go", client_tools=["shell"])
+    await chat.until(Status.REQUIRES_ACTION)
+    assert shell.runs == []
+    (offered,) = world.model.requests[0].tools
+    assert offered.description == "the client's shell"
+    await world.until(Span.TOOL_HIDDEN, tool="shell")
+
+
+async def test_a_missed_deadline_answers_for_the_client(world: World) -> None:
+    """The model is told that the results expired, and goes on."""
+    world.model.says(calls("open"))
+    world.model.says(text("Too late."))
+    chat = await world.chat("go", client_tools=["open"], action_timeout_seconds=60)
+    await chat.until(Status.REQUIRES_ACTION)
+    await world.clock.sleeping("rescue")
+    await world.clock.advance(59)
+    assert chat.state.status is Status.REQUIRES_ACTION
+    await world.clock.advance(1)
+    await chat.ended()
+    await golden(chat, "deadline")
+
+
+async def test_a_model_that_is_not_configured_fails_the_turn(world: World) -> None:
+    """The chat says so, and a retry with the model back is possible."""
+    chat = await world.chat("hi", model="test/gone")
+    state = await chat.until(Status.ERROR)
+    assert state.last_error is not None
+    assert state.last_error.kind is ErrorKind.CONFIG
+    assert "test/gone" in state.last_error.message
+
+
+async def test_a_defect_fails_the_turn_with_an_id_of_the_log(world: World) -> None:
+    """Never silent: the chat shows an id, and the log has the place under it."""
+    chat = await world.chat("hi")  # the script is empty: the model raises an AssertionError
+    state = await chat.until(Status.ERROR)
+    noted = await world.until(Span.RUN_FAILED, chat=chat.id)
+    assert state.last_error is not None
+    assert state.last_error.kind is ErrorKind.INTERNAL
+    assert str(noted.facts["error_id"]) in state.last_error.message
+    assert noted.facts["exception"] == "AssertionError"
+    assert world.process.live.lines[-1] == "abandoned"
+
+
+async def test_a_lost_answer_of_the_database_is_looked_up(world: World) -> None:
+    """A commit whose answer was lost is found again, and its messages are read."""
+    world.tool("shell")
+    world.process.cable.forgets_answers = True
+    world.model.says(calls("shell"))
+    world.model.says(text("Done."))
+    chat = await world.chat("go")
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.END_TURN
+    assert [it.role for it in world.model.requests[1].messages] == ["user", "assistant", "tool"]
+    assert len(await chat.messages()) == 4
+
+
+async def test_calls_and_results_carry_the_time_when_they_happened(world: World) -> None:
+    """A call when it was emitted, a result when its tool was done; not when they were written."""
+    gate, in_text = world.tool("shell").hangs(), Gate()
+    world.model.says(calls("shell"), text("and ", in_text, "so on"))
+    world.model.says(text("Done."))
+    start = world.clock.now()
+    chat = await world.chat("go")
+    await in_text.reached()
+    await world.clock.advance(2)
+    in_text.open()
+    await gate.reached()
+    await world.clock.advance(3)
+    gate.open()
+    await chat.ended()
+    (_, answer, tool, _) = await chat.messages()
+    assert answer.calls[0].created_at == start
+    assert answer.created_at == start + 2 * MICROSECONDS
+    assert tool.results[0].created_at == start + 5 * MICROSECONDS

@@ -1,0 +1,114 @@
+"""The way from one worker to the store: a test counts what goes over it, and cuts it."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.command import Command
+from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
+from chatd_server.domain.message import Message, ToolResult
+from chatd_server.domain.refusal import DatabaseUnavailable
+from chatd_server.ports import Acquired, Applied, Beat, CallStart, RequestKey, Store
+from tests.kit.clock import ManualClock
+
+T = TypeVar("T")
+
+
+class Cable:
+    """What a worker uses of a `Store`. Each call is a job of the clock."""
+
+    def __init__(self, store: Store, clock: ManualClock) -> None:
+        self._store = store
+        self._clock = clock
+        self._is_cut = False
+        #: Names of the calls and commands, in order, heartbeats and polls left out.
+        self.calls: list[str] = []
+        #: The same for what a worker sends while nothing happens.
+        self.idle: Counter[str] = Counter()
+        #: What came of a command is told to be a replay, as after a lost answer.
+        self.forgets_answers = False
+
+    def cut(self) -> None:
+        """Let nothing through any more: the process is as good as dead."""
+        self._is_cut = True
+
+    def join(self) -> None:
+        """Let everything through again."""
+        self._is_cut = False
+
+    async def apply(
+        self,
+        chat_id: ChatId,
+        command: Command,
+        *,
+        known: ChatState | None = None,
+        request: RequestKey | None = None,
+        owner_id: OwnerId | None = None,
+    ) -> Applied:
+        """Pass on."""
+        self.calls.append(type(command).__name__)
+
+        async def apply() -> Applied:
+            return await self._store.apply(
+                chat_id, command, known=known, request=request, owner_id=owner_id
+            )
+
+        applied = await self._pass(apply)
+        return await self._pass(apply) if self.forgets_answers else applied
+
+    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
+        """Pass on."""
+        self.calls.append("start_calls")
+        await self._pass(lambda: self._store.start_calls(chat_id, epoch, calls))
+
+    async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
+        """Pass on."""
+        self.calls.append("finish_call")
+        await self._pass(lambda: self._store.finish_call(chat_id, epoch, result))
+
+    async def messages(
+        self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Pass on."""
+        self.calls.append("messages")
+        return await self._pass(
+            lambda: self._store.messages(
+                chat_id, after_position=after_position, limit=limit, bytes_max=bytes_max
+            )
+        )
+
+    async def acquire(
+        self, worker_id: WorkerId, slots: int, lease_seconds: float
+    ) -> Sequence[Acquired]:
+        """Pass on."""
+        self.idle["acquire"] += 1
+        return await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
+
+    async def heartbeat(
+        self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
+    ) -> Sequence[Beat]:
+        """Pass on."""
+        self.idle["heartbeat"] += 1
+        return await self._pass(lambda: self._store.heartbeat(worker_id, held, lease_seconds))
+
+    async def rescue(self, worker_id: WorkerId, limit: int) -> int:
+        """Pass on."""
+        self.idle["rescue"] += 1
+        return await self._pass(lambda: self._store.rescue(worker_id, limit))
+
+    async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
+        """Pass on."""
+        self.idle["expire_actions"] += 1
+        return await self._pass(lambda: self._store.expire_actions(worker_id, limit))
+
+    async def next_due(self) -> Instant | None:
+        """Pass on."""
+        self.idle["next_due"] += 1
+        return await self._pass(self._store.next_due)
+
+    async def _pass(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self._is_cut:
+            raise DatabaseUnavailable("the cable is cut")
+        with self._clock.job():
+            return await call()

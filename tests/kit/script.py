@@ -1,0 +1,262 @@
+"""A model and tools that do what a test wrote down, stop where it says, and remember everything."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import msgspec
+
+from chatd_server.domain.failure import ErrorKind, ModelFailure, failure
+from chatd_server.domain.message import FinishReason, Source, Usage
+from chatd_server.domain.refusal import ModelNotFound, Violation
+from chatd_server.domain.stream import (
+    CallDelta,
+    CallStarted,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    ReasoningDelta,
+    StreamPart,
+    TextDelta,
+    WholePart,
+)
+from chatd_server.ports import (
+    Conversation,
+    Model,
+    ModelRequest,
+    Tool,
+    ToolContext,
+    ToolOutput,
+    ToolSpec,
+)
+
+MODEL = "test/model"
+USAGE = Usage(input_tokens=10, output_tokens=5)
+
+
+class Gate:
+    """A place where a script stops until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._reached = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    async def reached(self) -> None:
+        """Wait until the script has come here."""
+        await self._reached.wait()
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
+
+    async def pass_through(self) -> None:
+        """Stop here until it is open."""
+        self._reached.set()
+        await self._opened.wait()
+
+
+Line: TypeAlias = StreamPart | Gate | ModelFailure
+Piece: TypeAlias = str | Gate
+Spoken: TypeAlias = Callable[[int], list[Line]]
+"""Parts of an answer, given the number of the first of them."""
+
+
+def text(*pieces: Piece) -> Spoken:
+    """Say text, in these deltas."""
+    return lambda n: [*(_delta(TextDelta, n, piece) for piece in pieces), PartEnded(n)]
+
+
+def thinks(*pieces: Piece) -> Spoken:
+    """Reason, in these deltas."""
+    return lambda n: [*(_delta(ReasoningDelta, n, piece) for piece in pieces), PartEnded(n)]
+
+
+def calls(name: str, *pieces: Piece, vendor_id: str = "toolu_1") -> Spoken:
+    """Call a tool with the arguments that these deltas make; `{}` without any."""
+
+    def parts(n: int) -> list[Line]:
+        deltas = [_delta(CallDelta, n, piece) for piece in pieces or ("{}",)]
+        return [CallStarted(n, vendor_id, name), *deltas, PartEnded(n)]
+
+    return parts
+
+
+def searches(query: str, *pieces: Piece) -> Spoken:
+    """Let the vendor search, with one source; `pieces` stand between call and result."""
+
+    def parts(n: int) -> list[Line]:
+        return [
+            CallStarted(n, "srv_1", "web_search", by_provider=True),
+            CallDelta(n, msgspec.json.encode({"query": query}).decode()),
+            PartEnded(n),
+            *(piece for piece in pieces if isinstance(piece, Gate)),
+            ProviderResult(n + 1, "srv_1", "web_search", "[]"),
+            WholePart(n + 2, Source("https://example.org", title=query)),
+        ]
+
+    return parts
+
+
+def _delta(
+    kind: type[TextDelta | ReasoningDelta | CallDelta], part: int, piece: Piece
+) -> StreamPart | Gate:
+    return piece if isinstance(piece, Gate) else kind(part, piece)
+
+
+class ScriptedModel:
+    """A model, its provider and its registry: `says` and `fails` are played in order."""
+
+    name = MODEL
+    provider = "test"
+
+    def __init__(self) -> None:
+        self._scripts: deque[list[Line]] = deque()
+        #: What each call was given; the context as it was then.
+        self.requests: list[ModelRequest] = []
+        #: The very lists of messages that were given.
+        self.contexts: list[Sequence[object]] = []
+
+    def says(
+        self, *spoken: Spoken | Gate, finish: FinishReason | None = None, usage: Usage = USAGE
+    ) -> None:
+        """Answer the next call so. Without `finish` it fits what was said."""
+        lines = _lines(spoken)
+        has_calls = any(isinstance(it, CallStarted) and not it.by_provider for it in lines)
+        fitting = FinishReason.TOOL_CALLS if has_calls else FinishReason.END_TURN
+        self._scripts.append([*lines, Finished(finish or fitting, usage)])
+
+    def fails(
+        self,
+        kind: ErrorKind,
+        *spoken: Spoken | Gate,
+        times: int = 1,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        """Fail the next calls so, each after it said that much."""
+        failed = failure(
+            kind,
+            f"the model failed: {kind}",
+            provider=self.provider,
+            retry_after_seconds=retry_after_seconds,
+        )
+        for _ in range(times):
+            self._scripts.append([*_lines(spoken), failed])
+
+    def plays(self, *lines: Line) -> None:
+        """Answer the next call with exactly these lines."""
+        self._scripts.append(list(lines))
+
+    def conversation(self) -> Conversation:
+        """Begin the calls of one run: they share the scripts."""
+        return self
+
+    def get(self, name: str) -> Model:
+        """Return this model; raises ModelNotFound for another name."""
+        if name != MODEL:
+            raise ModelNotFound(Violation("model", f"no model is called {name!r}"))
+        return self
+
+    def names(self) -> Sequence[str]:
+        """Return the one name."""
+        return (MODEL,)
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
+        """Play the next script."""
+        self.contexts.append(request.messages)
+        copied = msgspec.structs.replace(request, messages=tuple(request.messages))
+        self.requests.append(copied)
+        assert self._scripts, "the model was called, and the script has ended"
+        for line in self._scripts.popleft():
+            if isinstance(line, Gate):
+                await line.pass_through()
+            elif isinstance(line, ModelFailure):
+                raise line
+            else:
+                yield line
+
+
+def _lines(spoken: Iterable[Spoken | Gate]) -> list[Line]:
+    lines: list[Line] = []
+    parts = 0
+    for one in spoken:
+        new: list[Line] = [one] if isinstance(one, Gate) else one(parts)
+        lines.extend(new)
+        parts = 1 + max((it.part for it in lines if hasattr(it, "part")), default=-1)
+    return lines
+
+
+@dataclass(eq=False)
+class ScriptedTool:
+    """A tool that gives what the test said, and remembers what it was given."""
+
+    name: str
+    idempotent: bool = False
+    ends_turn: bool = False
+    output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
+    error: Exception | None = None
+    gate: Gate | None = None
+    #: How many cancellations it ignores.
+    stubborn: bool = False
+    #: Arguments of each run.
+    runs: list[str] = field(default_factory=list)
+    contexts: list[ToolContext] = field(default_factory=list)
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told."""
+        return ToolSpec(self.name, f"the tool {self.name}", '{"type":"object"}')
+
+    def gives(self, output: str, *, is_json: bool = False, is_error: bool = False) -> None:
+        """Give this from now on."""
+        self.output = ToolOutput(output, is_json, is_error)
+
+    def hangs(self, *, stubborn: bool = False) -> Gate:
+        """Stop in the next run until the gate is open; a stubborn one ignores its cancel."""
+        self.gate = Gate()
+        self.stubborn = stubborn
+        return self.gate
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
+        """Run one call."""
+        self.runs.append(arguments)
+        self.contexts.append(context)
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await self._stop_at(gate)
+        if self.error is not None:
+            raise self.error
+        return self.output
+
+    async def _stop_at(self, gate: Gate) -> None:
+        while True:
+            try:
+                return await gate.pass_through()
+            except asyncio.CancelledError:
+                if not self.stubborn:
+                    raise
+
+
+class ScriptedTools:
+    """The built-in tools of a test."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, ScriptedTool] = {}
+
+    def add(self, name: str, *, idempotent: bool = False, ends_turn: bool = False) -> ScriptedTool:
+        """Add a tool."""
+        tool = self._tools[name] = ScriptedTool(name, idempotent, ends_turn)
+        return tool
+
+    def remove(self, name: str) -> None:
+        """Take a tool away, as an upgrade of the server may."""
+        del self._tools[name]
+
+    def active(self, model: str) -> Mapping[str, Tool]:  # noqa: ARG002  the same for every model
+        """Return them by name."""
+        return dict(self._tools)
+
+    def names(self) -> Iterable[str]:
+        """Return every name."""
+        return self._tools.keys()
