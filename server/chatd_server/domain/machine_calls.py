@@ -46,15 +46,17 @@ def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
     A call that the provider executed never waits: its result, if any, stands in the answer.
     """
     return tuple(
-        OpenCall(
-            id=part.id,
-            name=part.name,
-            executor=part.executor,
-            created_at=part.created_at,
-            arguments=part.arguments,
-        )
-        for part in parts
-        if type(part) is ToolCall and part.executor is not Executor.PROVIDER
+        [
+            OpenCall(
+                id=part.id,
+                name=part.name,
+                executor=part.executor,
+                created_at=part.created_at,
+                arguments=part.arguments,
+            )
+            for part in parts
+            if type(part) is ToolCall and part.executor is not Executor.PROVIDER
+        ]
     )
 
 
@@ -94,14 +96,17 @@ def batch_results(
     Raises ToolResultsMismatch unless there is exactly one for each call of executor SERVER or
     NONE: only a defect of the worker can cause it.
     """
-    owed = [call.id for call in calls if call.executor is not Executor.CLIENT]
+    owed = [call for call in calls if call.executor is not Executor.CLIENT]
     given = {result.call_id: result for result in results}
-    if len(results) != len(owed) or given.keys() != set(owed):
+    ordered = tuple([given[call.id] for call in owed if call.id in given])
+    if not len(ordered) == len(owed) == len(results):
+        names = ", ".join(call.id for call in owed)
         raise ToolResultsMismatch(
-            Violation("results", f"must answer exactly {', '.join(owed) or 'no call'}")
+            Violation("results", f"must answer exactly: {names or 'no call'}")
         )
-    left = tuple(call for call in calls if call.executor is Executor.CLIENT)
-    return tuple(given[call_id] for call_id in owed), left
+    if len(owed) == len(calls):
+        return ordered, ()
+    return ordered, tuple(call for call in calls if call.executor is Executor.CLIENT)
 
 
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:

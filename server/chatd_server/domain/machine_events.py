@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 from chatd_server.domain.chat import ChatConfig, ChatState, OpenCall, Queued
 from chatd_server.domain.event import (
-    QUEUE_PREVIEW_CHARACTERS,
     ChatUpdated,
     PendingCall,
     QueueEntry,
+    preview,
 )
 from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX
-from chatd_server.domain.message import Executor, File, FileReference, Part, Text
+from chatd_server.domain.message import Executor
 
 SYSTEM_PROMPT_PREVIEW_CHARACTERS = 1000
 """Characters of a new system prompt that `chat_updated` shows."""
@@ -19,18 +19,6 @@ SYSTEM_PROMPT_PREVIEW_CHARACTERS = 1000
 def queue_entries(queue: Iterable[Queued]) -> tuple[QueueEntry, ...]:
     """Return what `queue_changed` and a snapshot show of a queue, head first."""
     return tuple(QueueEntry(id=queued.id, preview=preview(queued.parts)) for queued in queue)
-
-
-def preview(parts: Iterable[Part]) -> str:
-    """Return the first characters of a message: its text, or else the names of its files."""
-    texts: list[str] = []
-    names: list[str] = []
-    for part in parts:
-        if isinstance(part, Text):
-            texts.append(part.text[:QUEUE_PREVIEW_CHARACTERS])
-        elif isinstance(part, (File, FileReference)):
-            names.append(part.file_name)
-    return " ".join(texts or names)[:QUEUE_PREVIEW_CHARACTERS]
 
 
 def pending_calls(calls: Iterable[OpenCall]) -> tuple[PendingCall, ...]:

@@ -49,6 +49,7 @@ from chatd_server.domain.message import (
     FinishReason,
     Role,
     ToolErrorKind,
+    Usage,
     Visibility,
 )
 from chatd_server.domain.refusal import WrongStatus
@@ -276,7 +277,9 @@ def finish_interruption(state: ChatState, command: FinishInterruption, now: Inst
         change.set(calls=opened_calls(command.parts))
         attempt_id = NO_ATTEMPT
     change.close_calls(outcomes=outcomes, attempt_id=attempt_id)
-    change.set(usage_total=state.usage_total.plus(command.usage))
+    # The vendor may not have said anything yet; what is known of the context stays then.
+    if command.usage != Usage():
+        change.set(usage_total=state.usage_total.plus(command.usage))
     end_turn(change, state.queue, StopReason.INTERRUPTED)
     return change.seal()
 
