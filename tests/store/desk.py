@@ -1,7 +1,6 @@
 """Verbs for the exam: who sends which command to a store, without the noise of ids."""
 
 from collections.abc import Sequence
-from itertools import count
 
 import msgspec
 
@@ -60,11 +59,10 @@ class Desk:
     def __init__(self, store: Store, clock: ManualClock) -> None:
         self.store = store
         self.clock = clock
-        self._ids = count(1)
 
     def id(self) -> str:
         """Return an id that no command had yet."""
-        return f"command-{next(self._ids)}"
+        return new_uuid(self.clock.now())
 
     # --- clients ---------------------------------------------------------------------------
 

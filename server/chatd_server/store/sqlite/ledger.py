@@ -5,10 +5,10 @@ from collections import OrderedDict
 
 import msgspec
 
-from chatd_server.domain import machine
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import ApiCommand, Command, Create
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
+from chatd_server.domain.machine import advance
 from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import (
     ChatArchived,
@@ -103,7 +103,7 @@ class Ledger:
     ) -> Applied | None:
         """Decide on the state that the lease holder has; None when it is not the newest."""
         try:
-            transition = machine.advance(known, command, self._clock.now())
+            transition = advance(known, command, self._clock.now())
         except (Refused, LeaseLost):
             return None
         row_id = self.row_id(chat_id)
@@ -138,7 +138,7 @@ class Ledger:
             self._check_root(command)
         else:
             row_id, old = _owned(loaded, chat_id, command, owner_id)
-        transition = machine.advance(old, command, self._clock.now())
+        transition = advance(old, command, self._clock.now())
         if transition.changed:
             row_id = self._write(row_id, old, transition)
         if transition.changed or request is not None:

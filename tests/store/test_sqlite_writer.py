@@ -1,0 +1,475 @@
+"""What only the embedded store promises: groups, a full disk, an unknown commit, one server."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatd_server.domain.chat import Status
+from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
+from chatd_server.observe import Span
+from chatd_server.ports import Applied
+from chatd_server.store.errors import DatabaseInUse
+from chatd_server.store.sqlite import files, statements
+from chatd_server.store.sqlite.store import SqliteStore
+from chatd_server.store.sqlite.writer import Job
+from tests.store.conftest import SqliteStores
+from tests.store.desk import LEASE_SECONDS, W1, W2, Desk, assert_gap_free
+
+
+@pytest.fixture
+async def store(sqlite_stores: SqliteStores) -> SqliteStore:
+    """Give the embedded store on a fresh file."""
+    return await sqlite_stores.open()
+
+
+@pytest.fixture
+def desk(sqlite_stores: SqliteStores, store: SqliteStore) -> Desk:
+    """Give the verbs of the exam."""
+    return Desk(store, sqlite_stores.clock)
+
+
+class _Gate(Job[None]):
+    """Holds the writer's thread, so that what is submitted meanwhile becomes one group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def run(self, again: bool) -> None:
+        """Wait for the test."""
+        assert not again
+        self.entered.set()
+        assert self.opened.wait(10)
+
+
+class _Broken(Job[None]):
+    """A job that the disk fails, each time it runs."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error_to_raise = error
+        self.runs: list[bool] = []
+
+    def run(self, again: bool) -> None:
+        """Fail."""
+        self.runs.append(again)
+        raise self.error_to_raise
+
+
+async def _group(
+    store: SqliteStore, *writes: Coroutine[Any, Any, Any]
+) -> list[Applied | BaseException]:
+    """Commit writes in one group, in this order; return what each answered or raised."""
+    gate = _Gate()
+    held = store.writer.submit(gate)
+    await asyncio.to_thread(gate.entered.wait)
+    tasks = [asyncio.ensure_future(write) for write in writes]
+    await asyncio.sleep(0)  # noqa: TID251  one turn of the loop: each task submits its job
+    gate.opened.set()
+    await held
+    outcomes: list[Applied | BaseException] = await asyncio.gather(*tasks, return_exceptions=True)
+    return outcomes
+
+
+async def _submit(store: SqliteStore, job: Job[None]) -> None:
+    await store.writer.submit(job)
+
+
+class _Trace:
+    """The statements that the writer executes, without their values."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.statements: list[str] = []
+        store._ledger.connection.set_trace_callback(self._take)
+
+    def _take(self, statement: str) -> None:
+        words = statement.split()
+        if words[0] != "--":
+            self.statements.append(" ".join(words[:3]))
+
+    def count(self, beginning: str) -> int:
+        """Return how many began so."""
+        return sum(one.startswith(beginning) for one in self.statements)
+
+
+# --- groups --------------------------------------------------------------------------------
+
+
+async def test_what_waits_is_committed_as_one_group(store: SqliteStore, desk: Desk) -> None:
+    """Four writers wait for one commit; each has its own savepoint."""
+    chats = [await desk.create() for _ in range(4)]
+    trace = _Trace(store)
+
+    await _group(store, *(desk.send(chat_id, "x") for chat_id in chats))
+
+    # One of them is the gate's.
+    assert trace.count("COMMIT") == 2
+    assert trace.count("SAVEPOINT") == 5
+
+
+async def test_a_missed_compare_in_a_group_undoes_its_member_only(
+    store: SqliteStore, desk: Desk
+) -> None:
+    """A worker that lost its chat writes nothing; the others of its group are committed."""
+    lost = await desk.start(await desk.running())
+    await desk.edit(lost.id, 1, "other words")
+    await desk.acquire(W2)
+    fine = await desk.start(await desk.running())
+    chat_id = await desk.create()
+    before = await store.load(lost.id)
+    trace = _Trace(store)
+
+    outcomes = await _group(
+        store,
+        desk.send(chat_id, "first"),
+        desk.answer(lost),
+        desk.answer(fine),
+        desk.send(chat_id, "last"),
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [Applied, LeaseLost, Applied, Applied]
+    assert trace.count("ROLLBACK TO") == 1
+    assert trace.count("COMMIT") == 2
+    assert await store.load(lost.id) == before
+    assert len((await store.load(chat_id)).queue) == 2
+    assert await desk.texts(fine.id) == ["hello", "answer"]
+    assert_gap_free(await desk.log(chat_id), await store.load(chat_id))
+
+
+async def test_a_stale_state_is_decided_again_on_the_newest(store: SqliteStore, desk: Desk) -> None:
+    """A message that was queued meanwhile makes the compare miss; the answer is not lost."""
+    started = await desk.start(await desk.running())
+    await desk.send(started.id, "queued meanwhile")
+
+    applied = await desk.answer(started)
+
+    assert applied.state == await store.load(started.id)
+    assert len(applied.state.queue) == 1
+    assert applied.state.revision == started.revision + 2
+    assert_gap_free(await desk.log(started.id), applied.state)
+
+
+async def test_a_full_disk_in_the_middle_of_a_group_of_four(
+    sqlite_stores: SqliteStores, store: SqliteStore, desk: Desk
+) -> None:
+    """The whole group is undone, nobody is told, and each member runs again alone."""
+    chats = [await desk.create("") for _ in range(4)]
+    await _fill_disk(store, desk)
+    told = len(sqlite_stores.heard.commits)
+
+    outcomes = await _group(
+        store,
+        desk.send(chats[0], "a"),
+        desk.send(chats[1], "b" * 3_000_000),
+        desk.send(chats[2], "c"),
+        desk.send(chats[3], "d"),
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [
+        Applied,
+        DatabaseUnavailable,
+        Applied,
+        Applied,
+    ]
+    assert "make room" in str(outcomes[1])
+    assert [await desk.texts(chat_id) for chat_id in chats] == [["a"], [], ["c"], ["d"]]
+    assert (await store.load(chats[1])).revision == 1
+    assert [commit.state.id for commit in sqlite_stores.heard.commits[told:]] == [
+        chats[0],
+        chats[2],
+        chats[3],
+    ]
+    assert sqlite_stores.observer.noted(Span.DATABASE_FAILED)
+
+
+async def test_the_store_serves_again_once_there_is_room(store: SqliteStore, desk: Desk) -> None:
+    """A full disk is a passing condition: nothing has to be restarted."""
+    chat_id = await desk.create("")
+    await _fill_disk(store, desk)
+    with pytest.raises(DatabaseUnavailable):
+        await desk.send(chat_id, "x" * 3_000_000)
+    assert await store.is_reachable()
+    assert await desk.texts(chat_id) == []
+
+    store._ledger.connection.execute("PRAGMA max_page_count = 1000000")
+
+    await desk.send(chat_id, "x" * 3_000_000)
+    assert len(await desk.texts(chat_id)) == 1
+
+
+async def _fill_disk(store: SqliteStore, desk: Desk) -> None:
+    """Leave room for a few small rows and none for a large one."""
+    await desk.create()
+    connection = store._ledger.connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+
+
+async def test_an_error_of_one_member_is_its_own_when_it_runs_alone(
+    store: SqliteStore, desk: Desk
+) -> None:
+    """A member that fails in a way nobody foresaw fails alone and once more, not its group."""
+    chat_id = await desk.create("")
+    broken = _Broken(ValueError("a defect"))
+
+    outcomes = await _group(store, desk.send(chat_id, "a"), _submit(store, broken))
+
+    assert [type(outcome) for outcome in outcomes] == [Applied, ValueError]
+    assert broken.runs == [False, True]
+    assert await desk.texts(chat_id) == ["a"]
+    assert (await store.load(chat_id)).revision == 2
+
+
+# --- unknown outcomes ----------------------------------------------------------------------
+
+
+class _Forgetful(sqlite3.Connection):
+    """A connection that can lose the answer of a commit, made or not."""
+
+    lose: str | None = None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute, and lose an answer if the test wants it."""
+        if sql != "COMMIT" or self.lose is None:
+            return super().execute(sql, parameters)
+        lost, self.lose = self.lose, None
+        if lost == "after":
+            super().execute(sql)
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.fixture
+async def forgetful(sqlite_stores: SqliteStores) -> AsyncIterator[SqliteStore]:
+    """Give a store whose writer's connection is forgetful."""
+
+    def connect() -> sqlite3.Connection:
+        made = sqlite3.connect(
+            sqlite_stores.path, isolation_level=None, check_same_thread=False, factory=_Forgetful
+        )
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("PRAGMA foreign_keys = ON")
+        return made
+
+    store = SqliteStore(
+        sqlite_stores.path,
+        clock=sqlite_stores.clock,
+        wake=sqlite_stores.hints,
+        observer=sqlite_stores.observer,
+        connect=connect,
+    )
+    store.listen(sqlite_stores.heard)
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+async def test_an_unknown_outcome_of_a_commit_is_looked_up(
+    sqlite_stores: SqliteStores, forgetful: SqliteStore, lost: str
+) -> None:
+    """Whether or not the lost commit was made: each command is carried out and told once."""
+    desk = Desk(forgetful, sqlite_stores.clock)
+    state = await desk.start(await desk.running())
+    chat_id = await desk.create()
+    told = len(sqlite_stores.heard.commits)
+    connection = forgetful._ledger.connection
+    assert isinstance(connection, _Forgetful)
+
+    connection.lose = lost
+    outcomes = await asyncio.gather(desk.answer(state), desk.send(chat_id, "queued"))
+
+    assert [applied.replayed for applied in outcomes] == [False, False]
+    assert outcomes[0].state == await forgetful.load(state.id)
+    assert outcomes[1].state == await forgetful.load(chat_id)
+    assert len((await forgetful.load(chat_id)).queue) == 1
+    assert await desk.texts(state.id) == ["hello", "answer"]
+    assert len(sqlite_stores.heard.commits) == told + 2
+
+
+async def test_chats_taken_by_a_commit_of_unknown_outcome_are_not_lost(
+    sqlite_stores: SqliteStores, forgetful: SqliteStore
+) -> None:
+    """The worker gets the chats that the commit gave it, and does not wait for their rescue."""
+    desk = Desk(forgetful, sqlite_stores.clock)
+    chat_id = await desk.create()
+    connection = forgetful._ledger.connection
+    assert isinstance(connection, _Forgetful)
+
+    connection.lose = "after"
+    (acquired,) = await desk.acquire()
+
+    assert acquired.state == await forgetful.load(chat_id)
+
+
+# --- one server ----------------------------------------------------------------------------
+
+
+async def test_a_second_server_on_the_file_is_refused_and_told_why(
+    sqlite_stores: SqliteStores, store: SqliteStore, desk: Desk
+) -> None:
+    """The message names the process that holds the file; the first server goes on."""
+    with pytest.raises(DatabaseInUse, match=r"another server \(process \d+\).*stop it"):
+        await sqlite_stores.open()
+
+    await desk.create()
+    await sqlite_stores.close(store)
+    await sqlite_stores.open()
+
+
+async def test_a_file_that_cannot_be_opened_leaves_no_lock(
+    sqlite_stores: SqliteStores,
+) -> None:
+    """After a failed start the next one is judged anew."""
+    sqlite_stores.path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        await sqlite_stores.open()
+
+    sqlite_stores.path.unlink()
+    await sqlite_stores.open()
+
+
+async def test_every_lease_is_void_at_start_and_its_chat_goes_on_at_once(
+    sqlite_stores: SqliteStores, store: SqliteStore, desk: Desk
+) -> None:
+    """Nobody else can hold a chat of an embedded store, so nobody waits for a lease to expire."""
+    running = await desk.start(await desk.running())
+    stopping = await desk.running()
+    await desk.interrupt(stopping.id)
+    await store.heartbeat(W1, [(running.id, running.epoch)], 10 * LEASE_SECONDS)
+
+    again = await sqlite_stores.reopen(store)
+
+    one, other = await again.load(running.id), await again.load(stopping.id)
+    assert (one.status, one.lease, one.rescues) == (Status.PENDING, None, 1)
+    assert (other.status, other.lease) == (Status.INTERRUPTING, None)
+    taken = await again.acquire(W2, 5, LEASE_SECONDS)
+    assert {acquired.state.id for acquired in taken} == {running.id, stopping.id}
+    assert sqlite_stores.observer.noted(Span.CHATS_RESCUED)
+
+
+async def test_a_closed_store_takes_nothing_more(
+    sqlite_stores: SqliteStores, store: SqliteStore, desk: Desk
+) -> None:
+    """What was queued before the close is written; what comes after is refused."""
+    chat_id = await desk.create()
+    sending = asyncio.gather(*(desk.send(chat_id, "x") for _ in range(5)))
+    await asyncio.sleep(0)  # noqa: TID251  one turn of the loop: each task submits its job
+    await sqlite_stores.close(store)
+
+    assert len(await sending) == 5
+    with pytest.raises(DatabaseUnavailable):
+        await desk.send(chat_id, "x")
+    with pytest.raises(DatabaseUnavailable):
+        await store.load(chat_id)
+    assert not await store.is_reachable()
+
+
+# --- cost ----------------------------------------------------------------------------------
+
+
+async def test_a_step_of_a_running_turn_is_six_statements_beside_the_group(
+    store: SqliteStore, desk: Desk
+) -> None:
+    """Savepoint, chat, message, event, command, release: nothing is read first."""
+    started = await desk.start(await desk.running())
+    trace = _Trace(store)
+
+    await desk.answer(started, "x" * 2048)
+
+    assert trace.statements == [
+        "BEGIN IMMEDIATE",
+        "SAVEPOINT job",
+        "UPDATE chats SET",
+        "INSERT INTO messages",
+        "INSERT INTO events",
+        "INSERT INTO commands",
+        "RELEASE job",
+        "COMMIT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("WORK", "chats_work"),
+        ("EXPIRED_LEASES", "chats_leases"),
+        ("VOID_LEASES", "chats_leases"),
+        ("EXPIRED_ACTIONS", "chats_deadlines"),
+        ("NEXT_RETRY", "chats_work"),
+        ("NEXT_DEADLINE", "chats_deadlines"),
+        ("BEAT", "(uuid=?)"),
+        ("LOAD", "(uuid=?)"),
+        ("OWNED", "chats_owned"),
+        ("ACTIONS", "chats_actions"),
+        ("EVENTS", "PRIMARY KEY"),
+        ("MESSAGES", "(chat=? AND position>"),
+        ("MESSAGES_AS_OF", "(chat=? AND position>"),
+        ("MESSAGE_BY_ID", "(chat=? AND uuid=?)"),
+        ("FIND_COMMAND", "(key=?)"),
+        ("FIND_KEY", "(key_hash=?)"),
+    ],
+)
+async def test_each_query_uses_the_index_that_was_made_for_it(
+    store: SqliteStore, query: str, index: str
+) -> None:
+    """The schema names a query for each index; SQLite agrees, and sorts nothing."""
+    sql = getattr(statements, query)
+    order = {"OWNED": " ORDER BY id DESC LIMIT 5", "ACTIONS": " ORDER BY due_at, id LIMIT 5"}
+    connection = store._ledger.connection
+    plan = connection.execute(
+        f"EXPLAIN QUERY PLAN {sql}{order.get(query, '')}", ("[]",) * sql.count("?")
+    ).fetchall()
+
+    steps = [step[3] for step in plan]
+    assert any(index in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_a_writer_flushes_each_commit_to_the_disk(tmp_path: Path) -> None:
+    """Acknowledged means on the disk: the log is written ahead and every commit is synced."""
+    connection = files.writing(tmp_path / "x.db")
+
+    def pragma(name: str) -> Any:
+        return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    assert pragma("journal_mode") == "wal"
+    assert pragma("synchronous") == 2
+    assert pragma("foreign_keys") == 1
+    connection.close()
+
+
+async def test_a_reader_cannot_write(store: SqliteStore) -> None:
+    """Only one thread writes; a read that tried to would be an error, not a lock."""
+
+    def write(cursor: sqlite3.Cursor) -> None:
+        cursor.execute("DELETE FROM chats")
+
+    with pytest.raises(DatabaseUnavailable, match="cannot be written"):
+        await store.readers.read(write)
+
+
+async def test_transactions_are_numbered_upwards_also_after_a_restart(
+    sqlite_stores: SqliteStores, store: SqliteStore, desk: Desk
+) -> None:
+    """Readers of many chats follow these numbers: none repeats, whatever the clock does."""
+    chat_id = await desk.create()
+    for _ in range(5):
+        await desk.send(chat_id, "x")
+    await sqlite_stores.close(store)
+    again = await sqlite_stores.open()
+    await Desk(again, sqlite_stores.clock).edit(chat_id, 1, "y")
+
+    rows = await again.readers.read(
+        lambda cursor: cursor.execute(
+            "SELECT txid, sequence FROM events ORDER BY sequence"
+        ).fetchall()
+    )
+
+    txids = [txid for txid, _ in rows]
+    assert txids == sorted(txids)
+    assert len(set(txids)) == 7
