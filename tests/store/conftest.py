@@ -1,16 +1,23 @@
 """The stores that sit the exam. A new one is a subclass of `Stores` and a name in STORES."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from chatd_server.clock import RealClock
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
 from chatd_server.ports import Applied, Store
+from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
+from tests.kit.postgres import Postgres, PostgresUnavailableError
+from tests.kit.require import missing
 
 
 class HeardCommits:
@@ -98,13 +105,72 @@ class SqliteStores(Stores):
             await self.close(store)
 
 
-STORES = ("sqlite",)
+class PostgresStores(Stores):
+    """The shared store on a real server. Its time is the test's, not PostgreSQL's."""
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self._open: list[PostgresStore] = []
+
+    async def open(self) -> PostgresStore:
+        """Connect to the database once more."""
+        store = await PostgresStore.open(
+            self.url,
+            clock=RealClock(),
+            wake=self.hints,
+            observer=self.observer,
+            writers=WRITERS,
+            held_time=self.clock.now,
+        )
+        store.listen(self.heard)
+        self._open.append(store)
+        return store
+
+    async def close(self, store: Store) -> None:
+        """Close it."""
+        assert isinstance(store, PostgresStore)
+        self._open.remove(store)
+        await store.close()
+
+    async def close_all(self) -> None:
+        """Close what is open."""
+        for store in list(self._open):
+            await self.close(store)
+
+
+STORES = ("sqlite", "postgres")
+WRITERS = 4
+"""Connections of a store in these tests: fewer than the writers of some."""
 
 
 def make_stores(request: pytest.FixtureRequest, folder: Path) -> Stores:
     """Return the stores that a parameter names; a server's URL comes from its own fixture."""
-    assert request.param == "sqlite"
+    if request.param == "postgres":
+        return PostgresStores(request.getfixturevalue("migrated_url"))
     return SqliteStores(folder)
+
+
+@pytest.fixture(scope="session")
+def template_url(postgres: Postgres | PostgresUnavailableError) -> str:
+    """Migrate a database once, to be copied for each test."""
+    if isinstance(postgres, PostgresUnavailableError):
+        missing("postgres", str(postgres))
+    url = postgres.create_database()
+    with ThreadPoolExecutor(1) as aside:  # whoever asks may be on a loop already
+        aside.submit(lambda: asyncio.run(migrate(url))).result()
+    return url
+
+
+@pytest.fixture
+def migrated_url(postgres: Postgres | PostgresUnavailableError, template_url: str) -> Iterator[str]:
+    """Give the URL of a fresh database with the newest schema."""
+    assert isinstance(postgres, Postgres)
+    url = postgres.create_database(template_url.rpartition("/")[2])
+    yield url
+    postgres.drop_database(url)
 
 
 @pytest.fixture(params=STORES)

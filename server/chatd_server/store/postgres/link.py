@@ -10,6 +10,10 @@ from chatd_server.ports import Clock
 
 CONNECT_SECONDS_MAX = 10.0
 """Longer than a managed database needs to answer during a failover, shorter than a client waits."""
+STATEMENT_SECONDS_MAX = 30.0
+"""A statement that takes longer has lost its server, for none of ours works that long."""
+STATEMENTS_MAX = 256
+"""Prepared statements of one connection: more than there are."""
 
 AWAY = (
     OSError,  # refused, reset, no such host; TimeoutError is one of them
@@ -25,13 +29,31 @@ AWAY = (
 )
 """What the driver raises while the database cannot be reached or cannot write."""
 
+_SESSION = {
+    "application_name": "chatd",
+    "default_transaction_isolation": "read committed",
+    # Our statements have one plan each, whatever their arguments.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    # A replica whose machine has died must not hold a row's lock.
+    "idle_in_transaction_session_timeout": "30s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
 
 async def connect(url: str, clock: Clock, **settings: str) -> asyncpg.Connection:
     """Open a connection; `settings` are parameters of the session. Raises DatabaseUnavailable."""
-    parameters = {"application_name": "chatd", "jit": "off", **settings}
     try:
         async with clock.timeout(CONNECT_SECONDS_MAX, "postgres.connect"):
-            return await asyncpg.connect(dsn=plain_url(url), server_settings=parameters)
+            return await asyncpg.connect(
+                dsn=plain_url(url),
+                server_settings=_SESSION | settings,
+                statement_cache_size=STATEMENTS_MAX,
+                max_cached_statement_lifetime=0,
+                command_timeout=STATEMENT_SECONDS_MAX,
+            )
     except AWAY as error:
         raise unavailable(error) from error
 
@@ -50,3 +72,12 @@ def unavailable(error: BaseException) -> DatabaseUnavailable:
     if isinstance(error, ValueError):
         raise error
     return DatabaseUnavailable(f"PostgreSQL does not answer ({type(error).__name__}): {error}")
+
+
+async def schema_version(link: asyncpg.Connection) -> str | None:
+    """Return the schema that the database has; None when it has none of ours."""
+    try:
+        found: str | None = await link.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
+    return found

@@ -1,0 +1,257 @@
+"""One command, from the decision to the commit.
+
+First try: decide, then one statement that compares. Somebody was faster, or the outcome of that
+statement is not known: take the row's lock, look the command up, load, decide, write.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from chatd_server.domain import machine
+from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.command import (
+    Acquire,
+    ApiCommand,
+    Command,
+    Create,
+    ExpireAction,
+    Rescue,
+)
+from chatd_server.domain.ids import ChatId, Instant, OwnerId
+from chatd_server.domain.refusal import (
+    ChatArchived,
+    ChatNotFound,
+    DatabaseUnavailable,
+    LeaseLost,
+    Refused,
+)
+from chatd_server.domain.transition import Transition
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import Applied, RequestKey
+from chatd_server.store.codec import command_key, request_key
+from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.lanes import Lanes
+from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.loading import Row, read_state
+from chatd_server.store.postgres.replay import found_again, replay
+from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.postgres.writing import Record, write, write_answer
+from chatd_server.store.rows import HOT_COMMANDS
+
+LOCKED_TRIES = 3
+"""Decisions under the lock. Two are needed when another request with the same id commits between
+our look-up and our insert; a third is for luck that bad."""
+
+
+class Order(msgspec.Struct):
+    """A command on its way."""
+
+    chat_id: ChatId
+    command: Command
+    known: ChatState | None
+    request: RequestKey | None
+    owner_id: OwnerId | None
+    key: bytes
+    #: What was sent to be written, and its time, while it is not known to have failed.
+    sent: tuple[Transition, Instant] | None = None
+    #: Whether this order, and no earlier one with its id, changed the chat.
+    changed: bool = False
+
+
+class Applier:
+    """Carries out commands, in order per chat, and tells of the commits."""
+
+    def __init__(
+        self,
+        links: Links,
+        time: StoreTime,
+        lanes: Lanes,
+        observer: Observer,
+        tell: Callable[[Applied], None],
+    ) -> None:
+        self._links = links
+        self._time = time
+        self._lanes = lanes
+        self._observer = observer
+        self._tell = tell
+
+    async def apply(
+        self,
+        chat_id: ChatId,
+        command: Command,
+        known: ChatState | None,
+        request: RequestKey | None,
+        owner_id: OwnerId | None,
+    ) -> Applied:
+        """Carry a command out. Not to be cancelled: the caller gives it a task of its own."""
+        key = (
+            command_key(chat_id, command.command_id)
+            if request is None
+            else request_key(request.key)
+        )
+        order = Order(chat_id, command, known, request, owner_id, key)
+        before, end = self._lanes.enter(chat_id)
+        try:
+            if before is not None:
+                await before
+            applied = await self._carry_out(order)
+            if order.changed:
+                self._tell(applied)
+            return applied
+        finally:
+            self._lanes.leave(chat_id, end)
+
+    async def _carry_out(self, order: Order) -> Applied:
+        try:
+            applied = await self._first_try(order)
+            return await self._locked(order) if applied is None else applied
+        except DatabaseUnavailable as error:
+            self._observer.note(Span.DATABASE_FAILED, what="apply", error=str(error))
+        # Once more on another connection: if the first one committed, the record says so, and if
+        # it has not ended yet, we wait for the lock that it holds.
+        return await self._locked(order)
+
+    async def _first_try(self, order: Order) -> Applied | None:
+        """Return what the command did; None when it has to be decided under the lock."""
+        known, command = order.known, order.command
+        if isinstance(command, Acquire | Rescue | ExpireAction):
+            # A look at the clock decides them, and a heartbeat must not come between.
+            return None
+        if isinstance(command, Create) and command.root_id is not None:
+            return None
+        async with self._links.use() as link:
+            try:
+                if isinstance(command, Create):
+                    return await self._create(link, order)
+                if known is not None and not isinstance(command, ApiCommand):
+                    return await self._step(link, order, known)
+                return await self._decide(link, order)
+            except asyncpg.UniqueViolationError as error:
+                _check_is_record(error)
+                order.sent = None
+                return None
+
+    async def _locked(self, order: Order) -> Applied:
+        for _ in range(LOCKED_TRIES):
+            try:
+                async with self._links.use() as link, link.transaction():
+                    await link.fetchval(sql.LOCK, order.chat_id)
+                    applied = await self._decide(link, order)
+            except asyncpg.UniqueViolationError as error:
+                _check_is_record(error)
+                order.sent, order.changed = None, False
+                continue
+            if applied is not None:
+                return applied
+        raise DatabaseUnavailable("the chat changes faster than it can be written")
+
+    # --- deciding --------------------------------------------------------------------------
+
+    async def _create(self, link: Any, order: Order) -> Applied | None:
+        now = self._time.now()
+        transition = machine.advance(None, order.command, now)
+        return await self._write(link, order, None, transition, now, compare_journal=False)
+
+    async def _step(self, link: Any, order: Order, known: ChatState) -> Applied | None:
+        """Decide on what the lease holder knows: one statement."""
+        now = self._time.now()
+        try:
+            transition = machine.advance(known, order.command, now)
+        except (Refused, LeaseLost):
+            return None
+        if not transition.changed:
+            return None
+        # The holder's copy of the journal is old; only these commands bring every outcome along.
+        compare_journal = bool(known.calls) and type(order.command) not in HOT_COMMANDS
+        return await self._write(link, order, known, transition, now, compare_journal)
+
+    async def _decide(self, link: Any, order: Order) -> Applied | None:
+        """Look the command up, decide on fresh rows, and write; None when a compare missed."""
+        before = self._time.local()
+        row = await link.fetchrow(sql.LOAD_FOR, order.chat_id, order.key, self._time.given)
+        now = row["now"]
+        self._time.saw(before, now, self._time.local())
+        if row["recorded"]:
+            return _own(order, row) or await replay(link, row, order.request)
+        old = None if row["id"] is None else read_state(row)
+        if isinstance(order.command, Create):
+            if old is not None:
+                return found_again(old, order.command)
+            await _check_root(link, order.command)
+        elif old is None or not _is_for(order, old):
+            raise ChatNotFound(order.chat_id)
+        transition = machine.advance(old, order.command, now)
+        if transition.changed:
+            compare_journal = old is not None and bool(old.calls)
+            return await self._write(link, order, old, transition, now, compare_journal)
+        if order.request is not None:
+            assert old is not None
+            answer = write_answer(old, transition, Record(order.key, now, order.request))
+            if await link.fetchval(answer.statement, *answer.arguments) is None:
+                return None
+        return applied_by(transition)
+
+    async def _write(
+        self,
+        link: Any,
+        order: Order,
+        old: ChatState | None,
+        transition: Transition,
+        now: Instant,
+        compare_journal: bool,
+    ) -> Applied | None:
+        record = Record(order.key, now, order.request)
+        statement, arguments = write(old, transition, record, compare_journal=compare_journal)
+        order.sent = transition, now
+        if await link.fetchval(statement, *arguments) is None:
+            order.sent = None
+            return None
+        order.changed = True
+        return applied_by(transition)
+
+
+def applied_by(transition: Transition) -> Applied:
+    """Return what a committed transition did."""
+    state = transition.state
+    return Applied(
+        state, transition.reply, state.head_sequence, transition.events, transition.messages
+    )
+
+
+def _own(order: Order, row: Row) -> Applied | None:
+    """Return what this very order did, if the record is its own: its first try was committed,
+    and only the answer was lost.
+    """
+    if order.sent is None:
+        return None
+    transition, at = order.sent
+    if (row["command_sequence"], row["command_at"]) != (transition.state.head_sequence, at):
+        return None
+    order.changed = True
+    return applied_by(transition)
+
+
+def _is_for(order: Order, state: ChatState) -> bool:
+    if order.owner_id is not None and state.owner_id != order.owner_id:
+        return False
+    return not (state.deleted and isinstance(order.command, ApiCommand))
+
+
+async def _check_root(link: Any, command: Create) -> None:
+    """Hold the root as it is until the child is there; raises ChatNotFound, ChatArchived."""
+    if command.root_id is None:
+        return
+    root = await link.fetchrow(sql.LOCK_ROOT, command.root_id)
+    if root is None or root["deleted_at"] is not None:
+        raise ChatNotFound(command.root_id)
+    if root["archived"]:
+        raise ChatArchived(Status(root["status"]), "the root chat is archived")
+
+
+def _check_is_record(error: asyncpg.UniqueViolationError) -> None:
+    """Raise the error again unless it says that the command is recorded already."""
+    if error.constraint_name != "commands_pk":
+        raise error

@@ -1,0 +1,44 @@
+"""API keys in PostgreSQL."""
+
+from collections.abc import Sequence
+
+from chatd_server.domain.ids import Instant
+from chatd_server.ports import KeyRecord
+from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.store import PostgresStore
+
+
+class PostgresKeyStore:
+    """`ports.KeyStore` on the store's connections."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._readers = store.readers
+
+    async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
+        """Add a key."""
+        async with self._readers.use() as link:
+            await link.execute(
+                sql.INSERT_KEY,
+                record.id,
+                record.owner_id,
+                record.name,
+                key_hash,
+                record.created_at,
+                record.revoked_at,
+            )
+
+    async def find_key(self, key_hash: bytes) -> KeyRecord | None:
+        """Return the key with this hash unless it was revoked."""
+        async with self._readers.use() as link:
+            row = await link.fetchrow(sql.FIND_KEY, key_hash)
+        return None if row is None else KeyRecord(*row)
+
+    async def list_keys(self) -> Sequence[KeyRecord]:
+        """Return all keys, newest first."""
+        async with self._readers.use() as link:
+            return [KeyRecord(*row) for row in await link.fetch(sql.LIST_KEYS)]
+
+    async def revoke_key(self, key_id: str, at: Instant) -> bool:
+        """Revoke a key; say whether there was one that still counted."""
+        async with self._readers.use() as link:
+            return await link.fetchval(sql.REVOKE_KEY, key_id, at) is not None

@@ -1,0 +1,182 @@
+"""What is read without changing anything. Each function is one statement, or two that agree."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId
+from chatd_server.domain.message import Message
+from chatd_server.domain.refusal import (
+    ChatNotFound,
+    CursorAhead,
+    CursorExpired,
+    MessageNotFound,
+)
+from chatd_server.ports import ChatPage, EventPage
+from chatd_server.store.codec import decode_message, encode_label
+from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.loading import Row, read_state
+from chatd_server.store.postgres.sweeps import Swept
+from chatd_server.store.rows import STATE_COLUMNS, event_of, state_of
+
+SNAPSHOT_PAGE_MAX = 500
+"""Messages of one page of a snapshot: more small ones than that wait for the next page."""
+_BIGINT_MAX = (1 << 63) - 1
+_BIGINT_MIN = -(1 << 63)
+_ROW_ID = STATE_COLUMNS.index("id")
+
+
+async def load(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
+    """Return the state; a deleted chat is found only by those who do not ask as an owner."""
+    row = await link.fetchrow(sql.LOAD, chat_id)
+    if row is None:
+        raise ChatNotFound(chat_id)
+    if owner_id is not None and (row["owner_id"] != owner_id or row["deleted_at"] is not None):
+        raise ChatNotFound(chat_id)
+    return read_state(row)
+
+
+async def events(link: Any, chat_id: ChatId, after: int, limit: int, bytes_max: int) -> EventPage:
+    """Return a page of the log: at least one event if there is one, and about `bytes_max`."""
+    row_id, oldest, head = await _heads(link, chat_id)
+    if after > head:
+        raise CursorAhead(f"the cursor is at {after}, and the log ends at {head}", oldest, head)
+    if after >= oldest - 1:
+        rows = await link.fetch(sql.EVENTS, row_id, after, limit, bytes_max)
+        page = _within(rows, bytes_max, lambda row: len(row[5] or b"") + len(row[7] or b""))
+        found = tuple(event_of(row) for row in page)
+        # A chore may have dropped the first ones between the two statements.
+        if not found or found[0].sequence == after + 1:
+            return EventPage(found, oldest, max(head, found[-1].sequence if found else 0))
+        row_id, oldest, head = await _heads(link, chat_id)
+    raise CursorExpired(
+        f"the cursor is at {after}, and the log begins at {oldest}: subscribe without a"
+        " cursor to start from a snapshot",
+        oldest,
+        head,
+    )
+
+
+async def messages(
+    link: Any, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
+) -> tuple[list[Message], bool]:
+    """Return a page of the messages that stand, and whether more follow."""
+    row_id = (await _heads(link, chat_id))[0]
+    rows = await link.fetch(sql.MESSAGES, row_id, after_position, limit + 1, bytes_max)
+    return _page(rows, limit, bytes_max)
+
+
+async def messages_as_of(
+    link: Any, state: ChatState, after_position: int, bytes_max: int
+) -> tuple[list[Message], bool]:
+    """Return a page of the messages that stood at the revision of a state.
+
+    Messages are immutable and their removal has a revision, so pages that are read one after
+    another show one moment.
+    """
+    row_id = (await _heads(link, state.id))[0]
+    rows = await link.fetch(
+        sql.MESSAGES_AS_OF,
+        row_id,
+        after_position,
+        SNAPSHOT_PAGE_MAX + 1,
+        bytes_max,
+        state.next_position,
+        state.revision,
+    )
+    return _page(rows, SNAPSHOT_PAGE_MAX, bytes_max)
+
+
+async def contexts(link: Any, chats: Sequence[Swept]) -> dict[int, list[Message]]:
+    """Return by row id the messages that each model's context begins with, as of its state."""
+    found: dict[int, list[Message]] = {chat.row_id: [] for chat in chats}
+    rows = await link.fetch(
+        sql.CONTEXTS,
+        [chat.row_id for chat in chats],
+        [chat.state.boundary_position for chat in chats],
+        [chat.state.next_position for chat in chats],
+        [chat.state.revision for chat in chats],
+    )
+    for row_id, version, content in rows:
+        found[row_id].append(decode_message(version, content))
+    return found
+
+
+async def message(link: Any, chat_id: ChatId, message_id: MessageId) -> Message:
+    """Return a message that stands."""
+    row_id = (await _heads(link, chat_id))[0]
+    row = await link.fetchrow(sql.MESSAGE_BY_ID, row_id, message_id)
+    if row is None:
+        raise MessageNotFound(message_id)
+    return decode_message(*row)
+
+
+class ChatFilter(msgspec.Struct, frozen=True):
+    """Which chats of an owner."""
+
+    after_key: str | None
+    include_archived: bool
+    labels: Mapping[str, str]
+    statuses: Sequence[Status]
+
+
+async def list_chats(link: Any, owner_id: OwnerId, limit: int, wanted: ChatFilter) -> ChatPage:
+    """Return an owner's chats, newest first."""
+    rows = await link.fetch(
+        sql.OWNED,
+        owner_id,
+        _BIGINT_MAX if wanted.after_key is None else int(wanted.after_key),
+        wanted.include_archived,
+        [status.value for status in wanted.statuses],
+        [encode_label(name, value) for name, value in wanted.labels.items()],
+        limit + 1,
+    )
+    chats = tuple(state_of(tuple(row), None, {}) for row in rows[:limit])
+    return ChatPage(chats, str(rows[limit - 1][_ROW_ID]) if len(rows) > limit else None)
+
+
+async def list_actions(
+    link: Any, owner_id: OwnerId, limit: int, after_key: str | None, chat_id: ChatId | None
+) -> ChatPage:
+    """Return an owner's chats that wait for the client, first deadline first."""
+    after = (_BIGINT_MIN, 0)
+    if after_key is not None:
+        due_at, _, row_id = after_key.partition(".")
+        after = (int(due_at), int(row_id))
+    rows = await link.fetch(sql.ACTIONS, owner_id, *after, chat_id, limit + 1)
+    chats = tuple(read_state(tuple(row)[:-1]) for row in rows[:limit])
+    last = rows[limit - 1] if len(rows) > limit else None
+    return ChatPage(chats, None if last is None else f"{last['due_at']}.{last['id']}")
+
+
+async def next_due(link: Any, now: Instant | None) -> Instant | None:
+    """Return when the earliest retry after now, or the earliest deadline, is due."""
+    due: Instant | None = await link.fetchval(sql.NEXT_DUE, now)
+    return due
+
+
+async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:
+    row = await link.fetchrow(sql.HEADS, chat_id)
+    if row is None:
+        raise ChatNotFound(chat_id)
+    row_id, oldest, head = row
+    return row_id, oldest, head
+
+
+def _page(rows: Sequence[Row], limit: int, bytes_max: int) -> tuple[list[Message], bool]:
+    page = _within(rows[:limit], bytes_max, lambda row: len(row[1]))
+    return [decode_message(*row[:2]) for row in page], bool(rows) and len(page) < rows[0]["total"]
+
+
+def _within(rows: Iterable[Row], bytes_max: int, size_of: Any) -> list[Row]:
+    """Return the first rows that have at most so many bytes, or the first alone."""
+    page: list[Row] = []
+    size = 0
+    for row in rows:
+        size += size_of(row)
+        if page and size > bytes_max:
+            break
+        page.append(row)
+    return page

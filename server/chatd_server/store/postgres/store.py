@@ -1,0 +1,365 @@
+"""The shared store: `ports.Store` on PostgreSQL, for any number of processes."""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.command import Command
+from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
+from chatd_server.domain.limits import RESPONSE_BYTES_MAX
+from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
+from chatd_server.domain.refusal import ChatNotFound, DatabaseUnavailable, LeaseLost
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import (
+    Acquired,
+    Applied,
+    Beat,
+    CallStart,
+    ChatPage,
+    ChatSnapshot,
+    Clock,
+    CommitListener,
+    EventPage,
+    RequestKey,
+    Wake,
+)
+from chatd_server.store.codec import encode
+from chatd_server.store.migrate import check_version
+from chatd_server.store.postgres import reads, sweeps
+from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.applier import Applier
+from chatd_server.store.postgres.lanes import Lanes
+from chatd_server.store.postgres.link import schema_version
+from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.time import StoreTime
+
+READERS = 4
+"""Connections for reads: a long page must not hold up a commit."""
+REACHABLE_SECONDS_MAX = 2.0
+"""A health check that takes longer is a failed one."""
+PRUNE_CHATS_MAX = 100
+"""Chats whose events one statement prunes, so that no commit waits long behind it."""
+PRUNE_COMMANDS_MAX = 2_000
+"""Command records that one statement prunes, for the same reason."""
+
+T = TypeVar("T")
+
+
+class PostgresStore:
+    """A database that several processes share. Use `open`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        wake: Wake,
+        observer: Observer,
+        writers: int,
+        held_time: Callable[[], Instant] | None = None,
+    ) -> None:
+        """Take the number of connections for writes. `held_time` takes the place of PostgreSQL's
+        clock in tests.
+        """
+        self._clock = clock
+        self._wake = wake
+        self._observer = observer
+        self._listeners: list[CommitListener] = []
+        self._time = StoreTime(clock, held_time)
+        self._lanes = Lanes()
+        self._own: set[asyncio.Task[Any]] = set()
+        self.writers = Links(url, clock, writers)
+        self.readers = Links(url, clock, READERS)
+        self._applier = Applier(self.writers, self._time, self._lanes, observer, self._tell)
+        self._sweeper = sweeps.Sweeper(self.writers, self._time, self._lanes, observer, self._tell)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock,
+        wake: Wake,
+        observer: Observer,
+        writers: int,
+        held_time: Callable[[], Instant] | None = None,
+    ) -> "PostgresStore":
+        """Connect and look at the schema, which somebody migrates on purpose only.
+
+        Raises SchemaOutdated, SchemaTooNew, DatabaseUnavailable.
+        """
+        store = cls(
+            url, clock=clock, wake=wake, observer=observer, writers=writers, held_time=held_time
+        )
+        try:
+            async with store.writers.use() as link:
+                check_version(await schema_version(link))
+                before = clock.now()
+                now = await link.fetchval(sql.PRESENT, store._time.given)
+                store._time.saw(before, now, clock.now())
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Let the writes that have begun end, and disconnect."""
+        while self._own:
+            await asyncio.wait(self._own)
+        await self.writers.close()
+        await self.readers.close()
+
+    def listen(self, listener: CommitListener) -> None:
+        """Tell a listener of every commit from now on, before its caller learns of it."""
+        self._listeners.append(listener)
+
+    # --- writes ----------------------------------------------------------------------------
+
+    async def apply(
+        self,
+        chat_id: ChatId,
+        command: Command,
+        *,
+        known: ChatState | None = None,
+        request: RequestKey | None = None,
+        owner_id: OwnerId | None = None,
+    ) -> Applied:
+        """Decide by `machine.advance` and write it, whole or not at all."""
+        return await self._to_its_end(
+            self._applier.apply(chat_id, command, known, request, owner_id)
+        )
+
+    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
+        """Write journal rows for a batch."""
+        ids = [call.call_id for call in calls]
+        times = [call.started_at for call in calls]
+        await self._to_its_end(
+            self._journal(sql.START_CALLS, chat_id, epoch, CONTENT_VERSION, ids, times)
+        )
+
+    async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
+        """Record an outcome in the journal."""
+        await self._to_its_end(
+            self._journal(
+                sql.FINISH_CALL, chat_id, epoch, result.call_id, CONTENT_VERSION, encode(result)
+            )
+        )
+
+    async def acquire(
+        self, worker_id: WorkerId, slots: int, lease_seconds: float
+    ) -> Sequence[Acquired]:
+        """Take up to `slots` chats that have work, oldest work first."""
+        if slots <= 0:
+            return []
+        return await self._to_its_end(self._acquire(worker_id, slots, lease_seconds))
+
+    async def heartbeat(
+        self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
+    ) -> Sequence[Beat]:
+        """Extend leases, in one statement; a lost one is absent."""
+        if not held:
+            return []
+        return await self._to_its_end(self._beat(worker_id, held, lease_seconds))
+
+    async def rescue(self, worker_id: WorkerId, limit: int) -> int:
+        """Give back chats whose lease has expired; return how many."""
+        sweep = self._sweeper.sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id))
+        return len(await self._to_its_end(sweep))
+
+    async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
+        """Answer actions past their deadline; return how many."""
+        sweep = self._sweeper.sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id))
+        return len(await self._to_its_end(sweep))
+
+    async def prune_events(self, before: Instant) -> int:
+        """Drop events older than that and move `oldest_sequence`; return how many."""
+        total, after, found = 0, 0, PRUNE_CHATS_MAX
+        while found == PRUNE_CHATS_MAX:
+            async with self.writers.use() as link:
+                row = await link.fetchrow(sql.PRUNE_EVENTS, after, before, PRUNE_CHATS_MAX)
+            dropped, found, after = row
+            total += dropped
+        return total
+
+    async def prune_commands(self, before: Instant) -> int:
+        """Drop command records older than that; return how many."""
+        total, dropped = 0, PRUNE_COMMANDS_MAX
+        while dropped == PRUNE_COMMANDS_MAX:
+            async with self.writers.use() as link:
+                dropped = await link.fetchval(sql.PRUNE_COMMANDS, before, PRUNE_COMMANDS_MAX)
+            total += dropped
+        return total
+
+    # --- reads -----------------------------------------------------------------------------
+
+    async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
+        """Return the state, queue contents and journal included."""
+        return await self._read(reads.load, chat_id, owner_id)
+
+    async def next_due(self) -> Instant | None:
+        """Return when the earliest retry or deadline is due, as this machine's clock counts."""
+        due = await self._read(reads.next_due, self._time.given)
+        return None if due is None else self._time.to_local(due)
+
+    async def list_chats(
+        self,
+        owner_id: OwnerId,
+        *,
+        limit: int,
+        after_key: str | None = None,
+        include_archived: bool = False,
+        labels: Mapping[str, str] | None = None,
+        statuses: Sequence[Status] = (),
+    ) -> ChatPage:
+        """Return chats, newest first."""
+        wanted = reads.ChatFilter(after_key, include_archived, labels or {}, statuses)
+        return await self._read(reads.list_chats, owner_id, limit, wanted)
+
+    async def list_actions(
+        self,
+        owner_id: OwnerId,
+        *,
+        limit: int,
+        after_key: str | None = None,
+        chat_id: ChatId | None = None,
+    ) -> ChatPage:
+        """Return the chats in `requires_action`, first deadline first."""
+        return await self._read(reads.list_actions, owner_id, limit, after_key, chat_id)
+
+    async def messages(
+        self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return messages that stand, in order, and whether more follow."""
+        return await self._read(reads.messages, chat_id, after_position, limit, bytes_max)
+
+    async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
+        """Return a message that is not removed."""
+        return await self._read(reads.message, chat_id, message_id)
+
+    async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
+        """Return durable events behind a sequence."""
+        return await self._read(reads.events, chat_id, after, limit, bytes_max)
+
+    def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
+        """Show a chat as it is at one moment."""
+        return self._snapshot(chat_id)
+
+    @asynccontextmanager
+    async def _snapshot(self, chat_id: ChatId) -> AsyncIterator[ChatSnapshot]:
+        state = await self.load(chat_id)
+        if state.deleted:
+            raise ChatNotFound(chat_id)
+        yield PostgresSnapshot(state, self.readers)
+
+    async def is_reachable(self) -> bool:
+        """Say whether the database answers."""
+        try:
+            async with self._clock.timeout(REACHABLE_SECONDS_MAX, "postgres.reachable"):
+                return await self._read(_one)
+        except (DatabaseUnavailable, TimeoutError):
+            return False
+
+    # --- inside ----------------------------------------------------------------------------
+
+    async def _to_its_end(self, write: Coroutine[Any, Any, T]) -> T:
+        """Run a write in a task of our own: whoever is cancelled while it waits cuts nothing."""
+        task = asyncio.get_running_loop().create_task(write)
+        self._own.add(task)
+        task.add_done_callback(self._own.discard)
+        return await asyncio.shield(task)
+
+    async def _read(self, query: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        async with self.readers.use() as link:
+            return await query(link, *arguments)
+
+    async def _journal(self, statement: str, chat_id: ChatId, epoch: int, *arguments: Any) -> None:
+        try:
+            async with self.writers.use() as link:
+                written = await link.fetchval(statement, chat_id, epoch, *arguments)
+        except DatabaseUnavailable as error:
+            self._observer.note(Span.DATABASE_FAILED, what="journal", error=str(error))
+            # To write the same rows once more changes nothing, should the first time have counted.
+            async with self.writers.use() as link:
+                written = await link.fetchval(statement, chat_id, epoch, *arguments)
+        if written is None:
+            raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
+
+    async def _acquire(
+        self, worker_id: WorkerId, slots: int, lease_seconds: float
+    ) -> Sequence[Acquired]:
+        taken = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
+        if not taken:
+            return []
+        # Nobody but the new holder adds to these chats, and what is read is as of the commit.
+        contexts = await self._read(reads.contexts, taken)
+        return [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
+
+    async def _beat(
+        self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
+    ) -> Sequence[Beat]:
+        before = self._time.local()
+        async with self.writers.use() as link:
+            rows = await link.fetch(
+                sql.BEAT,
+                [chat_id for chat_id, _ in held],
+                [epoch for _, epoch in held],
+                worker_id,
+                round(lease_seconds * MICROSECONDS),
+                self._time.given,
+            )
+        if rows:
+            self._time.saw(before, rows[0]["now"], self._time.local())
+        return [
+            Beat(chat_id, epoch, revision, Status(status))
+            for chat_id, epoch, revision, status, _ in rows
+        ]
+
+    def _tell(self, applied: Applied) -> None:
+        state = applied.state
+        try:
+            for listener in self._listeners:
+                listener.committed(applied)
+            self._wake.hint(state.id, state.revision, state.status)
+        except Exception as defect:  # noqa: BLE001  a defect of one must not lose the others' answers
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a commit listener raised", "exception": defect}
+            )
+
+
+class PostgresSnapshot:
+    """A chat as of the revision of its state."""
+
+    def __init__(self, state: ChatState, readers: Links) -> None:
+        self._state = state
+        self._readers = readers
+
+    @property
+    def state(self) -> ChatState:
+        """The execution state, queue contents included."""
+        return self._state
+
+    async def pages(self) -> AsyncGenerator[Sequence[Message], None]:
+        """Yield the messages in order, each page below half of RESPONSE_BYTES_MAX or of one."""
+        after, more = 0, True
+        while more:
+            async with self._readers.use() as link:
+                page, more = await reads.messages_as_of(
+                    link, self._state, after, RESPONSE_BYTES_MAX // 2
+                )
+            if page:
+                after = page[-1].position
+                yield page
+
+
+async def _one(link: Any) -> bool:
+    return await link.fetchval("SELECT 1 FROM chats LIMIT 1") in (1, None)

@@ -1,0 +1,243 @@
+"""Commands for all the chats that a query finds: acquire, rescue, expire.
+
+The rows are locked first, so the machine decides on what nobody can change, by PostgreSQL's clock
+as it is behind the lock. All that it decides is written by one statement.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+
+from chatd_server.domain import machine
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.command import Acquire, Command, ExpireAction, Rescue
+from chatd_server.domain.ids import Instant, WorkerId
+from chatd_server.domain.message import CONTENT_VERSION
+from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
+from chatd_server.domain.transition import Transition
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import Applied
+from chatd_server.store.codec import command_key
+from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.applier import applied_by
+from chatd_server.store.postgres.lanes import Lanes
+from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.loading import Row, read_state
+from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.rows import due_at, event_rows, hot_state, message_rows, side_rows
+
+_WRITE = """
+WITH given AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[],
+        $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[],
+        $12::bytea[])
+    AS g(id, old_revision, status, revision, head_sequence, next_position, epoch, worker_id,
+        lease_expires_at, due_at, updated_at, state)
+), written AS (
+    UPDATE chats AS c SET status = g.status, revision = g.revision,
+        head_sequence = g.head_sequence, next_position = g.next_position, epoch = g.epoch,
+        worker_id = g.worker_id, lease_expires_at = g.lease_expires_at, due_at = g.due_at,
+        updated_at = g.updated_at, content_version = $13, state = g.state
+    FROM given AS g WHERE c.id = g.id AND c.revision = g.old_revision
+    RETURNING c.id
+), write_messages AS (
+    INSERT INTO messages (chat, position, uuid, role, sequence, content_version, content)
+    SELECT m.* FROM written AS w JOIN unnest($14::bigint[], $15::bigint[], $16::text[],
+        $17::text[], $18::bigint[], $19::smallint[], $20::bytea[])
+    AS m(chat, position, uuid, role, sequence, content_version, content) ON m.chat = w.id
+), write_events AS (
+    INSERT INTO events (chat, sequence, kind, at, position, content_version, payload, txid)
+    SELECT e.*, pg_current_xact_id()::text::bigint FROM written AS w JOIN unnest($21::bigint[],
+        $22::bigint[], $23::smallint[], $24::bigint[], $25::bigint[], $26::smallint[],
+        $27::bytea[])
+    AS e(chat, sequence, kind, at, position, content_version, payload) ON e.chat = w.id
+), write_commands AS (
+    INSERT INTO commands (key, chat, sequence, created_at)
+    SELECT k.key, w.id, k.sequence, $28::bigint FROM written AS w
+    JOIN unnest($29::bytea[], $30::bigint[], $31::bigint[]) AS k(key, chat, sequence)
+        ON k.chat = w.id
+), write_closed AS (
+    DELETE FROM tool_journal AS j USING unnest($32::bigint[], $33::text[]) AS o(chat, call_id)
+    WHERE j.chat = o.chat AND j.call_id = o.call_id AND o.chat IN (SELECT id FROM written)
+)
+SELECT count(*) FROM written
+"""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a sweep does to one chat."""
+
+    row_id: int
+    old: ChatState
+    transition: Transition
+    key: bytes
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """A chat after a sweep."""
+
+    row_id: int
+    state: ChatState
+
+
+class Sweeper:
+    """Finds chats and applies the same kind of command to each."""
+
+    def __init__(
+        self,
+        links: Links,
+        time: StoreTime,
+        lanes: Lanes,
+        observer: Observer,
+        tell: Callable[[Applied], None],
+    ) -> None:
+        self._links = links
+        self._time = time
+        self._lanes = lanes
+        self._observer = observer
+        self._tell = tell
+
+    async def sweep(
+        self, query: str, limit: int, command: Callable[[ChatState], Command]
+    ) -> Sequence[Swept]:
+        """Apply `command` to at most `limit` chats that the query finds and that take it.
+
+        Not to be cancelled: the caller gives it a task of its own.
+        """
+        sent: list[Step] = []
+        try:
+            return await self._sweep(query, limit, command, sent)
+        except DatabaseUnavailable as error:
+            self._observer.note(Span.DATABASE_FAILED, what="sweep", error=str(error))
+            if not sent:
+                raise
+        # The statement may have been committed all the same: then the chats are ours.
+        with self._lanes.held(step.old.id for step in sent):
+            async with self._links.use() as link, link.transaction():
+                await link.fetch(sql.AWAIT_WRITERS, [step.row_id for step in sent])
+                committed = await link.fetchval(sql.RECORDED, sent[0].key)
+            return self._told(sent) if committed else []
+
+    async def _sweep(
+        self, query: str, limit: int, command: Callable[[ChatState], Command], sent: list[Step]
+    ) -> Sequence[Swept]:
+        async with self._links.use() as link:
+            with ExitStack() as lanes:
+                async with link.transaction():
+                    found = await link.fetch(query, self._time.given, limit)
+                    # What this process is writing is left to the next time, so that commits of
+                    # one chat are told in order.
+                    free = {
+                        row["id"]: row["uuid"]
+                        for row in found
+                        if not self._lanes.is_busy(row["uuid"])
+                    }
+                    if not free:
+                        return []
+                    lanes.enter_context(self._lanes.held(free.values()))
+                    steps, now = await self._decide(link, list(free), command)
+                    sent += steps
+                    if sent:
+                        await link.fetchval(_WRITE, *_arguments(sent, now))
+                return self._told(sent)
+
+    async def _decide(
+        self, link: Any, row_ids: list[int], command: Callable[[ChatState], Command]
+    ) -> tuple[list[Step], Instant]:
+        before = self._time.local()
+        rows: Sequence[Row] = await link.fetch(sql.LOAD_MANY, row_ids, self._time.given)
+        now: Instant = rows[0]["now"]
+        self._time.saw(before, now, self._time.local())
+        by_id = {row["id"]: row for row in rows}
+        steps: list[Step] = []
+        for row_id in row_ids:
+            old = read_state(by_id[row_id])
+            order = command(old)
+            try:
+                transition = machine.advance(old, order, now)
+            except (Refused, LeaseLost):
+                # The query asks roughly, the machine exactly.
+                continue
+            if transition.changed:
+                key = command_key(old.id, order.command_id)
+                steps.append(Step(row_id, old, transition, key))
+        return steps, now
+
+    def _told(self, steps: Sequence[Step]) -> Sequence[Swept]:
+        for step in steps:
+            self._tell(applied_by(step.transition))
+        return [Swept(step.row_id, step.transition.state) for step in steps]
+
+
+def acquire(worker_id: WorkerId, lease_seconds: float) -> Callable[[ChatState], Command]:
+    """Return who takes a chat."""
+    return lambda state: Acquire(
+        command_id=f"acquire:{state.epoch + 1}",
+        worker_id=worker_id,
+        epoch=state.epoch,
+        lease_seconds=lease_seconds,
+    )
+
+
+def rescue(worker_id: WorkerId) -> Callable[[ChatState], Command]:
+    """Return who gives a chat back whose lease has expired."""
+    return lambda state: Rescue(
+        command_id=f"rescue:{state.epoch}", worker_id=worker_id, epoch=state.epoch
+    )
+
+
+def expire(worker_id: WorkerId) -> Callable[[ChatState], Command]:
+    """Return who answers an action past its deadline."""
+    return lambda state: ExpireAction(
+        command_id=f"expire:{0 if state.action is None else state.action.sequence}",
+        worker_id=worker_id,
+        epoch=state.epoch,
+    )
+
+
+def _arguments(steps: Sequence[Step], now: Instant) -> list[Any]:
+    chats, messages, events, commands, closed = [], [], [], [], []
+    for step in steps:
+        new, row_id = step.transition.state, step.row_id
+        chats.append(_chat_row(step))
+        messages += [(row_id, *row) for row in message_rows(step.transition.messages)]
+        events += [(row_id, *row) for row in event_rows(step.transition.events)]
+        commands.append((step.key, row_id, new.head_sequence))
+        side = side_rows(step.old, new)
+        assert side.config is None, "no sweep changes what the owner chose"
+        assert not any((side.enqueued, side.dequeued, side.outcomes)), "no sweep moves the queue"
+        closed += [(row_id, call_id) for call_id in side.closed]
+    return [
+        *_columns(chats, 12),
+        CONTENT_VERSION,
+        *_columns(messages, 7),
+        *_columns(events, 7),
+        now,
+        *_columns(commands, 3),
+        *_columns(closed, 2),
+    ]
+
+
+def _chat_row(step: Step) -> Row:
+    new = step.transition.state
+    lease = new.lease
+    return (
+        step.row_id,
+        step.old.revision,
+        new.status.value,
+        new.revision,
+        new.head_sequence,
+        new.next_position,
+        new.epoch,
+        None if lease is None else lease.worker_id,
+        None if lease is None else lease.expires_at,
+        due_at(new),
+        new.updated_at,
+        hot_state(new),
+    )
+
+
+def _columns(rows: Sequence[Row], width: int) -> Sequence[Row]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width

@@ -1,0 +1,245 @@
+"""What one transition writes, as one statement that compares and sets the revision.
+
+The statement is put together from the branches that the transition needs. Each of them selects
+from the chat's updated row, so a missed compare writes nothing at all.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import count
+from typing import Any, NamedTuple, TypeAlias
+
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.ids import Instant
+from chatd_server.domain.message import CONTENT_VERSION
+from chatd_server.domain.transition import Transition
+from chatd_server.ports import RequestKey
+from chatd_server.store.rows import (
+    NO_SIDE_ROWS,
+    SideRows,
+    deleted_at,
+    due_at,
+    encode_response,
+    event_rows,
+    hot_state,
+    is_step,
+    keeps_lease,
+    message_rows,
+    queue_order,
+    side_rows,
+)
+
+Arguments: TypeAlias = list[Any]
+
+_INSERT = """
+INSERT INTO chats (uuid, owner_id, parent_id, parent_call_id, root_id, status, archived,
+    deleted_at, revision, head_sequence, oldest_sequence, next_position, epoch, journal, due_at,
+    created_at, updated_at, content_version, state, config, labels, queue)
+VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, 0, {}, {}, {}, {}, {}, {}, {}, {})
+ON CONFLICT (uuid) DO NOTHING RETURNING id"""
+# A step of a running turn touches no indexed column, so no index is written either.
+_STEP = """
+UPDATE chats SET revision = {}, head_sequence = {}, next_position = {}, updated_at = {},
+    content_version = {}, state = {}"""
+_CHANGE = f"""{_STEP}, owner_id = {{}}, status = {{}}, archived = {{}}, deleted_at = {{}},
+    due_at = {{}}, queue = {{}}"""
+_LEASE = ", epoch = {}, worker_id = {}, lease_expires_at = {}"
+_CONFIG = ", config = {}, labels = {}"
+_COMPARE = " WHERE uuid = {} AND revision = {} AND epoch = {}"
+_COMPARE_JOURNAL = " AND journal = {}"
+_RETURNING = " RETURNING id"
+# Nothing to write but the answer to a request; it is right only while the revision is.
+_UNCHANGED = "SELECT id FROM chats WHERE uuid = {} AND revision = {}"
+
+_TXID = "pg_current_xact_id()::text::bigint"
+_MESSAGE_COLUMNS = "(chat, position, uuid, role, sequence, content_version, content)"
+_EVENT_COLUMNS = "(chat, sequence, kind, at, position, content_version, payload, txid)"
+
+BRANCHES = {
+    "removed": "UPDATE messages AS m SET removed_revision = {} FROM written AS w"
+    " WHERE m.chat = w.id AND m.position >= {} AND m.removed_revision IS NULL",
+    "message": f"INSERT INTO messages {_MESSAGE_COLUMNS} SELECT w.id, {{}}::bigint, {{}}::text,"
+    " {}::text, {}::bigint, {}::smallint, {}::bytea FROM written AS w",
+    "messages": f"INSERT INTO messages {_MESSAGE_COLUMNS} SELECT w.id, m.* FROM written AS w,"
+    " unnest({}::bigint[], {}::text[], {}::text[], {}::bigint[], {}::smallint[], {}::bytea[]) AS m",
+    "events": f"INSERT INTO events {_EVENT_COLUMNS} SELECT w.id, e.*, {_TXID} FROM written AS w,"
+    " unnest({}::bigint[], {}::smallint[], {}::bigint[], {}::bigint[], {}::smallint[],"
+    " {}::bytea[]) AS e",
+    "command": "INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)"
+    " SELECT {}::bytea, w.id, {}::bigint, {}::bigint, {}::bytea, {}::bytea FROM written AS w",
+    "enqueued": "INSERT INTO queued_messages (chat, uuid, content_version, content)"
+    " SELECT w.id, q.* FROM written AS w,"
+    " unnest({}::text[], {}::smallint[], {}::bytea[]) AS q",
+    "dequeued": "DELETE FROM queued_messages AS q USING written AS w"
+    " WHERE q.chat = w.id AND q.uuid = ANY({}::text[])",
+    # The first outcome stands.
+    "outcomes": "INSERT INTO tool_journal AS j (chat, call_id, content_version, outcome)"
+    " SELECT w.id, o.* FROM written AS w,"
+    " unnest({}::text[], {}::smallint[], {}::bytea[]) AS o ON CONFLICT (chat, call_id)"
+    " DO UPDATE SET outcome = excluded.outcome, content_version = excluded.content_version"
+    " WHERE j.outcome IS NULL",
+    "closed": "DELETE FROM tool_journal AS j USING written AS w"
+    " WHERE j.chat = w.id AND j.call_id = ANY({}::text[])",
+}
+"""What stands beside the chat's row. Each `{}` is one argument, in order."""
+
+
+class Write(NamedTuple):
+    """A statement that answers the chat's row id, or nothing when the compare missed."""
+
+    statement: str
+    arguments: Arguments
+
+
+class Record(NamedTuple):
+    """What `commands` keeps of a command."""
+
+    key: bytes
+    now: Instant
+    request: RequestKey | None
+
+
+def write(
+    old: ChatState | None, transition: Transition, record: Record, *, compare_journal: bool
+) -> Write:
+    """Return the statement for a transition that changes something.
+
+    `compare_journal`: the decision looked at the journal of open calls, so an outcome that was
+    recorded meanwhile makes it miss.
+    """
+    side = side_rows(old, transition.state)
+    if old is None:
+        chat, arguments = _INSERT, _inserted(transition.state, side)
+    else:
+        chat, arguments = _updated(old, transition.state, side, compare_journal)
+    names: list[str] = []
+    if transition.removed_from is not None:
+        names.append("removed")
+        arguments += (transition.state.revision, transition.removed_from)
+    if len(transition.messages) == 1:
+        names.append("message")
+        arguments += message_rows(transition.messages)[0]
+    elif transition.messages:
+        names.append("messages")
+        arguments += zip(*message_rows(transition.messages), strict=True)
+    if transition.events:
+        names.append("events")
+        arguments += zip(*event_rows(transition.events), strict=True)
+    if side is not NO_SIDE_ROWS:
+        _beside(side, names, arguments)
+    names.append("command")
+    arguments += _recorded(old, transition, record)
+    return Write(compose(chat, tuple(names)), arguments)
+
+
+def write_answer(old: ChatState, transition: Transition, record: Record) -> Write:
+    """Return the statement that keeps the answer to a request which changes nothing."""
+    arguments: Arguments = [old.id, old.revision, *_recorded(old, transition, record)]
+    return Write(compose(_UNCHANGED, ("command",)), arguments)
+
+
+@lru_cache(maxsize=256)
+def compose(chat: str, names: tuple[str, ...]) -> str:
+    """Return a statement that writes the chat's row and these branches."""
+    branches = [f"written AS ({chat})"]
+    branches += [f"write_{name} AS ({BRANCHES[name]})" for name in names]
+    numbers = count(1)
+    text = ", ".join(branches)
+    return f"WITH {re.sub('{}', lambda _: f'${next(numbers)}', text)} SELECT id FROM written"
+
+
+def _inserted(new: ChatState, side: SideRows) -> Arguments:
+    config, labels = side.config or (b"", b"")
+    return [
+        new.id,
+        new.owner_id,
+        new.parent_id,
+        new.parent_call_id,
+        new.root_id,
+        new.status.value,
+        new.archived,
+        deleted_at(new),
+        new.revision,
+        new.head_sequence,
+        new.oldest_sequence,
+        new.next_position,
+        new.epoch,
+        due_at(new),
+        new.created_at,
+        new.updated_at,
+        CONTENT_VERSION,
+        hot_state(new),
+        config,
+        labels,
+        queue_order(new),
+    ]
+
+
+def _updated(
+    old: ChatState, new: ChatState, side: SideRows, compare_journal: bool
+) -> tuple[str, Arguments]:
+    arguments: Arguments = [
+        new.revision,
+        new.head_sequence,
+        new.next_position,
+        new.updated_at,
+        CONTENT_VERSION,
+        hot_state(new),
+    ]
+    if is_step(old, new):
+        chat = _STEP
+    else:
+        chat = _CHANGE
+        arguments += (
+            new.owner_id,
+            new.status.value,
+            new.archived,
+            deleted_at(new),
+            due_at(new),
+            queue_order(new),
+        )
+        # A heartbeat may have moved the lease since: who keeps it does not write it.
+        if not keeps_lease(old, new):
+            chat += _LEASE
+            lease = new.lease
+            arguments += (
+                new.epoch,
+                None if lease is None else lease.worker_id,
+                None if lease is None else lease.expires_at,
+            )
+        if side.config is not None:
+            chat += _CONFIG
+            arguments += side.config
+    chat += _COMPARE
+    arguments += (old.id, old.revision, old.epoch)
+    if compare_journal:
+        chat += _COMPARE_JOURNAL
+        arguments.append(old.journal)
+    return chat + _RETURNING, arguments
+
+
+def _beside(side: SideRows, names: list[str], arguments: Arguments) -> None:
+    if side.enqueued:
+        names.append("enqueued")
+        arguments += zip(*side.enqueued, strict=True)
+    if side.dequeued:
+        names.append("dequeued")
+        arguments.append(side.dequeued)
+    if side.outcomes:
+        names.append("outcomes")
+        arguments += zip(*side.outcomes, strict=True)
+    if side.closed:
+        names.append("closed")
+        arguments.append(side.closed)
+
+
+def _recorded(old: ChatState | None, transition: Transition, record: Record) -> Sequence[Any]:
+    request = record.request
+    return (
+        record.key,
+        transition.state.head_sequence,
+        record.now,
+        None if request is None else request.body_hash,
+        None if request is None else encode_response(old, transition),
+    )
