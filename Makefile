@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 # The folders of Python that exist; a checkout in the making may lack one.
-PYTHON_CODE = $(wildcard server clients/python tests bench examples)
+PYTHON_CODE = $(wildcard server clients/python scripts tests bench examples)
 # Two workers: most of the suite waits for databases and processes. Override with PYTEST_ARGS=...
 PYTEST_ARGS ?= -n 2
 
@@ -60,7 +60,7 @@ gen: setup ## generate the code under gen/ from the protos
 
 .PHONY: docs
 docs: setup ## regenerate the pages of docs/ that come from code
-	scripts/docs
+	@for page in scripts/*.py; do echo $$page; $(BIN)/python $$page || exit 1; done
 
 .PHONY: bench
 bench: setup ## measure product, floor and naive stack side by side
@@ -78,4 +78,4 @@ release-proto: setup ## renew what `buf breaking` compares with; only with a rel
 clean: ## remove everything that these targets made
 	rm -rf .venv .venv-gen .tools node_modules bench/results build dist .coverage
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find $(PYTHON_CODE) scripts gen -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(PYTHON_CODE) gen -name __pycache__ -type d -prune -exec rm -rf {} +
