@@ -1,0 +1,19 @@
+module chatd.example/clients/go
+
+go 1.24.0
+
+require (
+	chatd.example/go v0.0.0
+	google.golang.org/grpc v1.80.0
+)
+
+require (
+	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260709200747-435963d16310.1 // indirect
+	golang.org/x/net v0.49.0 // indirect
+	golang.org/x/sys v0.40.0 // indirect
+	golang.org/x/text v0.33.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260120221211-b8f7ae30c516 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace chatd.example/go => ../../gen/go
