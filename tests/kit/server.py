@@ -13,7 +13,12 @@ from google.rpc import (  # type: ignore[import-untyped]  # ships no types
     status_pb2,
 )
 
-from chatd.v1 import admin_service_pb2_grpc, chat_service_pb2, chat_service_pb2_grpc
+from chatd.v1 import (
+    admin_service_pb2_grpc,
+    chat_service_pb2,
+    chat_service_pb2_grpc,
+    message_pb2,
+)
 from chatd_server.app import App, build
 from chatd_server.config import load
 from chatd_server.domain.ids import OwnerId
@@ -123,6 +128,12 @@ async def refused(call: Callable[[], Awaitable[object]]) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return refusal_of(error)
     raise AssertionError("the call was not refused")
+
+
+def said(text: str) -> message_pb2.UserMessage:
+    """Return a user's message of one text."""
+    part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
+    return message_pb2.UserMessage(parts=[part])
 
 
 def bearer(key: str) -> tuple[tuple[str, str], ...]:

@@ -2,13 +2,7 @@
 
 from chatd.v1 import admin_service_pb2, chat_pb2, message_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from tests.kit.server import Served
-
-
-def said(text: str) -> message_pb2.UserMessage:
-    """Return a user's message of one text."""
-    part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
-    return message_pb2.UserMessage(parts=[part])
+from tests.kit.server import Served, said
 
 
 async def test_a_message_is_answered_and_everything_can_be_read_again(served: Served) -> None:

@@ -1,0 +1,129 @@
+"""Who may call: every RPC but health and GetServerInfo needs a key that counts."""
+
+import stat
+from typing import Any
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.rpc.auth import KEY_CACHE_SECONDS
+from chatd_server.rpc.table import SERVICES
+from chatd_server.service.keys import Keys
+from tests.kit.server import Served, bearer, refused, said
+
+METHODS = [
+    (f"/{service.full_name}/{method.name}", method.server_streaming)
+    for service in SERVICES
+    for method in service.methods
+    if method.name != "GetServerInfo"
+]
+
+
+def opened(served: Served, path: str, is_streaming: bool, metadata: Any) -> Any:
+    """Begin a call with an empty request."""
+    kind = served.channel.unary_stream if is_streaming else served.channel.unary_unary
+    made: Any = kind(path)
+    return made(b"", metadata=metadata)
+
+
+@pytest.mark.parametrize("path, is_streaming", METHODS, ids=lambda it: str(it).rpartition("/")[2])
+async def test_every_rpc_needs_a_key(served: Served, path: str, is_streaming: bool) -> None:
+    """Without one the answer is UNAUTHENTICATED, before anything else is said."""
+
+    async def call() -> None:
+        opening = opened(served, path, is_streaming, ())
+        await (opening.read() if is_streaming else opening)
+
+    refusal = await refused(call)
+    assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+    assert refusal.reason == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Bearer nonsense", "Basic chatd_x", "Bearer chatd_unknown", "chatd_x", "Bearer " + "x" * 3000],
+    ids=range(5),
+)
+async def test_a_wrong_key_is_refused_with_words(served: Served, header: str) -> None:
+    """The words say what a key looks like; they never repeat what was sent."""
+    refusal = await refused(
+        lambda: served.chats.ListChats(pb.ListChatsRequest(), metadata=(("authorization", header),))
+    )
+    assert refusal.reason == "UNAUTHENTICATED"
+    assert header.rsplit(maxsplit=1)[-1] not in refusal.message
+
+
+async def test_reflection_needs_a_key_too(served: Served) -> None:
+    """Its answer is the whole contract; strangers need not have it from here."""
+    channel: Any = served.channel
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    async def services(metadata: Any) -> set[str]:
+        call = stub.ServerReflectionInfo(iter([ask]), metadata=metadata)
+        answer = await call.read()
+        return {it.name for it in answer.list_services_response.service}
+
+    refusal = await refused(lambda: services(()))
+    assert refusal.reason == "UNAUTHENTICATED"
+    assert "chatd.v1.ChatService" in await services(served.auth)
+
+
+async def test_the_root_key_is_readable_by_its_owner_alone(served: Served) -> None:
+    """Nobody else on the machine may take it."""
+    path = served.app.config.root_key_path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert served.key.startswith("chatd_")
+
+
+async def test_a_strangers_chat_is_not_found(served: Served) -> None:
+    """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
+    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+    stranger, _ = await served.another_key("stranger")
+    requests = {
+        "GetChat": pb.GetChatRequest(chat_id=chat_id),
+        "SendMessage": pb.SendMessageRequest(chat_id=chat_id, message=said("x")),
+        "ListMessages": pb.ListMessagesRequest(chat_id=chat_id, page_size=-1),
+        "InterruptChat": pb.InterruptChatRequest(chat_id=chat_id, request_id="no uuid"),
+        "SubmitToolResults": pb.SubmitToolResultsRequest(chat_id=chat_id, allow_partial=True),
+        "ListPendingActions": pb.ListPendingActionsRequest(chat_id=chat_id),
+        "ListEvents": pb.ListEventsRequest(chat_id=chat_id, after_sequence=99),
+    }
+    for method, request in requests.items():
+        refusal = await served.refused(method, request, stranger)
+        assert (method, refusal.reason) == (method, "CHAT_NOT_FOUND")
+        assert refusal.details == ["ResourceInfo"]
+    refusal = await refused(
+        lambda: served.subscribe(pb.SubscribeRequest(chat_id=chat_id), stranger)
+    )
+    assert refusal.reason == "CHAT_NOT_FOUND"
+    assert not (await served.call("ListChats", pb.ListChatsRequest(), stranger)).chats
+
+
+async def test_keys_of_one_owner_see_the_same_chats(served: Served) -> None:
+    """A key is a way in; the chats belong to the owner."""
+    first, _ = await served.another_key("ann")
+    second, _ = await served.another_key("ann")
+    made = await served.call("CreateChat", pb.CreateChatRequest(), first)
+    found = await served.call("GetChat", pb.GetChatRequest(chat_id=made.chat.chat_id), second)
+    assert found.chat.chat_id == made.chat.chat_id
+
+
+async def test_a_revoked_key_stops_to_work_within_seconds(served: Served) -> None:
+    """It is believed for KEY_CACHE_SECONDS after it was last looked up, and not a moment longer."""
+    key, key_id = await served.another_key("ann")
+    await served.call("ListChats", pb.ListChatsRequest(), key)
+    assert await Keys(served.app.database.keys, served.clock).revoke(key_id)
+    await served.call("ListChats", pb.ListChatsRequest(), key)
+    await served.clock.advance(KEY_CACHE_SECONDS)
+    refusal = await served.refused("ListChats", pb.ListChatsRequest(), key)
+    assert refusal.reason == "UNAUTHENTICATED"
+
+
+async def test_the_scheme_is_no_matter_of_case(served: Served) -> None:
+    """HTTP's schemes are not, and clients write all of them."""
+    metadata = (("authorization", f"bEARER {served.key}"),)
+    await served.chats.ListChats(pb.ListChatsRequest(), metadata=metadata)
+    assert bearer("") == ()

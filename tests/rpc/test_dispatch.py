@@ -1,0 +1,122 @@
+"""The order in which a request is looked at, and what a defect of ours looks like from outside."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.refusal import Violation
+from chatd_server.observe import Span
+from chatd_server.rpc.auth import Authenticator
+from chatd_server.rpc.dispatch import Call, Context, Dispatch, Rpc
+from tests.kit.server import Served, refused
+
+GET = "chatd.v1.ChatService/GetChat"
+FOLLOW = "chatd.v1.ChatService/Subscribe"
+
+
+@asynccontextmanager
+async def answering(served: Served, *rpcs: Rpc) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve a table of a test's own, on the parts of a real server."""
+    dispatch = Dispatch(
+        rpcs,
+        store=served.app.database.store,
+        authenticator=Authenticator(served.app.database.keys, served.clock),
+        model_examples=lambda: (),
+        observer=served.observer,
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((dispatch,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(0)
+
+
+async def broken(_call: Call, _request: Any) -> Message:
+    """Answer with a defect."""
+    raise ZeroDivisionError("words of a conversation")
+
+
+async def broken_stream(_call: Call, _request: Any, context: Context) -> None:
+    """Send one response, and then a defect."""
+    await context.write(b"")
+    raise ZeroDivisionError("words of a conversation")
+
+
+async def test_a_defect_is_told_by_an_id_and_logged_under_it(served: Served) -> None:
+    """INTERNAL carries an id; the log has the story; the client gets none of it."""
+    rpc = Rpc(name=GET, request_type=pb.GetChatRequest, unary=broken)
+    async with answering(served, rpc) as channel:
+        call: Any = channel.unary_unary(f"/{GET}")
+        body = pb.GetChatRequest(chat_id="x").SerializeToString()
+        refusal = await refused(lambda: call(body, metadata=served.auth))
+    assert refusal.code is grpc.StatusCode.INTERNAL
+    assert refusal.reason == "INTERNAL"
+    assert "words" not in refusal.message
+    (noted,) = served.observer.noted(Span.RPC_FAILED)
+    assert noted.facts["error_id"] == refusal.metadata["error_id"]
+    assert "broken" in str(noted.facts["trace"])
+
+
+async def test_a_defect_in_a_stream_ends_it_with_an_error(served: Served) -> None:
+    """Also after the first response: a stream that just ends would look like a cut."""
+    rpc = Rpc(
+        name=FOLLOW, request_type=pb.SubscribeRequest, is_streaming=True, stream=broken_stream
+    )
+    async with answering(served, rpc) as channel:
+        kind: Any = channel.unary_stream(f"/{FOLLOW}")
+        call = kind(pb.SubscribeRequest(chat_id="x").SerializeToString(), metadata=served.auth)
+        assert await call.read() == b""
+        refusal = await refused(call.read)
+    assert refusal.reason == "INTERNAL"
+
+
+async def test_the_order_is_decode_authenticate_authorise_validate_call(served: Served) -> None:
+    """A request that is wrong in every way is told what is looked at first; each repair shows
+    the next.
+    """
+    seen: list[str] = []
+
+    def check(_request: Any) -> Iterator[Violation]:
+        seen.append("validate")
+        if len(seen) < 3:
+            yield Violation("title", "is wrong")
+
+    async def called(_call: Call, _request: Any) -> Message:
+        seen.append("call")
+        return pb.GetChatResponse()
+
+    rpc = Rpc(
+        name=GET, request_type=pb.GetChatRequest, unary=called, check=check, is_about_a_chat=True
+    )
+    mine = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+    async with answering(served, rpc) as channel:
+        call: Any = channel.unary_unary(f"/{GET}")
+
+        async def reason(body: bytes, metadata: Any) -> str:
+            return (await refused(lambda: call(body, metadata=metadata))).reason
+
+        foreign = pb.GetChatRequest(chat_id="not mine").SerializeToString()
+        right = pb.GetChatRequest(chat_id=mine).SerializeToString()
+        assert await reason(b"\xff", ()) == "MALFORMED_REQUEST"
+        assert await reason(foreign, ()) == "UNAUTHENTICATED"
+        assert seen == []
+        assert await reason(foreign, served.auth) == "CHAT_NOT_FOUND"
+        assert await reason(right, served.auth) == "INVALID_FIELD"
+        await call(right, metadata=served.auth)
+    assert seen == ["validate", "validate", "validate", "call"]
+
+
+async def test_a_client_that_leaves_is_no_failure(served: Served) -> None:
+    """Closing a stream is how a subscriber goes; nothing is logged as a defect."""
+    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+    call = served.chats.Subscribe(pb.SubscribeRequest(chat_id=chat_id), metadata=served.auth)
+    await call.read()
+    call.cancel()
+    await served.call("ListChats", pb.ListChatsRequest())
+    assert not served.observer.noted(Span.RPC_FAILED)

@@ -1,0 +1,122 @@
+"""request_id: the same request twice is one request, with one answer."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from chatd.v1 import chat_pb2
+from chatd.v1 import chat_service_pb2 as pb
+from tests.kit.server import Served, said
+
+CHAT_COUNT = 20
+
+
+def new_id() -> str:
+    """Return a request id."""
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+async def busy(served: Served) -> str:
+    """A chat whose turn does not end by itself: the sandbox's tool waits on the clock."""
+    message = said('!call sandbox_wait {"seconds": 60}')
+    created = await served.call("CreateChat", pb.CreateChatRequest(message=message))
+    return str(created.chat.chat_id)
+
+
+async def test_the_same_creation_makes_one_chat(served: Served) -> None:
+    """The second answer is the first one, byte for byte."""
+    request = pb.CreateChatRequest(
+        request_id=new_id(), title="once", labels={"b": "1", "a": "2"}, system_prompt="be brief"
+    )
+    first = await served.call("CreateChat", request)
+    assert await served.call("CreateChat", request) == first
+    assert len((await served.call("ListChats", pb.ListChatsRequest())).chats) == 1
+
+
+async def test_the_same_message_is_sent_once(served: Served) -> None:
+    """Also when the chat has gone on meanwhile: the answer is that of then."""
+    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+    request = pb.SendMessageRequest(request_id=new_id(), chat_id=chat_id, message=said("hello"))
+    first = await served.call("SendMessage", request)
+    await served.settled(chat_id)
+    assert await served.call("SendMessage", request) == first
+    listed = await served.call("ListMessages", pb.ListMessagesRequest(chat_id=chat_id))
+    assert len(listed.messages) == 2
+
+
+async def test_the_same_queued_message_is_queued_once(served: Served, busy: str) -> None:
+    """The answer names the queued message, its words and the length of the queue of then."""
+    requests = [
+        pb.SendMessageRequest(request_id=new_id(), chat_id=busy, message=said(f"queued {it}"))
+        for it in range(2)
+    ]
+    first = [await served.call("SendMessage", it) for it in requests]
+    assert [it.chat.queued_message_count for it in first] == [1, 2]
+    assert first[0].queued_message.parts[0].text.text == "queued 0"
+    assert [await served.call("SendMessage", it) for it in requests] == first
+
+
+async def test_the_same_interrupt_answers_the_same(served: Served, busy: str) -> None:
+    """Though the second one would have found nothing to stop."""
+    request = pb.InterruptChatRequest(request_id=new_id(), chat_id=busy)
+    first = await served.call("InterruptChat", request)
+    assert first.interrupted
+    await served.settled(busy)
+    assert await served.call("InterruptChat", request) == first
+
+
+async def test_the_same_id_with_another_request_is_refused(served: Served) -> None:
+    """And what stands is what the first one said."""
+    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+    once = new_id()
+    first = pb.SendMessageRequest(request_id=once, chat_id=chat_id, message=said("one"))
+    other = pb.SendMessageRequest(request_id=once, chat_id=chat_id, message=said("two"))
+    await served.call("SendMessage", first)
+    await served.settled(chat_id)
+    head = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))).chat.head_sequence
+    refusal = await served.refused("SendMessage", other)
+    assert refusal.code is grpc.StatusCode.ALREADY_EXISTS
+    assert refusal.reason == "REQUEST_ID_REUSED"
+    after = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))).chat
+    assert after.head_sequence == head
+
+
+async def test_the_same_id_for_another_rpc_or_owner_is_another_request(served: Served) -> None:
+    """The key of an answer is owner, method and id together."""
+    once = new_id()
+    chat = (await served.call("CreateChat", pb.CreateChatRequest(request_id=once))).chat
+    await served.call(
+        "InterruptChat", pb.InterruptChatRequest(request_id=once, chat_id=chat.chat_id)
+    )
+    other, _ = await served.another_key("other")
+    theirs = await served.call("CreateChat", pb.CreateChatRequest(request_id=once), other)
+    assert theirs.chat.chat_id != chat.chat_id
+
+
+async def test_a_refusal_is_judged_anew(served: Served, busy: str) -> None:
+    """Only successes are stored: what was refused may be tried again with the same id."""
+    request = pb.SendMessageRequest(
+        request_id=new_id(),
+        chat_id=busy,
+        message=said("now"),
+        busy_behavior=chat_pb2.BUSY_BEHAVIOR_REJECT,
+    )
+    assert (await served.refused("SendMessage", request)).reason == "CHAT_BUSY"
+    await served.call("InterruptChat", pb.InterruptChatRequest(chat_id=busy))
+    await served.settled(busy)
+    assert (await served.call("SendMessage", request)).message.parts[0].text.text == "now"
+
+
+async def test_duplicates_at_once_are_one_request(served: Served) -> None:
+    """Twenty copies in flight together: one chat, twenty equal answers."""
+    request: Message = pb.CreateChatRequest(request_id=new_id(), title="once")
+    answers: list[Any] = await asyncio.gather(
+        *(served.call("CreateChat", request) for _ in range(CHAT_COUNT))
+    )
+    assert all(it == answers[0] for it in answers)
+    assert len((await served.call("ListChats", pb.ListChatsRequest())).chats) == 1

@@ -1,0 +1,79 @@
+"""What the contract has and this version has not is refused by name, and nothing is written."""
+
+from typing import Any
+
+import grpc
+import pytest
+
+from chatd.v1 import admin_service_pb2, message_pb2
+from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.rpc.table import SERVICES
+from tests.kit.server import Served, refusal_of, said
+
+METHODS = [(service, method) for service in SERVICES for method in service.methods]
+
+
+async def test_every_rpc_is_implemented_or_says_that_it_is_not(served: Served) -> None:
+    """Walks the descriptor: GetServerInfo's list and NOT_IMPLEMENTED cover it, without overlap."""
+    info = await served.admin.GetServerInfo(admin_service_pb2.GetServerInfoRequest())
+    listed = set(info.implemented_rpcs)
+    assert listed <= {f"{service.full_name}/{method.name}" for service, method in METHODS}
+    for service, method in METHODS:
+        name = f"{service.full_name}/{method.name}"
+        reason = await reason_of(served, name, method.server_streaming)
+        assert (name, reason == "NOT_IMPLEMENTED") == (name, name not in listed)
+
+
+async def reason_of(served: Served, name: str, is_streaming: bool) -> str:
+    """Call with an empty request; return the reason of the refusal, empty when there is none."""
+    kind = served.channel.unary_stream if is_streaming else served.channel.unary_unary
+    made: Any = kind(f"/{name}")
+    call = made(b"", metadata=served.auth)
+    try:
+        await (call.read() if is_streaming else call)
+    except grpc.aio.AioRpcError as error:
+        told = refusal_of(error)
+        is_unimplemented = told.code is grpc.StatusCode.UNIMPLEMENTED
+        assert (told.reason == "NOT_IMPLEMENTED") == is_unimplemented
+        return told.reason
+    return ""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        message_pb2.UserPart(file=message_pb2.FilePart(media_type="image/png", data=b"x")),
+        message_pb2.UserPart(file=message_pb2.FilePart(file_id="some")),
+    ],
+    ids=["inline", "uploaded"],
+)
+async def test_file_parts_are_refused_before_anything_is_written(
+    served: Served, part: message_pb2.UserPart
+) -> None:
+    """A later version takes them; this one must not lose them silently."""
+    message = message_pb2.UserMessage(parts=[*said("look").parts, part])
+    refusal = await served.refused("CreateChat", pb.CreateChatRequest(message=message))
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+    assert refusal.reason == "NOT_IMPLEMENTED"
+    assert not (await served.call("ListChats", pb.ListChatsRequest())).chats
+
+    chat = (await served.call("CreateChat", pb.CreateChatRequest())).chat
+    send = pb.SendMessageRequest(chat_id=chat.chat_id, message=message)
+    assert (await served.refused("SendMessage", send)).reason == "NOT_IMPLEMENTED"
+    after = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat.chat_id))).chat
+    assert after == chat
+
+
+async def test_partial_results_are_refused_before_anything_is_written(served: Served) -> None:
+    """allow_partial is promised for later; until then all results come at once."""
+    chat = (await served.call("CreateChat", pb.CreateChatRequest())).chat
+    request = pb.SubmitToolResultsRequest(chat_id=chat.chat_id, allow_partial=True)
+    request.results.add(tool_call_id="c", output_text="x")
+    assert (await served.refused("SubmitToolResults", request)).reason == "NOT_IMPLEMENTED"
+
+
+async def test_an_rpc_that_the_contract_does_not_have_is_grpcs_own_answer(served: Served) -> None:
+    """Nothing of ours is called; grpc says UNIMPLEMENTED."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await served.raw("NoSuchRpc", b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
