@@ -23,7 +23,17 @@ from chatd_server.domain.command import (
     SubmittedResult,
     SubmitToolResults,
 )
-from chatd_server.domain.event import Event, LoggedEvent
+from chatd_server.domain.event import (
+    ActionRequired,
+    ActionResolved,
+    ChatUpdated,
+    Event,
+    HistoryTruncated,
+    LoggedEvent,
+    MessageCommitted,
+    QueueChanged,
+    StatusChanged,
+)
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, OwnerId, ToolCallId, WorkerId
 from chatd_server.domain.machine import advance
@@ -44,6 +54,16 @@ LEASE_SECONDS = 30.0
 WORKER = WorkerId("worker-1")
 CHAT = ChatId("018bcfe5-6800-7000-8000-000000000001")
 OWNER = OwnerId("owner-1")
+#: Where an event stands inside its transition; those that are not named stand at 4.
+RANKS: dict[type[Event], int] = {
+    ChatUpdated: 0,
+    HistoryTruncated: 0,
+    MessageCommitted: 1,
+    ActionRequired: 2,
+    ActionResolved: 2,
+    QueueChanged: 3,
+    StatusChanged: 5,
+}
 ERROR = ChatError(kind=ErrorKind.AUTH, message="the key was refused")
 
 
@@ -92,6 +112,8 @@ class ByHand:
         assert done.state.revision == old.revision + 1
         assert done.state.head_sequence == old.head_sequence + len(done.events)
         assert tuple(it.message for it in done.events if it.message) == done.messages
+        ranks = [RANKS.get(type(it.event), 4) for it in done.events]
+        assert ranks == sorted(ranks), "the order of events inside a transition"
         if done.removed_from is not None:
             self.messages = [it for it in self.messages if it.position < done.removed_from]
         self.messages.extend(done.messages)

@@ -1,7 +1,7 @@
 """A transition while it is being decided: its messages, its events, and their numbers.
 
-The order of events inside one transition is always the same: truncation, messages, action,
-queue, other fields, and the status last.
+The order of events inside one transition is always the same: the fields of a new chat or a
+truncation, messages, action, queue, a new boundary, and the status last.
 """
 
 from collections.abc import Mapping

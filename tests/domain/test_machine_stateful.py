@@ -1,0 +1,392 @@
+"""Random commands in random order: what must hold after each of them, whatever it was."""
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, Status, StopReason
+from chatd_server.domain.command import (
+    Acquire,
+    BusyBehavior,
+    ClearContext,
+    Command,
+    CommitAnswer,
+    CommitCompaction,
+    CommitResults,
+    DeleteChat,
+    DeleteQueued,
+    EditMessage,
+    ExpireAction,
+    Fail,
+    FinishInterruption,
+    FinishTurn,
+    Interrupt,
+    PromoteQueued,
+    Release,
+    ReorderQueue,
+    RequestCompaction,
+    RequireAction,
+    Rescue,
+    RetryTurn,
+    ScheduleRetry,
+    SendMessage,
+    SetArchived,
+    SetTitle,
+    StartAttempt,
+    SubmittedResult,
+    SubmitToolResults,
+    UpdateChat,
+)
+from chatd_server.domain.event import CompactionSource, StatusChanged
+from chatd_server.domain.ids import AttemptId, MessageId, TurnId
+from chatd_server.domain.message import Executor, FinishReason, Message, Part, Role, Text, ToolCall
+from chatd_server.domain.refusal import LeaseLost, Refused
+from chatd_server.domain.transition import Transition
+from tests.kit.by_hand import ERROR, ByHand, call, said
+
+HELD = (Status.RUNNING, Status.INTERRUPTING)
+SETTLED = (Status.WAITING, Status.ERROR)
+EXECUTORS = st.lists(st.sampled_from(Executor), max_size=4)
+MEANT = st.sampled_from(["any", "open", "other"])
+
+
+def in_status(*statuses: Status) -> Callable[[Any], Any]:
+    """Try a rule in these statuses only: elsewhere the table's test says how it is refused."""
+    return precondition(lambda self: self.chat.state.status in statuses)
+
+
+class ChatUnderRandomCommands(RuleBasedStateMachine):
+    """One chat. A refused command is as good as any: it must change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chat = ByHand()
+        self.calls = 0
+
+    def do(self, command: Command) -> None:
+        before = self.chat.state
+        try:
+            done = self.chat.do(command)
+        except (Refused, LeaseLost):
+            assert self.chat.state is before
+            return
+        _holds_after(before, command, done)
+
+    @property
+    def x(self) -> str:
+        return self.chat.command_id()
+
+    def worker(self, *, stale: bool = False) -> dict[str, Any]:
+        hold = self.chat.hold()
+        return {**hold, "epoch": hold["epoch"] - 1} if stale else hold
+
+    def parts(self, executors: list[Executor]) -> tuple[Part, ...]:
+        made: list[Part] = [Text("words")]
+        for executor in executors:
+            self.calls += 1
+            made.append(call(f"call-{self.calls}", executor))
+        return tuple(made)
+
+    def attempt_id(self) -> AttemptId:
+        turn = self.chat.state.turn
+        return AttemptId("none") if turn is None or turn.attempt is None else turn.attempt.id
+
+    def queued(self, index: int) -> MessageId:
+        queue = self.chat.state.queue
+        return queue[index % len(queue)].id if queue else MessageId("absent")
+
+    def meant(self, which: str) -> TurnId | None:
+        turn = self.chat.state.turn
+        if which == "any":
+            return None
+        return TurnId("other") if which == "other" or turn is None else turn.id
+
+    # --- clients ---------------------------------------------------------------------------
+
+    @initialize(text=st.sampled_from(["", "hello"]), title=st.sampled_from(["", "a title"]))
+    def create(self, text: str, title: str) -> None:
+        self.chat.create(text, ChatConfig(title=title, action_timeout_seconds=60.0))
+
+    @rule(busy=st.sampled_from(BusyBehavior), which=MEANT)
+    def send(self, busy: BusyBehavior, which: str) -> None:
+        parts = (Text(self.x),)
+        turn_id = self.meant(which)
+        self.do(SendMessage(command_id=self.x, parts=parts, busy=busy, expected_turn_id=turn_id))
+
+    @rule(index=st.integers(0, 5))
+    def edit(self, index: int) -> None:
+        own = [it.position for it in self.chat.messages if _is_users(it)]
+        position = own[index % len(own)] if own else index
+        self.do(EditMessage(command_id=self.x, position=position, parts=(Text("edited"),)))
+
+    @rule(which=MEANT)
+    def interrupt(self, which: str) -> None:
+        self.do(Interrupt(command_id=self.x, expected_turn_id=self.meant(which)))
+
+    @in_status(Status.REQUIRES_ACTION)
+    @rule(data=st.data(), partial=st.booleans())
+    def submit(self, data: st.DataObject, partial: bool) -> None:
+        waiting = [it.id for it in self.chat.state.calls if it.outcome is None]
+        chosen = data.draw(st.lists(st.sampled_from(waiting), unique=True)) if partial else waiting
+        results = tuple(SubmittedResult(it, "1", is_json=True) for it in chosen)
+        self.do(SubmitToolResults(command_id=self.x, results=results, allow_partial=partial))
+
+    @rule(index=st.integers(0, 5))
+    def delete_queued(self, index: int) -> None:
+        self.do(DeleteQueued(command_id=self.x, message_id=self.queued(index)))
+
+    @rule(data=st.data())
+    def reorder(self, data: st.DataObject) -> None:
+        ids = data.draw(st.permutations([it.id for it in self.chat.state.queue]))
+        self.do(ReorderQueue(command_id=self.x, message_ids=tuple(ids)))
+
+    @rule(index=st.integers(0, 5))
+    def promote(self, index: int) -> None:
+        self.do(PromoteQueued(command_id=self.x, message_id=self.queued(index)))
+
+    @in_status(*SETTLED)
+    @rule(kind=st.sampled_from([RetryTurn, RequestCompaction, ClearContext]))
+    def go_on(self, kind: type[Any]) -> None:
+        self.do(kind(command_id=self.x))
+
+    @rule(title=st.sampled_from([None, "", "b"]), labels=st.sampled_from([None, {}, {"a": "1"}]))
+    def update(self, title: str | None, labels: dict[str, str] | None) -> None:
+        self.do(UpdateChat(command_id=self.x, title=title, labels=labels))
+
+    @rule(title=st.sampled_from(["", "c"]))
+    def set_title(self, title: str) -> None:
+        self.do(SetTitle(command_id=self.x, title=title))
+
+    @in_status(*SETTLED)
+    @rule(archived=st.booleans())
+    def set_archived(self, archived: bool) -> None:
+        self.do(SetArchived(command_id=self.x, archived=archived))
+
+    # --- workers ---------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([1.0, 31.0, 61.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.chat.now += round(seconds * 1_000_000)
+
+    @in_status(Status.PENDING, Status.INTERRUPTING)
+    @rule(stale=st.booleans())
+    def acquire(self, stale: bool) -> None:
+        self.do(Acquire(**self.worker(stale=stale), lease_seconds=30.0))
+
+    @in_status(Status.RUNNING)
+    @rule(kind=st.sampled_from(AttemptKind), stale=st.booleans())
+    def start_attempt(self, kind: AttemptKind, stale: bool) -> None:
+        hold = self.worker(stale=stale)
+        self.do(StartAttempt(**hold, attempt_id=AttemptId(self.x), kind=kind))
+
+    @in_status(Status.RUNNING)
+    @rule()
+    def schedule_retry(self) -> None:
+        attempt_id = self.attempt_id()
+        self.do(
+            ScheduleRetry(**self.worker(), attempt_id=attempt_id, delay_seconds=1.5, error=ERROR)
+        )
+
+    @in_status(Status.RUNNING)
+    @rule(executors=EXECUTORS, finish=st.sampled_from(FinishReason), fresh=st.booleans())
+    def commit_answer(self, executors: list[Executor], finish: FinishReason, fresh: bool) -> None:
+        if fresh:
+            self.start_attempt(AttemptKind.MODEL, stale=False)
+        self.do(
+            CommitAnswer(
+                **self.worker(),
+                attempt_id=self.attempt_id(),
+                parts=self.parts(executors),
+                finish_reason=FinishReason.TOOL_CALLS if executors else finish,
+                model="sandbox/any",
+            )
+        )
+
+    @in_status(Status.RUNNING)
+    @rule(executors=EXECUTORS)
+    def commit_cut_answer(self, executors: list[Executor]) -> None:
+        self.start_attempt(AttemptKind.MODEL, stale=False)
+        self.do(
+            CommitAnswer(
+                **self.worker(),
+                attempt_id=self.attempt_id(),
+                parts=self.parts(executors),
+                finish_reason=FinishReason.MAX_TOKENS,
+                model="sandbox/any",
+            )
+        )
+
+    @in_status(Status.RUNNING)
+    @rule(stop_after=st.booleans())
+    def commit_results(self, stop_after: bool) -> None:
+        self.start_attempt(AttemptKind.TOOLS, stale=False)
+        ours = [it.id for it in self.chat.state.calls if it.executor is not Executor.CLIENT]
+        self.do(
+            CommitResults(
+                **self.worker(),
+                attempt_id=self.attempt_id(),
+                results=tuple(self.chat.result(it) for it in reversed(ours)),
+                stop_after=stop_after,
+            )
+        )
+
+    @in_status(Status.RUNNING)
+    @rule()
+    def commit_compaction(self) -> None:
+        self.start_attempt(AttemptKind.COMPACTION, stale=False)
+        self.do(
+            CommitCompaction(
+                **self.worker(),
+                attempt_id=self.attempt_id(),
+                parts=(Text("in short"),),
+                source=CompactionSource.AUTO,
+            )
+        )
+
+    @precondition(lambda self: self.chat.state.calls)
+    @rule(index=st.integers(0, 3), finished=st.booleans())
+    def write_journal(self, index: int, finished: bool) -> None:
+        ours = [it.id for it in self.chat.state.calls if it.executor is Executor.SERVER]
+        if ours and self.chat.state.status in HELD:
+            call_id = ours[index % len(ours)]
+            self.chat.journal(call_id, outcome=self.chat.result(call_id) if finished else None)
+
+    @in_status(Status.RUNNING)
+    @rule(stale=st.booleans())
+    def require_action(self, stale: bool) -> None:
+        self.do(RequireAction(**self.worker(stale=stale)))
+
+    @in_status(Status.RUNNING)
+    @rule(why=st.sampled_from(StopReason))
+    def finish_turn(self, why: StopReason) -> None:
+        self.do(FinishTurn(**self.worker(), turn_id=self.chat.turn.id, stop_reason=why))
+
+    @in_status(Status.INTERRUPTING)
+    @rule(executors=EXECUTORS, partial=st.booleans())
+    def finish_interruption(self, executors: list[Executor], partial: bool) -> None:
+        known = "" if self.attempt_id() == "none" else self.attempt_id()
+        parts = self.parts(executors) if partial else ()
+        self.do(FinishInterruption(**self.worker(), attempt_id=AttemptId(known), parts=parts))
+
+    @in_status(Status.RUNNING)
+    @rule(command=st.sampled_from([Release, Rescue]))
+    def give_back(self, command: type[Any]) -> None:
+        self.do(command(**self.worker()))
+
+    @in_status(Status.RUNNING)
+    @rule()
+    def fail(self) -> None:
+        self.do(Fail(**self.worker(), error=ERROR))
+
+    @in_status(*HELD)
+    @rule()
+    def rescue_after_the_lease(self) -> None:
+        self.time_passes(31.0)
+        self.do(Rescue(**self.worker()))
+
+    @in_status(Status.REQUIRES_ACTION)
+    @rule()
+    def expire_action(self) -> None:
+        self.do(ExpireAction(**self.worker()))
+
+    def teardown(self) -> None:
+        if self.chat.maybe is not None:
+            self.do(DeleteChat(command_id=self.x))
+            self.holds()
+            assert self.chat.state.deleted
+
+    # --- what holds ------------------------------------------------------------------------
+
+    @invariant()
+    def holds(self) -> None:
+        if self.chat.maybe is None:
+            return
+        state = self.chat.state
+        _fields_agree(state)
+        _history_is_valid(state, self.chat.messages)
+
+
+def _holds_after(before: ChatState, command: Command, done: Transition) -> None:
+    statuses = [it for it in said(done.events, StatusChanged) if isinstance(it, StatusChanged)]
+    moved = before.status is not done.state.status
+    if moved:
+        assert statuses
+        assert statuses[-1].status is done.state.status
+    ended = [it for it in statuses if it.stop_reason]
+    assert len(statuses) - len(ended) <= 1, command
+    assert len(ended) <= 1, command
+    queued = {it.id: it for it in before.queue}
+    for message in done.messages:
+        if message.id in queued:
+            assert message.parts == queued[message.id].parts
+
+
+def _fields_agree(state: ChatState) -> None:
+    status = state.status
+    assert (state.lease is not None) <= (status in HELD)
+    assert status is not Status.RUNNING or state.lease is not None
+    assert not (status is Status.WAITING and (state.queue or state.turn))
+    assert len({it.id for it in state.queue}) == len(state.queue)
+    assert (state.turn is None) == (status is Status.WAITING)
+    assert (state.stop_reason is None) <= (status not in SETTLED or not state.turn)
+    assert (status in SETTLED) or state.stop_reason is None
+    assert (state.last_error is not None) == (status is Status.ERROR)
+    assert (state.action is not None) == (status is Status.REQUIRES_ACTION)
+    assert state.archived <= (status in SETTLED)
+    assert not (state.calls and status in SETTLED)
+    if state.turn is not None and state.turn.attempt is not None:
+        assert status in HELD
+    if state.action is not None:
+        assert {it.executor for it in state.calls} == {Executor.CLIENT}
+    assert state.lease is None or state.lease.epoch == state.epoch
+
+
+def _is_users(message: Message) -> bool:
+    return message.role is Role.USER and not message.compressed
+
+
+def _history_is_valid(state: ChatState, messages: list[Message]) -> None:
+    """Hold the history to what every vendor asks of it."""
+    assert len({it.id for it in messages}) == len(messages)
+    # What stands before the first user message, and after each one.
+    stretches = [list(it) for _, it in groupby(messages, lambda it: it.role is Role.USER)]
+    for index, stretch in enumerate(stretches):
+        is_last = index == len(stretches) - 1
+        _results_answer_calls(state if is_last else None, stretch)
+    if messages and messages[-1].role is Role.USER:
+        assert not state.calls, "an open call behind a user's message"
+
+
+def _results_answer_calls(state: ChatState | None, stretch: list[Message]) -> None:
+    owed: list[ToolCall] = []
+    for message in stretch:
+        if message.role is Role.ASSISTANT:
+            assert not owed, "an answer before the results of the one before"
+            owed = [it for it in message.calls if it.executor is not Executor.PROVIDER]
+        if message.role is Role.TOOL:
+            given = [it.call_id for it in message.results]
+            # In call order; a batch of ours comes before the client's.
+            assert given == [it.id for it in owed if it.id in given]
+            assert given
+            owed = [it for it in owed if it.id not in given]
+    still_open = [] if state is None else [it.id for it in state.calls]
+    assert [it.id for it in owed] == still_open
+
+
+def test_any_order_of_commands_keeps_every_rule() -> None:
+    """No sequence of commands leads to a chat that breaks an invariant."""
+    run_state_machine_as_test(
+        ChatUnderRandomCommands,
+        settings=settings(max_examples=150, stateful_step_count=60, deadline=None),
+    )
