@@ -39,6 +39,7 @@ class ApplyJob(Job[Applied]):
         self._known = known
         self._request = request
         self._owner_id = owner_id
+        self.savepoint = known is None or type(command) not in HOT_COMMANDS
 
     def run(self, again: bool) -> Applied:
         """Decide on what the lease holder knows, if that is the newest; else on fresh rows."""
@@ -48,9 +49,9 @@ class ApplyJob(Job[Applied]):
             if request is None
             else request_key(request.key)
         )
-        known = self._known
-        if known is not None and not again and type(command) in HOT_COMMANDS:
-            applied = self._ledger.step(command, chat_id, key, known)
+        if not self.savepoint and not again:
+            assert self._known is not None
+            applied = self._ledger.step(command, chat_id, key, self._known)
             if applied is not None:
                 self.key = key
                 self.commits.append(applied)

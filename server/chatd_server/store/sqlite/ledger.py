@@ -101,21 +101,27 @@ class Ledger:
     def step(
         self, command: Command, chat_id: ChatId, key: bytes, known: ChatState
     ) -> Applied | None:
-        """Decide on the state that the lease holder has; None when it is not the newest."""
+        """Decide on the state that the lease holder has; None when it is not the newest.
+
+        Whatever writes more than a step does is decided on fresh rows: the lease above all,
+        which heartbeats move outside of the revision.
+        """
+        now = self._clock.now()
         try:
-            transition = advance(known, command, self._clock.now())
+            transition = advance(known, command, now)
         except (Refused, LeaseLost):
             return None
-        row_id = self.row_id(chat_id)
-        # Whatever writes more than a step does is decided on fresh rows: the lease above all,
-        # which heartbeats move outside of the revision.
-        if row_id is None or not transition.changed or not is_step(known, transition.state):
+        new = transition.state
+        if not transition.changed or not is_step(known, new):
             return None
-        if not self._write_chat(row_id, known, transition.state):
+        row_id = self._row_ids.get(chat_id) or self.row_id(chat_id)
+        if row_id is None or not self._write_step(row_id, known, new):
             return None
         self._write_rows(row_id, known, transition)
-        self._record(row_id, key, known, transition, None)
-        return _applied(transition)
+        self._execute(sql.INSERT_COMMAND, (key, row_id, new.head_sequence, now, None, None))
+        return Applied(
+            new, transition.reply, new.head_sequence, transition.events, transition.messages
+        )
 
     def decide(
         self,
@@ -217,23 +223,24 @@ class Ledger:
         assert row_id is not None
         return self._remember(new.id, row_id)
 
+    def _write_step(self, row_id: int, old: ChatState, new: ChatState) -> bool:
+        self._execute(
+            sql.UPDATE_STEP,
+            (
+                new.revision,
+                new.head_sequence,
+                new.next_position,
+                new.updated_at,
+                CONTENT_VERSION,
+                hot_state(new),
+                row_id,
+                old.revision,
+                old.epoch,
+            ),
+        )
+        return self._cursor.rowcount == 1
+
     def _write_chat(self, row_id: int, old: ChatState, new: ChatState) -> bool:
-        if is_step(old, new):
-            self._execute(
-                sql.UPDATE_STEP,
-                (
-                    new.revision,
-                    new.head_sequence,
-                    new.next_position,
-                    new.updated_at,
-                    CONTENT_VERSION,
-                    hot_state(new),
-                    row_id,
-                    old.revision,
-                    old.epoch,
-                ),
-            )
-            return self._cursor.rowcount == 1
         lease = new.lease
         self._execute(
             sql.UPDATE_CHAT,

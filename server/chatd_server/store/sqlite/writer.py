@@ -21,14 +21,16 @@ T = TypeVar("T")
 class Job(Generic[T]):
     """One piece of writing: whole or not at all. `run` is called in a transaction.
 
-    Refused and LeaseLost undo this job alone; any other error undoes the group, after which
-    each job of it runs again alone.
+    Refused and LeaseLost undo this job alone, by its savepoint; any other error undoes the
+    group, after which each job of it runs again alone.
     """
 
-    __slots__ = ("commits", "error", "future", "key", "value")
+    __slots__ = ("commits", "error", "future", "key", "savepoint", "value")
 
     def __init__(self, future: "asyncio.Future[T] | None" = None) -> None:
         self.future = future
+        #: False: the first thing that it writes is a compare, so a miss has nothing to undo.
+        self.savepoint = True
         #: What it answers, once it has run.
         self.value: T | None = None
         self.error: Exception | None = None
@@ -81,18 +83,27 @@ class GroupCommit:
         try:
             self._ledger.begin()
             for job in jobs:
-                execute("SAVEPOINT job")
+                if job.savepoint:
+                    self._member(job)
+                    continue
                 try:
                     job.value = job.run(again=False)
                 except (Refused, LeaseLost) as refusal:
-                    execute("ROLLBACK TO job")
-                    job.reset()
                     job.error = refusal
-                execute("RELEASE job")
             execute("COMMIT")
         except BaseException:
             self._undo()
             raise
+
+    def _member(self, job: Job[Any]) -> None:
+        self._execute("SAVEPOINT job")
+        try:
+            job.value = job.run(again=False)
+        except (Refused, LeaseLost) as refusal:
+            self._execute("ROLLBACK TO job")
+            job.reset()
+            job.error = refusal
+        self._execute("RELEASE job")
 
     def _alone(self, job: Job[Any]) -> None:
         try:
