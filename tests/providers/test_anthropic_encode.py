@@ -156,7 +156,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, str):
-        return value.replace("–", "-")  # noqa: RUF001  one recorder rewrote this dash
+        # One recorder rewrote dashes and quotes of page titles.
+        return re.sub(r"[^\x00-\x7f]|[-'\"]", "", value)
     if not isinstance(value, dict):
         return value
     dropped = {"cache_control", "caller"}

@@ -11,7 +11,7 @@ EVENT_BYTES_MAX = 32 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class EventTooLarge(Exception):  # noqa: N818  a fact about the peer
+class EventTooLarge(Exception):
     """The peer sends an event without an end."""
 
 

@@ -35,7 +35,7 @@ class Cause(StrEnum):
     PROTOCOL = "protocol"
 
 
-class TransportFailure(Exception):  # noqa: N818  a fact about the network
+class TransportFailure(Exception):
     """The network failed. `cause` says how; the text names no URL, for it may hold a key."""
 
     def __init__(self, cause: Cause, message: str) -> None:
