@@ -101,7 +101,7 @@ class Transcript:
                 self._result(part.tool_result)
             elif message.role == message_pb2.ROLE_USER:
                 if self.show_own:
-                    self.line(f"> {part.text.text}", "bold")
+                    self.line("> " + part.text.text.replace("\n", "\n  "), "bold")
             elif not was_shown:
                 self._whole(part)
         self._close()
