@@ -1,0 +1,80 @@
+"""What every row is given."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from bench.cpu import cpu_seconds
+from bench.load import Seen, Task
+from bench.result import Row, Sample
+from bench.servers import ROOT, Server
+
+LOAD_SECONDS_MAX = 300.0
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Where a row works, how often it samples, and how it says what it does."""
+
+    #: Empty, on a disk, removed afterwards.
+    folder: Path
+    #: Samples of each side.
+    rounds: int
+    #: Small sizes, to see that all of it works.
+    quick: bool
+    progress: Callable[[str], None]
+
+    def size(self, full: int, quick: int) -> int:
+        """Return the size of something."""
+        return quick if self.quick else full
+
+
+Measure: TypeAlias = Callable[[Context], Awaitable[list[Row]]]
+"""How rows are measured; rows that come from the same runs come together."""
+
+
+async def loaded(server: Server, task: Task) -> tuple[Seen, float]:
+    """Let a client of its own process work; return what it saw, and the server's CPU seconds."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.load",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(LOAD_SECONDS_MAX):
+            process.stdin.write(msgspec.json.encode(task) + b"\n")
+            await _line(process.stdout)
+            before = cpu_seconds(server.pid)
+            process.stdin.write(b"go\n")
+            seen = msgspec.json.decode(await _line(process.stdout), type=Seen)
+            spent = cpu_seconds(server.pid) - before
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return seen, spent
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    line = await stream.readline()
+    if not line:
+        raise LoadFailed("the load client died; what it said stands above")
+    return line
+
+
+class LoadFailed(Exception):
+    """The client did not see what it should have seen."""
+
+
+def per_unit(seconds: float, units: int, **detail: float) -> Sample:
+    """Return a sample in microseconds per unit."""
+    return Sample(seconds / units * 1e6, detail)

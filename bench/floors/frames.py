@@ -1,0 +1,36 @@
+"""The few messages of the contract that floor and naive server speak, for the same client."""
+
+from chatd.v1 import chat_pb2, event_pb2
+from chatd.v1 import chat_service_pb2 as pb
+
+SERVICE = "chatd.v1.ChatService"
+
+
+def text(attempt_id: str, offset: int, piece: str) -> pb.SubscribeResponse:
+    """Return a piece of an answer."""
+    return pb.SubscribeResponse(
+        event=event_pb2.ChatEvent(
+            message_part=event_pb2.MessagePart(
+                attempt_id=attempt_id, delta_offset=offset, text=piece
+            )
+        ),
+        cursor=chat_pb2.Cursor(sequence=1, attempt_id=attempt_id, delta_offset=offset),
+    )
+
+
+def caught_up() -> pb.SubscribeResponse:
+    """Return what ends the beginning of a stream."""
+    return pb.SubscribeResponse(event=event_pb2.ChatEvent(caught_up=event_pb2.CaughtUp()))
+
+
+def finished() -> pb.SubscribeResponse:
+    """Return the end of a turn."""
+    changed = event_pb2.StatusChanged(
+        status=chat_pb2.CHAT_STATUS_WAITING, stop_reason=chat_pb2.STOP_REASON_END_TURN
+    )
+    return pb.SubscribeResponse(event=event_pb2.ChatEvent(sequence=2, status_changed=changed))
+
+
+def user_text(request: pb.SendMessageRequest) -> str:
+    """Return the text of a user's message."""
+    return request.message.parts[0].text.text

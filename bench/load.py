@@ -1,0 +1,221 @@
+"""The load client, a process of its own: the same for product, floor and naive stack.
+
+It reads what to do as one line of JSON, prepares chats and streams, prints `{"ready": true}`, waits
+for another line, does it, and prints what it saw. What the server spends meanwhile is measured by
+whoever started it.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import msgspec
+
+from bench.loop import run_fast
+from chatd.v1 import chat_pb2, message_pb2
+from chatd.v1 import chat_service_pb2 as pb
+
+STREAMS_PER_CHANNEL = 64
+"""Below the 100 streams that many servers allow on one connection."""
+CHANNELS_MAX = 160
+SENDERS = 4
+AT_ONCE = 50
+"""RPCs in flight while chats are made and messages are sent."""
+
+_STAMP = re.compile(r"@(\d{19}) ")
+_SERVICE = "/chatd.v1.ChatService/"
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What to do. `kind`: stream (messages, until each turn has ended), hold (streams, and
+    nothing else), send (queued messages, as many as `messages` for each chat)."""
+
+    kind: str
+    address: str
+    key: str = ""
+    model: str = ""
+    chats: int = 1
+    subscribers: int = 1
+    text: str = ""
+    #: Deltas that each subscriber must see; another number is a failure.
+    tokens: int = 0
+    messages: int = 0
+
+
+class Seen(msgspec.Struct):
+    """What the client saw."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    frames: int = 0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+
+
+class Client:
+    """Many users in one process."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        streams = task.chats * task.subscribers
+        count = max(1, min(CHANNELS_MAX, streams // STREAMS_PER_CHANNEL))
+        self._streams = [_channel(task.address) for _ in range(count)]
+        self._senders = [_channel(task.address) for _ in range(SENDERS)]
+        self._metadata = (("authorization", f"Bearer {task.key}"),) if task.key else ()
+        self._chat_ids: list[str] = []
+        self._latencies: list[int] = []
+        self._caught_up = asyncio.Semaphore(0)
+        self._following: list[asyncio.Task[int]] = []
+
+    async def prepare(self) -> None:
+        """Make the chats and open the streams."""
+        request = pb.CreateChatRequest(model=self._task.model)
+        made = await self._calls(
+            "CreateChat", [request] * self._task.chats, pb.CreateChatResponse
+        )
+        self._chat_ids = [response.chat.chat_id for response in made]
+        if self._task.kind == "send":
+            if self._task.text:
+                await self._send_all(1, self._task.text, chat_pb2.BUSY_BEHAVIOR_UNSPECIFIED)
+            return
+        for number in range(self._task.chats * self._task.subscribers):
+            chat_id = self._chat_ids[number % self._task.chats]
+            follow = self._follow(self._streams[number % len(self._streams)], chat_id)
+            self._following.append(asyncio.create_task(follow))
+            if number % AT_ONCE == AT_ONCE - 1:
+                await self._until_caught_up(AT_ONCE)
+        await self._until_caught_up(len(self._following) % AT_ONCE)
+
+    async def work(self) -> Seen:
+        """Do what is measured."""
+        began = time.perf_counter()
+        if self._task.kind == "send":
+            text = "a message that waits in the queue of a chat"
+            await self._send_all(self._task.messages, text, chat_pb2.BUSY_BEHAVIOR_QUEUE)
+            return Seen(seconds=time.perf_counter() - began)
+        await self._send_all(1, self._task.text, chat_pb2.BUSY_BEHAVIOR_UNSPECIFIED)
+        frames = sum(await asyncio.gather(*self._following))
+        seen = Seen(seconds=time.perf_counter() - began, frames=frames, tokens=len(self._latencies))
+        expected = self._task.tokens * len(self._following)
+        if seen.tokens != expected:
+            raise AssertionError(f"{seen.tokens} deltas came, and not {expected}")
+        self._latencies.sort()
+        seen.p50_ms = self._latencies[seen.tokens // 2] / 1e6
+        seen.p99_ms = self._latencies[seen.tokens * 99 // 100] / 1e6
+        return seen
+
+    async def close(self) -> None:
+        """Leave."""
+        for follow in self._following:
+            follow.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        for channel in (*self._streams, *self._senders):
+            await channel.close()
+
+    # --- inside ------------------------------------------------------------------------------
+
+    async def _until_caught_up(self, streams: int) -> None:
+        for _ in range(streams):
+            ready = asyncio.ensure_future(self._caught_up.acquire())
+            # A stream that fails must not leave us waiting for it.
+            await asyncio.wait([ready, *self._following], return_when=asyncio.FIRST_COMPLETED)
+            for follow in self._following:
+                if follow.done():
+                    follow.result()
+            await ready
+
+    async def _follow(self, channel: grpc.aio.Channel, chat_id: str) -> int:
+        """Read a stream until its turn ends; return how many frames came after its beginning."""
+        method = channel.unary_stream(
+            f"{_SERVICE}Subscribe",
+            request_serializer=pb.SubscribeRequest.SerializeToString,
+            response_deserializer=pb.SubscribeResponse.FromString,
+        )
+        call = method(pb.SubscribeRequest(chat_id=chat_id), metadata=self._metadata)
+        frames = 0
+        keep = self._latencies.append
+        async for response in call:
+            now = time.time_ns()
+            event = response.event
+            kind = event.WhichOneof("event")
+            if kind == "message_part":
+                frames += 1
+                for stamp in _STAMP.findall(event.message_part.text):
+                    keep(now - int(stamp))
+            elif kind == "caught_up":
+                self._caught_up.release()
+            elif kind == "status_changed" and _is_end(event.status_changed):
+                call.cancel()
+                return frames
+        raise AssertionError(f"a stream ended before its turn: {await call.code()}")
+
+    async def _send_all(self, messages: int, text: str, busy: Any) -> None:
+        said = message_pb2.UserPart(text=message_pb2.UserText(text=text))
+        message = message_pb2.UserMessage(parts=[said])
+        requests = [
+            pb.SendMessageRequest(chat_id=chat_id, message=message, busy_behavior=busy)
+            for _ in range(messages)
+            for chat_id in self._chat_ids
+        ]
+        await self._calls("SendMessage", requests, pb.SendMessageResponse)
+
+    async def _calls(self, name: str, requests: Sequence[Any], response: Any) -> list[Any]:
+        """Call, with AT_ONCE in flight."""
+        methods = [
+            channel.unary_unary(
+                f"{_SERVICE}{name}",
+                request_serializer=type(requests[0]).SerializeToString,
+                response_deserializer=response.FromString,
+            )
+            for channel in self._senders
+        ]
+        answers: list[Any] = [None] * len(requests)
+        left = iter(enumerate(requests))
+
+        async def user(number: int) -> None:
+            method = methods[number % len(methods)]
+            for index, request in left:
+                answers[index] = await method(request, metadata=self._metadata)
+
+        await asyncio.gather(*map(user, range(min(AT_ONCE, len(requests)))))
+        return answers
+
+
+def _is_end(changed: Any) -> bool:
+    if changed.status == chat_pb2.CHAT_STATUS_ERROR:
+        raise AssertionError(f"a turn failed: {changed.last_error}")
+    return bool(
+        changed.status == chat_pb2.CHAT_STATUS_WAITING
+        and changed.stop_reason != chat_pb2.STOP_REASON_UNSPECIFIED
+    )
+
+
+def _channel(address: str) -> grpc.aio.Channel:
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 26)]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+async def main(task: Task) -> None:
+    """Prepare, wait for the word, work, say what was seen."""
+    loop = asyncio.get_running_loop()
+    client = Client(task)
+    await client.prepare()
+    gc.collect()
+    gc.freeze()
+    print(json.dumps({"ready": True}), flush=True)
+    await loop.run_in_executor(None, sys.stdin.readline)
+    if task.kind != "hold":
+        print(msgspec.json.encode(await client.work()).decode(), flush=True)
+    await client.close()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        run_fast(main(msgspec.json.decode(sys.stdin.readline(), type=Task)))

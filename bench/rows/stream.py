@@ -1,0 +1,89 @@
+"""Tokens from a vendor to subscribers: CPU per delivered token, and how late it comes."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from bench.context import Context, Measure, loaded, per_unit
+from bench.directive import Directive
+from bench.load import Task
+from bench.result import Limit, Row, Sample, Sides, alternate, row
+from bench.servers import MODEL, Server, all_sides, provider
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How many chats and subscribers, and what each chat is sent."""
+
+    chats: int
+    subscribers: int
+    tokens: int
+    #: Deltas per second of each chat; 0: as fast as they are read.
+    rate: int
+
+
+def _limits_100x50(bare: Row) -> Sequence[Limit]:
+    late = bare.detail.get("product", {}).get("p99_ms")
+    return (
+        Limit("CPU / naive", bare.ratio_to_naive, 0.4),
+        Limit("p99 ms", late, 2.0),
+    )
+
+
+def _limits_1000(bare: Row) -> Sequence[Limit]:
+    late = bare.detail.get("product", {}).get("p99_ms")
+    return Limit("CPU us", bare.product, 50), Limit("p99 ms", late, 100)
+
+
+def _limits_1x100(bare: Row) -> Sequence[Limit]:
+    return (Limit("CPU / floor", bare.ratio_to_floor, 1.2),)
+
+
+def _limits_burst(bare: Row) -> Sequence[Limit]:
+    return (Limit("CPU / naive", bare.ratio_to_naive, 0.2),)
+
+
+def streaming(
+    name: str, full: Shape, quick: Shape, limits: Callable[[Row], Sequence[Limit]]
+) -> Measure:
+    """Return how a row of streamed tokens is measured."""
+
+    async def measure(context: Context) -> list[Row]:
+        shape = quick if context.quick else full
+        async with (
+            provider(context.folder) as vendor,
+            all_sides(context.folder, vendor) as servers,
+        ):
+            sides: Sides = {it.side: _sampling(it, shape) for it in servers}
+            samples = await alternate(sides, context.rounds, context.progress)
+        return [row(name, "CPU us per delivered token", samples, limits)]
+
+    return measure
+
+
+def _sampling(server: Server, shape: Shape) -> Callable[[], Awaitable[Sample]]:
+    async def sample() -> Sample:
+        task = Task(
+            kind="stream",
+            address=server.address,
+            key=server.key,
+            model=MODEL,
+            chats=shape.chats,
+            subscribers=shape.subscribers,
+            text=str(Directive(tokens=shape.tokens, rate=shape.rate)),
+            tokens=shape.tokens,
+        )
+        seen, spent = await loaded(server, task)
+        late = {"p50_ms": seen.p50_ms, "p99_ms": seen.p99_ms} if shape.rate else {}
+        rate = seen.tokens / seen.seconds
+        merged = seen.tokens / max(1, seen.frames)
+        return per_unit(spent, seen.tokens, tokens_per_s=rate, tokens_per_frame=merged, **late)
+
+    return sample
+
+
+e2e_100x50 = streaming(
+    "e2e_100x50", Shape(100, 1, 250, 50), Shape(20, 1, 50, 50), _limits_100x50
+)
+e2e_1000 = streaming("e2e_1000", Shape(1000, 1, 80, 20), Shape(50, 1, 20, 20), _limits_1000)
+e2e_1x100 = streaming("e2e_1x100", Shape(1, 100, 250, 50), Shape(1, 20, 50, 50), _limits_1x100)
+e2e_burst = streaming("e2e_burst", Shape(100, 1, 2000, 0), Shape(10, 1, 200, 0), _limits_burst)

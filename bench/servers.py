@@ -1,0 +1,137 @@
+"""The programs that are measured, each a process of its own with a provider of its own."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from bench.cpu import cpu_seconds, resident_bytes
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+MODEL = "anthropic/claude-sonnet-4-6"
+ROOT = Path(__file__).parents[1]
+
+
+class NotStarted(Exception):
+    """A program that is needed did not start; the text says what it wrote."""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A running server under measurement."""
+
+    side: str
+    address: str
+    pid: int
+    #: Its API key; empty where keys are not checked.
+    key: str = ""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time so far."""
+        return cpu_seconds(self.pid)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory now."""
+        return resident_bytes(self.pid)
+
+
+@asynccontextmanager
+async def program(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, str]]]:
+    """Run a Python program that prints one line of JSON when it is ready. Raises NotStarted."""
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **(environment or {})},
+            cwd=ROOT,
+        )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            line = await process.stdout.readline()
+        if not line:
+            raise NotStarted(f"{' '.join(arguments)}: {log.read_text()[-2000:]}")
+        yield process, json.loads(line)
+    finally:
+        await _stopped(process)
+
+
+async def _stopped(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def provider(folder: Path) -> AsyncIterator[str]:
+    """Run a fake vendor; give its address."""
+    log = folder / "provider.log"
+    async with program(["-m", "bench.floors.provider"], log) as (_, told):
+        yield told["address"]
+
+
+def product_command(home: Path) -> list[str]:
+    """Return how the product is started: as a user starts it, with keys and a database."""
+    arguments = ["serve", "--json", "--home", str(home), "--port", "0"]
+    return ["-m", "chatd_server", *arguments, "--runs-max", "20000", "--drain-seconds", "1"]
+
+
+def product_environment(vendor: str) -> dict[str, str]:
+    """Return what the product is told of its vendor."""
+    return {"CHATD_ANTHROPIC_BASE_URL": f"http://{vendor}", "CHATD_ANTHROPIC_API_KEY": "sk-bench"}
+
+
+@asynccontextmanager
+async def product(folder: Path, vendor: str) -> AsyncIterator[Server]:
+    """Run the product."""
+    home = folder / "home"
+    log = folder / "product.log"
+    command = product_command(home)
+    async with program(command, log, product_environment(vendor)) as (process, told):
+        key = Path(told["root_key_file"]).read_text(encoding="utf-8").strip()
+        yield Server("product", told["address"], process.pid, key)
+
+
+@asynccontextmanager
+async def floor(folder: Path, vendor: str) -> AsyncIterator[Server]:
+    """Run the floor."""
+    log = folder / "floor.log"
+    async with program(["-m", "bench.floors.server", vendor], log) as (process, told):
+        yield Server("floor", told["address"], process.pid)
+
+
+@asynccontextmanager
+async def naive(folder: Path, vendor: str) -> AsyncIterator[Server]:
+    """Run the naive stack."""
+    log = folder / "naive.log"
+    url = f"sqlite+aiosqlite:///{folder / 'naive.db'}"
+    async with program(["-m", "bench.floors.naive", vendor, url], log) as (process, told):
+        yield Server("naive", told["address"], process.pid)
+
+
+@asynccontextmanager
+async def all_sides(folder: Path, vendor: str) -> AsyncIterator[list[Server]]:
+    """Run product, floor and naive stack beside each other; only one is given work at a time."""
+    async with (
+        product(folder, vendor) as first,
+        floor(folder, vendor) as second,
+        naive(folder, vendor) as third,
+    ):
+        yield [first, second, third]
