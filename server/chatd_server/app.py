@@ -42,11 +42,14 @@ from chatd_server.store.migrate import (
     schema_version,
     sqlite_version,
 )
+from chatd_server.store.postgres.keys import PostgresKeyStore
+from chatd_server.store.postgres.link import AWAY, unavailable
+from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.files import FileLock
 from chatd_server.store.sqlite.keys import SqliteKeyStore
 from chatd_server.store.sqlite.keys_beside import SqliteKeysBeside
 from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake
+from chatd_server.store.wake import LocalWake, PostgresWake
 from chatd_server.tools.registry import BuiltinTools
 from chatd_server.worker.settings import WorkerSettings
 from chatd_server.worker.worker import Worker
@@ -93,6 +96,7 @@ class App:
         self._observer = observer
         self._tasks: list[asyncio.Task[None]] = []
         self._work: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def address(self) -> str:
@@ -135,7 +139,12 @@ class App:
         await self.stop(STREAMS_END_SECONDS)
 
     async def stop(self, grace_seconds: float = 0) -> None:
-        """Stop at once, after `grace_seconds` for open calls. Chats in work are given back."""
+        """Stop at once, after `grace_seconds` for open calls. Chats in work are given back.
+
+        Once stopped, it does nothing.
+        """
+        if self._is_closed:
+            return
         await self.server.stop(grace_seconds)
         tasks = [*self._tasks, *([] if self._work is None else [self._work])]
         for task in tasks:
@@ -145,6 +154,9 @@ class App:
         self._observer.note(Span.SERVER_STOPPED)
 
     async def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         await self._models.close()
         await self.database.close()
 
@@ -244,7 +256,29 @@ async def open_database(config: Config, clock: Clock, observer: Observer) -> Dat
 
 
 async def _postgres(config: Config, clock: Clock, observer: Observer) -> Database:
-    raise NotImplementedError
+    if config.migrate:
+        await migrate_database(config)
+    wake = PostgresWake(config.database_url, clock, observer)
+    store = await PostgresStore.open(
+        config.database_url,
+        clock=clock,
+        wake=wake,
+        observer=observer,
+        writers=config.postgres_connections,
+    )
+
+    async def close() -> None:
+        await wake.stop()
+        await store.close()
+
+    try:
+        await wake.start()
+    except BaseException:
+        await store.close()
+        raise
+    return Database(
+        store=store, keys=PostgresKeyStore(store), wake=wake, listen=store.listen, close=close
+    )
 
 
 async def open_keys(config: Config, clock: Clock) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:
@@ -262,8 +296,11 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
     Raises SchemaTooNew, DatabaseInUse, DatabaseUnavailable.
     """
     if config.is_postgres:
-        before = await schema_version(config.database_url)
-        await migrate(config.database_url)
+        try:
+            before = await schema_version(config.database_url)
+            await migrate(config.database_url)
+        except AWAY as error:
+            raise unavailable(error) from error
         return before, SCHEMA
     path = config.sqlite_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

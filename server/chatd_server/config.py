@@ -57,6 +57,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     migrate: Annotated[
         bool, Meta(description="Migrate a PostgreSQL schema at start; SQLite always is.")
     ] = False
+    postgres_connections: Annotated[
+        int, Meta(description="Connections to PostgreSQL for writes; four more read.", ge=1, le=200)
+    ] = 8
     default_model: Annotated[
         str,
         Meta(description='"provider/model" of chats that name none.', pattern=r"^[^/\s]+/\S+$"),
