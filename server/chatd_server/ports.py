@@ -98,7 +98,7 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class ChatSnapshot(Protocol):
-    """A chat in one read transaction."""
+    """A chat at one moment: the revision of `state`."""
 
     @property
     def state(self) -> ChatState:
@@ -164,10 +164,15 @@ class Store(Protocol):
         """Answer actions past their deadline; return how many."""
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry or action deadline of any chat is due, if any."""
+        """Return when the earliest retry of a chat without a worker, later than now, or the
+        earliest action deadline is due, if any. What is due already, `acquire` finds.
+        """
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
-        """Return the state, queue contents and journal included; raises ChatNotFound."""
+        """Return the state, queue contents and journal included; raises ChatNotFound.
+
+        Without `owner_id` a deleted chat is found too (`state.deleted`).
+        """
 
     async def list_chats(
         self,
@@ -189,7 +194,9 @@ class Store(Protocol):
         after_key: str | None = None,
         chat_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return the chats in `requires_action`, oldest first."""
+        """Return the chats in `requires_action`, first deadline first. Queue contents are left
+        out, the journal of their calls is not.
+        """
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
@@ -205,7 +212,10 @@ class Store(Protocol):
         """Return durable events behind a sequence. Raises CursorExpired, CursorAhead."""
 
     def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
-        """Open one read transaction on a chat; raises ChatNotFound."""
+        """Show a chat as of one revision, whatever is committed meanwhile; raises ChatNotFound.
+
+        However long the pages take, no transaction is held open.
+        """
 
     async def prune_events(self, before: Instant) -> int:
         """Drop events older than that and move `oldest_sequence`; return how many."""
