@@ -150,8 +150,15 @@ class LiveChat:
         self.moves += 1
         self.wake()
 
+    def delete(self) -> None:
+        """The chat is deleted: streams end behind its last event."""
+        self.deleted = True
+        self.wake()
+
     def add(self, events: tuple[LoggedEvent, ...]) -> None:
         """Take committed events, in order, of this process or read from the log."""
+        if not events:
+            return
         for event in events:
             self.observe(event)
             if event.sequence <= self.head:

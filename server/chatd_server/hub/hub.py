@@ -40,6 +40,9 @@ class HubSettings(msgspec.Struct, frozen=True):
 
     #: Pause between heartbeats unless the subscriber asks for another.
     heartbeat_seconds: float = 15.0
+    #: Look at the log with each heartbeat, in case a hint of another process was lost. Not needed
+    #: where all commits are of this process.
+    reads_at_heartbeat: bool = True
     #: A stream older than this ends with MAX_DURATION, so that load moves to new replicas.
     stream_seconds_max: float = 3600.0
     #: Part of that span that is left to chance, so that not all streams end at once.
@@ -59,7 +62,9 @@ class Hub:
         self._chats: dict[ChatId, LiveChat] = {}
         self._readers: set[Reader] = set()
         self._streams: dict[OwnerId, int] = {}
-        self._broadcast = Broadcast(store, clock, codec)
+        self._broadcast = Broadcast(
+            store, clock, codec, reads_at_heartbeat=settings.reads_at_heartbeat
+        )
         self._pulse = Pulse(clock)
         self._draining = False
 
@@ -72,9 +77,10 @@ class Hub:
             return
         state = applied.state
         chat.revision = max(chat.revision, state.revision)
-        chat.deleted = chat.deleted or state.deleted
         if chat.attached:
             chat.add(applied.events)
+            if state.deleted:
+                chat.delete()
         else:
             for event in applied.events:
                 chat.observe(event)

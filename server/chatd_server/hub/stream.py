@@ -25,8 +25,11 @@ what was removed meanwhile is removed again by the events that follow."""
 class Broadcast:
     """What all streams share: the store, the codec, and the count of serialisations."""
 
-    def __init__(self, store: Store, clock: Clock, codec: FrameCodec) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, codec: FrameCodec, *, reads_at_heartbeat: bool
+    ) -> None:
         self.store = store
+        self.reads_at_heartbeat = reads_at_heartbeat
         self.clock = clock
         self.codec = codec
         #: Events and pieces that were turned into bytes.
@@ -35,6 +38,7 @@ class Broadcast:
     async def refresh(self, chat: LiveChat) -> None:
         """Read what the log has behind what is known, once for everybody who is level."""
         chat.refreshing, chat.stale = True, False
+        known = chat.head
         try:
             behind = True
             while behind:
@@ -44,6 +48,9 @@ class Broadcast:
                 )
                 chat.add(page.events)
                 behind = head < chat.head < page.head_sequence
+            if chat.head == known:
+                # What changed is not in the log: a deletion of an idle chat, for one.
+                chat.deleted = (await self.store.load(chat.chat_id)).deleted
         except ChatNotFound:
             chat.deleted = True
         except BaseException:
@@ -232,7 +239,7 @@ class ReaderStream:
         """Look at the log, in case a hint was lost; None when there is something to send."""
         reader, chat = self.reader, self.reader.chat
         reader.beat = False
-        if not chat.refreshing:
+        if self._broadcast.reads_at_heartbeat and not chat.refreshing:
             await self._broadcast.refresh(chat)
         if chat.head > reader.sequence or chat.deleted:
             return None

@@ -1,0 +1,133 @@
+"""The edge of a server on both databases, over a real channel."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from chatd.v1 import chat_service_pb2_grpc
+from chatd_server.hub.hub import Hub, HubSettings
+from chatd_server.observe import NullObserver
+from chatd_server.ports import KeyStore
+from chatd_server.rpc.auth import Authenticator
+from chatd_server.rpc.calls import ServerFacts, ServiceCalls
+from chatd_server.rpc.dispatch import Dispatch
+from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.server import Listen, RpcServer
+from chatd_server.rpc.subscribe import Subscribe
+from chatd_server.rpc.table import answers, table
+from chatd_server.service.chats import Chats
+from chatd_server.service.checks import Checks
+from chatd_server.service.events import Events
+from chatd_server.service.keys import Keys
+from chatd_server.service.messages import Messages
+from chatd_server.service.tool_results import ToolResults
+from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.keys import PostgresKeyStore
+from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.sqlite.keys import SqliteKeyStore
+from chatd_server.store.sqlite.store import SqliteStore
+from chatd_server.store.wake import LocalWake
+from chatd_server.tools.registry import BuiltinTools
+from tests.kit.clock import ManualClock
+from tests.kit.script import ScriptedModel
+from tests.subscribe.scene import MODEL, OWNER, Edge
+
+OpenStore = Callable[[], AbstractAsyncContextManager[tuple[Any, KeyStore]]]
+Serve = Callable[..., AbstractAsyncContextManager[Edge]]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Time, held by the test."""
+    return ManualClock()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def open_store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+) -> OpenStore:
+    """Open the database of this test, as one process does."""
+    observer = NullObserver()
+    if request.param == "sqlite":
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[tuple[Any, KeyStore]]:
+            store = await SqliteStore.open(
+                tmp_path / "chatd.db", clock=clock, wake=LocalWake(), observer=observer
+            )
+            try:
+                yield store, SqliteKeyStore(store)
+            finally:
+                await store.close()
+
+        return opened
+    url = request.getfixturevalue("postgres_url")
+    await migrate(url)
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[tuple[Any, KeyStore]]:
+        store = await PostgresStore.open(
+            url, clock=clock, wake=LocalWake(), observer=observer, writers=2, held_time=clock.now
+        )
+        try:
+            yield store, PostgresKeyStore(store)
+        finally:
+            await store.close()
+
+    return connected
+
+
+@pytest.fixture
+def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
+    """Run one process on the database until the context is left."""
+
+    @asynccontextmanager
+    async def serving(**settings: Any) -> AsyncIterator[Edge]:
+        async with open_store() as (store, keys):
+            hub = Hub(store, clock, EventFrames(), HubSettings(**settings))
+            store.listen(hub)
+            authenticator = Authenticator(keys, clock)
+            dispatch = Dispatch(
+                table(answers(calls_of(store, hub, clock), Subscribe(hub))),
+                store=store,
+                authenticator=authenticator,
+                model_examples=tuple,
+                observer=NullObserver(),
+            )
+            server = RpcServer(dispatch, authenticator, store, clock, Listen(port=0))
+            port = await server.start()
+            _, key = await Keys(keys, clock).create(OWNER, "test")
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            try:
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+                    stub = chat_service_pb2_grpc.ChatServiceStub(channel)
+                    yield Edge(store, hub, clock, channel, stub, key)
+            finally:
+                await server.stop(0)
+
+    return serving
+
+
+@pytest.fixture
+async def edge(serve: Serve) -> AsyncIterator[Edge]:
+    """One process."""
+    async with serve() as served:
+        yield served
+
+
+def calls_of(store: Any, hub: Hub, clock: ManualClock) -> ServiceCalls:
+    """Return what answers the unary RPCs."""
+    return ServiceCalls(
+        chats=Chats(store, clock, MODEL),
+        messages=Messages(store, clock),
+        tool_results=ToolResults(store, clock),
+        events=Events(store, hub, clock),
+        checks=Checks(ScriptedModel(), BuiltinTools(clock), MODEL),
+        facts=ServerFacts(
+            version="0", instance_id="test", default_model=MODEL, heartbeat_seconds=15
+        ),
+    )
