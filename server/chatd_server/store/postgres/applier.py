@@ -34,7 +34,8 @@ from chatd_server.ports import Applied, RequestKey
 from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.lanes import Lanes
-from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.link import AWAY
+from chatd_server.store.postgres.links import Links, lost
 from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.replay import found_again, replay
 from chatd_server.store.postgres.time import StoreTime
@@ -44,6 +45,8 @@ from chatd_server.store.rows import HOT_COMMANDS
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
 our look-up and our insert; a third is for luck that bad."""
+_UNDER_LOCK = frozenset({Acquire, Rescue, ExpireAction})
+"""Commands that a look at the clock decides: a heartbeat must not come between."""
 
 
 class Order(msgspec.Struct):
@@ -93,16 +96,16 @@ class Applier:
             else request_key(request.key)
         )
         order = Order(chat_id, command, known, request, owner_id, key)
-        before, end = self._lanes.enter(chat_id)
+        turn = self._lanes.enter(chat_id)
+        if turn is not None:
+            await turn
         try:
-            if before is not None:
-                await before
             applied = await self._carry_out(order)
             if order.changed:
                 self._tell(applied)
             return applied
         finally:
-            self._lanes.leave(chat_id, end)
+            self._lanes.leave(chat_id)
 
     async def _carry_out(self, order: Order) -> Applied:
         try:
@@ -112,27 +115,29 @@ class Applier:
             self._observer.note(Span.DATABASE_FAILED, what="apply", error=str(error))
         # Once more on another connection: if the first one committed, the record says so, and if
         # it has not ended yet, we wait for the lock that it holds.
+        order.changed = False
         return await self._locked(order)
 
     async def _first_try(self, order: Order) -> Applied | None:
         """Return what the command did; None when it has to be decided under the lock."""
-        known, command = order.known, order.command
-        if isinstance(command, Acquire | Rescue | ExpireAction):
-            # A look at the clock decides them, and a heartbeat must not come between.
+        kind = type(order.command)
+        if kind in _UNDER_LOCK or (isinstance(order.command, Create) and order.command.root_id):
             return None
-        if isinstance(command, Create) and command.root_id is not None:
+        link = self._links.take_free() or await self._links.take()
+        try:
+            if order.known is not None and not issubclass(kind, ApiCommand):
+                return await self._step(link, order, order.known)
+            if kind is Create:
+                return await self._create(link, order)
+            return await self._decide(link, order)
+        except asyncpg.UniqueViolationError as error:
+            _check_is_record(error)
+            order.sent = None
             return None
-        async with self._links.use() as link:
-            try:
-                if isinstance(command, Create):
-                    return await self._create(link, order)
-                if known is not None and not isinstance(command, ApiCommand):
-                    return await self._step(link, order, known)
-                return await self._decide(link, order)
-            except asyncpg.UniqueViolationError as error:
-                _check_is_record(error)
-                order.sent = None
-                return None
+        except AWAY as error:
+            raise lost(link, error) from error
+        finally:
+            self._links.give(link)
 
     async def _locked(self, order: Order) -> Applied:
         for _ in range(LOCKED_TRIES):

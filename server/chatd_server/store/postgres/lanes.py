@@ -5,45 +5,54 @@ their own listeners, so nothing has to be ordered between processes.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
 from chatd_server.domain.ids import ChatId
 
-End: TypeAlias = asyncio.Future[None]
+_Turn: TypeAlias = asyncio.Future[None]
 
 
 class Lanes:
     """Who writes which chat now, and who waits for it, first come first served."""
 
     def __init__(self) -> None:
-        #: The end of the last write that began, or waits to begin.
-        self._last: dict[ChatId, End] = {}
+        #: The chats that are being written, each with those who wait; None: nobody does.
+        self._busy: dict[ChatId, deque[_Turn] | None] = {}
 
-    def enter(self, chat_id: ChatId) -> tuple[End | None, End]:
-        """Queue up. Return what to wait for, if anything, and what to `leave` with."""
-        end: End = asyncio.get_running_loop().create_future()
-        before = self._last.get(chat_id)
-        self._last[chat_id] = end
-        return before, end
+    def enter(self, chat_id: ChatId) -> _Turn | None:
+        """Enter a lane, or queue up: then this is what to wait for. `leave` it afterwards."""
+        if chat_id not in self._busy:
+            self._busy[chat_id] = None
+            return None
+        waiting = self._busy[chat_id]
+        if waiting is None:
+            waiting = self._busy[chat_id] = deque()
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        return turn
 
-    def leave(self, chat_id: ChatId, end: End) -> None:
+    def leave(self, chat_id: ChatId) -> None:
         """Let the next one write."""
-        end.set_result(None)
-        if self._last.get(chat_id) is end:
-            del self._last[chat_id]
+        waiting = self._busy[chat_id]
+        if waiting:
+            waiting.popleft().set_result(None)
+        else:
+            del self._busy[chat_id]
 
     def is_busy(self, chat_id: ChatId) -> bool:
         """Say whether somebody writes the chat."""
-        return chat_id in self._last
+        return chat_id in self._busy
 
     @contextmanager
-    def held(self, chat_ids: Iterable[ChatId]) -> Iterator[None]:
-        """Hold lanes that are not busy."""
-        ends = [(chat_id, self.enter(chat_id)[1]) for chat_id in chat_ids]
+    def held(self, chat_ids: Collection[ChatId]) -> Iterator[None]:
+        """Hold lanes that are free."""
+        for chat_id in chat_ids:
+            assert self.enter(chat_id) is None, "the lane is not free"
         try:
             yield
         finally:
-            for chat_id, end in ends:
-                self.leave(chat_id, end)
+            for chat_id in chat_ids:
+                self.leave(chat_id)

@@ -38,19 +38,24 @@ class Links:
         try:
             yield link
         except AWAY as error:
-            # It may still wait for an answer; the next user must not get that.
-            link.terminate()
-            raise unavailable(error) from error
+            raise lost(link, error) from error
         finally:
             self.give(link)
 
-    async def take(self) -> asyncpg.Connection:
-        """Return a connection that is `given` back later; raises DatabaseUnavailable."""
+    def take_free(self) -> asyncpg.Connection | None:
+        """Return a connection if one is at hand; it is `given` back later."""
         while self._free:
             link = self._free.pop()
             if not link.is_closed():
                 return link
             self._count -= 1
+        return None
+
+    async def take(self) -> asyncpg.Connection:
+        """Return a connection that is `given` back later; raises DatabaseUnavailable."""
+        free = self.take_free()
+        if free is not None:
+            return free
         if self._closed:
             raise DatabaseUnavailable("the store is closed")
         if self._count < self._size:
@@ -109,3 +114,10 @@ class Links:
             self._count -= 1
             self._pass_on(None)
             raise
+
+
+def lost(link: asyncpg.Connection, error: BaseException) -> DatabaseUnavailable:
+    """Give a connection up, and return what to raise for the failure that it was used for."""
+    # It may still wait for an answer, which the next user must not get.
+    link.terminate()
+    return unavailable(error)

@@ -18,7 +18,13 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
-from chatd_server.domain.refusal import ChatNotFound, DatabaseUnavailable, LeaseLost
+from chatd_server.domain.refusal import (
+    ChatNotFound,
+    DatabaseUnavailable,
+    LeaseLost,
+    Refused,
+    Unavailable,
+)
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
@@ -273,10 +279,28 @@ class PostgresStore:
 
     async def _to_its_end(self, write: Coroutine[Any, Any, T]) -> T:
         """Run a write in a task of our own: whoever is cancelled while it waits cuts nothing."""
-        task = asyncio.get_running_loop().create_task(write)
-        self._own.add(task)
-        task.add_done_callback(self._own.discard)
-        return await asyncio.shield(task)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._own.add(loop.create_task(self._run(write, done)))
+        return await done
+
+    async def _run(self, write: Coroutine[Any, Any, T], done: "asyncio.Future[T]") -> None:
+        """Do what `asyncio.shield` does, for half its price."""
+        try:
+            result = await write
+        except Exception as error:
+            if done.cancelled():
+                if not isinstance(error, Refused | Unavailable | LeaseLost):
+                    raise
+            else:
+                done.set_exception(error)
+        else:
+            if not done.cancelled():
+                done.set_result(result)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._own.discard(task)
 
     async def _read(self, query: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         async with self.readers.use() as link:

@@ -114,11 +114,10 @@ class Sweeper:
             if not sent:
                 raise
         # The statement may have been committed all the same: then the chats are ours.
-        with self._lanes.held(step.old.id for step in sent):
-            async with self._links.use() as link, link.transaction():
-                await link.fetch(sql.AWAIT_WRITERS, [step.row_id for step in sent])
-                committed = await link.fetchval(sql.RECORDED, sent[0].key)
-            return self._told(sent) if committed else []
+        async with self._links.use() as link, link.transaction():
+            await link.fetch(sql.AWAIT_WRITERS, [step.row_id for step in sent])
+            committed = await link.fetchval(sql.RECORDED, sent[0].key)
+        return self._told(sent) if committed else []
 
     async def _sweep(
         self, query: str, limit: int, command: Callable[[ChatState], Command], sent: list[Step]

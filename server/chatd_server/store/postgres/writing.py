@@ -17,6 +17,7 @@ from chatd_server.domain.transition import Transition
 from chatd_server.ports import RequestKey
 from chatd_server.store.rows import (
     NO_SIDE_ROWS,
+    Row,
     SideRows,
     deleted_at,
     due_at,
@@ -52,20 +53,35 @@ _RETURNING = " RETURNING id"
 # Nothing to write but the answer to a request; it is right only while the revision is.
 _UNCHANGED = "SELECT id FROM chats WHERE uuid = {} AND revision = {}"
 
-_TXID = "pg_current_xact_id()::text::bigint"
-_MESSAGE_COLUMNS = "(chat, position, uuid, role, sequence, content_version, content)"
-_EVENT_COLUMNS = "(chat, sequence, kind, at, position, content_version, payload, txid)"
+ROWS_MAX = 4
+"""More rows than these are handed over as arrays. Few rows are cheaper one by one, but each number
+of rows is a statement of its own."""
+
+
+def _rows(table: str, types: Sequence[str], more: str = "") -> dict[str, str]:
+    """Return the branches that insert 1, 2, ... and any number of rows into a table."""
+    one = f"({', '.join(f'{{}}::{type_}' for type_ in types)})"
+    arrays = f"unnest({', '.join(f'{{}}::{type_}[]' for type_ in types)})"
+    into = f"INSERT INTO {table} SELECT w.id, r.*{more} FROM written AS w,"
+    few = {
+        f"{count} {table}": f"{into} (VALUES {', '.join([one] * count)}) AS r"
+        for count in range(1, ROWS_MAX + 1)
+    }
+    return few | {f"many {table}": f"{into} {arrays} AS r"}
+
+
+_MESSAGES = "messages (chat, position, uuid, role, sequence, content_version, content)"
+_EVENTS = "events (chat, sequence, kind, at, position, content_version, payload, txid)"
 
 BRANCHES = {
     "removed": "UPDATE messages AS m SET removed_revision = {} FROM written AS w"
     " WHERE m.chat = w.id AND m.position >= {} AND m.removed_revision IS NULL",
-    "message": f"INSERT INTO messages {_MESSAGE_COLUMNS} SELECT w.id, {{}}::bigint, {{}}::text,"
-    " {}::text, {}::bigint, {}::smallint, {}::bytea FROM written AS w",
-    "messages": f"INSERT INTO messages {_MESSAGE_COLUMNS} SELECT w.id, m.* FROM written AS w,"
-    " unnest({}::bigint[], {}::text[], {}::text[], {}::bigint[], {}::smallint[], {}::bytea[]) AS m",
-    "events": f"INSERT INTO events {_EVENT_COLUMNS} SELECT w.id, e.*, {_TXID} FROM written AS w,"
-    " unnest({}::bigint[], {}::smallint[], {}::bigint[], {}::bigint[], {}::smallint[],"
-    " {}::bytea[]) AS e",
+    **_rows(_MESSAGES, ("bigint", "text", "text", "bigint", "smallint", "bytea")),
+    **_rows(
+        _EVENTS,
+        ("bigint", "smallint", "bigint", "bigint", "smallint", "bytea"),
+        ", pg_current_xact_id()::text::bigint",
+    ),
     "command": "INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)"
     " SELECT {}::bytea, w.id, {}::bigint, {}::bigint, {}::bytea, {}::bytea FROM written AS w",
     "enqueued": "INSERT INTO queued_messages (chat, uuid, content_version, content)"
@@ -117,15 +133,10 @@ def write(
     if transition.removed_from is not None:
         names.append("removed")
         arguments += (transition.state.revision, transition.removed_from)
-    if len(transition.messages) == 1:
-        names.append("message")
-        arguments += message_rows(transition.messages)[0]
-    elif transition.messages:
-        names.append("messages")
-        arguments += zip(*message_rows(transition.messages), strict=True)
+    if transition.messages:
+        _insert(_MESSAGES, message_rows(transition.messages), names, arguments)
     if transition.events:
-        names.append("events")
-        arguments += zip(*event_rows(transition.events), strict=True)
+        _insert(_EVENTS, event_rows(transition.events), names, arguments)
     if side is not NO_SIDE_ROWS:
         _beside(side, names, arguments)
     names.append("command")
@@ -143,7 +154,7 @@ def write_answer(old: ChatState, transition: Transition, record: Record) -> Writ
 def compose(chat: str, names: tuple[str, ...]) -> str:
     """Return a statement that writes the chat's row and these branches."""
     branches = [f"written AS ({chat})"]
-    branches += [f"write_{name} AS ({BRANCHES[name]})" for name in names]
+    branches += [f"part_{number} AS ({BRANCHES[name]})" for number, name in enumerate(names)]
     numbers = count(1)
     text = ", ".join(branches)
     return f"WITH {re.sub('{}', lambda _: f'${next(numbers)}', text)} SELECT id FROM written"
@@ -217,6 +228,16 @@ def _updated(
         chat += _COMPARE_JOURNAL
         arguments.append(old.journal)
     return chat + _RETURNING, arguments
+
+
+def _insert(table: str, rows: Sequence[Row], names: list[str], arguments: Arguments) -> None:
+    if len(rows) <= ROWS_MAX:
+        names.append(f"{len(rows)} {table}")
+        for row in rows:
+            arguments += row
+    else:
+        names.append(f"many {table}")
+        arguments += zip(*rows, strict=True)
 
 
 def _beside(side: SideRows, names: list[str], arguments: Arguments) -> None:
