@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 
 from bench.context import Measure
-from bench.rows import stream
+from bench.rows import stream, writes
 
 GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("e2e_100x50",): stream.e2e_100x50,
     ("e2e_1000",): stream.e2e_1000,
     ("e2e_1x100",): stream.e2e_1x100,
     ("e2e_burst",): stream.e2e_burst,
+    ("write_sqlite_1",): writes.write_sqlite_1,
+    ("write_sqlite_64",): writes.write_sqlite_64,
+    ("write_pg_16",): writes.write_pg_16,
 }
 """Rows that come from the same runs, and how they are measured."""
 

@@ -1,0 +1,223 @@
+"""The least that writing one answer takes: the drivers, and nothing above them."""
+
+import asyncio
+import queue
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bench.floors.rows import FloorChat, Written, fresh_id
+
+UPDATE = """
+UPDATE chats SET revision = ?, head_sequence = ?, next_position = ?, updated_at = ?,
+    content_version = 1, state = ?
+WHERE id = ? AND revision = ? AND epoch = ? AND worker_id IS NOT NULL
+"""
+MESSAGE = """
+INSERT INTO messages (chat, position, uuid, role, sequence, content_version, content)
+VALUES (?, ?, ?, ?, ?, 1, ?)
+"""
+EVENT = """
+INSERT INTO events (chat, txid, sequence, kind, at, position, content_version, payload)
+VALUES (?, ?, ?, ?, ?, ?, 1, ?)
+"""
+COMMAND = """
+INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)
+VALUES (?, ?, ?, ?, NULL, NULL)
+"""
+GROUP_MAX = 256
+
+
+class Missed(Exception):
+    """A compare missed: the floor itself is wrong."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection that is as durable as the product's."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def held_in(connection: sqlite3.Connection) -> list[FloorChat]:
+    """Return the chats of a database that a worker holds."""
+    query = f"SELECT {FloorChat.COLUMNS} FROM chats WHERE worker_id IS NOT NULL"  # noqa: S608  a constant
+    return [FloorChat(row) for row in connection.execute(query).fetchall()]
+
+
+def write_answer(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None:
+    """Write the rows of one answer, inside a transaction."""
+    now = time.time_ns() // 1000
+    sequence, position = chat.sequence, chat.position
+    head, following = sequence + len(rows.events), position + len(rows.messages)
+    execute = cursor.execute
+    execute(
+        UPDATE,
+        (
+            chat.revision + 1,
+            head,
+            following,
+            now,
+            rows.state,
+            chat.row_id,
+            chat.revision,
+            chat.epoch,
+        ),
+    )
+    if cursor.rowcount != 1:
+        raise Missed
+    for role, content in rows.messages:
+        sequence += 1
+        execute(MESSAGE, (chat.row_id, position, fresh_id(), role, sequence, content))
+        position += 1
+    sequence, position = chat.sequence, chat.position
+    for kind, payload in rows.events:
+        sequence += 1
+        at = None if payload is not None else position
+        execute(EVENT, (chat.row_id, now, sequence, kind, now, at, payload))
+        position += payload is None
+    execute(COMMAND, (secrets.token_bytes(16), chat.row_id, head, now))
+    chat.revision += 1
+    chat.sequence, chat.position = head, following
+
+
+class SqliteFloor:
+    """One thread that writes whatever waits as one transaction, and nothing else."""
+
+    def __init__(self, path: Path, rows: Written) -> None:
+        self._connection = connect(path)
+        self._rows = rows
+        self._queue: queue.SimpleQueue[tuple[FloorChat, asyncio.Future[None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def held(self) -> list[FloorChat]:
+        """Return the chats of the database that a worker holds."""
+        return held_in(self._connection)
+
+    async def write(self, chat: FloorChat) -> None:
+        """Write one answer; returns after the commit."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put((chat, future))
+        await future
+
+    async def close(self) -> None:
+        """End the thread."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._connection.close()
+
+    def _run(self) -> None:
+        cursor = self._connection.cursor()
+        while (first := self._queue.get()) is not None:
+            group = [first]
+            try:
+                while len(group) < GROUP_MAX:
+                    following = self._queue.get_nowait()
+                    assert following is not None, "closed while somebody waits"
+                    group.append(following)
+            except queue.Empty:
+                pass
+            cursor.execute("BEGIN IMMEDIATE")
+            for chat, _ in group:
+                write_answer(cursor, chat, self._rows)
+            cursor.execute("COMMIT")
+            self._loop.call_soon_threadsafe(_done, [future for _, future in group])
+
+
+def _done(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        future.set_result(None)
+
+
+_STATEMENT = """
+WITH written AS (
+    UPDATE chats SET revision = $1, head_sequence = $2, next_position = $3, updated_at = $4,
+        content_version = 1, state = $5
+    WHERE id = $6 AND revision = $7 AND epoch = $8 RETURNING id
+), write_messages AS (
+    INSERT INTO messages (chat, position, uuid, role, sequence, content_version, content)
+    SELECT w.id, m.*
+    FROM written AS w, unnest($9::bigint[], $10::text[], $11::text[], $12::bigint[],
+        $13::smallint[], $14::bytea[]) AS m
+), write_events AS (
+    INSERT INTO events (chat, txid, sequence, kind, at, position, content_version, payload)
+    SELECT w.id, pg_current_xact_id()::text::bigint, e.*
+    FROM written AS w, unnest($15::bigint[], $16::smallint[], $17::bigint[], $18::bigint[],
+        $19::smallint[], $20::bytea[]) AS e
+), write_command AS (
+    INSERT INTO commands (key, chat, sequence, created_at)
+    SELECT $21::bytea, w.id, $2, $4 FROM written AS w
+)
+SELECT id FROM written
+"""
+
+
+class PostgresFloor:
+    """One statement for each answer, on connections that stay with their chats."""
+
+    def __init__(self, connections: Sequence[Any], rows: Written) -> None:
+        self._links = connections
+        self._rows = rows
+
+    @classmethod
+    async def open(cls, url: str, rows: Written, connections: int) -> "PostgresFloor":
+        """Connect."""
+        links = [await asyncpg.connect(url) for _ in range(connections)]
+        return cls(links, rows)
+
+    async def chats(self) -> list[FloorChat]:
+        """Return the chats of the database."""
+        found = await self._links[0].fetch(f"SELECT {FloorChat.COLUMNS} FROM chats ORDER BY id")  # noqa: S608  a constant
+        return [FloorChat(tuple(row)) for row in found]
+
+    def writer(self, number: int) -> Callable[[FloorChat], Awaitable[None]]:
+        """Return how to write on one connection."""
+        fetchval = self._links[number].fetchval
+        rows = self._rows
+        count, events = len(rows.messages), len(rows.events)
+        versions, event_versions = [1] * count, [1] * events
+        roles = [role for role, _ in rows.messages]
+        contents = [content for _, content in rows.messages]
+        kinds = [kind for kind, _ in rows.events]
+        payloads = [payload for _, payload in rows.events]
+
+        async def write(chat: FloorChat) -> None:
+            now = time.time_ns() // 1000
+            head, following = chat.sequence + events, chat.position + count
+            sequences = list(range(chat.sequence + 1, head + 1))
+            positions = list(range(chat.position, following))
+            referred = iter(positions)
+            found = await fetchval(
+                _STATEMENT,
+                *(chat.revision + 1, head, following, now, rows.state),
+                *(chat.row_id, chat.revision, chat.epoch),
+                *(positions, [fresh_id() for _ in positions], roles, sequences[:count]),
+                *(versions, contents),
+                *(sequences, kinds, [now] * events),
+                [next(referred) if payload is None else None for payload in payloads],
+                *(event_versions, payloads),
+                secrets.token_bytes(16),
+            )
+            if found is None:
+                raise Missed
+            chat.revision += 1
+            chat.sequence, chat.position = head, following
+
+        return write
+
+    async def close(self) -> None:
+        """Disconnect."""
+        for link in self._links:
+            await link.close()
