@@ -7,7 +7,8 @@ order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then t
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from chatd_server.agent.env import Env
 from chatd_server.clock import RealClock
 from chatd_server.config import Config, server_version
 from chatd_server.domain.ids import WorkerId, new_uuid
+from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import LogObserver, NullObserver, Observer, Span
 from chatd_server.ports import Clock, CommitListener, KeyStore, Store, Wake
@@ -170,8 +172,7 @@ async def build(
     config.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = await open_database(config, clock, observer)
     try:
-        if not await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path)):
-            observer.note(Span.RPC_FAILED, error=f"the key in {config.root_key_path} was revoked")
+        await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path))
         return _assembled(config, database, clock, observer)
     except BaseException:
         await database.close()
@@ -241,7 +242,8 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
 async def open_database(config: Config, clock: Clock, observer: Observer) -> Database:
     """Open what the URL names. Raises StoreError, DatabaseUnavailable."""
     if config.is_postgres:
-        return await _postgres(config, clock, observer)
+        with _named(config):
+            return await _postgres(config, clock, observer)
     wake = LocalWake()
     path = config.sqlite_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -253,6 +255,18 @@ async def open_database(config: Config, clock: Clock, observer: Observer) -> Dat
         listen=store.listen,
         close=store.close,
     )
+
+
+@contextmanager
+def _named(config: Config) -> Iterator[None]:
+    """Say which database it is that does not answer, and what to look at."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(
+            f"the database {config.shown_database} cannot be used: {error}. Does it run, may this "
+            "machine reach it, and is database_url right?"
+        ) from error
 
 
 async def _postgres(config: Config, clock: Clock, observer: Observer) -> Database:
@@ -284,7 +298,7 @@ async def _postgres(config: Config, clock: Clock, observer: Observer) -> Databas
 async def open_keys(config: Config, clock: Clock) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:
     """Open the keys alone, also beside a running server; return how to close them too."""
     if config.is_postgres:
-        database = await _postgres(config, clock, NullObserver())
+        database = await open_database(config, clock, NullObserver())
         return database.keys, database.close
     config.sqlite_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqliteKeysBeside(config.sqlite_path), _nothing_to_close
@@ -296,11 +310,12 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
     Raises SchemaTooNew, DatabaseInUse, DatabaseUnavailable.
     """
     if config.is_postgres:
-        try:
-            before = await schema_version(config.database_url)
-            await migrate(config.database_url)
-        except AWAY as error:
-            raise unavailable(error) from error
+        with _named(config):
+            try:
+                before = await schema_version(config.database_url)
+                await migrate(config.database_url)
+            except AWAY as error:
+                raise unavailable(error) from error
         return before, SCHEMA
     path = config.sqlite_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

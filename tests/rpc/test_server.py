@@ -15,6 +15,7 @@ from chatd_server.app import build
 from chatd_server.config import load
 from chatd_server.observe import NullObserver
 from chatd_server.rpc.server import HEALTH_POLL_SECONDS, PortInUse
+from chatd_server.service.keys import Keys
 from chatd_server.store.errors import DatabaseInUse, SchemaOutdated
 from tests.kit.clock import ManualClock
 from tests.kit.server import Served, refusal_of, said, serving
@@ -156,3 +157,14 @@ async def test_a_chat_on_postgres_is_answered_too(tmp_path: Path, postgres_url: 
         await served.settled(created.chat.chat_id)
         request = pb.ListMessagesRequest(chat_id=created.chat.chat_id)
         assert len((await served.call("ListMessages", request)).messages) == 2
+
+
+async def test_a_revoked_root_key_stays_revoked(tmp_path: Path) -> None:
+    """A restart does not bring back what somebody took away on purpose."""
+    async with serving(tmp_path) as served:
+        keys = Keys(served.app.database.keys, served.clock)
+        (root,) = await keys.page()
+        assert await keys.revoke(root.id)
+    async with serving(tmp_path) as again:
+        refusal = await again.refused("ListChats", pb.ListChatsRequest())
+        assert refusal.reason == "UNAUTHENTICATED"

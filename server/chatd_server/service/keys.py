@@ -46,19 +46,18 @@ class Keys:
         """Revoke a key; say whether there was one that was not revoked."""
         return await self._store.revoke_key(key_id, self._clock.now())
 
-    async def ensure_root(self, key: str) -> bool:
-        """Let the root key work with this database; False when it was revoked there."""
+    async def ensure_root(self, key: str) -> None:
+        """Let the root key work with this database, unless it was revoked there: that stands."""
         digest = key_hash(key)
         if await self._store.find_key(digest) is not None:
-            return True
+            return
         key_id = f"root-{digest.hex()[:16]}"
         if any(it.id == key_id for it in await self._store.list_keys()):
-            return False
+            return
         record = KeyRecord(
             id=key_id, owner_id=ROOT_OWNER, name="root", created_at=self._clock.now()
         )
         await self._store.add_key(record, digest)
-        return True
 
 
 def new_key() -> str:

@@ -44,3 +44,13 @@ class SqliteTooOld(StoreError):
             f"this Python has SQLite {found}, and chatd needs {wanted} or newer: use a newer"
             " Python, or PostgreSQL"
         )
+
+
+class NotADatabase(StoreError):
+    """The file is something else."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is no SQLite database, or it is damaged: name another file, or restore this"
+            " one from a backup; nothing of it was changed"
+        )

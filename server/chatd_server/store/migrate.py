@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
+from chatd_server.store.errors import NotADatabase, SchemaOutdated, SchemaTooNew
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -73,6 +73,8 @@ def sqlite_version(path: Path) -> str | None:
             found = connection.execute(_VERSION).fetchone()
         except sqlite3.OperationalError:
             return None
+        except sqlite3.DatabaseError as error:
+            raise NotADatabase(str(path)) from error
     return None if found is None else str(found[0])
 
 

@@ -1,0 +1,82 @@
+"""Real processes of `chatd`, which never outlive the test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-c", "from chatd_server.cli import main; main()"]
+
+SECONDS_MAX = 30
+"""Longer than any of these commands takes on a slow machine."""
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return this process's environment without settings of chatd, and with a home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
+    # A terminal of one width, without colours.
+    return {**kept, "CHATD_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1", **more}
+
+
+def chatd(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        env=environment(home, **more),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+@dataclass
+class Serving:
+    """A server in a process of its own."""
+
+    process: subprocess.Popen[str]
+    facts: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return str(self.facts["address"])
+
+    @property
+    def port(self) -> str:
+        """Its port."""
+        return self.address.rpartition(":")[2]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS_MAX)
+
+
+@contextmanager
+def serving(home: Path, *arguments: str, **more: str) -> Iterator[Serving]:
+    """Run `chatd serve` on a free port until the context is left."""
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--port", "0", "--json", *arguments],
+        env=environment(home, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            assert process.stderr is not None
+            raise AssertionError(f"no line from chatd serve: {process.stderr.read()}")
+        yield Serving(process, json.loads(line))
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,143 @@
+"""The other commands: migrate, keys, health, version, config show."""
+
+import json
+import stat
+from pathlib import Path
+
+import grpc
+import pytest
+
+from chatd.v1 import chat_service_pb2 as pb
+from chatd.v1 import chat_service_pb2_grpc
+from chatd_server.config import server_version
+from chatd_server.rpc.auth import KEY_CACHE_SECONDS
+from tests.cli.programs import chatd, serving
+from tests.kit.server import bearer
+
+FAILED = 1
+USAGE = 2
+
+
+def test_version_says_a_number() -> None:
+    """For people and for machines."""
+    home = Path("unused")
+    assert chatd(home, "version").stdout == f"chatd {server_version()}\n"
+    assert json.loads(chatd(home, "version", "--json").stdout) == {"version": server_version()}
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    """Also those that talk to a server."""
+    text = chatd(tmp_path, "--help").stdout
+    for command in (
+        "serve",
+        "migrate",
+        "chat",
+        "tail",
+        "send",
+        "keys",
+        "health",
+        "version",
+        "config",
+    ):
+        assert command in text
+
+
+def test_migrating_twice_is_migrating_once(tmp_path: Path) -> None:
+    """The second run says that there is nothing to do."""
+    first = json.loads(chatd(tmp_path, "migrate", "--json").stdout)
+    assert first["before"] is None
+    assert first["changed"]
+    second = chatd(tmp_path, "migrate")
+    assert second.returncode == 0
+    assert "already" in second.stdout
+
+
+def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path: Path) -> None:
+    """The server knows a new key at once, and refuses a revoked one within seconds."""
+    with serving(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        stub = chat_service_pb2_grpc.ChatServiceStub(channel)
+        made = json.loads(
+            chatd(tmp_path, "keys", "create", "laptop", "--owner", "ann", "--json").stdout
+        )
+        stub.ListChats(pb.ListChatsRequest(), metadata=bearer(made["key"]), timeout=20)
+
+        listed = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
+        assert {it["name"] for it in listed} == {"root", "laptop"}
+        assert made["key"] not in json.dumps(listed)
+        assert "laptop" in chatd(tmp_path, "keys", "list").stdout
+
+        assert chatd(tmp_path, "keys", "revoke", made["id"]).returncode == 0
+        again = chatd(tmp_path, "keys", "revoke", made["id"])
+        assert again.returncode == FAILED
+        assert "keys list" in again.stderr
+        assert server.stop() == 0
+    # The cache of the old process is gone with it, so nobody has to wait KEY_CACHE_SECONDS here.
+    assert KEY_CACHE_SECONDS <= 5
+    with serving(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        stub = chat_service_pb2_grpc.ChatServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ListChats(pb.ListChatsRequest(), metadata=bearer(made["key"]), timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_key_may_be_made_before_the_first_start(tmp_path: Path) -> None:
+    """Installers do; the key is the only output, so that a script can take it."""
+    run = chatd(tmp_path / "new", "keys", "create", "bot")
+    assert run.returncode == 0
+    assert run.stdout.startswith("chatd_")
+    assert len(run.stdout.split()) == 1
+
+
+def test_an_owner_without_a_name_is_refused(tmp_path: Path) -> None:
+    """It would be everybody and nobody."""
+    assert chatd(tmp_path, "keys", "create", "x", "--owner", "").returncode == USAGE
+
+
+def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
+    """Exit codes for probes; the words for people."""
+    with serving(tmp_path) as server:
+        well = chatd(tmp_path, "health", "--address", server.address)
+        assert (well.returncode, well.stdout) == (0, f"{server.address} is serving\n")
+        as_json = chatd(tmp_path, "health", CHATD_PORT=server.port)
+        assert as_json.returncode == 0
+        unknown = chatd(tmp_path, "health", "--address", server.address, "--service", "x.Y")
+        assert unknown.returncode == FAILED
+        address = server.address
+    gone = chatd(tmp_path, "health", "--address", address, "--json")
+    assert gone.returncode == FAILED
+    assert json.loads(gone.stdout)["status"] == "UNREACHABLE"
+
+
+def test_settings_are_shown_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
+    """Flag before environment before file before default; a secret is only said to be there."""
+    secret = tmp_path / "secret"
+    secret.write_text("sk-very-secret\n", encoding="utf-8")
+    (tmp_path / "chatd.toml").write_text('port = 1\nlog_level = "error"\n', encoding="utf-8")
+    run = chatd(
+        tmp_path,
+        "config",
+        "show",
+        "--json",
+        "--database-url",
+        "postgresql://me:hunter2@db/x",
+        CHATD_PORT="2",
+        CHATD_ANTHROPIC_API_KEY_FILE=str(secret),
+    )
+    shown = json.loads(run.stdout)
+    assert shown["port"] == {"value": 2, "source": "environment", "origin": "CHATD_PORT"}
+    assert shown["log_level"]["source"] == "file"
+    assert shown["runs_max"]["source"] == "default"
+    assert shown["database_url"]["origin"] == "--database-url"
+    assert shown["anthropic_api_key"]["value"] == "(set)"
+    assert "hunter2" not in run.stdout
+    assert "very-secret" not in run.stdout
+    table = chatd(tmp_path, "config", "show").stdout
+    assert "Port to listen on" in table
+
+
+def test_the_home_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """What is said in chats is nobody else's business on the machine."""
+    home = tmp_path / "home"
+    with serving(home) as server:
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        assert server.stop() == 0

@@ -1,0 +1,71 @@
+"""Settings: flag, environment, file, default; bad values named with where they came from."""
+
+from pathlib import Path
+
+import pytest
+
+from chatd_server.config import BadConfig, Config, load
+
+
+def test_the_nearest_source_wins(tmp_path: Path) -> None:
+    """Flag before environment before file before default."""
+    (tmp_path / "chatd.toml").write_text("port = 1\nruns_max = 5\npoll_seconds = 2", "utf-8")
+    environment = {"CHATD_HOME": str(tmp_path), "CHATD_PORT": "2", "CHATD_RUNS_MAX": "6"}
+    loaded = load({"port": 3}, environment)
+    config = loaded.config
+    assert (config.port, config.runs_max, config.poll_seconds) == (3, 6, 2.0)
+    assert config.lease_seconds == Config().lease_seconds
+    sources = {it.name: it.source for it in loaded.settings}
+    assert [sources[it] for it in ("port", "runs_max", "poll_seconds", "lease_seconds")] == [
+        "flag",
+        "environment",
+        "file",
+        "default",
+    ]
+
+
+@pytest.mark.parametrize(
+    "environment, words",
+    [
+        ({"CHATD_PORT": "x"}, ["CHATD_PORT", "'x'", "0 to 65535"]),
+        ({"CHATD_PORT": "70000"}, ["CHATD_PORT", "70000"]),
+        ({"CHATD_LOG_LEVEL": "loud"}, ["loud", "debug, info, warning, error"]),
+        ({"CHATD_MIGRATE": "perhaps"}, ["perhaps", "true, false"]),
+        ({"CHATD_DEFAULT_MODEL": "echo"}, ["echo", "provider/model"]),
+        ({"CHATD_LEASE_SECONDS": "nan"}, ["nan"]),
+        ({"CHATD_EVENT_RETENTION_DAYS": "inf"}, ["inf"]),
+        ({"CHATD_LEASE_SECONDS": "15"}, ["lease_heartbeat_seconds", "half"]),
+        ({"CHATD_DATABASE_URL": "mysql://u:hunter2@h/d"}, ["CHATD_DATABASE_URL", "(hidden)"]),
+        ({"CHATD_ANTHROPIC_API_KEY_FILE": "missing"}, ["ANTHROPIC_API_KEY_FILE", "missing"]),
+        ({"CHATD_CONFIG": "missing.toml"}, ["missing.toml", "does not exist"]),
+    ],
+    ids=lambda it: next(iter(it)) if isinstance(it, dict) else "",
+)
+def test_a_bad_value_is_named_with_its_origin(
+    tmp_path: Path, environment: dict[str, str], words: list[str]
+) -> None:
+    """Which setting, which value, from where, and what is allowed; never a secret."""
+    with pytest.raises(BadConfig) as caught:
+        load({}, {"CHATD_HOME": str(tmp_path), **environment})
+    for word in words:
+        assert word in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["port = ", "prot = 1", "port = [1]", '"'])
+def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
+    """Also for a setting that nobody knows: it is a slip of the pen."""
+    path = tmp_path / "chatd.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(BadConfig, match=r"chatd\.toml"):
+        load({}, {"CHATD_HOME": str(tmp_path)})
+
+
+def test_secrets_are_not_in_the_words_for_a_log() -> None:
+    """A settings value that is printed by accident shows none."""
+    config = load(
+        {"database_url": "postgresql://u:hunter2@h/d", "anthropic_api_key": "sk-1"}, {}
+    ).config
+    assert "hunter2" not in repr(config)
+    assert "sk-1" not in repr(config)
+    assert config.shown_database == "postgresql://u:***@h/d"

@@ -1,0 +1,168 @@
+"""`chatd serve` as a process: what it says, how it stops, and what keeps it from starting."""
+
+import json
+import signal
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from chatd.v1 import chat_service_pb2 as pb
+from chatd.v1 import chat_service_pb2_grpc
+from tests.cli.programs import chatd, serving
+from tests.kit.server import bearer, said
+
+ADDRESS, DATABASE, USAGE = 4, 3, 2
+
+
+def test_a_first_start_needs_nothing_and_says_where_everything_is(tmp_path: Path) -> None:
+    """One line with the address, the database and the key's file; a message is answered."""
+    home = tmp_path / "new" / "home"
+    with serving(home) as server:
+        assert Path(server.facts["root_key_file"]) == home / "root.key"
+        assert Path(server.facts["database"]) == home / "chatd.db"
+        key = (home / "root.key").read_text(encoding="utf-8").strip()
+        with grpc.insecure_channel(server.address) as channel:
+            stub = chat_service_pb2_grpc.ChatServiceStub(channel)
+            created = stub.CreateChat(
+                pb.CreateChatRequest(message=said("hello")), metadata=bearer(key), timeout=20
+            )
+            until = pb.SUBSCRIBE_UNTIL_SETTLED
+            follow = pb.SubscribeRequest(chat_id=created.chat.chat_id, until=until)
+            for _ in stub.Subscribe(follow, metadata=bearer(key), timeout=20):
+                pass
+            listed = stub.ListMessages(
+                pb.ListMessagesRequest(chat_id=created.chat.chat_id), metadata=bearer(key)
+            )
+            assert len(listed.messages) == 2
+        assert server.stop() == 0
+
+
+def test_two_servers_do_not_share_a_port_unasked(tmp_path: Path) -> None:
+    """The kernel would spread connections over both; with --reuse-port that is what one wants."""
+    with serving(tmp_path / "a", "--reuse-port") as first:
+        home = tmp_path / "b"
+        unasked = chatd(home, "serve", "--port", first.port)
+        assert unasked.returncode == ADDRESS
+        with serving(home, "--reuse-port", "--port", first.port) as second:
+            assert second.port == first.port
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_it_leave_in_order(tmp_path: Path, number: int) -> None:
+    """Exit code 0, and the log tells of both ends."""
+    with serving(tmp_path) as server:
+        assert server.stop(number) == 0
+        assert server.process.stderr is not None
+        events = [json.loads(line)["event"] for line in server.process.stderr]
+        assert events == ["server.started", "server.draining", "server.stopped"]
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    """A turn that takes an hour holds the drain; the second SIGTERM ends it at once."""
+    with serving(tmp_path, "--drain-seconds", "3600") as server:
+        key = (tmp_path / "root.key").read_text(encoding="utf-8").strip()
+        with grpc.insecure_channel(server.address) as channel:
+            stub = chat_service_pb2_grpc.ChatServiceStub(channel)
+            created = stub.CreateChat(
+                pb.CreateChatRequest(message=said("!say a\n!stall 3000")), metadata=bearer(key)
+            )
+            follow = pb.SubscribeRequest(chat_id=created.chat.chat_id)
+            events = stub.Subscribe(follow, metadata=bearer(key), timeout=20)
+            while next(events).event.WhichOneof("event") != "message_part":
+                pass
+            server.process.send_signal(signal.SIGTERM)
+            while next(events).event.WhichOneof("event") != "stream_end":
+                pass
+            assert server.process.poll() is None
+            assert server.stop(signal.SIGTERM) == 0
+    with serving(tmp_path) as again, closing(sqlite3.connect(tmp_path / "chatd.db")) as rows:
+        assert rows.execute("SELECT count(*) FROM chats WHERE status = 'error'").fetchone() == (0,)
+        assert again.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+def test_a_port_in_use_says_which_and_what_to_do(tmp_path: Path) -> None:
+    """Also when the other program is no chatd."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        run = chatd(tmp_path, "serve", "--port", str(port))
+        assert run.returncode == ADDRESS
+        assert f"127.0.0.1:{port}" in run.stderr
+        assert "--port" in run.stderr
+        assert "Traceback" not in run.stderr
+
+
+def test_a_second_server_on_the_same_file_says_who_holds_it(tmp_path: Path) -> None:
+    """By the process that holds it; the first one goes on."""
+    with serving(tmp_path) as first:
+        run = chatd(tmp_path, "serve", "--port", "0")
+        assert run.returncode == DATABASE
+        assert str(first.process.pid) in run.stderr
+        assert "Traceback" not in run.stderr
+        assert chatd(tmp_path, "health", "--address", first.address).returncode == 0
+
+
+def test_a_database_of_a_newer_chatd_is_left_alone(tmp_path: Path) -> None:
+    """It is never migrated back; the words say to update."""
+    assert chatd(tmp_path, "migrate").returncode == 0
+    with closing(sqlite3.connect(tmp_path / "chatd.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    for command in (["serve", "--port", "0"], ["migrate"], ["keys", "list"]):
+        run = chatd(tmp_path, *command)
+        assert run.returncode == DATABASE
+        assert "9999" in run.stderr
+        assert "update chatd" in run.stderr
+
+
+def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
+    """Somebody pointed at the wrong file; nothing of it is touched."""
+    wrong = tmp_path / "notes.txt"
+    wrong.write_text("these are my notes, and not a database at all\n" * 40, encoding="utf-8")
+    before = wrong.read_bytes()
+    run = chatd(tmp_path, "serve", "--port", "0", "--database-url", f"sqlite:///{wrong}")
+    assert run.returncode == DATABASE
+    assert "Traceback" not in run.stderr
+    assert wrong.read_bytes() == before
+
+
+def test_a_database_that_is_gone_is_said_without_its_password(tmp_path: Path) -> None:
+    """PostgreSQL is not there: what was tried, and no secret."""
+    url = "postgresql://me:hunter2@127.0.0.1:1/none"
+    for command in ("serve", "migrate"):
+        run = chatd(tmp_path, command, CHATD_DATABASE_URL=url)
+        assert run.returncode == DATABASE
+        assert "postgresql://me:***@127.0.0.1:1/none" in run.stderr
+        assert "database_url" in run.stderr
+        assert "hunter2" not in run.stderr + run.stdout
+        assert "Traceback" not in run.stderr
+
+
+def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    run = chatd(tmp_path / "file" / "home", "serve", "--port", "0")
+    assert run.returncode == USAGE
+    assert str(tmp_path / "file") in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_bad_setting_says_where_it_came_from(tmp_path: Path) -> None:
+    """The variable, the value, what is allowed; nothing is made at home."""
+    home = tmp_path / "home"
+    run = chatd(home, "serve", CHATD_PORT="seventy")
+    assert run.returncode == USAGE
+    for word in ("CHATD_PORT", "seventy", "65535"):
+        assert word in run.stderr
+    assert not home.exists()
+
+
+def test_an_unknown_default_model_is_said_at_start(tmp_path: Path) -> None:
+    """Better now than with the first message."""
+    run = chatd(tmp_path, "serve", "--port", "0", "--default-model", "nobody/none")
+    assert run.returncode == USAGE
+    assert "nobody/none" in run.stderr
+    assert "sandbox/echo" in run.stderr
