@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from rich.console import Console
 from chatd_client import ChatdError, Client, Reconnect
 from chatd_server.cli.talk import converse
 from chatd_server.cli.transcript import Transcript
-from chatd_server.demo.acts import ACTS, ActFailed, Stage, get_weather
+from chatd_server.demo.acts import ACTS, Act, ActFailed, Stage, get_weather
 from chatd_server.demo.cutter import Cutter
 from chatd_server.demo.server import ServerProcess
 
 
-async def play(console: Console) -> bool:
-    """Play all acts; say whether every one held."""
+async def play(console: Console, acts: Sequence[tuple[str, Act]] = ACTS) -> bool:
+    """Play the acts until one fails; say whether every one held."""
     is_watched = console.is_terminal
     with tempfile.TemporaryDirectory(prefix="chatd-demo-") as home:
         async with _staged(Path(home), console) as stage:
-            for name, act in ACTS:
+            for name, act in acts:
                 if is_watched:
                     console.rule(f"[bold]{name}", align="left")
                 try:

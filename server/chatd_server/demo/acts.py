@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from chatd.v1 import chat_service_pb2, message_pb2
 from chatd_client import ChatHandle, Client, Reconnect, ToolFailed, tool
@@ -70,6 +71,9 @@ class Seen:
             if message.role == message_pb2.ROLE_TOOL
             for part in message.parts
         ]
+
+
+Act: TypeAlias = Callable[[Stage], Awaitable[str]]
 
 
 async def streamed(stage: Stage) -> str:
@@ -166,7 +170,7 @@ async def killed_and_finished(stage: Stage) -> str:
     return "outcome unknown, and the turn finished"
 
 
-ACTS: tuple[tuple[str, Callable[[Stage], Awaitable[str]]], ...] = (
+ACTS: tuple[tuple[str, Act], ...] = (
     ("streamed", streamed),
     ("thinking", thinking),
     ("2 tools", two_tools),
@@ -211,4 +215,4 @@ def _must(holds: bool, otherwise: str) -> None:
         raise ActFailed(otherwise)
 
 
-__all__ = ["ACTS", "ActFailed", "Stage", "get_weather"]
+__all__ = ["ACTS", "Act", "ActFailed", "Stage", "get_weather"]

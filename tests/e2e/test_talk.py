@@ -1,0 +1,96 @@
+"""`chatd send`, `tail` and `chat` as a person types them, against a server process."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chatd_server.demo.server import ServerProcess
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Terminal:
+    """Runs `chatd` commands against one server."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+
+    async def run(
+        self, *words: str, typed: str = "", key: str | None = None
+    ) -> tuple[int, str, str]:
+        """Run one command; return its exit code, output and errors."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "chatd_server", *words),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={
+                **os.environ,
+                "CHATD_ADDRESS": f"127.0.0.1:{self._server.port}",
+                "CHATD_KEY": self._server.key if key is None else key,
+            },
+        )
+        output, errors = await process.communicate(typed.encode())
+        assert process.returncode is not None
+        return process.returncode, output.decode(), errors.decode()
+
+
+@pytest.fixture
+async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
+    """Start a server, and stop it."""
+    server = ServerProcess(tmp_path)
+    await server.start()
+    yield Terminal(server)
+    await server.stop()
+
+
+async def test_send_prints_the_answer_and_tail_prints_the_chat(terminal: Terminal) -> None:
+    """One message, its answer, and the same conversation again from the log."""
+    code, output, errors = await terminal.run("send", "!say Hello there.")
+    assert (code, output) == (0, "Hello there.\n")
+    chat_id = errors.split()[1]
+    code, output, _ = await terminal.run("send", "--chat", chat_id, "!say And again.")
+    assert (code, output) == (0, "And again.\n")
+    code, output, _ = await terminal.run("tail", chat_id, "--until-settled")
+    assert code == 0
+    for words in ("> !say Hello there.", "Hello there.", "> !say And again.", "And again."):
+        assert words in output.splitlines()
+
+
+async def test_json_is_one_object_a_line(terminal: Terminal) -> None:
+    """Every response is a line that a machine reads, with the cursor to resume from."""
+    code, output, _ = await terminal.run("send", "--json", "!text 3")
+    responses = [json.loads(line) for line in output.splitlines()]
+    assert code == 0
+    kinds = [next(k for k in r["event"] if k not in ("sequence", "eventTime")) for r in responses]
+    assert "messagePart" in kinds
+    assert kinds[-1] == "streamEnd"
+    assert all("cursor" in response for response in responses)
+
+
+async def test_chat_answers_until_the_end_of_input(terminal: Terminal) -> None:
+    """Each line is a message; the end of input ends the conversation and not the chat."""
+    code, output, _ = await terminal.run("chat", typed="!say One.\n!say Two.\n")
+    assert code == 0
+    assert output.index("One.") < output.index("Two.")
+
+
+async def test_a_wrong_key_says_what_to_do(terminal: Terminal) -> None:
+    """The error names the three places that a key comes from."""
+    code, _, errors = await terminal.run("send", "hello", key="chatd_wrong")
+    assert code == 1
+    assert "CHATD_KEY" in errors
+    assert "Traceback" not in errors
+
+
+async def test_a_chat_that_is_not_there_says_so(terminal: Terminal) -> None:
+    """One line, no traceback."""
+    code, _, errors = await terminal.run("tail", "01890000-0000-7000-8000-000000000000")
+    assert code == 1
+    assert "no chat" in errors
+    assert "Traceback" not in errors
