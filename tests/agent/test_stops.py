@@ -8,7 +8,6 @@ from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.command import BusyBehavior
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
-from chatd_server.domain.message import ToolErrorKind
 from chatd_server.observe import Span
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, Spoken, calls, searches, text, thinks
@@ -135,9 +134,23 @@ async def test_a_tool_that_ends_while_it_is_cancelled_keeps_its_result(world: Wo
     assert [(it.output, it.error) for it in tool.results] == [("done", None)]
 
 
+async def test_a_hint_of_another_process_is_looked_up_at_once(world: World) -> None:
+    """It carries no meaning: one beat for that chat says that it is interrupted."""
+    world.process.hears_commits = False
+    gate = Gate()
+    world.model.says(text("On ", gate, "it"))
+    chat = await world.chat("go")
+    await gate.reached()
+    beats = world.process.cable.idle["heartbeat"]
+    await chat.interrupt()
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    assert world.process.cable.idle["heartbeat"] == beats + 1
+
+
 async def test_a_lost_interrupt_hint_is_found_at_the_next_beat(world: World) -> None:
     """Hints may be lost; the heartbeat brings the status."""
-    world.process.wake.are_lost = True
+    world.process.goes_deaf()
     gate = Gate()
     world.model.says(text("On ", gate, "it"))
     chat = await world.chat("go")
@@ -153,7 +166,7 @@ async def test_a_lost_interrupt_hint_is_found_at_the_next_beat(world: World) -> 
 
 async def test_an_interrupt_whose_hint_comes_late_is_found_by_the_commit(world: World) -> None:
     """The answer is refused, kept as the partial step, and its tools do not run."""
-    world.process.wake.are_lost = True
+    world.process.goes_deaf()
     gate = Gate()
     shell = world.tool("shell")
     world.model.says(text("Ok."), calls("shell"), gate)
@@ -209,7 +222,7 @@ async def test_shutdown_in_the_middle_of_text_drops_the_attempt(world: World) ->
 
 async def test_a_leaving_worker_that_finds_an_interrupt_keeps_the_step(world: World) -> None:
     """The user's stop came first in the database, so it is honoured."""
-    world.process.wake.are_lost = True
+    world.process.goes_deaf()
     gate = Gate()
     world.model.says(text("On ", gate, "it"))
     chat = await world.chat("go")

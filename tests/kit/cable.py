@@ -26,6 +26,10 @@ class Cable:
         self.calls: list[str] = []
         #: The same for what a worker sends while nothing happens.
         self.idle: Counter[str] = Counter()
+        #: Cut it just before this call or command.
+        self.cut_before = ""
+        #: What some calls raise, by name: a defect, not a database that is gone.
+        self.breaks: dict[str, Exception] = {}
         #: What came of a command is told to be a replay, as after a lost answer.
         self.forgets_answers = False
 
@@ -47,7 +51,7 @@ class Cable:
         owner_id: OwnerId | None = None,
     ) -> Applied:
         """Pass on."""
-        self.calls.append(type(command).__name__)
+        self._note(type(command).__name__)
 
         async def apply() -> Applied:
             return await self._store.apply(
@@ -59,19 +63,19 @@ class Cable:
 
     async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
         """Pass on."""
-        self.calls.append("start_calls")
+        self._note("start_calls")
         await self._pass(lambda: self._store.start_calls(chat_id, epoch, calls))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Pass on."""
-        self.calls.append("finish_call")
+        self._note("finish_call")
         await self._pass(lambda: self._store.finish_call(chat_id, epoch, result))
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
         """Pass on."""
-        self.calls.append("messages")
+        self._note("messages")
         return await self._pass(
             lambda: self._store.messages(
                 chat_id, after_position=after_position, limit=limit, bytes_max=bytes_max
@@ -82,30 +86,40 @@ class Cable:
         self, worker_id: WorkerId, slots: int, lease_seconds: float
     ) -> Sequence[Acquired]:
         """Pass on."""
-        self.idle["acquire"] += 1
+        self._count("acquire")
         return await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
     ) -> Sequence[Beat]:
         """Pass on."""
-        self.idle["heartbeat"] += 1
+        self._count("heartbeat")
         return await self._pass(lambda: self._store.heartbeat(worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
         """Pass on."""
-        self.idle["rescue"] += 1
+        self._count("rescue")
         return await self._pass(lambda: self._store.rescue(worker_id, limit))
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
         """Pass on."""
-        self.idle["expire_actions"] += 1
+        self._count("expire_actions")
         return await self._pass(lambda: self._store.expire_actions(worker_id, limit))
 
     async def next_due(self) -> Instant | None:
         """Pass on."""
-        self.idle["next_due"] += 1
+        self._count("next_due")
         return await self._pass(self._store.next_due)
+
+    def _count(self, name: str) -> None:
+        self.idle[name] += 1
+        if name in self.breaks:
+            raise self.breaks[name]
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.cut_before:
+            self.cut()
 
     async def _pass(self, call: Callable[[], Awaitable[T]]) -> T:
         if self._is_cut:

@@ -253,6 +253,11 @@ class ScriptedTools:
         """Take a tool away, as an upgrade of the server may."""
         del self._tools[name]
 
+    def release(self) -> None:
+        """Let every tool end when it is cancelled: the test is over."""
+        for tool in self._tools.values():
+            tool.stubborn = False
+
     def active(self, model: str) -> Mapping[str, Tool]:  # noqa: ARG002  the same for every model
         """Return them by name."""
         return dict(self._tools)

@@ -47,6 +47,8 @@ class Process:
         self.cable = Cable(world.store, world.clock)
         self.live = RecordingLive()
         self.wake = Hints(world.wake)
+        #: Whether commits of the other processes are told here: as if they were this process's.
+        self.hears_commits = True
         env = Env(
             worker_id=WorkerId(name),
             store=cast("Store", self.cable),
@@ -59,6 +61,16 @@ class Process:
         self.env = env
         self.worker = Worker(settings, self.wake, env)
         self.task = asyncio.create_task(self.worker.run(), name=f"worker {name}")
+
+    def committed(self, applied: Applied) -> None:
+        """Take a commit."""
+        if self.hears_commits:
+            self.worker.committed(applied)
+
+    def goes_deaf(self) -> None:
+        """Lose every hint from now on, as a process may."""
+        self.hears_commits = False
+        self.wake.are_lost = True
 
     async def drain(self) -> None:
         """Let it leave in order."""
@@ -121,6 +133,7 @@ class World:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.tools.release()
         for process in self.processes:
             process.task.cancel()
         if self.processes:
@@ -141,6 +154,7 @@ class World:
         """Start a worker."""
         process = Process(self, name, settings or self.settings)
         self.processes.append(process)
+        self.store.listen(process)
         return process
 
     @property

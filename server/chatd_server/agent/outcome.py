@@ -52,6 +52,15 @@ def unknown(call: OpenCall, at: Instant) -> ToolResult:
     return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, at)
 
 
+def abandoned(call: OpenCall, at: Instant) -> ToolResult:
+    """Return the result of a call whose tool ignored its cancel, and may still be at work."""
+    text = (
+        "Outcome unknown: this call did not end when the turn was stopped. It may or may not "
+        "take effect; check before doing it again."
+    )
+    return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, text, at)
+
+
 def interrupted(call: OpenCall, at: Instant) -> ToolResult:
     """Return the result of a call that a user's stop cut, and that honoured it."""
     why = ToolErrorKind.INTERRUPTED

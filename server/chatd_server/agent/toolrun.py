@@ -169,7 +169,7 @@ class _Batch:
         now = self._env.clock.now()
         if not tool.done():
             self._abandon(call, tool)
-            self.cut.append(outcome.unknown(call, now))
+            self.cut.append(outcome.abandoned(call, now))
             return
         if tool.cancelled() and self._is_cut:
             self.cut.append(outcome.interrupted(call, now))

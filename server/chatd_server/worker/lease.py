@@ -26,9 +26,8 @@ class Heart:
 
     def ask(self, chat_id: ChatId) -> None:
         """Look soon how a chat of ours stands: somebody said that it changed."""
-        if self._runs.get(chat_id) is not None:
-            self._asked.add(chat_id)
-            self._alarm.ring()
+        self._asked.add(chat_id)
+        self._alarm.ring()
 
     async def run(self) -> None:
         """Beat for ever."""

@@ -18,6 +18,8 @@ class Run:
     task: asyncio.Task[None]
     #: By the local clock, counted from before the beat: when it has passed, others may hold it.
     leased_until: Instant
+    #: The newest revision that a commit of this process told of: hints up to it say nothing new.
+    revision: int
 
 
 class Runs:

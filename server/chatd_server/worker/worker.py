@@ -46,17 +46,19 @@ class Worker:
         run = self._runs.get(state.id)
         if run is None or state.epoch < run.epoch:
             return
+        run.revision = max(run.revision, state.revision)
         if state.epoch > run.epoch or state.lease is None:
             # Every ordinary end of the run comes by here too; it has nothing left to stop.
             run.stop.request(StopCause.REPLACED)
         elif state.status is Status.INTERRUPTING:
             run.stop.request(StopCause.INTERRUPTED)
 
-    def hinted(self, chat_id: ChatId, revision: int, status: Status) -> None:  # noqa: ARG002  hints carry no meaning beyond "look"
+    def hinted(self, chat_id: ChatId, revision: int, status: Status) -> None:
         """Take a hint of any process: look sooner."""
         if status is Status.PENDING:
             self._work.ring()
-        if status is not Status.RUNNING:
+        run = self._runs.get(chat_id)
+        if run is not None and revision > run.revision and status is not Status.RUNNING:
             self._heart.ask(chat_id)
 
     async def run(self) -> None:
@@ -107,7 +109,7 @@ class Worker:
         state = acquired.state
         task = asyncio.create_task(run_chat(acquired, stop, self._env), name=f"run {state.id}")
         leased_until = self._env.clock.now() + round(self._settings.lease_seconds * MICROSECONDS)
-        self._runs.add(Run(state.id, state.epoch, stop, task, leased_until))
+        self._runs.add(Run(state.id, state.epoch, stop, task, leased_until, state.revision))
         # A free slot may be what the next chat waits for.
         task.add_done_callback(lambda _: self._work.ring())
 

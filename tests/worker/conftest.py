@@ -1,0 +1,16 @@
+"""A world with one worker."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.world import World
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Give a scenario on a store of its own, with a worker that is running."""
+    async with World(tmp_path / "chats.db") as world:
+        world.start()
+        yield world
