@@ -295,10 +295,50 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
         self.time_passes(31.0)
         self.do(Rescue(**self.worker()))
 
-    @in_status(Status.REQUIRES_ACTION)
+    @in_status(*HELD)
     @rule()
-    def expire_action(self) -> None:
+    def lose_workers(self) -> None:
+        """Seven in a row: one more than a turn survives."""
+        for _ in range(7):
+            if self.chat.state.lease is not None:
+                self.rescue_after_the_lease()
+            self.acquire(stale=False)
+
+    @in_status(Status.RUNNING)
+    @rule(kind=st.sampled_from(AttemptKind), executors=EXECUTORS)
+    def interrupt_an_attempt(self, kind: AttemptKind, executors: list[Executor]) -> None:
+        self.start_attempt(kind, stale=False)
+        self.interrupt("open")
+        self.finish_interruption(executors, partial=kind is AttemptKind.MODEL)
+
+    @in_status(Status.REQUIRES_ACTION)
+    @rule(seconds=st.sampled_from([0.0, 61.0]))
+    def expire_action(self, seconds: float) -> None:
+        self.time_passes(seconds)
         self.do(ExpireAction(**self.worker()))
+
+    @rule(steps=st.integers(1, 8), executors=EXECUTORS)
+    def go_on_as_a_worker_does(self, steps: int, executors: list[Executor]) -> None:
+        """Without this, few random orders get as far as a client's action."""
+        for _ in range(steps):
+            self._next_step(executors)
+
+    def _next_step(self, executors: list[Executor]) -> None:
+        state = self.chat.state
+        if state.status is Status.PENDING or (state.status in HELD and state.lease is None):
+            self.acquire(stale=False)
+        elif state.status is Status.INTERRUPTING:
+            self.finish_interruption(executors, partial=True)
+        elif state.status is Status.REQUIRES_ACTION and state.action is not None:
+            first = next(it.id for it in state.calls if it.outcome is None)
+            results = (SubmittedResult(first, "1", is_json=True),)
+            self.do(SubmitToolResults(command_id=self.x, results=results, allow_partial=True))
+        elif state.status is Status.RUNNING and not state.calls:
+            self.commit_answer(executors, FinishReason.END_TURN, fresh=True)
+        elif any(it.executor is not Executor.CLIENT for it in state.calls):
+            self.commit_results(stop_after=False)
+        elif state.status is Status.RUNNING:
+            self.require_action(stale=False)
 
     def teardown(self) -> None:
         if self.chat.maybe is not None:
@@ -388,5 +428,5 @@ def test_any_order_of_commands_keeps_every_rule() -> None:
     """No sequence of commands leads to a chat that breaks an invariant."""
     run_state_machine_as_test(
         ChatUnderRandomCommands,
-        settings=settings(max_examples=150, stateful_step_count=60, deadline=None),
+        settings=settings(max_examples=100, stateful_step_count=50, deadline=None),
     )

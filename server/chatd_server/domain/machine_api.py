@@ -32,6 +32,8 @@ from chatd_server.domain.limits import QUEUE_LENGTH_MAX
 from chatd_server.domain.machine_calls import waiting_calls, with_outcomes
 from chatd_server.domain.machine_change import (
     NO_TURN,
+    SENT,
+    TURN,
     Change,
     ask_to_stop,
     end_turn,
@@ -48,8 +50,6 @@ from chatd_server.domain.refusal import (
     QueueFull,
 )
 from chatd_server.domain.transition import Reply, Transition
-
-_FIRST_MESSAGE = 0
 
 # --- messages ------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ def create(command: Create, now: Instant) -> Transition:
 
 def _new_message(change: Change, command: Create | SendMessage | EditMessage) -> Queued:
     return Queued(
-        id=MessageId(change.new_id(_FIRST_MESSAGE)),
+        id=MessageId(change.new_id(SENT)),
         parts=command.parts,
         created_at=change.now,
         options=command.options,
@@ -248,7 +248,7 @@ def request_compaction(state: ChatState, command: RequestCompaction, now: Instan
         raise NothingToCompact(state.status, "the context has at most one message")
     change = Change(state, now)
     turn = Turn(
-        id=TurnId(change.new_id(-1)),
+        id=TurnId(change.new_id(TURN)),
         first_position=state.next_position,
         compaction_requested=True,
     )

@@ -46,6 +46,10 @@ _NO_REPLY = Reply()
 _NO_OUTCOMES: Mapping[ToolCallId, ToolResult] = {}
 NO_ATTEMPT = AttemptId("")
 NO_TURN = TurnId("")
+TURN = -1
+"""Which id of a transition is its new turn's; messages that it writes itself have 0, 1, ..."""
+SENT = -2
+"""Which id is that of the message that a client sent, whether it is queued or begins its turn."""
 
 
 class Change:
@@ -221,7 +225,7 @@ def start_turn(
     """
     change.close_calls()
     head = queue[0]
-    turn_id = TurnId(change.new_id(-1))
+    turn_id = TurnId(change.new_id(TURN))
     message = change.add_message(
         Role.USER, head.parts, turn_id, message_id=head.id, created_at=head.created_at
     )

@@ -257,9 +257,13 @@ def finish_interruption(state: ChatState, command: FinishInterruption, now: Inst
     The partial step is the answer so far, or, when the answer was committed already, what its
     tools have given. Refused when the answer belongs to another attempt than the open one.
     """
+    turn = _turn(state)
     attempt_id = command.attempt_id
-    if attempt_id or command.parts:
-        _open_attempt(state, attempt_id, AttemptKind.MODEL if command.parts else None)
+    if command.parts:
+        _open_attempt(state, attempt_id, AttemptKind.MODEL)
+    elif turn.attempt is None or turn.attempt.id != attempt_id:
+        # Nothing of an attempt is saved, so there is none to close.
+        attempt_id = NO_ATTEMPT
     change = Change(state, now)
     outcomes = {result.call_id: result for result in command.results}
     if command.parts:
