@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chatd_server.domain.chat import Status
+from chatd_server.domain.chat import ChatConfig, ClientTool, Status
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.observe import Span
 from chatd_server.ports import Applied
@@ -503,3 +503,22 @@ async def test_transactions_are_numbered_upwards_also_after_a_restart(
     txids = [txid for txid, _ in rows]
     assert txids == sorted(txids)
     assert len(set(txids)) == 7
+
+
+async def test_a_step_does_not_write_the_configuration_again(
+    sqlite_stores: SqliteStores, store: SqliteStore, desk: Desk
+) -> None:
+    """A chat with large tools pays for them when they change, not with each step."""
+    tools = (ClientTool("ls", input_schema="s" * 200_000),)
+    await desk.create(config=ChatConfig(tools=tools))
+    (acquired,) = await desk.acquire()
+    state = await desk.answered(acquired.state)
+    log = sqlite_stores.path.with_name("chatd.db-wal")
+    before = log.stat().st_size
+
+    for _ in range(5):
+        state = await desk.answered(state)
+
+    assert state.config.tools == tools
+    # Ten commits of a few pages each; one of them with the tools would be more than half of it.
+    assert log.stat().st_size - before < 400_000

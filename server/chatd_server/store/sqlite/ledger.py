@@ -41,6 +41,11 @@ from chatd_server.store.sqlite.loading import read_state
 ROW_IDS_MAX = 100_000
 """Row ids of chats that are remembered, about 20 MB; they never change."""
 
+STATE_BYTES_STEP = 512
+"""`chats.state` is filled up with spaces to a multiple of this. SQLite writes a row of the same
+length in place; one that grew by a byte it writes anew, with all of the configuration."""
+
+_SPACES = b" " * STATE_BYTES_STEP
 _ROW_ID = 0
 
 
@@ -224,6 +229,7 @@ class Ledger:
         return self._remember(new.id, row_id)
 
     def _write_step(self, row_id: int, old: ChatState, new: ChatState) -> bool:
+        state = hot_state(new)
         self._execute(
             sql.UPDATE_STEP,
             (
@@ -232,7 +238,7 @@ class Ledger:
                 new.next_position,
                 new.updated_at,
                 CONTENT_VERSION,
-                hot_state(new),
+                state + _SPACES[len(state) % STATE_BYTES_STEP :],
                 row_id,
                 old.revision,
                 old.epoch,
