@@ -19,6 +19,7 @@ from bench.rows.table import GROUPS, NAMES
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 3
+TABLE_WIDTH = 160
 
 
 async def measured(names: Sequence[str], *, rounds: int, quick: bool, console: Console) -> list[Row]:
@@ -122,7 +123,9 @@ def main() -> int:
     if arguments.json:
         print(encoded.decode())
     else:
-        Console().print(table(rows))
+        console = Console()
+        # A file or a pipe has no width of its own.
+        Console(width=None if console.is_terminal else TABLE_WIDTH).print(table(rows))
     return 0 if all(row.product is not None for row in rows) else 1
 
 

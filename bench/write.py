@@ -98,6 +98,7 @@ class Author:
         self._store = store
         self._state = state
         self._attempt = AttemptId("")
+        self._answer = self._made()
 
     async def start(self) -> None:
         """Begin an attempt: what an answer needs before it."""
@@ -111,24 +112,28 @@ class Author:
         )
         applied = await self._store.apply(self._state.id, command, known=self._state)
         self._state = applied.state
+        self._answer = self._made()
 
-    async def answer(self) -> None:
-        """Commit 2 KB of text and a call that was cut: two messages, two events."""
-        now = RealClock().now()
-        command = CommitAnswer(
+    def _made(self) -> CommitAnswer:
+        """Return 2 KB of text and a call that was cut: two messages, two events."""
+        call_id, now = new_tool_call_id(), RealClock().now()
+        return CommitAnswer(
             command_id=f"{self._attempt}:answer",
             worker_id=WORKER,
             epoch=self._state.epoch,
             attempt_id=self._attempt,
             parts=(
                 Text("x" * ANSWER_BYTES),
-                ToolCall(new_tool_call_id(), "current_time", "{", Executor.SERVER, now),
+                ToolCall(call_id, "current_time", "{", Executor.SERVER, now),
             ),
             finish_reason=FinishReason.MAX_TOKENS,
             model="anthropic/claude-sonnet-4-6",
             usage=Usage(input_tokens=10, output_tokens=100),
         )
-        applied = await self._store.apply(self._state.id, command, known=self._state)
+
+    async def answer(self) -> None:
+        """Commit the answer: what is measured."""
+        applied = await self._store.apply(self._state.id, self._answer, known=self._state)
         assert len(applied.events) == 2
         self._state = applied.state
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bench.context import Measure
-from bench.rows import stream, writes
+from bench.rows import encoding, service, steps, stream, writes
 
 GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("e2e_100x50",): stream.e2e_100x50,
@@ -13,6 +13,12 @@ GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("write_sqlite_1",): writes.write_sqlite_1,
     ("write_sqlite_64",): writes.write_sqlite_64,
     ("write_pg_16",): writes.write_pg_16,
+    ("step_tool",): steps.step_tool,
+    ("unary_send",): service.unary_send,
+    ("step_10", "step_200"): steps.growth,
+    ("encode_10_200",): encoding.encode_10_200,
+    ("cold_start",): service.cold_start,
+    ("idle_10000",): service.idle_10000,
 }
 """Rows that come from the same runs, and how they are measured."""
 

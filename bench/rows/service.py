@@ -1,0 +1,180 @@
+"""Calls, starts and idle streams."""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import grpc
+import msgspec
+from grpc_health.v1 import health_pb2
+
+from bench.context import Context, LoadFailed, loaded, per_unit
+from bench.directive import Directive
+from bench.load import Task
+from bench.result import Limit, Row, Sample, Sides, alternate, row
+from bench.servers import (
+    MODEL,
+    ROOT,
+    Server,
+    all_sides,
+    product_command,
+    product_environment,
+    program,
+    provider,
+)
+
+SEND_CHATS = 100
+SENDS_PER_CHAT = 40
+"""Below the limit of a chat's queue."""
+IDLE_STREAMS = 10_000
+IDLE_CHATS = 1_000
+IDLE_SECONDS = 5.0
+KIB = 1024
+
+
+async def unary_send(context: Context) -> list[Row]:
+    """Measure SendMessage into the queue of chats whose model never goes on: no turn begins."""
+    chats = context.size(SEND_CHATS, 10)
+    messages = context.size(SENDS_PER_CHAT, 10)
+
+    def sampling(server: Server) -> Callable[[], Awaitable[Sample]]:
+        async def sample() -> Sample:
+            task = Task(
+                kind="send",
+                address=server.address,
+                key=server.key,
+                model=MODEL,
+                chats=chats,
+                text=str(Directive(hold=1)),
+                messages=messages,
+            )
+            seen, spent = await loaded(server, task)
+            return per_unit(spent, chats * messages, rpcs_per_s=chats * messages / seen.seconds)
+
+        return sample
+
+    def limits(bare: Row) -> Sequence[Limit]:
+        return (Limit("CPU / bare RPC", bare.ratio_to_floor, 1.3),)
+
+    async with (
+        provider(context.folder) as vendor,
+        all_sides(context.folder, vendor) as servers,
+    ):
+        sides: Sides = {it.side: sampling(it) for it in servers}
+        samples = await alternate(sides, context.rounds, context.progress)
+    return [row("unary_send", "CPU us per RPC", samples, limits)]
+
+
+# --- starts ----------------------------------------------------------------------------------
+
+
+async def cold_start(context: Context) -> list[Row]:
+    """Measure the first start in an empty folder, until health says SERVING."""
+
+    async def product() -> Sample:
+        with tempfile.TemporaryDirectory(dir=context.folder) as folder:
+            command = product_command(Path(folder) / "home")
+            first = await _start(command, context.folder)
+            again = await _start(command, context.folder)
+        detail = {f"again_{name}": value for name, value in again.detail.items()}
+        return Sample(first.value, {**first.detail, **detail, "again_cpu_ms": again.value})
+
+    async def floor() -> Sample:
+        return await _start(["-m", "bench.floors.server", "127.0.0.1:1"], context.folder)
+
+    async def naive() -> Sample:
+        with tempfile.TemporaryDirectory(dir=context.folder) as folder:
+            url = f"sqlite+aiosqlite:///{folder}/naive.db"
+            command = ["-m", "bench.floors.naive", "127.0.0.1:1", url]
+            return await _start(command, context.folder)
+
+    def limits(bare: Row) -> Sequence[Limit]:
+        return (Limit("CPU / floor", bare.ratio_to_floor, 1.6),)
+
+    sides: Sides = {"product": product, "floor": floor, "naive": naive}
+    samples = await alternate(sides, context.rounds, context.progress)
+    return [row("cold_start", "CPU ms until it serves", samples, limits)]
+
+
+async def _start(command: Sequence[str], folder: Path) -> Sample:
+    began = time.perf_counter()
+    environment = product_environment("127.0.0.1:1")
+    async with program(command, folder / "start.log", environment) as (process, told):
+        server = Server("", told["address"], process.pid)
+        if "root_key_file" in told:
+            await _healthy(server.address)
+        wall = time.perf_counter() - began
+        detail = {"wall_ms": wall * 1e3, "rss_mib": server.resident_bytes / KIB / KIB}
+        return Sample(server.cpu_seconds * 1e3, detail)
+
+
+async def _healthy(address: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = await check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+# --- idle streams ----------------------------------------------------------------------------
+
+
+async def idle_10000(context: Context) -> list[Row]:
+    """Measure what an open stream on which nothing happens holds, and what it spends."""
+    chats = context.size(IDLE_CHATS, 50)
+    streams = context.size(IDLE_STREAMS, 500)
+    samples: dict[str, Sample] = {}
+    async with provider(context.folder) as vendor:
+        async with all_sides(context.folder, vendor) as servers:
+            # One sample of each, one after the other: memory that was used once stays.
+            for server in servers:
+                context.progress(server.side)
+                samples[server.side] = await _idle(server, chats, streams // chats)
+
+    def limits(bare: Row) -> Sequence[Limit]:
+        return (Limit("memory / floor", bare.ratio_to_floor, 1.2),)
+
+    return [row("idle_10000", "KiB per idle stream", samples, limits)]
+
+
+async def _idle(server: Server, chats: int, subscribers: int) -> Sample:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.load",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    before = server.resident_bytes
+    task = Task(
+        kind="hold",
+        address=server.address,
+        key=server.key,
+        model=MODEL,
+        chats=chats,
+        subscribers=subscribers,
+    )
+    try:
+        process.stdin.write(msgspec.json.encode(task) + b"\n")
+        if not await process.stdout.readline():
+            raise LoadFailed("the load client died; what it said stands above")
+        held = server.resident_bytes - before
+        cpu = server.cpu_seconds
+        await asyncio.sleep(IDLE_SECONDS)
+        busy = (server.cpu_seconds - cpu) / IDLE_SECONDS * 100
+        process.stdin.write(b"go\n")
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Sample(held / (chats * subscribers) / KIB, {"idle_cpu_percent": busy})
