@@ -15,7 +15,7 @@ import msgspec
 
 from chatd_server.agent.env import Env
 from chatd_server.clock import RealClock
-from chatd_server.config import Config, server_version
+from chatd_server.config import BadConfig, Config, server_version
 from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.hub.hub import Hub, HubSettings
@@ -34,7 +34,7 @@ from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
 from chatd_server.service.events import Events
-from chatd_server.service.keys import Keys, new_key
+from chatd_server.service.keys import KEY_PREFIX, Keys, new_key
 from chatd_server.service.messages import Messages
 from chatd_server.service.tool_results import ToolResults
 from chatd_server.store.migrate import (
@@ -356,11 +356,12 @@ def worker_settings(config: Config) -> WorkerSettings:
 
 
 def root_key(path: Path) -> str:
-    """Return the root key, making it at the first start; only its owner can read the file."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        pass
+    """Return the root key, making it at the first start; only its owner can read the file.
+
+    Raises BadConfig when the file holds something else.
+    """
+    if path.exists():
+        return _key_in(path)
     key = new_key()
     # Written beside and linked into place: two first starts agree, and nobody reads half a key.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -370,9 +371,16 @@ def root_key(path: Path) -> str:
             file.write(key + "\n")
         os.link(draft, path)
     except FileExistsError:
-        return path.read_text(encoding="utf-8").strip()
+        return _key_in(path)
     finally:
         draft.unlink()
+    return key
+
+
+def _key_in(path: Path) -> str:
+    key = path.read_text(encoding="utf-8").strip()
+    if not key.startswith(KEY_PREFIX):
+        raise BadConfig(f"{path} holds no key of chatd: remove it, and the next start makes one")
     return key
 
 

@@ -5,7 +5,7 @@ lines. A secret can also be given by the name of a file that holds it (`..._FILE
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
@@ -212,19 +212,33 @@ def without_password(url: str) -> str:
 # --- one setting -----------------------------------------------------------------------------
 
 
-class _Described(msgspec.Struct, frozen=True):
+class Described(msgspec.Struct, frozen=True):
+    """What a setting may be, for the docs and for messages."""
+
+    name: str
     kind: Any
     description: str
     is_secret: bool
     default: Any
 
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return _allowed(self.kind)
 
-def _fields() -> Mapping[str, _Described]:
+
+def described_settings() -> Sequence[Described]:
+    """Return every setting, in order."""
+    return tuple(_fields().values())
+
+
+def _fields() -> Mapping[str, Described]:
     hints = get_type_hints(Config, include_extras=True)
     described = {}
     for field in msgspec.structs.fields(Config):
         meta = next(it for it in hints[field.name].__metadata__ if isinstance(it, Meta))
-        described[field.name] = _Described(
+        described[field.name] = Described(
+            name=field.name,
             kind=hints[field.name],
             description=meta.description or "",
             is_secret=bool((meta.extra or {}).get("secret")),
@@ -235,7 +249,7 @@ def _fields() -> Mapping[str, _Described]:
 
 def _given(
     name: str,
-    described: _Described,
+    described: Described,
     flags: Mapping[str, object],
     environment: Mapping[str, str],
     file: tuple[Mapping[str, Any], str],
@@ -257,14 +271,14 @@ def _given(
     return _Given(described.default, "default", "")
 
 
-def _checked(name: str, described: _Described, given: _Given) -> Any:
+def _checked(name: str, described: Described, given: _Given) -> Any:
     try:
         return msgspec.convert(given.value, described.kind, strict=False)
     except msgspec.ValidationError as error:
         value = "(hidden)" if described.is_secret else repr(given.value)
         raise BadConfig(
             f"{name} = {value}, from {given.origin or given.source}, cannot be used: "
-            f"{described.description} {_allowed(described.kind)}"
+            f"{described.description} Allowed: {described.allowed}."
         ) from error
 
 
@@ -272,18 +286,18 @@ def _allowed(kind: Any) -> str:
     """Say what a setting may be, in words."""
     inner, meta = kind.__origin__, next(it for it in kind.__metadata__ if isinstance(it, Meta))
     if get_origin(inner) is Literal:
-        return f"Allowed: {', '.join(get_args(inner))}."
+        return ", ".join(get_args(inner))
     if inner is bool:
-        return "Allowed: true, false."
+        return "true, false"
     if inner is str:
-        return f"Allowed: text that matches {meta.pattern}" if meta.pattern else "Allowed: text."
+        return f"text that matches `{meta.pattern}`" if meta.pattern else "text"
     number = "a whole number" if inner is int else "a number"
     limits = [f"from {meta.ge:g}"] if meta.ge is not None else []
     limits += [f"to {meta.le:g}"] if meta.le is not None else []
-    return f"Allowed: {' '.join([number, *limits])}."
+    return " ".join([number, *limits])
 
 
-def _redacted(described: _Described, value: Any) -> Any:
+def _redacted(described: Described, value: Any) -> Any:
     if not described.is_secret or not value:
         return value
     return without_password(value) if "://" in value else "(set)"

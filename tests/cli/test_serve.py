@@ -150,6 +150,14 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
+def test_a_root_key_that_is_none_is_said(tmp_path: Path) -> None:
+    """An empty file would lock everybody out without a word."""
+    (tmp_path / "root.key").write_text("", encoding="utf-8")
+    run = chatd(tmp_path, "serve", "--port", "0")
+    assert run.returncode == USAGE
+    assert "root.key" in run.stderr
+
+
 def test_a_bad_setting_says_where_it_came_from(tmp_path: Path) -> None:
     """The variable, the value, what is allowed; nothing is made at home."""
     home = tmp_path / "home"

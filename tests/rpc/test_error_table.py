@@ -22,7 +22,7 @@ from chatd_server.domain.refusal import (
     Violation,
 )
 from chatd_server.rpc import errors
-from scripts.error_catalogue import SOURCE, TARGET, page, values_of
+from scripts.errors_page import SOURCE, TARGET, page, values_of
 
 DETAIL_TYPES = {
     "BadRequest",

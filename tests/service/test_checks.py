@@ -87,6 +87,17 @@ def test_schemas_that_no_model_would_take_are_refused(
     assert word in violation.description
 
 
+async def test_a_schema_is_looked_at_once(checks: Checks) -> None:
+    """Large ones beside the event loop; what was found, good or bad, is kept."""
+    fine = '{"type":"object","description":"' + "x" * 5000 + '"}'
+    await checks.learn([fine, "{", "", fine])
+    assert "" in checks._faults.values()
+    assert len(checks._faults) == 2
+    assert not list(checks.new_chat(tool(fine)))
+    (violation,) = checks.new_chat(tool("{"))
+    assert "not valid JSON" in violation.description
+
+
 def test_a_schema_may_not_send_us_to_fetch_another(checks: Checks) -> None:
     """A reference to a URL is a word like any other: nothing is opened."""
     remote = '{"type":"object","$ref":"http://127.0.0.1:9/schema"}'

@@ -14,14 +14,19 @@ from chatd_server.config import BadConfig
 class Exit(IntEnum):
     """Part of the tested contract of the command line: add, never change."""
 
-    #: Asked for and not possible: an unknown key id, a server that is not healthy.
     FAILED = 1
-    #: A wrong option or setting.
     USAGE = 2
-    #: The database: gone, held by another server, or of another schema.
     DATABASE = 3
-    #: The address cannot be listened on.
     ADDRESS = 4
+
+
+MEANINGS = {
+    Exit.FAILED: "not possible: an unknown key id, a server that is not healthy or refuses",
+    Exit.USAGE: "a wrong option or setting",
+    Exit.DATABASE: "the database is gone, held by another server, or of another schema",
+    Exit.ADDRESS: "the address cannot be listened on",
+}
+"""What each code means, as the docs say it."""
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from chatd_server.service.authority import authorise
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Unary: TypeAlias = Callable[["Call", Any], Awaitable[Message]]
 Streaming: TypeAlias = Callable[["Call", Any, Context], Awaitable[None]]
+Prepare: TypeAlias = Callable[[Any], Awaitable[None]]
 Check: TypeAlias = Callable[[Any], Iterator[Violation]]
 
 ANONYMOUS = Caller(owner_id=OwnerId(""), key_id="")
@@ -44,6 +45,8 @@ class Rpc(msgspec.Struct, frozen=True, kw_only=True):
     is_streaming: bool = False
     unary: Unary | None = None
     stream: Streaming | None = None
+    #: What has to be known before `check`, which does not wait.
+    prepare: Prepare | None = None
     #: Rules beyond the contract's annotations; may raise NotImplementedHere.
     check: Check | None = None
     #: Whether a caller needs a key.
@@ -143,6 +146,8 @@ class Dispatch(grpc.GenericRpcHandler):
             caller = await self._authenticator.caller(context.invocation_metadata() or ())
         if not rpc.is_implemented:
             raise NotImplementedHere(f"{rpc.name} is not implemented by this server yet")
+        if rpc.prepare is not None:
+            await rpc.prepare(request)
         refusal = self._against(rpc, request)
         if refusal is not None:
             if rpc.is_about_a_chat:

@@ -11,7 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from chatd.v1 import admin_service_pb2, chat_service_pb2
 from chatd_server.rpc.calls import ServiceCalls
-from chatd_server.rpc.dispatch import Check, Rpc, Streaming, Unary
+from chatd_server.rpc.dispatch import Check, Prepare, Rpc, Streaming, Unary
 
 SERVICES = (
     chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"],
@@ -25,6 +25,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     unary: Unary | None = None
     stream: Streaming | None = None
+    prepare: Prepare | None = None
     check: Check | None = None
     needs_key: bool = True
     is_about_a_chat: bool = True
@@ -34,7 +35,10 @@ def answers(calls: ServiceCalls, subscribe: Streaming) -> Mapping[str, Answer]:
     """Return the implemented RPCs. One that is not named here answers NOT_IMPLEMENTED."""
     return {
         "CreateChat": Answer(
-            unary=calls.create_chat, check=calls.check_create, is_about_a_chat=False
+            unary=calls.create_chat,
+            prepare=calls.prepare_create,
+            check=calls.check_create,
+            is_about_a_chat=False,
         ),
         "GetChat": Answer(unary=calls.get_chat),
         "ListChats": Answer(unary=calls.list_chats, is_about_a_chat=False),
@@ -66,6 +70,7 @@ def _row(method: MethodDescriptor, answer: Answer) -> Rpc:
         is_streaming=method.server_streaming,
         unary=answer.unary,
         stream=answer.stream,
+        prepare=answer.prepare,
         check=answer.check,
         needs_key=answer.needs_key,
         is_about_a_chat=answer.is_about_a_chat,

@@ -1,12 +1,14 @@
 """Rules about requests that the contract's annotations cannot say. All are told at once."""
 
+import asyncio
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jsonschema
 import msgspec
 
-from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
+from chatd_server.domain.chat import ChatConfig, TurnOptions
 from chatd_server.domain.command import SubmittedResult
 from chatd_server.domain.limits import CLIENT_TOOL_SCHEMAS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import FileReference, Part, Text
@@ -15,6 +17,13 @@ from chatd_server.ports import Models, Tools
 
 MODEL_EXAMPLES_MAX = 20
 """Names of models that a refusal lists."""
+
+
+SCHEMAS_KNOWN_MAX = 4096
+"""Schemas that were looked at already; about 1 MB."""
+
+SCHEMAS_INLINE_CHARACTERS_MAX = 2048
+"""Below it a look takes less than a thread is worth, some milliseconds."""
 
 
 class UnknownModel(Violation, frozen=True):
@@ -28,6 +37,24 @@ class Checks:
         self._models = models
         self._tools = tools
         self.default_model = default_model
+        #: What is wrong with a schema, by its hash; empty when nothing is.
+        self._faults: dict[bytes, str] = {}
+
+    async def learn(self, schemas: Iterable[str]) -> None:
+        """Look at schemas that are new, beside the event loop: it takes about 9 us a byte.
+
+        Clients make many chats with the same tools, so what was found is kept.
+        """
+        new = {it for it in schemas if it and _digest(it) not in self._faults}
+        if not new:
+            return
+        if len(self._faults) + len(new) > SCHEMAS_KNOWN_MAX:
+            self._faults.clear()
+        if sum(map(len, new)) > SCHEMAS_INLINE_CHARACTERS_MAX:
+            found = await asyncio.to_thread(lambda: {_digest(it): schema_fault(it) for it in new})
+        else:
+            found = {_digest(it): schema_fault(it) for it in new}
+        self._faults.update(found)
 
     def model_examples(self) -> Sequence[str]:
         """Return names of models that exist."""
@@ -79,7 +106,13 @@ class Checks:
                     f"tools[{index}].name",
                     f"{tool.name!r} is a built-in tool of this server; choose another name",
                 )
-            yield from _schema(f"tools[{index}].input_schema_json", tool)
+            fault = self._schema_fault(tool.input_schema)
+            if fault:
+                yield Violation(f"tools[{index}].input_schema_json", fault)
+
+    def _schema_fault(self, schema: str) -> str:
+        known = self._faults.get(_digest(schema))
+        return schema_fault(schema) if known is None else known
 
 
 def results(submitted: Sequence[SubmittedResult]) -> Iterator[Violation]:
@@ -133,21 +166,28 @@ def _file_reference(field: str, part: FileReference) -> Iterator[Violation]:
         yield Violation(f"{field}.end_line", "must not be before start_line")
 
 
-def _schema(field: str, tool: ClientTool) -> Iterator[Violation]:
-    if not tool.input_schema:
-        return
-    wrong = json_fault(tool.input_schema)
+def schema_fault(text: str) -> str:
+    """Return what is wrong with the schema of a tool; empty when nothing is.
+
+    No schema means no arguments. References are not followed: nothing is fetched.
+    """
+    if not text:
+        return ""
+    wrong = json_fault(text)
     if wrong:
-        yield Violation(field, wrong)
-        return
-    schema = parse(tool.input_schema)
+        return wrong
+    schema = parse(text)
     if not isinstance(schema, dict) or schema.get("type") != "object":
-        yield Violation(field, 'must be a JSON Schema of an object: {"type": "object", ...}')
-        return
+        return 'must be a JSON Schema of an object: {"type": "object", ...}'
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         place = "/".join(map(str, error.absolute_path)) or "the root"
-        yield Violation(field, f"not a valid JSON Schema, at {place}: {error.message[:200]}")
+        return f"not a valid JSON Schema, at {place}: {error.message[:200]}"
     except RecursionError:
-        yield Violation(field, "the schema is nested too deeply")
+        return "the schema is nested too deeply"
+    return ""
+
+
+def _digest(schema: str) -> bytes:
+    return hashlib.blake2b(schema.encode(), digest_size=16).digest()

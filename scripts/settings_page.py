@@ -1,0 +1,56 @@
+"""Writes docs/settings.md from the settings themselves and the exit codes of the command line."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "docs" / "settings.md"
+
+HEAD = """# Settings
+
+<!-- Generated from the server's settings by `make docs`; edit server/chatd_server/config.py. -->
+
+A setting is taken from the first of these that has it: a flag of `chatd serve`, the environment,
+the settings file, its default. `chatd config show` prints every value and where it came from.
+
+- Flag: `--log-level debug`. Not every setting has one; secrets never do.
+- Environment: `CHATD_` and the name in capitals, `CHATD_LOG_LEVEL=debug`.
+- File: TOML, `log_level = "debug"`; `chatd.toml` in the home folder, or what `--config` or
+  `CHATD_CONFIG` names. An unknown name in it is an error.
+- A secret can also be given by the name of a file that holds it: `CHATD_ANTHROPIC_API_KEY_FILE`,
+  or `anthropic_api_key_file` in the settings file.
+
+The home folder is `--home`, `CHATD_HOME` or `~/.local/share/chatd`. It holds `root.key` (the key
+that the first start makes; only its owner can read it), `chatd.toml` if there is one, and
+`chatd.db` unless `database_url` says otherwise. No file there names the address of a running
+server: commands that talk to one take `--address` or `CHATD_ADDRESS`.
+
+"""
+
+EXITS = """
+## Exit codes
+
+| code | what it means |
+|---|---|
+| 0 | done; for `chatd serve`: it was told to stop and left in order |
+"""
+
+
+def page() -> str:
+    """Return what docs/settings.md has to be."""
+    sys.path[:0] = [str(ROOT / "server"), str(ROOT / "gen" / "python")]
+    from chatd_server.cli.exits import MEANINGS  # noqa: PLC0415  needs the path above
+    from chatd_server.config import described_settings  # noqa: PLC0415  the same
+
+    rows = ["| name | default | what it is | allowed |", "|---|---|---|---|"]
+    for it in described_settings():
+        default = "" if it.default == "" else f"`{str(it.default).lower()}`"
+        secret = " Secret." if it.is_secret else ""
+        allowed = it.allowed.replace("|", "\\|")
+        rows.append(f"| `{it.name}` | {default} | {it.description}{secret} | {allowed} |")
+    exits = [f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items()]
+    return HEAD + "\n".join(rows) + "\n" + EXITS + "\n".join(exits) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page(), encoding="utf-8")
