@@ -1,0 +1,533 @@
+"""Turns, the queue, and what a subscriber is told of them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from chatd_server.domain.chat import (
+    AttemptKind,
+    ChatConfig,
+    ClientTool,
+    Status,
+    StopReason,
+    TurnOptions,
+)
+from chatd_server.domain.command import (
+    BusyBehavior,
+    ClearContext,
+    CommitCompaction,
+    Create,
+    DeleteChat,
+    DeleteQueued,
+    EditMessage,
+    FinishInterruption,
+    FinishTurn,
+    Interrupt,
+    PromoteQueued,
+    Release,
+    ReorderQueue,
+    RequestCompaction,
+    RetryTurn,
+    SendMessage,
+    SetArchived,
+    SetTitle,
+    UpdateChat,
+)
+from chatd_server.domain.event import (
+    QUEUE_PREVIEW_CHARACTERS,
+    ChatUpdated,
+    CompactionFinished,
+    CompactionSource,
+    HistoryTruncated,
+    QueueChanged,
+    StatusChanged,
+)
+from chatd_server.domain.ids import ChatId, MessageId, TurnId
+from chatd_server.domain.limits import QUEUE_LENGTH_MAX
+from chatd_server.domain.machine import advance
+from chatd_server.domain.message import Role, Text, Visibility
+from chatd_server.domain.refusal import (
+    EtagMismatch,
+    InvalidRequest,
+    MessageNotFound,
+    NothingToCompact,
+    QueueFull,
+    WrongStatus,
+)
+from tests.domain.situations import (
+    action,
+    error,
+    error_with_queue,
+    interrupting,
+    pending,
+    queued,
+    running,
+    waiting,
+)
+from tests.kit.by_hand import BEGIN, CHAT, ERROR, OWNER, ByHand, kinds, said
+
+OTHER = TurnId("another turn")
+
+
+def texts(chat: ByHand) -> list[str]:
+    """Return the words of the queue, head first."""
+    return [it.text for queued in chat.state.queue for it in queued.parts if isinstance(it, Text)]
+
+
+def told(chat: ByHand, since: int) -> list[tuple[Status, TurnId, StopReason | None]]:
+    """Return the status events behind a sequence."""
+    events = said([it for it in chat.log if it.sequence > since], StatusChanged)
+    return [
+        (it.status, it.turn_id, it.stop_reason) for it in events if isinstance(it, StatusChanged)
+    ]
+
+
+# --- creation ------------------------------------------------------------------------------
+
+
+def test_a_chat_without_a_message_waits_and_says_so() -> None:
+    """The log of every chat begins with an event, so that a watcher learns of it."""
+    chat = ByHand()
+    done = chat.create()
+    assert (done.state.revision, done.state.head_sequence) == (1, 1)
+    assert done.events[0].event == StatusChanged(Status.WAITING, TurnId(""))
+
+
+def test_a_new_log_tells_the_fields_that_were_given() -> None:
+    """Who reads the log from its beginning needs no other source."""
+    chat = ByHand()
+    tools = (ClientTool("edit"),)
+    done = chat.create("hi", ChatConfig(title="t", labels={"a": "b"}, tools=tools))
+    assert kinds(done.events) == ["ChatUpdated", "MessageCommitted", "StatusChanged"]
+    assert done.events[0].event == ChatUpdated(title="t", labels={"a": "b"}, tools=("edit",))
+
+
+def test_a_child_names_its_parent_and_its_root() -> None:
+    """A chat of its own is its own root; a child carries both."""
+    parent, root = ChatId("parent"), ChatId("root")
+    child = advance(
+        None,
+        Create(
+            command_id="x",
+            chat_id=CHAT,
+            owner_id=OWNER,
+            config=ChatConfig(),
+            parent_id=parent,
+            root_id=root,
+        ),
+        BEGIN,
+    )
+    assert (child.state.parent_id, child.state.root_id) == (parent, root)
+    assert pending().state.root_id == CHAT
+
+
+def test_the_same_command_at_the_same_time_gives_the_same_transition() -> None:
+    """Ids are derived and not drawn: a decision can be made twice."""
+    command = SendMessage(command_id="x", parts=(Text("again"),))
+    state = waiting().state
+    assert advance(state, command, BEGIN) == advance(state, command, BEGIN)
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+def test_a_message_to_an_idle_chat_begins_a_turn_with_its_options() -> None:
+    """The turn takes the options of its message, and begins at its position."""
+    chat = waiting()
+    options = TurnOptions(model="a/b", max_steps=3)
+    done = chat.do(SendMessage(command_id="x", parts=(Text("go"),), options=options))
+    assert done.reply.message == chat.last
+    assert chat.turn.options == options
+    assert chat.turn.first_position == chat.last.position
+    assert chat.last.turn_id == chat.turn.id
+
+
+def test_a_queued_message_keeps_id_time_and_options_when_its_turn_begins() -> None:
+    """What the queue showed is what enters the history."""
+    chat = running()
+    sent = SendMessage(command_id="x", parts=(Text("next"),), options=TurnOptions(model="a/b"))
+    placed = chat.do(sent).reply.queued
+    assert placed is not None
+    chat.do(
+        FinishTurn(**chat.hold(), turn_id=chat.turn.id, stop_reason=StopReason.END_TURN), seconds=9
+    )
+    assert (chat.last.id, chat.last.created_at) == (placed.id, placed.created_at)
+    assert chat.turn.options.model == "a/b"
+
+
+def test_a_promotion_ends_the_old_turn_and_begins_the_new_one_for_its_followers() -> None:
+    """Two status events: one for who follows the old turn, one for who follows the new."""
+    chat = queued(running)()
+    old, head = chat.turn.id, chat.state.head_sequence
+    done = chat.finish()
+    new = chat.turn.id
+    assert kinds(done.events) == [
+        "MessageCommitted",
+        "QueueChanged",
+        "StatusChanged",
+        "StatusChanged",
+    ]
+    assert told(chat, head) == [
+        (Status.PENDING, old, StopReason.END_TURN),
+        (Status.PENDING, new, None),
+    ]
+    assert old != new
+
+
+def test_the_last_turn_ends_with_one_status() -> None:
+    """Nothing is queued: the chat waits, and remembers why the turn ended."""
+    chat = running()
+    old, head = chat.turn.id, chat.state.head_sequence
+    chat.finish(StopReason.MAX_STEPS)
+    assert told(chat, head) == [(Status.WAITING, old, StopReason.MAX_STEPS)]
+    assert chat.state.stop_reason is StopReason.MAX_STEPS
+
+
+def test_a_message_to_a_failed_chat_waits_behind_its_queue() -> None:
+    """Order is kept: the head of the queue begins, the new message is its tail."""
+    chat = error_with_queue()
+    done = chat.send("newest")
+    assert (done.reply.message, texts(chat)) == (None, ["last", "newest"])
+    assert done.reply.queued == chat.state.queue[-1]
+    assert chat.last.parts == (Text("later"),)
+    assert chat.state.last_error is None
+
+
+def test_an_interrupting_message_waits_for_the_worker() -> None:
+    """The worker saves the partial step first; the message is queued until then."""
+    chat = running()
+    done = chat.send("stop that", BusyBehavior.INTERRUPT)
+    assert (done.reply.interrupted, texts(chat)) == (True, ["stop that"])
+    assert kinds(done.events) == ["QueueChanged", "StatusChanged"]
+    chat.do(FinishInterruption(**chat.hold()))
+    assert (chat.last.parts, chat.state.status) == ((Text("stop that"),), Status.PENDING)
+
+
+def test_an_interrupting_message_begins_at_once_when_nobody_works() -> None:
+    """No worker has to be waited for."""
+    chat = pending()
+    old, head = chat.turn.id, chat.state.head_sequence
+    done = chat.send("rather", BusyBehavior.INTERRUPT)
+    assert done.reply.message == chat.last
+    assert done.reply.interrupted
+    assert told(chat, head) == [
+        (Status.PENDING, old, StopReason.INTERRUPTED),
+        (Status.PENDING, chat.turn.id, None),
+    ]
+
+
+def test_an_interrupting_message_keeps_the_order_of_the_queue() -> None:
+    """It is appended; what was queued before it begins before it."""
+    chat = queued(pending)()
+    done = chat.send("newest", BusyBehavior.INTERRUPT)
+    assert chat.last.parts == (Text("later"),)
+    assert texts(chat) == ["last", "newest"]
+    assert done.reply.queued == chat.state.queue[-1]
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    """The limit counts what would be queued afterwards, not what passes through."""
+    chat = running()
+    for n in range(QUEUE_LENGTH_MAX):
+        chat.send(f"message {n}")
+    for busy in (BusyBehavior.QUEUE, BusyBehavior.INTERRUPT):
+        with pytest.raises(QueueFull):
+            chat.send("one more", busy)
+    chat.do(Release(**chat.hold()))
+    chat.send("replaces the turn", BusyBehavior.INTERRUPT)
+    assert len(chat.state.queue) == QUEUE_LENGTH_MAX
+
+
+def test_the_queue_event_shows_the_beginning_of_each_message() -> None:
+    """A preview has at most 200 characters."""
+    chat = running()
+    done = chat.send("ä" * 300)
+    (changed,) = said(done.events, QueueChanged)
+    assert isinstance(changed, QueueChanged)
+    assert changed.entries[0].preview == "ä" * QUEUE_PREVIEW_CHARACTERS
+
+
+# --- rule 8 --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("situation", [pending, running, interrupting, action])
+def test_a_client_that_names_a_turn_cuts_no_other(situation: Callable[[], ByHand]) -> None:
+    """Its turn is over already: success, nothing cut, the message is queued."""
+    chat = situation()
+    status, turn = chat.state.status, chat.turn
+    done = chat.do(Interrupt(command_id="x", expected_turn_id=OTHER))
+    assert (done.changed, done.reply.interrupted) == (False, False)
+    done = chat.do(
+        SendMessage(
+            command_id="x",
+            parts=(Text("next"),),
+            busy=BusyBehavior.INTERRUPT,
+            expected_turn_id=OTHER,
+        )
+    )
+    assert (chat.state.status, chat.turn) == (status, turn)
+    assert not done.reply.interrupted
+    assert texts(chat) == ["next"]
+
+
+@pytest.mark.parametrize("situation", [pending, running, interrupting, action])
+def test_a_client_that_names_the_open_turn_cuts_it(situation: Callable[[], ByHand]) -> None:
+    """Also while it is being cut: the answer is then the same, and nothing is written."""
+    chat = situation()
+    done = chat.do(Interrupt(command_id="x", expected_turn_id=chat.turn.id))
+    assert done.reply.interrupted
+
+
+@pytest.mark.parametrize("situation", [waiting, error])
+def test_an_interrupt_with_nothing_to_cut_is_a_success(situation: Callable[[], ByHand]) -> None:
+    """A client that presses stop too late gets no error."""
+    done = situation().interrupt()
+    assert (done.changed, done.reply.interrupted) == (False, False)
+
+
+# --- queue ---------------------------------------------------------------------------------
+
+
+def test_reorder_names_exactly_the_queue() -> None:
+    """A list that misses, adds or doubles one was made from an old queue."""
+    chat = queued(running)()
+    first, second = (it.id for it in chat.state.queue)
+    for wrong in [(first,), (first, first), (first, second, MessageId("new"))]:
+        with pytest.raises(InvalidRequest):
+            chat.do(ReorderQueue(command_id="x", message_ids=wrong))
+    chat.do(ReorderQueue(command_id="x", message_ids=(second, first)))
+    assert texts(chat) == ["last", "later"]
+
+
+def test_deleting_a_message_that_began_already_is_a_success() -> None:
+    """It is not in the queue, which is what the caller wanted to be told."""
+    done = running().do(DeleteQueued(command_id="x", message_id=MessageId("gone")))
+    assert not done.changed
+
+
+def test_a_promoted_message_goes_before_the_others() -> None:
+    """The worker stops for it, and it begins next."""
+    chat = queued(running)()
+    promoted = chat.state.queue[1]
+    done = chat.do(PromoteQueued(command_id="x", message_id=promoted.id))
+    assert (done.reply.queued, done.reply.interrupted) == (promoted, True)
+    assert texts(chat) == ["last", "later"]
+    assert not chat.do(PromoteQueued(command_id="x", message_id=promoted.id)).changed
+    chat.do(FinishInterruption(**chat.hold()))
+    assert chat.last.id == promoted.id
+
+
+def test_a_promoted_message_begins_at_once_when_nobody_works() -> None:
+    """The open turn ends as interrupted; after an error no turn is open."""
+    for situation, interrupted in [(queued(pending), True), (error_with_queue, False)]:
+        chat = situation()
+        promoted = chat.state.queue[1]
+        done = chat.do(PromoteQueued(command_id="x", message_id=promoted.id))
+        assert done.reply.message == chat.last
+        assert (chat.last.id, done.reply.interrupted) == (promoted.id, interrupted)
+
+
+# --- edit ----------------------------------------------------------------------------------
+
+
+def test_an_edit_removes_everything_behind_and_cuts_the_work() -> None:
+    """History, queue, lease and calls go; the new message has a new position and a new turn."""
+    chat = queued(running)()
+    old, position = chat.turn.id, chat.last.position
+    head = chat.state.head_sequence
+    done = chat.do(EditMessage(command_id="x", position=position, parts=(Text("rather"),)))
+    assert done.removed_from == position
+    assert kinds(done.events) == [
+        "HistoryTruncated",
+        "MessageCommitted",
+        "QueueChanged",
+        "StatusChanged",
+        "StatusChanged",
+    ]
+    assert done.events[0].event == HistoryTruncated(position)
+    assert [it.parts for it in chat.messages] == [(Text("rather"),)]
+    assert chat.last.position == position + 1, "positions are never used again"
+    assert (chat.state.lease, chat.state.queue) == (None, ())
+    assert told(chat, head)[0] == (Status.PENDING, old, StopReason.REPLACED)
+
+
+def test_an_edit_of_an_idle_chat_ends_no_turn() -> None:
+    """The turn that follows is the only one that is told of."""
+    chat = waiting()
+    head = chat.state.head_sequence
+    chat.do(EditMessage(command_id="x", position=1, parts=(Text("rather"),)))
+    assert told(chat, head) == [(Status.PENDING, chat.turn.id, None)]
+
+
+@pytest.mark.parametrize("position", [0, -1, 3, 99])
+def test_an_edit_of_what_is_no_users_message_is_refused(position: int) -> None:
+    """No user's message stands behind the one that began the open turn."""
+    chat = running()
+    chat.answer("hello")
+    with pytest.raises(MessageNotFound):
+        chat.do(EditMessage(command_id="x", position=position, parts=(Text("no"),)))
+
+
+def test_an_edit_before_a_boundary_undoes_the_boundary() -> None:
+    """The summary is removed with the rest, so the context begins at the first message."""
+    chat = waiting()
+    chat.do(ClearContext(command_id="x"))
+    boundary = chat.state.boundary_position
+    chat.send("more")
+    chat.do(EditMessage(command_id="x", position=boundary, parts=(Text("at the boundary"),)))
+    assert chat.state.boundary_position == boundary
+    chat.do(EditMessage(command_id="x", position=1, parts=(Text("before it"),)))
+    assert chat.state.boundary_position == 1
+
+
+# --- error and retry -----------------------------------------------------------------------
+
+
+def test_a_failed_turn_keeps_its_queue_and_says_why() -> None:
+    """Nothing is promoted: a person decides."""
+    chat = queued(running)()
+    old, head = chat.turn.id, chat.state.head_sequence
+    chat.fail()
+    assert told(chat, head) == [(Status.ERROR, old, StopReason.ERROR)]
+    assert chat.state.last_error == ERROR
+    assert texts(chat) == ["later", "last"]
+
+
+def test_a_retry_is_the_same_turn_again() -> None:
+    """No new message, a full ladder of attempts, and no error."""
+    chat = error()
+    old = chat.turn
+    messages = list(chat.messages)
+    chat.do(RetryTurn(command_id="x"))
+    assert (chat.turn.id, chat.turn.steps) == (old.id, 1)
+    assert (chat.turn.failed_attempts, chat.state.last_error) == (0, None)
+    assert chat.messages == messages
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda chat: chat.send("again"),
+        lambda chat: chat.do(RetryTurn(command_id="x")),
+        lambda chat: chat.do(RequestCompaction(command_id="x")),
+        lambda chat: chat.do(ClearContext(command_id="x")),
+        lambda chat: chat.do(EditMessage(command_id="x", position=1, parts=(Text("a"),))),
+        lambda chat: chat.do(DeleteChat(command_id="x")),
+    ],
+)
+def test_leaving_error_clears_the_error(leave: Callable[[ByHand], object]) -> None:
+    """Rule 3, whichever way out is taken; the event says so too."""
+    chat = error()
+    leave(chat)
+    assert chat.state.last_error is None
+
+
+def test_archiving_keeps_the_error() -> None:
+    """Rule 3: archiving does not leave the status."""
+    chat = error()
+    chat.do(SetArchived(command_id="x", archived=True))
+    assert (chat.state.archived, chat.state.last_error) == (True, ERROR)
+
+
+# --- context -------------------------------------------------------------------------------
+
+
+def test_a_compaction_moves_the_boundary_to_its_summary() -> None:
+    """The summary is for the model only, and the context begins with it."""
+    chat = waiting()
+    chat.do(RequestCompaction(command_id="x"))
+    assert chat.turn.compaction_requested
+    chat.acquire()
+    attempt_id = chat.attempt(AttemptKind.COMPACTION)
+    done = chat.do(
+        CommitCompaction(
+            **chat.hold(),
+            attempt_id=attempt_id,
+            parts=(Text("in short"),),
+            source=CompactionSource.MANUAL,
+            tokens_before=900,
+            tokens_after=90,
+        )
+    )
+    summary = chat.last
+    assert (summary.role, summary.visibility, summary.compressed) == (
+        Role.USER,
+        Visibility.MODEL,
+        True,
+    )
+    assert done.events[1].event == CompactionFinished(
+        CompactionSource.MANUAL, summary.position, 900, 90
+    )
+    assert chat.state.boundary_position == summary.position
+    assert (chat.turn.compactions, chat.turn.attempt) == (1, None)
+    chat.finish(StopReason.COMPACTED)
+    with pytest.raises(NothingToCompact):
+        chat.do(RequestCompaction(command_id="x"))
+
+
+def test_an_empty_chat_has_nothing_to_compact() -> None:
+    """The refusal names the status, like every other of its kind."""
+    chat = ByHand()
+    chat.create()
+    with pytest.raises(NothingToCompact) as refused:
+        chat.do(RequestCompaction(command_id="x"))
+    assert refused.value.metadata == {"status": "WAITING"}
+
+
+def test_clearing_the_context_sets_a_boundary_without_a_summary() -> None:
+    """The next message is the first of the context; doing it twice writes once."""
+    chat = waiting()
+    done = chat.do(ClearContext(command_id="x"))
+    assert chat.state.boundary_position == chat.state.next_position
+    assert kinds(done.events) == ["CompactionFinished"]
+    assert not chat.do(ClearContext(command_id="x")).changed
+
+
+def test_clearing_the_context_gives_a_failed_turn_up() -> None:
+    """With a queue behind it it is refused: the queue would begin unasked."""
+    chat = error()
+    chat.do(ClearContext(command_id="x"))
+    assert (chat.state.status, chat.state.turn) == (Status.WAITING, None)
+    with pytest.raises(WrongStatus):
+        error_with_queue().do(ClearContext(command_id="x"))
+
+
+# --- fields --------------------------------------------------------------------------------
+
+
+def test_an_update_tells_only_what_differs() -> None:
+    """The version rises once, whatever the number of fields."""
+    chat = pending()
+    done = chat.do(UpdateChat(command_id="x", title="old", model="a/b", system_prompt="x" * 3000))
+    assert done.events[0].event == ChatUpdated(model="a/b", system_prompt="x" * 1000)
+    assert chat.state.config.version == 2
+    assert chat.state.config.system_prompt == "x" * 3000
+
+
+def test_an_update_with_an_old_etag_is_refused() -> None:
+    """Somebody else changed the chat in between."""
+    chat = pending()
+    chat.do(UpdateChat(command_id="x", title="first", etag_version=1))
+    with pytest.raises(EtagMismatch):
+        chat.do(UpdateChat(command_id="x", title="second", etag_version=1))
+    chat.do(SetTitle(command_id="x", title="third"))
+    assert chat.state.config.version == 3
+
+
+def test_an_update_that_changes_nothing_writes_nothing() -> None:
+    """The etag is compared all the same."""
+    chat = pending()
+    assert not chat.do(UpdateChat(command_id="x", title="old", etag_version=1)).changed
+    assert not chat.do(SetTitle(command_id="x", title="old")).changed
+    with pytest.raises(EtagMismatch):
+        chat.do(UpdateChat(command_id="x", title="old", etag_version=7))
+
+
+def test_a_deleted_chat_has_no_turn_no_queue_and_no_worker() -> None:
+    """Whoever works on it is fenced, and no query for work finds it."""
+    chat = queued(running)()
+    head = chat.state.head_sequence
+    chat.do(DeleteChat(command_id="x"))
+    state = chat.state
+    assert (state.deleted, state.lease, state.queue, state.turn) == (True, None, (), None)
+    assert [it[2] for it in told(chat, head)] == [StopReason.INTERRUPTED]
