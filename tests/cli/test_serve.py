@@ -174,3 +174,23 @@ def test_an_unknown_default_model_is_said_at_start(tmp_path: Path) -> None:
     assert run.returncode == USAGE
     assert "nobody/none" in run.stderr
     assert "sandbox/echo" in run.stderr
+
+
+def test_postgres_is_migrated_on_purpose_and_serves(tmp_path: Path, postgres_url: str) -> None:
+    """`serve` names the command; after it, keys and servers work on the same database."""
+    settings = {"CHATD_DATABASE_URL": postgres_url}
+    old = chatd(tmp_path, "serve", "--port", "0", **settings)
+    assert old.returncode == DATABASE
+    assert "chatd migrate" in old.stderr
+    assert chatd(tmp_path, "migrate", **settings).returncode == 0
+    assert chatd(tmp_path, "keys", "create", "bot", **settings).stdout.startswith("chatd_")
+    with serving(tmp_path, **settings) as first, serving(tmp_path, **settings) as second:
+        for server in (first, second):
+            assert chatd(tmp_path, "health", "--address", server.address).returncode == 0
+        assert [first.stop(), second.stop()] == [0, 0]
+
+
+def test_postgres_may_be_migrated_by_the_start(tmp_path: Path, postgres_url: str) -> None:
+    """For a deployment that has no step of its own for it."""
+    with serving(tmp_path, "--migrate", CHATD_DATABASE_URL=postgres_url) as server:
+        assert server.stop() == 0
