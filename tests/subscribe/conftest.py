@@ -33,10 +33,10 @@ from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.wake import LocalWake
 from chatd_server.tools.registry import BuiltinTools
 from tests.kit.clock import ManualClock
-from tests.kit.script import ScriptedModel
-from tests.subscribe.scene import MODEL, OWNER, Edge
+from tests.kit.script import MODEL, ScriptedModel
+from tests.subscribe.scene import OWNER, Edge
 
-OpenStore = Callable[[], AbstractAsyncContextManager[tuple[Any, KeyStore]]]
+OpenStore = Callable[[], AbstractAsyncContextManager[tuple[Any, KeyStore, LocalWake]]]
 Serve = Callable[..., AbstractAsyncContextManager[Edge]]
 
 
@@ -55,12 +55,13 @@ async def open_store(
     if request.param == "sqlite":
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[tuple[Any, KeyStore]]:
+        async def opened() -> AsyncIterator[tuple[Any, KeyStore, LocalWake]]:
+            wake = LocalWake()
             store = await SqliteStore.open(
-                tmp_path / "chatd.db", clock=clock, wake=LocalWake(), observer=observer
+                tmp_path / "chatd.db", clock=clock, wake=wake, observer=observer
             )
             try:
-                yield store, SqliteKeyStore(store)
+                yield store, SqliteKeyStore(store), wake
             finally:
                 await store.close()
 
@@ -69,12 +70,13 @@ async def open_store(
     await migrate(url)
 
     @asynccontextmanager
-    async def connected() -> AsyncIterator[tuple[Any, KeyStore]]:
+    async def connected() -> AsyncIterator[tuple[Any, KeyStore, LocalWake]]:
+        wake = LocalWake()
         store = await PostgresStore.open(
-            url, clock=clock, wake=LocalWake(), observer=observer, writers=2, held_time=clock.now
+            url, clock=clock, wake=wake, observer=observer, writers=2, held_time=clock.now
         )
         try:
-            yield store, PostgresKeyStore(store)
+            yield store, PostgresKeyStore(store), wake
         finally:
             await store.close()
 
@@ -87,9 +89,15 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
 
     @asynccontextmanager
     async def serving(**settings: Any) -> AsyncIterator[Edge]:
-        async with open_store() as (store, keys):
+        async with open_store() as (store, keys, wake):
             hub = Hub(store, clock, EventFrames(), HubSettings(**settings))
             store.listen(hub)
+            stop_hints = wake.listen(hub.hinted)
+
+            def go_deaf() -> None:
+                store._listeners.clear()
+                stop_hints()
+
             authenticator = Authenticator(keys, clock)
             dispatch = Dispatch(
                 table(answers(calls_of(store, hub, clock), Subscribe(hub))),
@@ -100,12 +108,13 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             )
             server = RpcServer(dispatch, authenticator, store, clock, Listen(port=0))
             port = await server.start()
-            _, key = await Keys(keys, clock).create(OWNER, "test")
+            registered = Keys(keys, clock)
+            _, key = await registered.create(OWNER, "test")
             options = [("grpc.use_local_subchannel_pool", 1)]
             try:
                 async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
                     stub = chat_service_pb2_grpc.ChatServiceStub(channel)
-                    yield Edge(store, hub, clock, channel, stub, key)
+                    yield Edge(store, hub, clock, channel, stub, registered, key, go_deaf)
             finally:
                 await server.stop(0)
 

@@ -1,9 +1,8 @@
 """A server's edge without a worker: the test is the worker, so it decides who does what when."""
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, StopReason
 from chatd_server.domain.command import (
@@ -20,21 +19,15 @@ from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, OwnerId, WorkerId, new_uuid
 from chatd_server.domain.message import FinishReason, Part, Text, ToolCall, ToolResult
 from chatd_server.hub.hub import Hub
-from chatd_server.ports import Applied, AttemptWriter, KeyStore, Store
+from chatd_server.ports import Applied, AttemptWriter, Store
+from chatd_server.service.keys import Keys
 from tests.kit.clock import ManualClock
+from tests.kit.script import MODEL
 from tests.subscribe.follower import Follower
 
 OWNER = OwnerId("owner")
 WORKER = WorkerId("by hand")
-MODEL = "sandbox/demo"
-LEASE_SECONDS = 10_000_000.0
-
-
-class Database(Protocol):
-    """A way to open a store on one database, again and again."""
-
-    def open(self) -> AbstractAsyncContextManager[tuple[Any, KeyStore]]:
-        """Open it as one process does."""
+LEASE_SECONDS = 30.0
 
 
 @dataclass
@@ -46,7 +39,10 @@ class Edge:
     clock: ManualClock
     channel: Any
     stub: Any
+    keys: Keys
     key: str
+    #: Let commits from now on be those of another process, whose hints are lost.
+    go_deaf: Callable[[], None]
 
     @property
     def auth(self) -> tuple[tuple[str, str], ...]:
@@ -86,7 +82,7 @@ class Chat:
     id: ChatId
     state: ChatState
     writer: AttemptWriter = field(init=False)
-    attempt_id: AttemptId = AttemptId("")
+    attempt_id: AttemptId = field(init=False)
 
     async def do(self, command: Command) -> Applied:
         """Apply a command."""

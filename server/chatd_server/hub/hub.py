@@ -93,6 +93,12 @@ class Hub:
             chat.revision = revision
             chat.mark_stale()
 
+    def hints_missed(self) -> None:
+        """Hints may have been lost: every chat that somebody follows looks at its log."""
+        for chat in self._chats.values():
+            if chat.attached:
+                chat.mark_stale()
+
     def open(
         self, chat_id: ChatId, attempt_id: AttemptId, base_sequence: int
     ) -> "AttemptOverlayWriter":

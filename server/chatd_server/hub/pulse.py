@@ -66,4 +66,6 @@ class Pulse:
             if reader.closed:
                 continue
             reader.pulse(now)
-            self._push(reader, max(reader.due_at, now + reader.interval))
+            # A reader whose response is on its way has not moved its own time yet.
+            due_at = reader.due_at
+            self._push(reader, due_at if due_at > now else now + reader.interval)
