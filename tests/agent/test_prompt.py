@@ -81,6 +81,15 @@ RESUMED = answer(provider_result("s"), "found", position=3)
             id="a pause that was not answered is left out",
         ),
         pytest.param(
+            [
+                user("go"),
+                answer(call("s", PROVIDER), finish=FinishReason.PAUSED),
+                answer("never mind", position=3),
+            ],
+            [user("go"), answer("never mind", position=3)],
+            id="a pause of nothing else goes too",
+        ),
+        pytest.param(
             [user("go"), PAUSED, user("on", position=3)],
             [user("go"), answer("I look", finish=FinishReason.PAUSED), user("on", position=3)],
             id="a pause that a user cut is left out",

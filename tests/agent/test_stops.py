@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chatd_server.domain.chat import Status, StopReason
-from chatd_server.domain.command import BusyBehavior
+from chatd_server.domain.command import BusyBehavior, DeleteChat
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.observe import Span
@@ -288,3 +288,47 @@ async def test_an_edit_takes_the_chat_away_from_its_run(world: World) -> None:
     assert await chat.history_texts() == ["two", "new"]
     await world.until(Span.RUN_FINISHED, times=2)
     assert world.observer.noted(Span.RUN_FAILED) == []
+
+
+async def test_a_deleted_chat_ends_its_run(world: World) -> None:
+    """Nothing is written any more, and nothing is reported as a failure."""
+    world.process.goes_deaf()
+    gate = Gate()
+    world.model.says(text("old", gate))
+    chat = await world.chat("go")
+    await world.clock.advance_to("poll")
+    await gate.reached()
+    await chat.apply(DeleteChat(command_id=chat.command()))
+    gate.open()
+    await world.until(Span.LEASE_LOST, chat=chat.id)
+    await world.until(Span.RUN_FINISHED)
+    assert world.observer.noted(Span.RUN_FAILED) == []
+
+
+async def test_a_defect_in_an_interrupted_run_leaves_the_interrupt(world: World) -> None:
+    """The user's stop came first in the database: the chat waits, it is not in error."""
+    world.process.goes_deaf()
+    gate = Gate()
+    world.model.plays(gate, RuntimeError("a defect"))
+    chat = await world.chat("go")
+    await world.clock.advance_to("poll")
+    await gate.reached()
+    await chat.interrupt()
+    gate.open()
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    await world.until(Span.RUN_FAILED, exception="RuntimeError")
+
+
+async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> None:
+    """The run ends, the lease expires, and another run tries the turn."""
+    world.process.cable.breaks["Fail"] = OSError("a defect")
+    world.model.plays(RuntimeError("a defect"))
+    chat = await world.chat("go")
+    await world.until(Span.RUN_FAILED, exception="RuntimeError")
+    await world.until(Span.RUN_FAILED, exception="OSError")
+    await world.until(Span.RUN_FINISHED)
+    world.model.says(text("whole"))
+    await world.clock.advance(36)
+    await chat.until(Status.WAITING)
+    assert await chat.history_texts() == ["go", "whole"]

@@ -1,5 +1,6 @@
 """A turn from the user's message to its end, on the real store with a real worker."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -358,3 +359,28 @@ async def test_calls_and_results_carry_the_time_when_they_happened(world: World)
     assert answer.calls[0].created_at == start
     assert answer.created_at == start + 2 * MICROSECONDS
     assert tool.results[0].created_at == start + 5 * MICROSECONDS
+
+
+async def test_a_tool_that_cancels_itself_has_failed(world: World) -> None:
+    """Nobody stopped the turn, so this is no interrupt."""
+    world.tool("shell").error = asyncio.CancelledError()
+    world.model.says(calls("shell"))
+    world.model.says(text("Oh."))
+    chat = await world.chat("go")
+    await chat.ended()
+    assert [result.error for result in await results(chat)] == [ToolErrorKind.FAILED]
+
+
+async def test_a_batch_that_is_too_large_fails_the_turn(world: World) -> None:
+    """The tools that still run are cancelled, and every call has a result."""
+    world.process.live.results_max = 1
+    hanging = world.tool("hanging").hangs()
+    second = world.tool("second").hangs()
+    world.tool("first")
+    world.model.says(calls("first"), calls("second"), calls("hanging"))
+    chat = await world.chat("go")
+    await world.until(Span.TOOL_FINISHED, tool="first")
+    await hanging.reached()
+    second.open()
+    await chat.until(Status.ERROR)
+    await golden(chat, "batch_too_large")

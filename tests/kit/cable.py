@@ -113,11 +113,15 @@ class Cable:
 
     def _count(self, name: str) -> None:
         self.idle[name] += 1
+        self._break(name)
+
+    def _break(self, name: str) -> None:
         if name in self.breaks:
             raise self.breaks[name]
 
     def _note(self, name: str) -> None:
         self.calls.append(name)
+        self._break(name)
         if name == self.cut_before:
             self.cut()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from chatd_server.domain.chat import OpenCall, Turn, TurnOptions
 from chatd_server.domain.event import CompactionSource
+from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.message import (
     Executor,
@@ -97,6 +98,8 @@ class RecordingLive:
 
     lines: list[str] = field(default_factory=list)
     writers: list["RecordingWriter"] = field(default_factory=list)
+    #: How many results of one attempt fit.
+    results_max: int = 100
 
     def open(
         self,
@@ -106,7 +109,7 @@ class RecordingLive:
     ) -> "RecordingWriter":
         """Open an attempt."""
         self.lines.append(f"attempt after {base_sequence}")
-        writer = RecordingWriter(self.lines)
+        writer = RecordingWriter(self.lines, self.results_max)
         self.writers.append(writer)
         return writer
 
@@ -116,6 +119,7 @@ class RecordingWriter(AttemptWriter):
     """What one attempt showed."""
 
     lines: list[str] = field(default_factory=list)
+    results_max: int = 100
     texts: dict[int, str] = field(default_factory=dict)
     results: list[ToolResult] = field(default_factory=list)
     wholes: dict[int, Part] = field(default_factory=dict)
@@ -155,6 +159,8 @@ class RecordingWriter(AttemptWriter):
 
     def tool_finished(self, result: ToolResult) -> None:
         """Keep a result."""
+        if len(self.results) == self.results_max:
+            raise failure(ErrorKind.OUTPUT_TOO_LARGE, "too many results")
         self.lines.append(f"{result.name} finished")
         self.results.append(result)
 

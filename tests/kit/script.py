@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from chatd_server.domain.failure import ErrorKind, ModelFailure, failure
+from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.message import FinishReason, Source, Usage
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.domain.stream import (
@@ -57,7 +57,7 @@ class Gate:
         await self._opened.wait()
 
 
-Line: TypeAlias = StreamPart | Gate | ModelFailure
+Line: TypeAlias = StreamPart | Gate | Exception
 Piece: TypeAlias = str | Gate
 Spoken: TypeAlias = Callable[[int], list[Line]]
 """Parts of an answer, given the number of the first of them."""
@@ -171,7 +171,7 @@ class ScriptedModel:
         for line in self._scripts.popleft():
             if isinstance(line, Gate):
                 await line.pass_through()
-            elif isinstance(line, ModelFailure):
+            elif isinstance(line, Exception):
                 raise line
             else:
                 yield line
@@ -195,7 +195,7 @@ class ScriptedTool:
     idempotent: bool = False
     ends_turn: bool = False
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
-    error: Exception | None = None
+    error: BaseException | None = None
     gate: Gate | None = None
     #: How many cancellations it ignores.
     stubborn: bool = False

@@ -133,3 +133,21 @@ async def test_too_many_rescues_in_a_row_end_the_turn(world: World) -> None:
     state = await chat.until(Status.ERROR)
     assert state.last_error is not None
     assert state.last_error.kind is ErrorKind.WORKER_LOST
+
+
+async def test_more_dead_chats_than_one_batch_are_all_rescued_at_once(world: World) -> None:
+    """A full batch is followed by the next look without a wait."""
+    gates = [Gate() for _ in range(3)]
+    chats = []
+    for gate in gates:
+        world.model.says(text("old", gate))
+        chats.append(await world.chat("go"))
+        await gate.reached()
+    await world.process.crash()
+    await world.clock.advance(LEASE_SECONDS + 1)
+    for _ in chats:
+        world.model.says(text("new"))
+    world.start("two", WorkerSettings(rescue_batch_max=1, rescue_seconds=1000))
+    for chat in chats:
+        await chat.until(Status.WAITING)
+        assert await chat.history_texts() == ["go", "new"]

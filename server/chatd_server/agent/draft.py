@@ -3,9 +3,10 @@
 What is shown and what will be stored come from the same call here, so they agree byte for byte.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -43,9 +44,22 @@ class Answer:
     usage: Usage
 
 
+class _Open(ABC):
+    """A part of the answer, which may still grow."""
+
+    @abstractmethod
+    def sealed(self) -> Part:
+        """Return the part as it stands now."""
+
+    @property
+    @abstractmethod
+    def is_blank(self) -> bool:
+        """Whether it was opened, and nothing came."""
+
+
 @dataclass(eq=False)
-class _Open:
-    """A part that may still grow."""
+class _Growing(_Open):
+    """A part that comes in deltas."""
 
     index: int
     joiner: Joiner = field(default_factory=Joiner)
@@ -65,20 +79,16 @@ class _Open:
             self.pieces.append(text)
             self._show(text, writer)
 
+    @abstractmethod
     def _show(self, text: str, writer: AttemptWriter) -> None:
-        raise NotImplementedError
-
-    def sealed(self) -> Part:
-        """Return the part as it stands now."""
-        raise NotImplementedError
+        """Show text that was appended."""
 
     @property
     def is_blank(self) -> bool:
-        """Whether it was opened, and nothing came."""
         return not self.pieces and self.native is None
 
 
-class _OpenText(_Open):
+class _OpenText(_Growing):
     def _show(self, text: str, writer: AttemptWriter) -> None:
         writer.text(self.index, text)
 
@@ -86,7 +96,7 @@ class _OpenText(_Open):
         return Text("".join(self.pieces), self.native)
 
 
-class _OpenReasoning(_Open):
+class _OpenReasoning(_Growing):
     def _show(self, text: str, writer: AttemptWriter) -> None:
         writer.reasoning(self.index, text)
 
@@ -94,7 +104,7 @@ class _OpenReasoning(_Open):
         return Reasoning("".join(self.pieces), self.native)
 
 
-class _OpenRefusal(_Open):
+class _OpenRefusal(_Growing):
     def _show(self, text: str, writer: AttemptWriter) -> None:
         writer.refusal(self.index, text)
 
@@ -103,7 +113,7 @@ class _OpenRefusal(_Open):
 
 
 @dataclass(eq=False)
-class _OpenCall(_Open):
+class _OpenCall(_Growing):
     """A call; `call` has its arguments only once it is sealed."""
 
     call: ToolCall = field(kw_only=True)
@@ -132,7 +142,7 @@ class _OpenCall(_Open):
 class _Whole(_Open):
     """A part that came at once."""
 
-    value: Part = field(kw_only=True)
+    value: Part
 
     @property
     def is_blank(self) -> bool:
@@ -140,6 +150,9 @@ class _Whole(_Open):
 
     def sealed(self) -> Part:
         return self.value
+
+
+_G = TypeVar("_G", _OpenText, _OpenReasoning, _OpenRefusal)
 
 
 class StepDraft:
@@ -198,24 +211,15 @@ class StepDraft:
 
     def text(self, part: int, text: str) -> None:
         """Append text."""
-        found = self._parts.get(part)
-        if found is None:
-            found = self._parts[part] = _OpenText(len(self._parts))
-        found.add(text, self.writer)
+        self._growing(part, _OpenText).add(text, self.writer)
 
     def reasoning(self, part: int, text: str) -> None:
         """Append reasoning; empty text opens the part."""
-        found = self._parts.get(part)
-        if found is None:
-            found = self._parts[part] = _OpenReasoning(len(self._parts))
-        found.add(text, self.writer)
+        self._growing(part, _OpenReasoning).add(text, self.writer)
 
     def refusal(self, part: int, text: str) -> None:
         """Append words of refusal."""
-        found = self._parts.get(part)
-        if found is None:
-            found = self._parts[part] = _OpenRefusal(len(self._parts))
-        found.add(text, self.writer)
+        self._growing(part, _OpenRefusal).add(text, self.writer)
 
     def call(self, started: CallStarted, executor: Executor) -> None:
         """Begin a call, and announce it. Its id is ours: vendors repeat theirs or send none."""
@@ -235,13 +239,15 @@ class StepDraft:
 
     def arguments(self, part: int, text: str) -> None:
         """Append to the arguments of a call."""
-        self._parts[part].add(text, self.writer)
+        found = self._parts[part]
+        assert isinstance(found, _OpenCall), "arguments belong to a call"
+        found.add(text, self.writer)
 
     def end(self, part: int, native: Native | None, arguments: str | None) -> None:
         """Complete a part. `arguments` count where no delta came before them."""
         found = self._parts.get(part)
-        if found is None:
-            return
+        if not isinstance(found, _Growing):
+            return  # it never began, or came at once
         found.end(self.writer)
         found.native = _sendable(native)
         if isinstance(found, _OpenCall):
@@ -302,12 +308,20 @@ class StepDraft:
 
     def _sealed(self) -> list[Part]:
         for part in self._parts.values():
-            part.end(self.writer)
+            if isinstance(part, _Growing):
+                part.end(self.writer)
         return [part.sealed() for part in self._parts.values()]
+
+    def _growing(self, part: int, kind: type[_G]) -> _G:
+        found = self._parts.get(part)
+        if found is None:
+            found = self._parts[part] = kind(len(self._parts))
+        assert isinstance(found, kind), "a part never changes its kind"
+        return found
 
     def _add_whole(self, part: int, value: Part) -> None:
         index = len(self._parts)
-        self._parts[part] = _Whole(index, value=value)
+        self._parts[part] = _Whole(value)
         self.writer.whole(index, value)
 
 

@@ -1,0 +1,96 @@
+"""A held chat: who may write, and what a refusal means."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from chatd_server.agent.held import Held
+from chatd_server.agent.loop import run_turn
+from chatd_server.agent.stop import Stop, StopCause, Stopped
+from chatd_server.domain.chat import AttemptKind, Status
+from chatd_server.domain.command import Acquire, RequireAction, ScheduleRetry, StartAttempt
+from chatd_server.domain.failure import ChatError, ErrorKind
+from chatd_server.domain.ids import AttemptId, WorkerId
+from chatd_server.domain.refusal import WrongStatus
+from chatd_server.ports import Acquired
+from tests.kit.script import text
+from tests.kit.world import Chat, World
+
+
+async def held_chat(world: World) -> tuple[Chat, Held]:
+    """Hold a chat as a worker that has not begun its turn."""
+    process = world.start("one")
+    await process.drain()
+    chat = await world.chat("go")
+    return chat, await hold(world, chat)
+
+
+async def hold(world: World, chat: Chat) -> Held:
+    """Take the lease, whether or not the chat is due."""
+    applied = await chat.apply(
+        Acquire(
+            command_id=chat.command(),
+            worker_id=WorkerId("one"),
+            epoch=chat.state.epoch,
+            lease_seconds=30,
+        )
+    )
+    acquired = Acquired(applied.state, tuple(await chat.messages()))
+    return Held(acquired, Stop(), world.process.env)
+
+
+@pytest.mark.parametrize("cause", [StopCause.LEASE_LOST, StopCause.REPLACED])
+async def test_a_stop_that_forbids_writing_is_looked_at_before_a_commit(
+    tmp_path: Path, cause: StopCause
+) -> None:
+    """Also when the lease in the database would still let it through."""
+    async with World(tmp_path / "chats.db") as world:
+        chat, held = await held_chat(world)
+        revision = chat.state.revision
+        held.stop.request(cause)
+        attempt_id = held.new_attempt()
+        with pytest.raises(Stopped):
+            await held.apply(
+                StartAttempt(
+                    **held.signed(attempt_id, "start"),
+                    attempt_id=attempt_id,
+                    kind=AttemptKind.MODEL,
+                )
+            )
+        assert chat.state.revision == revision
+
+
+async def test_a_refusal_that_is_no_interrupt_is_a_defect(tmp_path: Path) -> None:
+    """It is raised, not read as a stop."""
+    async with World(tmp_path / "chats.db") as world:
+        _, held = await held_chat(world)
+        with pytest.raises(WrongStatus):
+            await held.apply(RequireAction(**held.signed_once("action")))
+        assert held.stop.cause is None
+
+
+async def test_a_turn_that_is_held_before_its_next_attempt_waits_for_it(tmp_path: Path) -> None:
+    """The time of the next attempt stands in the database, whoever holds the chat."""
+    async with World(tmp_path / "chats.db") as world:
+        chat, held = await held_chat(world)
+        attempt_id = AttemptId("attempt")
+        await held.apply(
+            StartAttempt(
+                **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.MODEL
+            )
+        )
+        await held.apply(
+            ScheduleRetry(
+                **held.signed(attempt_id, "retry"),
+                attempt_id=attempt_id,
+                delay_seconds=40,
+                error=ChatError(ErrorKind.OVERLOADED, "busy"),
+            )
+        )
+        world.model.says(text("whole"))
+        turn = asyncio.create_task(run_turn(held, world.process.env))
+        assert await world.clock.advance_to("retry") == 40
+        await turn
+        assert chat.state.status is Status.WAITING
+        assert await chat.history_texts() == ["go", "whole"]
