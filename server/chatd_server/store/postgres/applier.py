@@ -35,7 +35,7 @@ from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.link import AWAY
-from chatd_server.store.postgres.links import Links, lost
+from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.replay import found_again, replay
 from chatd_server.store.postgres.time import StoreTime
@@ -135,7 +135,7 @@ class Applier:
             order.sent = None
             return None
         except AWAY as error:
-            raise lost(link, error) from error
+            raise self._links.lost(link, error) from error
         finally:
             self._links.give(link)
 

@@ -38,7 +38,7 @@ class Links:
         try:
             yield link
         except AWAY as error:
-            raise lost(link, error) from error
+            raise self.lost(link, error) from error
         finally:
             self.give(link)
 
@@ -81,6 +81,21 @@ class Links:
         else:
             self._pass_on(link)
 
+    def lost(self, link: asyncpg.Connection, error: BaseException) -> DatabaseUnavailable:
+        """Give a connection up; return what to raise for the failure that it was used for.
+
+        If the server closed it, the others have most likely gone the same way: what is tried next
+        begins with a new one.
+        """
+        if link.is_closed():
+            free, self._free = self._free, []
+            self._count -= len(free)
+            for other in free:
+                other.terminate()
+        # It may still wait for an answer, which the next user must not get.
+        link.terminate()
+        return unavailable(error)
+
     async def close(self) -> None:
         """Close all of them. Who waits for one gets DatabaseUnavailable."""
         self._closed = True
@@ -114,10 +129,3 @@ class Links:
             self._count -= 1
             self._pass_on(None)
             raise
-
-
-def lost(link: asyncpg.Connection, error: BaseException) -> DatabaseUnavailable:
-    """Give a connection up, and return what to raise for the failure that it was used for."""
-    # It may still wait for an answer, which the next user must not get.
-    link.terminate()
-    return unavailable(error)
