@@ -18,6 +18,7 @@ from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
 from tests.kit.postgres import Postgres, PostgresUnavailableError
 from tests.kit.require import missing
+from tests.store.desk import Desk
 
 
 class HeardCommits:
@@ -185,6 +186,12 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 async def store(stores: Stores) -> Store:
     """Give a store on a fresh database."""
     return await stores.open()
+
+
+@pytest.fixture
+def desk(stores: Stores, store: Store) -> Desk:
+    """Give the verbs of the exam on that store."""
+    return Desk(store, stores.clock)
 
 
 @pytest.fixture

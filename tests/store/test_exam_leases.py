@@ -15,12 +15,6 @@ from tests.store.conftest import Stores
 from tests.store.desk import LEASE_SECONDS, W1, W2, Desk, assert_gap_free
 
 
-@pytest.fixture
-def desk(stores: Stores, store: Store) -> Desk:
-    """Give the verbs of the exam."""
-    return Desk(store, stores.clock)
-
-
 async def _results(desk: Desk, chat_id: ChatId) -> dict[str, ToolResult]:
     log = await desk.log(chat_id)
     return {

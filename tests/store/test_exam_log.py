@@ -14,12 +14,6 @@ from tests.store.conftest import Stores
 from tests.store.desk import ANN, BOB, Desk, assert_gap_free
 
 
-@pytest.fixture
-def desk(stores: Stores, store: Store) -> Desk:
-    """Give the verbs of the exam."""
-    return Desk(store, stores.clock)
-
-
 async def _talk(desk: Desk, turns: int, text: str = "words") -> ChatId:
     """Make a chat with that many turns of a user's message and an answer."""
     state = await desk.running(text)
