@@ -78,6 +78,13 @@ class MessageEncoder:
 
     def encoded(self, messages: Sequence[Message]) -> bytes:
         """Return the JSON items of `messages`, joined by commas."""
+        return b"".join(self.pieces(messages))
+
+    def pieces(self, messages: Sequence[Message]) -> tuple[bytearray, bytes]:
+        """Return the same in two pieces, to be joined at once: the first is ours and still grows.
+
+        A long history is hundreds of kilobytes, so the caller copies it once, into the body.
+        """
         if self._seen > len(messages) or (
             self._seen and messages[self._seen - 1] is not self._newest
         ):
@@ -92,7 +99,7 @@ class MessageEncoder:
             for group in self._groups
             if group.blocks
         ]
-        return bytes(self._sealed) + b",".join(tail)
+        return self._sealed, b",".join(tail)
 
     def _seal(self) -> None:
         """Move all but the last groups, which still change and carry marks, out of the way."""

@@ -125,7 +125,7 @@ class AnthropicConversation:
         body = msgspec.json.encode(head)[:-1]
         if request.tools:
             body += b',"tools":' + self._encoded_tools(request.tools)
-        return body + b',"messages":[' + self._messages.encoded(request.messages) + b"]}"
+        return b"".join((body, b',"messages":[', *self._messages.pieces(request.messages), b"]}"))
 
     def _encoded_tools(self, tools: tuple[ToolSpec, ...]) -> bytes:
         if self._tools[0] is not tools and self._tools[0] != tools:
