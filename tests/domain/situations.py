@@ -37,6 +37,13 @@ def running() -> ByHand:
     return chat
 
 
+def running_with(*executors: Executor) -> ByHand:
+    """Return a running chat whose answer asked for calls s1, s2, ... of these executors."""
+    chat = running()
+    chat.answer(*(call(f"s{n}", it) for n, it in enumerate(executors, 1)))
+    return chat
+
+
 def interrupting() -> ByHand:
     """A worker holds it and was asked to stop."""
     chat = running()

@@ -4,57 +4,35 @@ from collections.abc import Callable
 
 import pytest
 
-from chatd_server.domain.chat import AttemptKind, ChatConfig, StopReason
+from chatd_server.domain.chat import AttemptKind, StopReason
 from chatd_server.domain.command import (
     BusyBehavior,
     CommitCompaction,
     CommitResults,
     EditMessage,
-    ExpireAction,
     FinishInterruption,
     PromoteQueued,
     Release,
     Rescue,
-    SendMessage,
-    SubmittedResult,
-    SubmitToolResults,
 )
 from chatd_server.domain.event import (
-    ActionRequired,
-    ActionResolution,
-    ActionResolved,
     CompactionSource,
     MessageCommitted,
 )
-from chatd_server.domain.ids import MICROSECONDS, AttemptId, MessageId, ToolCallId
-from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX
+from chatd_server.domain.ids import MICROSECONDS, AttemptId
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
     Role,
     Text,
-    ToolCall,
     ToolErrorKind,
 )
 from chatd_server.domain.refusal import (
-    NotWaitingForAction,
     ToolResultsMismatch,
     WrongStatus,
 )
-from tests.domain.situations import action, running
-from tests.kit.by_hand import BEGIN, ByHand, call, kinds, open_ids, said
-
-
-def running_with(*executors: Executor) -> ByHand:
-    """Return a running chat whose answer asked for calls s1, s2, ... of these executors."""
-    chat = running()
-    chat.answer(*(call(f"s{n}", it) for n, it in enumerate(executors, 1)))
-    return chat
-
-
-def errors(chat: ByHand) -> dict[str, ToolErrorKind | None]:
-    """Return why each result is an error, in the order of the results."""
-    return {call_id: it.error for call_id, it in chat.results.items()}
+from tests.domain.situations import running, running_with
+from tests.kit.by_hand import BEGIN, ByHand, call, errors, kinds, open_ids, said
 
 
 def test_a_call_is_open_until_its_result_unless_the_provider_executed_it() -> None:
@@ -238,188 +216,3 @@ def test_a_partial_answer_of_another_attempt_is_refused() -> None:
     late = FinishInterruption(**chat.hold(), attempt_id=AttemptId("old"), parts=(Text("late"),))
     with pytest.raises(WrongStatus):
         chat.do(late)
-
-
-# --- the client's calls --------------------------------------------------------------------
-
-
-def test_an_action_is_required_only_when_every_other_call_has_its_result() -> None:
-    """The client is asked last, so that its results complete the step."""
-    chat = running_with(Executor.SERVER, Executor.CLIENT)
-    with pytest.raises(WrongStatus):
-        chat.require_action()
-    chat.batch("s1")
-    chat.require_action()
-    assert open_ids(chat.state.calls) == ["s2"]
-
-
-def test_an_action_without_a_client_call_is_refused() -> None:
-    """There would be nothing to submit, and the chat would wait for ever."""
-    with pytest.raises(WrongStatus):
-        running().require_action()
-
-
-def test_an_action_has_the_deadline_of_the_chat_and_frees_the_worker() -> None:
-    """The event tells calls, deadline and turn; the number of the event stands in the state."""
-    chat = ByHand()
-    chat.create("hi", ChatConfig(action_timeout_seconds=90.0))
-    chat.acquire()
-    chat.answer(call("c1", Executor.CLIENT))
-    done = chat.require_action()
-    (asked,) = said(done.events, ActionRequired)
-    assert isinstance(asked, ActionRequired)
-    assert [it.id for it in asked.calls] == ["c1"]
-    assert asked.deadline == BEGIN + 90 * MICROSECONDS
-    assert kinds(done.events) == ["ActionRequired", "StatusChanged"]
-    assert chat.state.action is not None
-    assert chat.state.action.sequence == done.events[0].sequence
-    assert chat.state.lease is None
-
-
-def test_an_action_shows_as_many_arguments_as_one_event_may_carry() -> None:
-    """Longer ones stand in the message and are empty in the event."""
-    half = '"' + "x" * (EVENT_PAYLOAD_BYTES_MAX // 2) + '"'
-    chat = running()
-    calls = [
-        ToolCall(ToolCallId(f"c{n}"), "edit", text, Executor.CLIENT, BEGIN)
-        for n, text in enumerate([half, half, "{}"])
-    ]
-    chat.answer(*calls)
-    (asked,) = said(chat.require_action().events, ActionRequired)
-    assert isinstance(asked, ActionRequired)
-    assert [it.arguments for it in asked.calls] == [half, "", "{}"]
-
-
-def test_results_of_the_client_are_committed_in_call_order() -> None:
-    """One message in the order of the calls, whatever the order of the results."""
-    chat = action()
-    done = chat.submit("c2", "c1")
-    assert [it.call_id for it in chat.last.results] == ["c1", "c2"]
-    assert kinds(done.events) == ["MessageCommitted", "ActionResolved", "StatusChanged"]
-    assert said(done.events, ActionResolved) == [
-        ActionResolved(chat.turn.id, ActionResolution.SUBMITTED)
-    ]
-
-
-def test_a_failed_client_tool_is_an_error_for_the_model() -> None:
-    """The client's flag becomes the kind FAILED; JSON stays JSON."""
-    chat = action()
-    results = (
-        SubmittedResult(ToolCallId("c1"), "no such file", is_json=False, is_error=True),
-        SubmittedResult(ToolCallId("c2"), '{"a": 1}', is_json=True),
-    )
-    chat.do(SubmitToolResults(command_id="x", results=results))
-    assert errors(chat) == {"c1": ToolErrorKind.FAILED, "c2": None}
-    assert [it.is_json for it in chat.last.results] == [False, True]
-
-
-def test_every_mismatch_is_named_at_once() -> None:
-    """Missing, unexpected and doubled ids and broken JSON: one refusal, nothing written."""
-    chat = action()
-    before = chat.state
-    results = tuple(
-        SubmittedResult(ToolCallId(it), output, is_json=True)
-        for it, output in [("c1", "{"), ("c1", "1"), ("zz", "nan")]
-    )
-    with pytest.raises(ToolResultsMismatch) as refused:
-        chat.do(SubmitToolResults(command_id="x", results=results))
-    assert [(it.field, it.description.split(" ")[-1]) for it in refused.value.violations] == [
-        ("results[0].output_json", "text"),
-        ("results[1].tool_call_id", "twice"),
-        ("results[2].tool_call_id", "call"),
-        ("results[2].output_json", "text"),
-        ("results", "missing"),
-    ]
-    assert chat.state is before
-
-
-def test_the_first_writer_wins() -> None:
-    """A second submit meets the status that the first one led to."""
-    chat = action()
-    chat.submit("c1", "c2")
-    with pytest.raises(NotWaitingForAction) as refused:
-        chat.submit("c1", "c2")
-    assert refused.value.metadata == {"status": "PENDING"}
-
-
-def test_partial_results_are_kept_and_committed_with_the_last() -> None:
-    """Kept results change the state only; the message comes when the set is complete."""
-    chat = action()
-    done = chat.submit("c2", output="second", partial=True)
-    assert (done.reply.missing, done.events) == (("c1",), ())
-    assert not chat.results
-    chat.submit("c1", output="first")
-    assert [it.output for it in chat.last.results] == ["first", "second"]
-
-
-def test_a_result_that_was_kept_is_not_taken_twice() -> None:
-    """A kept result is final, also for the one who sent it."""
-    chat = action()
-    chat.submit("c1", partial=True)
-    with pytest.raises(ToolResultsMismatch, match="already"):
-        chat.submit("c1", "c2")
-
-
-def test_partial_results_that_are_complete_go_on_at_once() -> None:
-    """allow_partial does not make a full set wait."""
-    chat = action()
-    chat.submit("c1", "c2", partial=True)
-    assert chat.state.action is None
-
-
-def test_an_empty_partial_submit_writes_nothing() -> None:
-    """Nothing was handed in, so nothing has changed."""
-    done = action().submit(partial=True)
-    assert not done.changed
-    assert done.reply.missing == ("c1", "c2")
-
-
-def test_a_late_result_counts_until_the_expiry_has_committed() -> None:
-    """The order of the two commits decides, not the clock."""
-    chat = action()
-    chat.now += 3600 * MICROSECONDS
-    chat.submit("c1", "c2")
-    assert errors(chat) == {"c1": None, "c2": None}
-
-
-def test_an_expiry_keeps_what_was_handed_in() -> None:
-    """Only calls without a result expire; the turn goes on."""
-    chat = action()
-    chat.submit("c2", partial=True)
-    chat.now += 3600 * MICROSECONDS
-    done = chat.do(ExpireAction(**chat.hold()))
-    assert errors(chat) == {"c1": ToolErrorKind.EXPIRED, "c2": None}
-    assert said(done.events, ActionResolved) == [
-        ActionResolved(chat.turn.id, ActionResolution.EXPIRED)
-    ]
-    with pytest.raises(NotWaitingForAction):
-        chat.submit("c1")
-
-
-@pytest.mark.parametrize(
-    "leave",
-    [
-        lambda chat: chat.interrupt(),
-        lambda chat: chat.send("instead", BusyBehavior.INTERRUPT),
-        lambda chat: chat.do(EditMessage(command_id="x", position=1, parts=(Text("no"),))),
-    ],
-)
-def test_leaving_an_action_otherwise_cancels_it(leave: Callable[[ByHand], object]) -> None:
-    """A subscriber learns that the client owes nothing any more."""
-    chat = action()
-    leave(chat)
-    resolved = said(chat.log, ActionResolved)
-    assert [it.resolution for it in resolved if isinstance(it, ActionResolved)] == [
-        ActionResolution.CANCELLED
-    ]
-    assert chat.state.action is None
-
-
-def test_a_message_that_replaces_a_turn_has_an_id_of_its_own() -> None:
-    """The results that close the old turn and the message that begins the new one are two."""
-    chat = action()
-    done = chat.do(
-        SendMessage(command_id="x", parts=(Text("instead"),), busy=BusyBehavior.INTERRUPT)
-    )
-    ids: list[MessageId] = [it.id for it in done.messages]
-    assert len(set(ids)) == len(ids) == 2

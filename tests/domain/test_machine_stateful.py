@@ -1,7 +1,6 @@
 """Random commands in random order: what must hold after each of them, whatever it was."""
 
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, Status, StopReason
+from chatd_server.domain.chat import AttemptKind, ChatConfig, Status, StopReason
 from chatd_server.domain.command import (
     Acquire,
     BusyBehavior,
@@ -48,15 +47,20 @@ from chatd_server.domain.command import (
     SubmitToolResults,
     UpdateChat,
 )
-from chatd_server.domain.event import CompactionSource, StatusChanged
+from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.ids import AttemptId, MessageId, TurnId
-from chatd_server.domain.message import Executor, FinishReason, Message, Part, Role, Text, ToolCall
+from chatd_server.domain.message import Executor, FinishReason, Part, Text
 from chatd_server.domain.refusal import LeaseLost, Refused
-from chatd_server.domain.transition import Transition
-from tests.kit.by_hand import ERROR, ByHand, call, said
+from tests.domain.invariants import (
+    HELD,
+    SETTLED,
+    fields_agree,
+    history_is_valid,
+    holds_after,
+    is_users,
+)
+from tests.kit.by_hand import ERROR, ByHand, call
 
-HELD = (Status.RUNNING, Status.INTERRUPTING)
-SETTLED = (Status.WAITING, Status.ERROR)
 EXECUTORS = st.lists(st.sampled_from(Executor), max_size=4)
 MEANT = st.sampled_from(["any", "open", "other"])
 
@@ -81,7 +85,7 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
         except (Refused, LeaseLost):
             assert self.chat.state is before
             return
-        _holds_after(before, command, done)
+        holds_after(before, command, done)
 
     @property
     def x(self) -> str:
@@ -126,7 +130,7 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 5))
     def edit(self, index: int) -> None:
-        own = [it.position for it in self.chat.messages if _is_users(it)]
+        own = [it.position for it in self.chat.messages if is_users(it)]
         position = own[index % len(own)] if own else index
         self.do(EditMessage(command_id=self.x, position=position, parts=(Text("edited"),)))
 
@@ -353,75 +357,8 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
         if self.chat.maybe is None:
             return
         state = self.chat.state
-        _fields_agree(state)
-        _history_is_valid(state, self.chat.messages)
-
-
-def _holds_after(before: ChatState, command: Command, done: Transition) -> None:
-    statuses = [it for it in said(done.events, StatusChanged) if isinstance(it, StatusChanged)]
-    moved = before.status is not done.state.status
-    if moved:
-        assert statuses
-        assert statuses[-1].status is done.state.status
-    ended = [it for it in statuses if it.stop_reason]
-    assert len(statuses) - len(ended) <= 1, command
-    assert len(ended) <= 1, command
-    queued = {it.id: it for it in before.queue}
-    for message in done.messages:
-        if message.id in queued:
-            assert message.parts == queued[message.id].parts
-
-
-def _fields_agree(state: ChatState) -> None:
-    status = state.status
-    assert (state.lease is not None) <= (status in HELD)
-    assert status is not Status.RUNNING or state.lease is not None
-    assert not (status is Status.WAITING and (state.queue or state.turn))
-    assert len({it.id for it in state.queue}) == len(state.queue)
-    assert (state.turn is None) == (status is Status.WAITING)
-    assert (state.stop_reason is None) <= (status not in SETTLED or not state.turn)
-    assert (status in SETTLED) or state.stop_reason is None
-    assert (state.last_error is not None) == (status is Status.ERROR)
-    assert (state.action is not None) == (status is Status.REQUIRES_ACTION)
-    assert state.archived <= (status in SETTLED)
-    assert not (state.calls and status in SETTLED)
-    if state.turn is not None and state.turn.attempt is not None:
-        assert status in HELD
-    if state.action is not None:
-        assert {it.executor for it in state.calls} == {Executor.CLIENT}
-    assert state.lease is None or state.lease.epoch == state.epoch
-
-
-def _is_users(message: Message) -> bool:
-    return message.role is Role.USER and not message.compressed
-
-
-def _history_is_valid(state: ChatState, messages: list[Message]) -> None:
-    """Hold the history to what every vendor asks of it."""
-    assert len({it.id for it in messages}) == len(messages)
-    # What stands before the first user message, and after each one.
-    stretches = [list(it) for _, it in groupby(messages, lambda it: it.role is Role.USER)]
-    for index, stretch in enumerate(stretches):
-        is_last = index == len(stretches) - 1
-        _results_answer_calls(state if is_last else None, stretch)
-    if messages and messages[-1].role is Role.USER:
-        assert not state.calls, "an open call behind a user's message"
-
-
-def _results_answer_calls(state: ChatState | None, stretch: list[Message]) -> None:
-    owed: list[ToolCall] = []
-    for message in stretch:
-        if message.role is Role.ASSISTANT:
-            assert not owed, "an answer before the results of the one before"
-            owed = [it for it in message.calls if it.executor is not Executor.PROVIDER]
-        if message.role is Role.TOOL:
-            given = [it.call_id for it in message.results]
-            # In call order; a batch of ours comes before the client's.
-            assert given == [it.id for it in owed if it.id in given]
-            assert given
-            owed = [it for it in owed if it.id not in given]
-    still_open = [] if state is None else [it.id for it in state.calls]
-    assert [it.id for it in owed] == still_open
+        fields_agree(state)
+        history_is_valid(state, self.chat.messages)
 
 
 def test_any_order_of_commands_keeps_every_rule() -> None:

@@ -6,7 +6,15 @@ from typing import Any
 
 import msgspec
 
-from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, OpenCall, StopReason, Turn
+from chatd_server.domain.chat import (
+    AttemptKind,
+    ChatConfig,
+    ChatState,
+    OpenCall,
+    Status,
+    StopReason,
+    Turn,
+)
 from chatd_server.domain.command import (
     Acquire,
     BusyBehavior,
@@ -35,7 +43,15 @@ from chatd_server.domain.event import (
     StatusChanged,
 )
 from chatd_server.domain.failure import ChatError, ErrorKind
-from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, OwnerId, ToolCallId, WorkerId
+from chatd_server.domain.ids import (
+    MICROSECONDS,
+    AttemptId,
+    ChatId,
+    OwnerId,
+    ToolCallId,
+    TurnId,
+    WorkerId,
+)
 from chatd_server.domain.machine import advance
 from chatd_server.domain.message import (
     Executor,
@@ -44,6 +60,7 @@ from chatd_server.domain.message import (
     Part,
     Text,
     ToolCall,
+    ToolErrorKind,
     ToolResult,
 )
 from chatd_server.domain.transition import Transition
@@ -248,3 +265,21 @@ def said(events: Iterable[LoggedEvent], kind: type[Event]) -> list[Event]:
 def open_ids(calls: Iterable[OpenCall]) -> list[str]:
     """Return the ids of open calls."""
     return [it.id for it in calls]
+
+
+def errors(chat: ByHand) -> dict[str, ToolErrorKind | None]:
+    """Return why each result is an error, in the order of the results."""
+    return {call_id: it.error for call_id, it in chat.results.items()}
+
+
+def texts(chat: ByHand) -> list[str]:
+    """Return the words of the queue, head first."""
+    return [it.text for queued in chat.state.queue for it in queued.parts if isinstance(it, Text)]
+
+
+def told(chat: ByHand, since: int) -> list[tuple[Status, TurnId, StopReason | None]]:
+    """Return the status events behind a sequence."""
+    events = said([it for it in chat.log if it.sequence > since], StatusChanged)
+    return [
+        (it.status, it.turn_id, it.stop_reason) for it in events if isinstance(it, StatusChanged)
+    ]
