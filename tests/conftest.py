@@ -1,7 +1,9 @@
 """Fixtures that every area may use. What belongs to one area stands in tests/<area>/conftest.py."""
 
 import asyncio
+import faulthandler
 import inspect
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -9,8 +11,30 @@ import pytest
 from tests.kit.postgres import Postgres, PostgresUnavailableError, running_postgres
 from tests.kit.require import missing
 
+STDERR = pytest.StashKey[int]()
 # How long a task that is already ending may take: a closed gRPC channel needs a moment.
 LAST_BREATH = 1.0
+# pytest-timeout rings once for a test. What hangs after that, in a fixture that cleans up, is shown
+# with all its stacks, and the process ends: a failed run is better than one that never ends.
+CLEAN_UP_LIMIT = 120.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Bound the clean-up of a test."""
+    stderr = item.config.stash[STDERR]
+    faulthandler.dump_traceback_later(CLEAN_UP_LIMIT, exit=True, file=stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +51,19 @@ async def _tasks_ended() -> AsyncIterator[None]:
     if not left:
         return
     _, left = await asyncio.wait(left, timeout=LAST_BREATH)
+    if not left:
+        return
     for task in left:
         task.cancel()
-    if left:
-        names = sorted(f"{task.get_name()}: {task.get_coro()}" for task in left)
-        pytest.fail("tasks left behind:\n" + "\n".join(names), pytrace=False)
+    _, stubborn = await asyncio.wait(left, timeout=LAST_BREATH)
+    for task in stubborn:
+        # Closing the loop would wait for it, and for ever.
+        asyncio._unregister_task(task)
+    names = [
+        f"{task.get_name()}: {task.get_coro()}" + (" (ignores cancel)" if task in stubborn else "")
+        for task in left
+    ]
+    pytest.fail("tasks left behind:\n" + "\n".join(sorted(names)), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,17 @@ async def test_leaves_a_task():
     global task
     task = asyncio.create_task(asyncio.Event().wait(), name="forgotten")
 
+async def test_leaves_a_task_that_ignores_its_cancel():
+    global stubborn
+    stubborn = asyncio.create_task(_ignore_cancel(), name="stubborn")
+
+async def _ignore_cancel():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
 async def test_ends_its_task():
     await asyncio.create_task(_nothing())
 
@@ -28,5 +39,7 @@ def test_a_task_left_behind_fails_its_test(tmp_path: Path) -> None:
     run = subprocess.run(
         [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert "3 passed, 1 error" in run.stdout, run.stdout
-    assert "tasks left behind:\nforgotten" in run.stdout.replace("\nE   ", "\n"), run.stdout
+    assert "4 passed, 2 errors" in run.stdout, run.stdout
+    assert "\nforgotten: " in run.stdout, run.stdout
+    assert "\nstubborn: " in run.stdout, run.stdout
+    assert "(ignores cancel)" in run.stdout, run.stdout

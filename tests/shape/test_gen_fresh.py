@@ -20,7 +20,7 @@ TOOLCHAINS = {"ts": ("npm", "node"), "go": ("go", "go")}
 
 
 # The first run installs the generators.
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("language", GENERATED)
 def test_generated_code_is_fresh(language: str, tmp_path: Path) -> None:
     if language in TOOLCHAINS:
