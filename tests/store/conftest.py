@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from chatd_server.clock import RealClock
@@ -200,3 +201,19 @@ async def sqlite_stores(tmp_path: Path) -> AsyncIterator[SqliteStores]:
     opened = SqliteStores(tmp_path)
     yield opened
     await opened.close_all()
+
+
+@pytest.fixture
+async def replicas(migrated_url: str) -> AsyncIterator[PostgresStores]:
+    """Give the shared store alone, for what only it promises."""
+    opened = PostgresStores(migrated_url)
+    yield opened
+    await opened.close_all()
+
+
+@pytest.fixture
+async def stranger(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection to the shared store's database that is not chatd's."""
+    connection = await asyncpg.connect(migrated_url)
+    yield connection
+    await connection.close()

@@ -1,0 +1,95 @@
+"""How a test cuts chatd off from PostgreSQL, and counts what it sends."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from chatd_server.domain.ids import ChatId
+from chatd_server.store.postgres.store import PostgresStore
+
+
+async def cut_off(stranger: asyncpg.Connection) -> int:
+    """End every connection of chatd to this database; return how many."""
+    ended = await stranger.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'chatd' AND datname = current_database()"
+    )
+    return len(ended)
+
+
+async def until_blocked(stranger: asyncpg.Connection, count: int = 1) -> None:
+    """Wait until so many of chatd's statements wait for a lock."""
+    while (
+        await stranger.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'chatd'"
+            " AND datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        < count
+    ):
+        pass
+
+
+@asynccontextmanager
+async def locked(url: str, chat_id: ChatId) -> AsyncIterator[None]:
+    """Hold a chat's row, so that whatever writes it waits."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM chats WHERE uuid = $1 FOR UPDATE", chat_id)
+            yield
+    finally:
+        await connection.close()
+
+
+class LosesAnswers:
+    """A connection that is cut after its next write was committed, before the answer is read."""
+
+    def __init__(self, link: asyncpg.Connection) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def fetchval(self, statement: str, *arguments: object) -> object:
+        """Write, and lose the answer."""
+        await self._link.fetchval(statement, *arguments)
+        self._link.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+
+
+class LosesCommits(LosesAnswers):
+    """A connection that is cut after its next transaction was committed."""
+
+    async def fetchval(self, statement: str, *arguments: object) -> object:
+        """Write, inside the transaction."""
+        return await self._link.fetchval(statement, *arguments)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Commit, and lose the answer."""
+        async with self._link.transaction():
+            yield
+        self._link.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+
+
+def lose_the_next_answer(store: PostgresStore) -> None:
+    """Let the connection that is used next lose an answer."""
+    store.writers._free[-1] = LosesAnswers(store.writers._free[-1])
+
+
+def statements_of(store: PostgresStore) -> Counter[str]:
+    """Count the statements that a store sends from now on."""
+    sent: Counter[str] = Counter()
+
+    def count(record: Any) -> None:
+        # The driver asks once for each connection what the types of our arrays are.
+        if "typeinfo_tree" not in record.query and "current_setting" not in record.query:
+            sent[record.query] += 1
+
+    for link in (*store.writers._free, *store.readers._free):
+        link.add_query_logger(count)
+    return sent

@@ -1,0 +1,210 @@
+"""Lost answers and lost connections: nothing is lost, nothing is written twice."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from chatd_server.domain.chat import Status
+from chatd_server.domain.refusal import DatabaseUnavailable
+from chatd_server.observe import Span
+from chatd_server.store.postgres.keys import PostgresKeyStore
+from chatd_server.store.postgres.store import PostgresStore
+from tests.store.conftest import PostgresStores
+from tests.store.desk import W1, Desk, assert_gap_free
+from tests.store.outages import (
+    LosesCommits,
+    cut_off,
+    locked,
+    lose_the_next_answer,
+    until_blocked,
+)
+from tests.store.proxy import Proxy
+
+
+@pytest.fixture
+def stores(replicas: PostgresStores) -> PostgresStores:
+    """Take the shared store alone."""
+    return replicas
+
+
+async def test_a_commit_whose_answer_is_lost_is_done_once(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """The command is looked up on another connection: recorded means done, with its events."""
+    state = await desk.start(await desk.running())
+    lose_the_next_answer(store)
+
+    applied = await desk.answer(state)
+
+    assert not applied.replayed
+    assert [type(logged.event).__name__ for logged in applied.events] == ["MessageCommitted"]
+    assert applied.state == await store.load(state.id)
+    assert await desk.texts(state.id) == ["hello", "answer"]
+    assert replicas.heard.commits[-1] == applied
+    assert len(replicas.heard.commits) == applied.state.revision
+    assert_gap_free(await desk.log(state.id), applied.state)
+
+
+async def test_a_message_whose_answer_is_lost_is_sent_once(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """The same holds for a client's command, which loads before it writes."""
+    chat_id = await desk.create("")
+    lose_the_next_answer(store)
+
+    applied = await desk.send(chat_id, "hello")
+
+    assert not applied.replayed
+    assert await desk.texts(chat_id) == ["hello"]
+    assert [commit.state.revision for commit in replicas.heard.commits] == [1, 2]
+
+
+async def test_a_chat_whose_answer_is_lost_is_made_once(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """The same holds for a new chat."""
+    lose_the_next_answer(store)
+
+    chat_id = await desk.create("hello")
+
+    assert (await store.load(chat_id)).revision == 1
+    assert len(replicas.heard.commits) == 1
+
+
+async def test_chats_whose_acquisition_was_not_answered_are_the_workers(
+    store: PostgresStore, desk: Desk
+) -> None:
+    """A lost answer leaves no chat behind that nobody runs."""
+    chat_ids = {await desk.create(f"chat {number}") for number in range(3)}
+    store.writers._free[-1] = LosesCommits(store.writers._free[-1])
+
+    acquired = await desk.acquire(slots=3)
+
+    assert {chat.state.id for chat in acquired} == chat_ids
+    assert all(chat.state.status is Status.RUNNING for chat in acquired)
+    assert [len(chat.messages) for chat in acquired] == [1, 1, 1]
+
+
+async def test_an_acquisition_that_was_cut_before_its_commit_takes_nothing(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """It is not known to have failed until the database says so; then the chats are free."""
+    chat_id = await desk.create()
+    lose_the_next_answer(store)
+
+    assert await desk.acquire() == []
+
+    assert (await store.load(chat_id)).status is Status.PENDING
+    assert len(replicas.heard.commits) == 1
+    assert len(await desk.acquire()) == 1
+
+
+async def test_an_outcome_whose_answer_is_lost_is_recorded(
+    store: PostgresStore, desk: Desk
+) -> None:
+    """A journal row is written once more, which changes nothing."""
+    state = await desk.answered(await desk.running(), calls=[desk.call("a")])
+    await desk.start_calls(state, "a")
+    lose_the_next_answer(store)
+
+    await desk.finish_call(state, "a", "seen")
+
+    (call,) = (await store.load(state.id)).calls
+    assert call.outcome is not None
+    assert call.outcome.output == "seen"
+
+
+async def test_a_connection_killed_in_the_middle_of_a_commit_is_replaced(
+    replicas: PostgresStores, desk: Desk, stranger: asyncpg.Connection
+) -> None:
+    """The server ends the backend while it writes: nothing was written, so it is written now."""
+    state = await desk.start(await desk.running())
+
+    async with locked(replicas.url, state.id):
+        answering = asyncio.create_task(desk.answer(state))
+        await until_blocked(stranger)
+        assert await cut_off(stranger) >= 1
+        await until_blocked(stranger)
+    applied = await answering
+
+    assert await desk.texts(state.id) == ["hello", "answer"]
+    assert_gap_free(await desk.log(state.id), applied.state)
+
+
+async def test_a_commit_that_goes_on_without_us_is_waited_for(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk, stranger: asyncpg.Connection
+) -> None:
+    """Our end of the connection is gone and the backend commits later: written once."""
+    state = await desk.start(await desk.running())
+
+    async with locked(replicas.url, state.id):
+        used = store.writers._free[-1]
+        answering = asyncio.create_task(desk.answer(state))
+        await until_blocked(stranger)
+        used.terminate()
+        await until_blocked(stranger, 2)
+    applied = await answering
+
+    assert await desk.texts(state.id) == ["hello", "answer"]
+    assert replicas.heard.commits[-1] == applied
+    assert_gap_free(await desk.log(state.id), applied.state)
+
+
+async def test_connections_that_died_while_idle_are_not_used(
+    store: PostgresStore, desk: Desk, stranger: asyncpg.Connection
+) -> None:
+    """After a restart of the database the next command finds new connections."""
+    chat_id = await desk.create("")
+    await store.load(chat_id)
+    assert await cut_off(stranger) >= 2
+
+    applied = await desk.send(chat_id, "hello")
+
+    assert applied.state == await store.load(chat_id)
+
+
+async def test_nothing_is_acknowledged_while_the_database_is_away(
+    replicas: PostgresStores, migrated_url: str
+) -> None:
+    """Every method says DatabaseUnavailable, and all of them work again afterwards."""
+    async with Proxy(migrated_url) as proxy:
+        replicas.url = proxy.url
+        store = await replicas.open()
+        desk = Desk(store, replicas.clock)
+        state = await desk.start(await desk.running())
+        keys = PostgresKeyStore(store)
+        await proxy.cut()
+
+        for refused in (
+            desk.answer(state),
+            desk.create(),
+            desk.start_calls(state, "a"),
+            desk.acquire(),
+            store.heartbeat(W1, [(state.id, state.epoch)], 30.0),
+            store.rescue(W1, 1),
+            store.load(state.id),
+            store.next_due(),
+            store.prune_commands(0),
+            keys.list_keys(),
+        ):
+            with pytest.raises(DatabaseUnavailable):
+                await refused
+        assert not await store.is_reachable()
+        assert replicas.observer.noted(Span.DATABASE_FAILED)
+
+        await proxy.mend()
+
+        assert await store.is_reachable()
+        assert (await desk.answer(state)).state.revision == state.revision + 1
+        assert await desk.texts(state.id) == ["hello", "answer"]
+
+
+async def test_a_closed_store_says_so(replicas: PostgresStores) -> None:
+    """A command after the end is refused and does not hang."""
+    store = await replicas.open()
+    desk = Desk(store, replicas.clock)
+    await replicas.close(store)
+
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        await desk.create()

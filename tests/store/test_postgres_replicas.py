@@ -1,0 +1,243 @@
+"""Several replicas on one database, whose clock is the only one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import msgspec
+import pytest
+
+from chatd_server.clock import RealClock
+from chatd_server.domain.chat import Status
+from chatd_server.domain.command import SetTitle
+from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, WorkerId
+from chatd_server.domain.refusal import LeaseLost, RequestIdReused
+from chatd_server.observe import NullObserver
+from chatd_server.ports import RequestKey
+from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.wake import LocalWake
+from tests.kit.clock import ManualClock
+from tests.store.conftest import HeardCommits, PostgresStores
+from tests.store.desk import ANN, W1, W2, Desk, assert_gap_free
+from tests.store.outages import (
+    locked,
+)
+
+
+@pytest.fixture
+def stores(replicas: PostgresStores) -> PostgresStores:
+    """Take the shared store alone."""
+    return replicas
+
+
+# --- several replicas ---------------------------------------------------------------------
+
+
+async def test_a_thousand_chats_are_acquired_by_two_replicas_and_none_twice(
+    replicas: PostgresStores,
+) -> None:
+    """Each chat has one holder, and each holder the epoch that it was told."""
+    here, there = await replicas.open(), await replicas.open()
+    desk = Desk(here, replicas.clock)
+    for _ in range(10):
+        await asyncio.gather(*(desk.create(f"chat {number}") for number in range(100)))
+
+    async def take_all(store: PostgresStore, worker: WorkerId) -> list[tuple[ChatId, int]]:
+        taken: list[tuple[ChatId, int]] = []
+        misses = 0
+        while misses < 3:
+            acquired = await store.acquire(worker, 64, 30.0)
+            misses = 0 if acquired else misses + 1
+            taken += [(chat.state.id, chat.state.epoch) for chat in acquired]
+        return taken
+
+    mine, yours = await asyncio.gather(take_all(here, W1), take_all(there, W2))
+
+    assert len(mine) + len(yours) == 1_000
+    assert len({chat_id for chat_id, _ in mine + yours}) == 1_000
+    assert mine
+    assert yours
+    assert len(await here.heartbeat(W1, mine, 30.0)) == len(mine)
+    assert len(await there.heartbeat(W2, yours, 30.0)) == len(yours)
+    assert await here.heartbeat(W1, yours, 30.0) == []
+
+
+async def test_a_replica_rescues_the_chats_of_one_that_died(replicas: PostgresStores) -> None:
+    """After the lease another worker gives the chat back, and the first one is fenced."""
+    here, there = await replicas.open(), await replicas.open()
+    desk = Desk(here, replicas.clock)
+    state = await desk.start(await desk.running())
+    assert await there.rescue(W2, 10) == 0
+
+    await replicas.clock.advance(31)
+    assert await there.rescue(W2, 10) == 1
+    (acquired,) = await there.acquire(W2, 1, 30.0)
+
+    assert acquired.state.epoch == state.epoch + 1
+    assert await here.heartbeat(W1, [(state.id, state.epoch)], 30.0) == []
+    before = await there.load(state.id)
+    with pytest.raises(LeaseLost):
+        await desk.answer(state)
+    with pytest.raises(LeaseLost):
+        await desk.start_calls(state, "a")
+    assert await there.load(state.id) == before
+
+
+async def test_an_expired_lease_belongs_to_whom_the_database_hears_first(
+    replicas: PostgresStores,
+) -> None:
+    """Heartbeat and rescue at the same moment: one of them wins, and both know it."""
+    here, there = await replicas.open(), await replicas.open()
+    desk = Desk(here, replicas.clock)
+    for _ in range(20):
+        state = await desk.running()
+        await replicas.clock.advance(31)
+
+        beats, rescued = await asyncio.gather(
+            here.heartbeat(W1, [(state.id, state.epoch)], 30.0), there.rescue(W2, 10)
+        )
+
+        assert len(beats) + rescued == 1
+        found = await here.load(state.id)
+        assert found.status is (Status.RUNNING if beats else Status.PENDING)
+        if not beats:
+            (acquired,) = await desk.acquire()
+            state = acquired.state
+        await desk.finish(state)
+
+
+async def test_writers_of_two_replicas_on_one_chat_leave_no_gap(
+    replicas: PostgresStores,
+) -> None:
+    """Each replica tells its own commits in order; together they are all of them."""
+    heard = [HeardCommits(), HeardCommits()]
+    stores = [await replicas.open(), await replicas.open()]
+    for store, listener in zip(stores, heard, strict=True):
+        store.listen(listener)
+    desks = [Desk(store, replicas.clock) for store in stores]
+    chat_id = await desks[0].create("")
+    heard[0].commits.clear()
+
+    await asyncio.gather(
+        *(desks[n % 2].store.apply(chat_id, title(n), owner_id=ANN) for n in range(60))
+    )
+
+    told = [[commit.state.revision for commit in listener.commits] for listener in heard]
+    assert told[0] == sorted(told[0])
+    assert told[1] == sorted(told[1])
+    assert sorted(told[0] + told[1]) == list(range(2, 62))
+    assert_gap_free(await desks[0].log(chat_id), await stores[0].load(chat_id))
+
+
+def title(number: int) -> SetTitle:
+    """Return a command that always changes something."""
+    return SetTitle(command_id=f"title {number}", title=f"title {number}")
+
+
+async def test_a_request_sent_to_two_replicas_is_carried_out_once(
+    replicas: PostgresStores,
+) -> None:
+    """The later one waits for the first and gets its answer."""
+    here, there = await replicas.open(), await replicas.open()
+    desk = Desk(here, replicas.clock)
+    for number in range(10):
+        request = RequestKey(f"request {number}", b"body")
+        commands = [desk.create_command("hello"), desk.create_command("hello")]
+
+        answers = await asyncio.gather(
+            here.apply(commands[0].chat_id, commands[0], request=request),
+            there.apply(commands[1].chat_id, commands[1], request=request),
+        )
+
+        assert sorted(answer.replayed for answer in answers) == [False, True]
+        assert answers[0].state.id == answers[1].state.id
+        with pytest.raises(RequestIdReused):
+            await there.apply(
+                commands[1].chat_id,
+                commands[1],
+                request=msgspec.structs.replace(request, body_hash=b"x"),
+            )
+    assert len((await here.list_chats(ANN, limit=50)).chats) == 10
+
+
+async def test_an_acquisition_leaves_out_what_is_being_written(
+    replicas: PostgresStores, desk: Desk
+) -> None:
+    """A row that is locked is skipped, not waited for."""
+    busy = await desk.create("busy")
+    free = await desk.create("free")
+
+    async with locked(replicas.url, busy):
+        acquired = await desk.acquire(slots=2)
+
+    assert [chat.state.id for chat in acquired] == [free]
+    assert [chat.state.id for chat in await desk.acquire(slots=2)] == [busy]
+
+
+# --- time ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def on_postgres_time(url: str, clock: ManualClock | RealClock) -> AsyncIterator[Desk]:
+    """Open a store that has its time from PostgreSQL, on a machine with this clock."""
+    store = await PostgresStore.open(
+        url, clock=clock, wake=LocalWake(), observer=NullObserver(), writers=2
+    )
+    try:
+        yield Desk(store, ManualClock())
+    finally:
+        await store.close()
+
+
+async def postgres_now(stranger: asyncpg.Connection) -> Instant:
+    """Return what PostgreSQL's clock shows."""
+    now: float = await stranger.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+    return round(now * MICROSECONDS)
+
+
+async def test_a_replica_with_a_wrong_clock_writes_postgres_time(
+    migrated_url: str, stranger: asyncpg.Connection
+) -> None:
+    """Leases, deadlines and dates come from one clock, whatever a replica's own one shows."""
+    async with on_postgres_time(migrated_url, ManualClock(0)) as desk:
+        before = await postgres_now(stranger)
+        state = await desk.start(await desk.running())
+        applied = await desk.answer(state)
+        after = await postgres_now(stranger)
+
+    assert state.lease is not None
+    lease_began = state.lease.expires_at - 30 * MICROSECONDS
+    for at in (state.created_at, lease_began, applied.state.updated_at):
+        # The clock of 1970 stands still between two looks at PostgreSQL's.
+        assert before - MICROSECONDS <= at <= after + MICROSECONDS
+
+
+async def test_a_lease_expires_by_postgres_clock(migrated_url: str) -> None:
+    """Only a lease whose time is over is rescued; a heartbeat moves it."""
+    async with on_postgres_time(migrated_url, RealClock()) as desk:
+        state = await desk.running()
+        held = [(state.id, state.epoch)]
+        assert await desk.store.rescue(W2, 10) == 0
+
+        await desk.store.heartbeat(W1, held, 0.0)
+        await desk.store.heartbeat(W1, held, 60.0)
+        assert await desk.store.rescue(W2, 10) == 0
+
+        await desk.store.heartbeat(W1, held, 0.0)
+        assert await desk.store.rescue(W2, 10) == 1
+        found = await desk.store.load(state.id)
+    assert found.status is Status.PENDING
+    assert found.lease is None
+
+
+async def test_a_retry_is_due_when_the_replicas_own_clock_says(migrated_url: str) -> None:
+    """next_due is for a sleep on the local clock, so it is told in local time."""
+    async with on_postgres_time(migrated_url, ManualClock(0)) as desk:
+        state = await desk.asking("a")
+        assert state.action is not None
+
+        due = await desk.store.next_due()
+
+    assert due is not None
+    assert abs(due - 300 * MICROSECONDS) < 60 * MICROSECONDS
