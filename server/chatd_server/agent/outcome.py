@@ -25,9 +25,15 @@ def result_of(call: OpenCall, given: ToolOutput, at: Instant) -> ToolResult:
         created_at=at,
         # What was cut is no JSON any more.
         is_json=given.is_json and not is_cut,
-        error=ToolErrorKind.FAILED if given.is_error else None,
+        error=_error_kind(given),
         truncated=is_cut,
     )
+
+
+def _error_kind(given: ToolOutput) -> ToolErrorKind | None:
+    if given.is_invalid_call:
+        return ToolErrorKind.INVALID_CALL
+    return ToolErrorKind.FAILED if given.is_error else None
 
 
 def failed(call: OpenCall, error: Exception, at: Instant) -> ToolResult:

@@ -11,8 +11,7 @@ from chatd_server.agent.draft import StepDraft
 from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.stream import stream_model
-from chatd_server.domain.chat import AttemptKind
-from chatd_server.domain.command import ScheduleRetry, StartAttempt
+from chatd_server.domain.command import ScheduleRetry
 from chatd_server.domain.failure import ModelFailure
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import ATTEMPTS_MAX, RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS
@@ -62,25 +61,15 @@ def delay_seconds(failures: int, retry_after_seconds: float | None) -> float:
 
 
 async def _attempt(step: StepDraft, held: Held, env: Env) -> None:
-    attempt_id = held.new_attempt()
-    await held.apply(
-        StartAttempt(
-            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.MODEL
-        )
-    )
-    attempt = held.turn.attempt
-    assert attempt is not None
-    writer = env.live.open(held.id, attempt_id, attempt.base_sequence)
-    step.begin(attempt_id, writer, held.prompt.asked)
-    env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt_id, number=attempt.number)
     try:
         await stream_model(step, held, env)
     except ModelFailure as failed:
+        attempt = held.turn.attempt
         env.observer.note(
             Span.ATTEMPT_FAILED,
             chat=held.id,
-            attempt=attempt_id,
-            number=attempt.number,
+            attempt=step.attempt_id,
+            number=attempt.number if attempt else 0,
             kind=failed.error.kind,
             http_status=failed.error.http_status,
         )

@@ -7,7 +7,10 @@ from chatd_server.agent.draft import StepDraft
 from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.toolbox import Toolbox
+from chatd_server.domain.chat import AttemptKind
+from chatd_server.domain.command import StartAttempt
 from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.limits import RESTARTS_MAX
 from chatd_server.domain.message import Executor
 from chatd_server.domain.stream import (
     CallDelta,
@@ -17,6 +20,7 @@ from chatd_server.domain.stream import (
     ProviderResult,
     ReasoningDelta,
     RefusalDelta,
+    Restarted,
     StreamPart,
     TextDelta,
     UsageSeen,
@@ -27,15 +31,22 @@ from chatd_server.ports import ModelRequest
 
 
 async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
-    """Fill the draft with one answer. Raises ModelFailure, Stopped."""
-    toolbox = held.toolbox
-    is_first = True
-    async with held.stop.guard(), _closing(held.conversation.stream(request(held))) as parts:
-        async for part in parts:
-            if is_first:
-                is_first = False
-                env.observer.note(Span.FIRST_PART, chat=held.id, attempt=step.attempt_id)
-            fold(part, step, toolbox)
+    """Fill the draft with one answer. Raises ModelFailure, Stopped, LeaseLost."""
+    await begin_attempt(step, held, env)
+    restarts = 0
+    async with _closing(held.conversation.stream(request(held))) as parts:
+        while await _fold_until_restarted(parts, step, held, env):
+            restarts += 1
+            if restarts > RESTARTS_MAX:
+                raise failure(
+                    ErrorKind.TIMEOUT,
+                    "The model began its answer anew again and again.",
+                    provider=held.model.provider,
+                )
+            # What was shown is void, and pieces of one attempt must be a prefix of what is
+            # committed: so the answer goes on as another attempt.
+            step.abandon()
+            await begin_attempt(step, held, env)
     if not step.is_finished:
         raise failure(
             ErrorKind.GENERIC,
@@ -43,6 +54,38 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
             provider=held.model.provider,
             retryable=True,
         )
+
+
+async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
+    """Start an attempt in the database, then show it."""
+    attempt_id = held.new_attempt()
+    await held.apply(
+        StartAttempt(
+            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.MODEL
+        )
+    )
+    attempt = held.turn.attempt
+    assert attempt is not None
+    writer = env.live.open(held.id, attempt_id, attempt.base_sequence)
+    step.begin(attempt_id, writer, held.prompt.asked)
+    env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt_id, number=attempt.number)
+
+
+async def _fold_until_restarted(
+    parts: AsyncIterator[StreamPart], step: StepDraft, held: Held, env: Env
+) -> bool:
+    """Add parts to the draft; say whether the vendor began anew, and did not end."""
+    toolbox = held.toolbox
+    is_first = True
+    async with held.stop.guard():
+        async for part in parts:
+            if isinstance(part, Restarted):
+                return True
+            if is_first:
+                is_first = False
+                env.observer.note(Span.FIRST_PART, chat=held.id, attempt=step.attempt_id)
+            fold(part, step, toolbox)
+    return False
 
 
 def request(held: Held) -> ModelRequest:

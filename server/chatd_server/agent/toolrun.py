@@ -93,6 +93,8 @@ async def _run(
 ) -> dict[ToolCallId, ToolResult]:
     new = [call for call, _ in to_run if call.started_at is None]
     if new:
+        # What is marked as started counts as started: so nothing is marked after a stop.
+        held.stop.check()
         now = env.clock.now()
         await env.store.start_calls(held.id, held.epoch, [CallStart(call.id, now) for call in new])
     batch = _Batch(held, env, step.writer)

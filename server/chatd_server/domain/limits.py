@@ -49,6 +49,8 @@ ATTEMPTS_MAX = 25
 """Calls of one step, the first included: with the ladder below about 19 minutes of outage."""
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 60.0
+RESTARTS_MAX = 5
+"""How often a vendor may begin one answer anew before that is a failure."""
 RESCUES_MAX = 5
 """Rescues in a row without progress; the next one fails the turn with worker_lost."""
 SUBSCRIBERS_PER_CHAT_MAX = 2000

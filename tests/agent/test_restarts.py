@@ -1,0 +1,41 @@
+"""A vendor that begins its answer anew in the middle of a stream."""
+
+from chatd_server.domain.chat import Status
+from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.limits import ATTEMPTS_MAX, RESTARTS_MAX
+from chatd_server.domain.message import FinishReason, Usage
+from chatd_server.domain.stream import Finished, Restarted, TextDelta
+from tests.kit.world import World
+
+
+async def test_an_answer_that_begins_anew_is_the_second_one_alone(world: World) -> None:
+    """What was shown is void, and the answer goes on as another attempt of the same call."""
+    world.model.plays(
+        TextDelta(0, "half"),
+        Restarted(),
+        TextDelta(0, "whole"),
+        Finished(FinishReason.END_TURN, Usage()),
+    )
+    chat = await world.chat("go")
+    await chat.ended()
+    assert await chat.history_texts() == ["go", "whole"]
+    assert world.process.live.lines == [
+        "attempt after 4",
+        "0: text 'half'",
+        "abandoned",
+        "attempt after 4",
+        "0: text 'whole'",
+    ]
+    assert len(world.model.requests) == 1
+
+
+async def test_an_answer_that_begins_anew_for_ever_is_a_failure(world: World) -> None:
+    """The restarts of one call are bounded; then the ladder of attempts decides."""
+    for _ in range(ATTEMPTS_MAX):
+        world.model.plays(*(Restarted() for _ in range(RESTARTS_MAX + 1)))
+    chat = await world.chat("go")
+    for _ in range(ATTEMPTS_MAX - 1):
+        await world.clock.advance_to("retry")
+    state = await chat.until(Status.ERROR)
+    assert state.last_error is not None
+    assert state.last_error.kind is ErrorKind.TIMEOUT
