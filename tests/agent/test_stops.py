@@ -8,6 +8,7 @@ from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.command import BusyBehavior, DeleteChat
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
+from chatd_server.domain.message import ToolErrorKind
 from chatd_server.observe import Span
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, Spoken, calls, searches, text, thinks
@@ -332,3 +333,60 @@ async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> No
     await world.clock.advance(36)
     await chat.until(Status.WAITING)
     assert await chat.history_texts() == ["go", "whole"]
+
+
+async def test_a_shutdown_just_before_the_tools_lets_another_worker_run_them(world: World) -> None:
+    """What never began is not marked as started, so its outcome is not unknown."""
+    shell = world.tool("shell")
+    world.model.says(calls("shell"))
+    process = world.process
+
+    async def leave() -> None:
+        process.worker.drain()
+        process.worker._stop_runs()
+
+    process.cable.meanwhile["StartAttempt", 2] = leave
+    chat = await world.chat("go")
+    await process.task
+    assert chat.state.status is Status.PENDING
+    assert "start_calls" not in process.cable.calls
+    world.model.says(text("Done."))
+    world.start("two")
+    await chat.ended()
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert [result.error for result in tool.results] == [None]
+    assert len(shell.runs) == 1
+
+
+async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) -> None:
+    """They are answered as interrupted: nobody has to wonder whether they worked."""
+    shell = world.tool("shell")
+    world.model.says(calls("shell"))
+    process = world.process
+
+    async def interrupt() -> None:
+        await chat.interrupt()
+
+    process.cable.meanwhile["start_calls", 1] = interrupt
+    chat = await world.chat("go")
+    await chat.ended()
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert [result.error for result in tool.results] == [ToolErrorKind.INTERRUPTED]
+    assert shell.runs == []
+
+
+async def test_an_edit_that_nobody_told_of_refuses_the_commit(world: World) -> None:
+    """The epoch in the database is enough: the old step is not written."""
+    world.process.goes_deaf()
+    gate = Gate()
+    world.model.says(text("old", gate))
+    world.model.says(text("new"))
+    chat = await world.chat("one")
+    await world.clock.advance_to("poll")
+    await gate.reached()
+    await chat.edit(1, "two")
+    gate.open()
+    await world.until(Span.LEASE_LOST, chat=chat.id)
+    await world.clock.advance_to("poll")
+    await chat.ended()
+    assert await chat.history_texts() == ["two", "new"]

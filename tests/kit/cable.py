@@ -30,6 +30,8 @@ class Cable:
         self.cut_before = ""
         #: What some calls raise, by name: a defect, not a database that is gone.
         self.breaks: dict[str, Exception] = {}
+        #: What happens just before the nth call or command of a name gets there.
+        self.meanwhile: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
         #: What came of a command is told to be a replay, as after a lost answer.
         self.forgets_answers = False
 
@@ -51,7 +53,7 @@ class Cable:
         owner_id: OwnerId | None = None,
     ) -> Applied:
         """Pass on."""
-        self._note(type(command).__name__)
+        await self._note(type(command).__name__)
 
         async def apply() -> Applied:
             return await self._store.apply(
@@ -63,19 +65,19 @@ class Cable:
 
     async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
         """Pass on."""
-        self._note("start_calls")
+        await self._note("start_calls")
         await self._pass(lambda: self._store.start_calls(chat_id, epoch, calls))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Pass on."""
-        self._note("finish_call")
+        await self._note("finish_call")
         await self._pass(lambda: self._store.finish_call(chat_id, epoch, result))
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
         """Pass on."""
-        self._note("messages")
+        await self._note("messages")
         return await self._pass(
             lambda: self._store.messages(
                 chat_id, after_position=after_position, limit=limit, bytes_max=bytes_max
@@ -119,9 +121,12 @@ class Cable:
         if name in self.breaks:
             raise self.breaks[name]
 
-    def _note(self, name: str) -> None:
+    async def _note(self, name: str) -> None:
         self.calls.append(name)
         self._break(name)
+        happens = self.meanwhile.get((name, self.calls.count(name)))
+        if happens is not None:
+            await happens()
         if name == self.cut_before:
             self.cut()
 
