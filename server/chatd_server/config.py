@@ -114,6 +114,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.home_path / ROOT_KEY_NAME
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+    @property
+    def own_address(self) -> str:
+        """How this machine reaches the server: host:port."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  read, not bound
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
     def is_postgres(self) -> bool:
         """Whether the database is PostgreSQL."""
         return self.database_url.startswith("postgres")

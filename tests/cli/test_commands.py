@@ -98,8 +98,8 @@ def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         well = chatd(tmp_path, "health", "--address", server.address)
         assert (well.returncode, well.stdout) == (0, f"{server.address} is serving\n")
-        as_json = chatd(tmp_path, "health", CHATD_PORT=server.port)
-        assert as_json.returncode == 0
+        for named in ({"CHATD_PORT": server.port}, {"CHATD_ADDRESS": server.address}):
+            assert chatd(tmp_path, "health", **named).returncode == 0
         unknown = chatd(tmp_path, "health", "--address", server.address, "--service", "x.Y")
         assert unknown.returncode == FAILED
         address = server.address

@@ -146,7 +146,7 @@ async def test_waiting_for_an_event_has_a_bound(served: Served) -> None:
         chat_id=created.chat.chat_id, after_sequence=created.sequence, wait=Duration(seconds=3)
     )
     waiting = served.chats.ListEvents(request, metadata=served.auth)
-    for _ in range(2):
+    for _ in range(3):
         await served.clock.advance_to("hub.watch")
     page = await waiting
     assert not page.events

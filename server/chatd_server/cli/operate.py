@@ -53,7 +53,10 @@ def version(as_json: Json = False) -> None:
 
 
 def health(
-    address: Annotated[str | None, typer.Option(help="host:port; else as configured.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="CHATD_ADDRESS", help="host:port of the server; else as configured."),
+    ] = None,
     service: Annotated[str, typer.Option(help="Full name of a service; else the server.")] = "",
     config: ConfigFile = None,
     home: Home = None,
@@ -62,7 +65,7 @@ def health(
     """Ask a server whether it serves; exit code 0 when it does, 1 when not. Needs no key."""
     with told():
         found = settings(config, home=home).config
-        where = address or f"{found.host}:{found.port}"
+        where = address or found.own_address
         status, detail = _health(where, service)
         if as_json:
             print(json.dumps({"address": where, "status": status, "detail": detail}))

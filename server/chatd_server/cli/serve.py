@@ -64,6 +64,12 @@ def serve(
             log_format=log_format,
         )
         set_up_logs(loaded.config)
+        if not loaded.config.is_loopback:
+            structlog.get_logger("chatd").warning(
+                "server.without_tls",
+                host=loaded.config.host,
+                advice="keys and chats travel readable: let a proxy in front speak TLS",
+            )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(loaded.config, _announce_json if as_json else _announce))
 

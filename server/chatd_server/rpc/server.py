@@ -147,6 +147,9 @@ class GuardedReflection(reflection_pb2_grpc.ServerReflectionServicer):
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         """Answer what the contract looks like."""
+        requests = aiter(request_iterator)
+        # grpc's own client fails by itself when it is refused before it could ask.
+        first = await anext(requests, None)
         try:
             await self._authenticator.caller(context.invocation_metadata() or ())
         except (Refused, Unavailable) as error:
@@ -158,9 +161,20 @@ class GuardedReflection(reflection_pb2_grpc.ServerReflectionServicer):
                 trailing_metadata=((errors.DETAILS_KEY, failure.details),),
             )
         # The stubs take the generator for a coroutine.
-        told: Any = self._reflection.ServerReflectionInfo(request_iterator, context)
+        told: Any = self._reflection.ServerReflectionInfo(_again(first, requests), context)
         async for response in told:
             yield response
+
+
+async def _again(
+    first: reflection_pb2.ServerReflectionRequest | None,
+    rest: AsyncIterator[reflection_pb2.ServerReflectionRequest],
+) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+    """Yield what was read already, and then the rest."""
+    if first is not None:
+        yield first
+    async for request in rest:
+        yield request
 
 
 def service_names() -> Sequence[str]:

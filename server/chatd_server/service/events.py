@@ -5,7 +5,7 @@ from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.ports import Clock, EventPage, Store, Streams
 from chatd_server.service.authority import chat_id_of
 
-WAIT_POLL_SECONDS = 2.0
+WAIT_POLL_SECONDS = 1.0
 """Hints between processes may be lost: a waiting caller reads the log at least this often."""
 
 
