@@ -105,7 +105,7 @@ class Transport:
                 keepalive_expiry=30.0,
             )
             self._client = httpx.AsyncClient(
-                transport=AiohttpTransport(limits=limits),
+                transport=_ShortTransport(limits=limits),
                 timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             )
         return self._client
@@ -124,9 +124,28 @@ _FAILURES = (
 )
 
 
+class _ShortTransport(AiohttpTransport):
+    """Also hands out aiohttp's own stream of chunks.
+
+    Between it and httpx's `aiter_raw` lie four generators, and each token would pass them all.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send, and put the stream where `_chunks` finds it."""
+        response = await super().handle_async_request(request)
+        answer = getattr(response.stream, "_aiohttp_response", None)
+        if isinstance(answer, aiohttp.ClientResponse):
+            response.extensions[_CHUNKS] = answer.content.iter_any()
+        return response
+
+
+_CHUNKS = "chatd.chunks"
+
+
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    chunks = response.extensions.get(_CHUNKS) or response.aiter_raw()
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in chunks:
             yield chunk
     except _FAILURES as error:
         raise _named(error) from error
