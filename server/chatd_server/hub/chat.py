@@ -9,6 +9,7 @@ import asyncio
 
 from chatd_server.domain.chat import Status
 from chatd_server.domain.event import (
+    Cursor,
     Event,
     LoggedEvent,
     MessageCommitted,
@@ -17,6 +18,7 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.ids import AttemptId, ChatId
 from chatd_server.domain.limits import MIB
+from chatd_server.domain.live import Piece
 from chatd_server.domain.message import Part, Reasoning, Role, Text, ToolCall, ToolResult
 from chatd_server.hub.overlay import Overlay, OverlayStatus
 
@@ -31,8 +33,6 @@ FRAMES_MAX = 8
 """Newest responses kept as bytes. Level readers all ask for the newest one or two."""
 FRAMES_BYTES_MAX = MIB
 """Bytes of these responses; the newest is kept in any case."""
-
-FrameKey = tuple[object, ...]
 
 _WORKING = frozenset({Status.RUNNING, Status.INTERRUPTING})
 _EVENT_BYTES = 256
@@ -63,6 +63,22 @@ class Waiter:
             chat.waiting.pop(self, None)
 
 
+class NewestPiece:
+    """A piece that was just made, and where a reader has to stand to be sent the same bytes."""
+
+    __slots__ = ("frame", "overlay", "piece", "sequence", "size")
+
+    def __init__(
+        self, overlay: Overlay, size: int, sequence: int, piece: Piece, frame: bytes
+    ) -> None:
+        self.overlay = overlay
+        #: Bytes of the attempt when the piece was made: a reader that could get more does.
+        self.size = size
+        self.sequence = sequence
+        self.piece = piece
+        self.frame = frame
+
+
 class LiveChat:
     """One chat in this process."""
 
@@ -75,6 +91,7 @@ class LiveChat:
         "frames_bytes",
         "head",
         "moves",
+        "newest",
         "overlay",
         "refreshing",
         "revision",
@@ -102,8 +119,11 @@ class LiveChat:
         self.deleted = False
         self.overlay: Overlay | None = None
         self.closed: dict[AttemptId, Overlay] = {}
-        self.frames: dict[FrameKey, bytes] = {}
+        #: Newest events as responses, by the cursor behind them.
+        self.frames: dict[Cursor, bytes] = {}
         self.frames_bytes = 0
+        #: The newest piece of the open attempt, for readers at the same position.
+        self.newest: NewestPiece | None = None
         #: Streams and watches.
         self.attached = 0
         self.waiting: dict[Waiter, None] = {}
@@ -130,6 +150,7 @@ class LiveChat:
             self.tail_bytes = 0
         if self.closed:
             self.closed = {}
+        self.newest = None
         if self.frames:
             self.frames = {}
             self.frames_bytes = 0
@@ -231,11 +252,11 @@ class LiveChat:
 
     # --- responses -----------------------------------------------------------------------------
 
-    def keep_frame(self, key: FrameKey, frame: bytes) -> None:
+    def keep_frame(self, cursor: Cursor, frame: bytes) -> None:
         """Keep a response for other readers at the same position; a lone reader needs none."""
         if self.attached == 1:
             return
-        self.frames[key] = frame
+        self.frames[cursor] = frame
         self.frames_bytes += len(frame)
         while len(self.frames) > FRAMES_MAX or (
             len(self.frames) > 1 and self.frames_bytes > FRAMES_BYTES_MAX

@@ -149,6 +149,23 @@ class Reader(Waiter):
 
     # --- what comes next -----------------------------------------------------------------------
 
+    @property
+    def follows_open_attempt(self) -> bool:
+        """Whether `decide` could only answer with a piece of the open attempt, a heartbeat, the
+        end of a deleted chat, or a wait. It is so for nearly every delta, and quick to ask.
+        """
+        chat = self.chat
+        return (
+            self.overlay is not None
+            and self.overlay is chat.overlay
+            and chat.head <= self.sequence
+            and self._known_head <= self.sequence
+            and not chat.stale
+            and self.caught_up
+            and self.end is None
+            and self._status not in self.until
+        )
+
     def decide(self) -> Step:
         """Say what to do next. Only what was looked at changes, never what was sent."""
         if self.end is not None:
@@ -239,6 +256,11 @@ class Reader(Waiter):
         )
 
     # --- what was sent -------------------------------------------------------------------------
+
+    @property
+    def offset(self) -> int:
+        """Place in the attempt whose pieces are being sent."""
+        return self._offset
 
     @property
     def cursor(self) -> Cursor:

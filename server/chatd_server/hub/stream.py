@@ -8,8 +8,8 @@ from chatd_server.domain.ids import ChatId, OwnerId
 from chatd_server.domain.limits import KIB, MIB, PAGE_SIZE_MAX
 from chatd_server.domain.live import Follow, Piece, StreamEndReason
 from chatd_server.domain.refusal import ChatNotFound
-from chatd_server.hub.chat import FrameKey, LiveChat
-from chatd_server.hub.reader import Next, Reader
+from chatd_server.hub.chat import LiveChat, NewestPiece
+from chatd_server.hub.reader import Next, Reader, Step
 from chatd_server.ports import ChatSnapshot, Clock, FrameCodec, Store
 
 READ_EVENTS_MAX = 64
@@ -68,6 +68,7 @@ class ReaderStream:
         "_broadcast",
         "_chat_id",
         "_follow",
+        "_is_opening",
         "_over",
         "_owner_id",
         "_ready",
@@ -87,6 +88,7 @@ class ReaderStream:
         self._ready: deque[bytes] = deque()
         #: Position and sequence from which and up to which the snapshot still has to be read.
         self._rest: tuple[int, int] | None = None
+        self._is_opening = True
         self._over = False
 
     async def next(self) -> bytes | None:
@@ -100,40 +102,60 @@ class ReaderStream:
 
     async def _next(self) -> bytes:
         reader, chat = self.reader, self.reader.chat
-        if self._follow is not None:
-            follow, self._follow = self._follow, None
-            await self._begin(follow)
-        if self._rest is not None or self._ready:
-            await self._read_snapshot()
-            if self._ready:
-                return self._ready.popleft()
+        if self._is_opening:
+            frame = await self._open()
+            if frame is not None:
+                return frame
         while True:
-            step = reader.decide()
-            if isinstance(step, Piece):
-                return self._piece(step)
-            if isinstance(step, LoggedEvent):
-                return self._event(step)
-            if isinstance(step, StreamEndReason):
-                return self._end(step)
-            match step:
-                case Next.WAIT:
+            if not reader.follows_open_attempt:
+                frame = await self._do(reader.decide())
+            elif (frame := self._newest_piece()) is None:
+                if reader.beat or chat.deleted:
+                    frame = await self._do(reader.decide())
+                else:
                     await reader.wait(chat)
-                case Next.READ:
-                    await self._read()
-                case Next.REFRESH:
-                    await self._broadcast.refresh(chat)
-                case Next.RESET:
-                    attempt_id = reader.sent_reset()
-                    return self._broadcast.codec.preview_reset(attempt_id, reader.cursor)
-                case Next.CAUGHT_UP:
-                    reader.sent_caught_up()
-                    return self._broadcast.codec.caught_up(reader.cursor)
-                case Next.HEARTBEAT:
-                    frame = await self._heartbeat()
-                    if frame is not None:
-                        return frame
+            if frame is not None:
+                return frame
+
+    async def _do(self, step: Step) -> bytes | None:
+        """Do what was decided; return a response if that gave one."""
+        reader = self.reader
+        if isinstance(step, Piece):
+            return self._newest_piece()
+        if isinstance(step, LoggedEvent):
+            return self._event(step)
+        if isinstance(step, StreamEndReason):
+            self._over = True
+            return self._broadcast.codec.stream_end(step, reader.cursor)
+        match step:
+            case Next.WAIT:
+                await reader.wait(reader.chat)
+            case Next.READ:
+                await self._read()
+            case Next.REFRESH:
+                await self._broadcast.refresh(reader.chat)
+            case Next.RESET:
+                attempt_id = reader.sent_reset()
+                return self._broadcast.codec.preview_reset(attempt_id, reader.cursor)
+            case Next.CAUGHT_UP:
+                reader.sent_caught_up()
+                return self._broadcast.codec.caught_up(reader.cursor)
+            case Next.HEARTBEAT:
+                return await self._heartbeat()
+        return None
 
     # --- where it begins -----------------------------------------------------------------------
+
+    async def _open(self) -> bytes | None:
+        """Find out where to begin, then give out the snapshot, if there is one."""
+        follow, self._follow = self._follow, None
+        if follow is not None:
+            await self._begin(follow)
+        await self._read_snapshot()
+        if self._ready:
+            return self._ready.popleft()
+        self._is_opening = False
+        return None
 
     async def _begin(self, follow: Follow) -> None:
         cursor = follow.resume_from
@@ -209,31 +231,42 @@ class ReaderStream:
         reader.chat.observe(event)
         reader.sent_event(event)
         cursor = reader.cursor
-        key = (event.sequence, cursor.attempt_id, cursor.delta_offset, cursor.snapshot_unfinished)
-        frame = reader.chat.frames.get(key)
+        frame = reader.chat.frames.get(cursor)
         if frame is None:
             frame = self._broadcast.codec.event(self._chat_id, event, cursor)
-            self._made(key, frame)
+            self._broadcast.serialisations += 1
+            reader.chat.keep_frame(cursor, frame)
         return frame
 
-    def _piece(self, piece: Piece) -> bytes:
+    def _newest_piece(self) -> bytes | None:
+        """Return what the attempt has for this reader: the same bytes for all who stand at the
+        same place. None when it has nothing yet.
+        """
         reader = self.reader
+        overlay, chat = reader.overlay, reader.chat
+        assert overlay is not None
+        size, offset = overlay.size, reader.offset
+        if offset >= size:
+            return None
+        newest = chat.newest
+        if (
+            newest is not None
+            and newest.overlay is overlay
+            and newest.piece.start == offset
+            and newest.size == size
+            and newest.sequence == reader.sequence
+            and reader.caught_up
+        ):
+            reader.sent_piece(newest.piece)
+            return newest.frame
+        piece = overlay.piece(offset)
+        assert piece is not None
         attempt_id = reader.sent_piece(piece)
-        cursor = reader.cursor
-        key = (attempt_id, piece.start, piece.end, cursor.sequence, cursor.snapshot_unfinished)
-        frame = reader.chat.frames.get(key)
-        if frame is None:
-            frame = self._broadcast.codec.piece(attempt_id, piece, cursor)
-            self._made(key, frame)
-        return frame
-
-    def _made(self, key: FrameKey, frame: bytes) -> None:
+        frame = self._broadcast.codec.piece(attempt_id, piece, reader.cursor)
         self._broadcast.serialisations += 1
-        self.reader.chat.keep_frame(key, frame)
-
-    def _end(self, reason: StreamEndReason) -> bytes:
-        self._over = True
-        return self._broadcast.codec.stream_end(reason, self.reader.cursor)
+        if reader.caught_up:
+            chat.newest = NewestPiece(overlay, size, reader.sequence, piece, frame)
+        return frame
 
     async def _heartbeat(self) -> bytes | None:
         """Look at the log, in case a hint was lost; None when there is something to send."""
