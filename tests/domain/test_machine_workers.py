@@ -223,6 +223,17 @@ def test_an_interruption_without_numbers_keeps_what_is_known_of_the_context() ->
     assert chat.state.usage_total == USAGE
 
 
+def test_an_interruption_counts_the_tokens_of_the_partial_answer() -> None:
+    """They were spent, whether or not the answer was finished."""
+    chat = running()
+    attempt_id = chat.attempt()
+    chat.interrupt()
+    parts = (Text("half"),)
+    done = FinishInterruption(**chat.hold(), attempt_id=attempt_id, parts=parts, usage=USAGE)
+    chat.do(done)
+    assert chat.last.usage == chat.state.usage_total == USAGE
+
+
 @pytest.mark.parametrize("kind", [CommitAnswer, CommitResults, CommitCompaction, ScheduleRetry])
 def test_a_commit_names_the_open_attempt(kind: type) -> None:
     """What belongs to an attempt that is over, or of another kind, is refused."""
