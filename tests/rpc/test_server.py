@@ -19,6 +19,7 @@ from chatd_server.service.keys import Keys
 from chatd_server.store.errors import DatabaseInUse, SchemaOutdated
 from tests.kit.clock import ManualClock
 from tests.kit.server import Served, refusal_of, said, serving
+from tests.store.proxy import Proxy
 
 Health = health_pb2.HealthCheckResponse
 
@@ -168,3 +169,29 @@ async def test_a_revoked_root_key_stays_revoked(tmp_path: Path) -> None:
     async with serving(tmp_path) as again:
         refusal = await again.refused("ListChats", pb.ListChatsRequest())
         assert refusal.reason == "UNAUTHENTICATED"
+
+
+async def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, postgres_url: str) -> None:
+    """While it is gone every call says so, writes and reads alike; then the same server goes on,
+    and nothing of what was refused is there.
+    """
+    async with (
+        Proxy(postgres_url) as proxy,
+        serving(tmp_path, database_url=proxy.url, migrate=True) as served,
+    ):
+        chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+        before = await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))
+        await proxy.cut()
+        for method, request in (
+            ("SendMessage", pb.SendMessageRequest(chat_id=chat_id, message=said("lost"))),
+            ("GetChat", pb.GetChatRequest(chat_id=chat_id)),
+            ("CreateChat", pb.CreateChatRequest()),
+        ):
+            refusal = await served.refused(method, request)
+            assert refusal.code is grpc.StatusCode.UNAVAILABLE
+            assert refusal.reason == "DATABASE_UNAVAILABLE"
+            assert refusal.details == ["RetryInfo"]
+        await proxy.mend()
+        assert await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id)) == before
+        await served.call("SendMessage", pb.SendMessageRequest(chat_id=chat_id, message=said("x")))
+        await served.settled(chat_id)
