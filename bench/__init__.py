@@ -1,1 +1,1 @@
-"""Measures the product beside a floor (the same building blocks, nothing else) and a naive stack."""
+"""Measures the product beside a floor (its building blocks alone) and a naive stack."""

@@ -22,7 +22,9 @@ ROUNDS = 3
 TABLE_WIDTH = 160
 
 
-async def measured(names: Sequence[str], *, rounds: int, quick: bool, console: Console) -> list[Row]:
+async def measured(
+    names: Sequence[str], *, rounds: int, quick: bool, console: Console
+) -> list[Row]:
     """Measure these rows; one that cannot be measured says why and has no numbers."""
     rows: dict[str, Row] = {}
     for group, measure in GROUPS.items():
@@ -115,9 +117,7 @@ def main() -> int:
         f"{cores} cores shared by server, client and vendor; load before: {os.getloadavg()[0]:.1f}"
     )
     rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
-    rows = asyncio.run(
-        measured(names, rounds=rounds, quick=arguments.quick, console=console)
-    )
+    rows = asyncio.run(measured(names, rounds=rounds, quick=arguments.quick, console=console))
     encoded = msgspec.json.format(msgspec.json.encode(rows))
     (RESULTS / "latest.json").write_bytes(encoded + b"\n")
     if arguments.json:

@@ -3,7 +3,7 @@
 `bench:tokens=250,rate=50` streams text at so many deltas per second; rate 0 sends all at once.
 `bench:steps=10,bytes=2048` answers with so many steps of one tool call beside 2 KB of text, and
 then with a word. `pid=` names the process whose CPU time is noted when each request arrives.
-`bench:hold=1` begins an answer and never goes on.
+`bench:hold=1` begins an answer and never goes on; floor and naive server do not even ask.
 """
 
 import re
@@ -11,6 +11,7 @@ import re
 import msgspec
 
 MARK = "bench:"
+HOLD = "hold=1"
 _FOUND = re.compile(rb"bench:([a-z]+=\d+(?:,[a-z]+=\d+)*)")
 
 

@@ -34,8 +34,9 @@ _SERVICE = "/chatd.v1.ChatService/"
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to do. `kind`: stream (messages, until each turn has ended), hold (streams, and
-    nothing else), send (queued messages, as many as `messages` for each chat)."""
+    """What to do. `kind`: stream (a message to each chat, until each turn has ended), hold
+    (streams, and nothing else), send (a message to each chat, and no streams).
+    """
 
     kind: str
     address: str
@@ -46,7 +47,6 @@ class Task(msgspec.Struct, frozen=True):
     text: str = ""
     #: Deltas that each subscriber must see; another number is a failure.
     tokens: int = 0
-    messages: int = 0
 
 
 class Seen(msgspec.Struct):
@@ -77,13 +77,9 @@ class Client:
     async def prepare(self) -> None:
         """Make the chats and open the streams."""
         request = pb.CreateChatRequest(model=self._task.model)
-        made = await self._calls(
-            "CreateChat", [request] * self._task.chats, pb.CreateChatResponse
-        )
+        made = await self._calls("CreateChat", [request] * self._task.chats, pb.CreateChatResponse)
         self._chat_ids = [response.chat.chat_id for response in made]
         if self._task.kind == "send":
-            if self._task.text:
-                await self._send_all(1, self._task.text, chat_pb2.BUSY_BEHAVIOR_UNSPECIFIED)
             return
         for number in range(self._task.chats * self._task.subscribers):
             chat_id = self._chat_ids[number % self._task.chats]
@@ -96,11 +92,9 @@ class Client:
     async def work(self) -> Seen:
         """Do what is measured."""
         began = time.perf_counter()
+        await self._send_all()
         if self._task.kind == "send":
-            text = "a message that waits in the queue of a chat"
-            await self._send_all(self._task.messages, text, chat_pb2.BUSY_BEHAVIOR_QUEUE)
             return Seen(seconds=time.perf_counter() - began)
-        await self._send_all(1, self._task.text, chat_pb2.BUSY_BEHAVIOR_UNSPECIFIED)
         frames = sum(await asyncio.gather(*self._following))
         seen = Seen(seconds=time.perf_counter() - began, frames=frames, tokens=len(self._latencies))
         expected = self._task.tokens * len(self._following)
@@ -156,13 +150,11 @@ class Client:
                 return frames
         raise AssertionError(f"a stream ended before its turn: {await call.code()}")
 
-    async def _send_all(self, messages: int, text: str, busy: Any) -> None:
-        said = message_pb2.UserPart(text=message_pb2.UserText(text=text))
+    async def _send_all(self) -> None:
+        said = message_pb2.UserPart(text=message_pb2.UserText(text=self._task.text))
         message = message_pb2.UserMessage(parts=[said])
         requests = [
-            pb.SendMessageRequest(chat_id=chat_id, message=message, busy_behavior=busy)
-            for _ in range(messages)
-            for chat_id in self._chat_ids
+            pb.SendMessageRequest(chat_id=chat_id, message=message) for chat_id in self._chat_ids
         ]
         await self._calls("SendMessage", requests, pb.SendMessageResponse)
 

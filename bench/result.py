@@ -85,7 +85,9 @@ def row(
     bare = Row(
         name=name,
         unit=unit,
-        **{side: round(value, 3) for side, value in values.items()},
+        product=_rounded(values.get("product")),
+        floor=_rounded(values.get("floor")),
+        naive=_rounded(values.get("naive")),
         ratio_to_floor=_ratio(values, "floor"),
         ratio_to_naive=_ratio(values, "naive"),
         why=why,
@@ -102,7 +104,16 @@ def row(
     )
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
 def _ratio(values: Mapping[str, float], other: str) -> float | None:
     if "product" not in values or not values.get(other):
         return None
     return round(values["product"] / values[other], 3)
+
+
+def growth_ratio(grown: Mapping[str, float]) -> float | None:
+    """Return the product's growth over the floor's; None when the floor's drowned in noise."""
+    return round(grown["product"] / grown["floor"], 3) if grown["floor"] > 0 else None

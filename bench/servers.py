@@ -14,6 +14,8 @@ from bench.cpu import cpu_seconds, resident_bytes
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+RUNS_MAX = 20_000
+"""Chats that the product may work on at once: more than any row has."""
 MODEL = "anthropic/claude-sonnet-4-6"
 ROOT = Path(__file__).parents[1]
 
@@ -62,10 +64,14 @@ async def program(
         async with asyncio.timeout(START_SECONDS):
             line = await process.stdout.readline()
         if not line:
-            raise NotStarted(f"{' '.join(arguments)}: {log.read_text()[-2000:]}")
+            raise NotStarted(f"{' '.join(arguments)}: {_text(log)[-2000:]}")
         yield process, json.loads(line)
     finally:
         await _stopped(process)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 async def _stopped(process: asyncio.subprocess.Process) -> None:
@@ -87,10 +93,10 @@ async def provider(folder: Path) -> AsyncIterator[str]:
         yield told["address"]
 
 
-def product_command(home: Path) -> list[str]:
+def product_command(home: Path, runs_max: int = RUNS_MAX) -> list[str]:
     """Return how the product is started: as a user starts it, with keys and a database."""
-    arguments = ["serve", "--json", "--home", str(home), "--port", "0"]
-    return ["-m", "chatd_server", *arguments, "--runs-max", "20000", "--drain-seconds", "1"]
+    arguments = ["serve", "--json", "--home", str(home), "--port", "0", "--drain-seconds", "1"]
+    return ["-m", "chatd_server", *arguments, "--runs-max", str(runs_max)]
 
 
 def product_environment(vendor: str) -> dict[str, str]:
@@ -99,13 +105,13 @@ def product_environment(vendor: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def product(folder: Path, vendor: str) -> AsyncIterator[Server]:
+async def product(folder: Path, vendor: str, runs_max: int = RUNS_MAX) -> AsyncIterator[Server]:
     """Run the product."""
     home = folder / "home"
     log = folder / "product.log"
-    command = product_command(home)
+    command = product_command(home, runs_max)
     async with program(command, log, product_environment(vendor)) as (process, told):
-        key = Path(told["root_key_file"]).read_text(encoding="utf-8").strip()
+        key = _text(Path(told["root_key_file"])).strip()
         yield Server("product", told["address"], process.pid, key)
 
 
@@ -127,10 +133,12 @@ async def naive(folder: Path, vendor: str) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def all_sides(folder: Path, vendor: str) -> AsyncIterator[list[Server]]:
+async def all_sides(
+    folder: Path, vendor: str, runs_max: int = RUNS_MAX
+) -> AsyncIterator[list[Server]]:
     """Run product, floor and naive stack beside each other; only one is given work at a time."""
     async with (
-        product(folder, vendor) as first,
+        product(folder, vendor, runs_max) as first,
         floor(folder, vendor) as second,
         naive(folder, vendor) as third,
     ):

@@ -18,10 +18,11 @@ import grpc
 import httpx
 import httpx_sse
 
+from bench.directive import HOLD
 from bench.floors import frames
 from bench.floors.orm import Event, Message, OrmDatabase, orm_database
 from bench.floors.server import TIME
-from chatd.v1 import chat_pb2, chat_service_pb2_grpc
+from chatd.v1 import chat_pb2
 from chatd.v1 import chat_service_pb2 as pb
 
 
@@ -34,7 +35,7 @@ class Chat:
         self.messages: list[dict[str, Any]] = []
 
 
-class Naive(chat_service_pb2_grpc.ChatServiceServicer):
+class Naive:
     """The server."""
 
     def __init__(self, provider: str, database: OrmDatabase) -> None:
@@ -48,23 +49,34 @@ class Naive(chat_service_pb2_grpc.ChatServiceServicer):
 
     # --- RPCs --------------------------------------------------------------------------------
 
-    async def CreateChat(self, request: pb.CreateChatRequest, context: object) -> Any:  # noqa: ARG002, N802  grpc's
+    async def create(
+        self,
+        request: pb.CreateChatRequest,  # noqa: ARG002  grpc's
+        context: object,  # noqa: ARG002  grpc's
+    ) -> pb.CreateChatResponse:
+        """Answer CreateChat."""
         chat_id = str(uuid.uuid4())
         async with self._writes:
             self._chats[chat_id] = Chat(await self._database.add_chat(chat_id))
         return pb.CreateChatResponse(chat=chat_pb2.Chat(chat_id=chat_id))
 
-    async def SendMessage(self, request: pb.SendMessageRequest, context: object) -> Any:  # noqa: ARG002, N802  grpc's
+    async def send(
+        self,
+        request: pb.SendMessageRequest,
+        context: object,  # noqa: ARG002  grpc's
+    ) -> pb.SendMessageResponse:
+        """Answer SendMessage."""
         chat = self._chats[request.chat_id]
         text = frames.user_text(request)
         await self._add(chat, "user", [{"type": "text", "text": text}])
-        if request.busy_behavior != chat_pb2.BUSY_BEHAVIOR_QUEUE:
+        if HOLD not in text:
             turn = asyncio.create_task(self._turn(chat))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
         return pb.SendMessageResponse(chat=chat_pb2.Chat(chat_id=request.chat_id), sequence=1)
 
-    async def Subscribe(self, request: pb.SubscribeRequest, context: Any) -> None:  # noqa: N802  grpc's
+    async def subscribe(self, request: pb.SubscribeRequest, context: Any) -> None:
+        """Answer Subscribe."""
         chat = self._chats[request.chat_id]
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         chat.queues.append(queue)
@@ -154,7 +166,26 @@ async def main(provider: str, database_url: str) -> None:
     """Listen on a free port and say so."""
     async with orm_database(database_url) as database:
         server = grpc.aio.server()
-        chat_service_pb2_grpc.add_ChatServiceServicer_to_server(Naive(provider, database), server)
+        naive = Naive(provider, database)
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "CreateChat": grpc.unary_unary_rpc_method_handler(
+                naive.create,
+                pb.CreateChatRequest.FromString,
+                pb.CreateChatResponse.SerializeToString,
+            ),
+            "SendMessage": grpc.unary_unary_rpc_method_handler(
+                naive.send,
+                pb.SendMessageRequest.FromString,
+                pb.SendMessageResponse.SerializeToString,
+            ),
+            "Subscribe": grpc.unary_stream_rpc_method_handler(
+                naive.subscribe,
+                pb.SubscribeRequest.FromString,
+                pb.SubscribeResponse.SerializeToString,
+            ),
+        }
+        handler = grpc.method_handlers_generic_handler(frames.SERVICE, handlers)
+        server.add_generic_rpc_handlers((handler,))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)

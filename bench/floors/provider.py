@@ -9,6 +9,7 @@ import contextlib
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import cast
 
 from bench.cpu import cpu_seconds
@@ -23,9 +24,7 @@ TOOL = "current_time"
 """The tool that steps call; the product has it built in."""
 STAMP_DIGITS = 19
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _END = b"0\r\n\r\n"
 
 
@@ -38,7 +37,7 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _block(index: int, block: dict[str, object], delta: dict[str, object]) -> bytes:
+def _block(index: int, block: Mapping[str, object], delta: Mapping[str, object]) -> bytes:
     return (
         _event("content_block_start", index=index, content_block=block)
         + _event("content_block_delta", index=index, delta=delta)
@@ -57,7 +56,9 @@ _MESSAGE = {
 _START = _event("message_start", message=_MESSAGE)
 _TEXT_START = _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
 _TEXT_STOP = _event("content_block_stop", index=0)
-_DELTA = _event("content_block_delta", index=0, delta={"type": "text_delta", "text": "@STAMP token "})
+_DELTA = _event(
+    "content_block_delta", index=0, delta={"type": "text_delta", "text": "@STAMP token "}
+)
 _DELTA_BEFORE, _DELTA_AFTER = _DELTA.split(b"STAMP")
 
 

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 from httpx_aiohttp import HttpxAiohttpClient
 
+from bench.directive import HOLD
 from bench.floors import frames
 from bench.loop import run_fast
 from chatd.v1 import chat_pb2
@@ -88,6 +89,10 @@ class Chat:
         self.history: list[bytes] = []
         self.offset = 0
 
+    def add(self, role: str, content: list[dict[str, object]]) -> None:
+        # With the comma behind it, so that one join makes the body of a request.
+        self.history.append(_encode({"role": role, "content": content}) + b",")
+
     def tell(self, frame: bytes) -> None:
         for subscriber in self.subscribers:
             subscriber.put(frame)
@@ -118,7 +123,7 @@ class Floor:
     async def send(self, request: bytes, context: object) -> bytes:  # noqa: ARG002  grpc's
         """Answer SendMessage: begin a turn, unless it only asks for the bare cost of the RPC."""
         asked = pb.SendMessageRequest.FromString(request)
-        if asked.busy_behavior != chat_pb2.BUSY_BEHAVIOR_QUEUE:
+        if HOLD not in frames.user_text(asked):
             turn = asyncio.create_task(self._turn(asked))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
@@ -145,23 +150,27 @@ class Floor:
     async def _turn(self, request: pb.SendMessageRequest) -> None:
         chat = self._chats[request.chat_id]
         text = frames.user_text(request)
-        chat.history.append(_encode({"role": "user", "content": [{"type": "text", "text": text}]}))
+        chat.add("user", [{"type": "text", "text": text}])
         while True:
             answer = await self._answer(chat)
             said: list[dict[str, object]] = [{"type": "text", "text": "".join(answer.texts)}]
             if answer.stop_reason != "tool_use":
-                chat.history.append(_encode({"role": "assistant", "content": said}))
+                chat.add("assistant", said)
                 break
             call: dict[str, object] = {"id": answer.call_id, "name": "current_time", "input": {}}
             said.append({"type": "tool_use", **call})
-            result = {"type": "tool_result", "tool_use_id": answer.call_id, "content": TIME}
-            chat.history.append(_encode({"role": "assistant", "content": said}))
-            chat.history.append(_encode({"role": "user", "content": [result]}))
+            result: dict[str, object] = {
+                "type": "tool_result",
+                "tool_use_id": answer.call_id,
+                "content": TIME,
+            }
+            chat.add("assistant", said)
+            chat.add("user", [{"type": "tool_result", **result}])
         chat.tell(frames.finished().SerializeToString())
 
     async def _answer(self, chat: Chat) -> Answer:
         answer = Answer()
-        body = b"".join((_BODY_HEAD, b",".join(chat.history), b"]}"))
+        body = b"".join((_BODY_HEAD, *chat.history, b"{}]}"))
         headers = {"accept-encoding": "identity", "content-type": "application/json"}
         async with self._http.stream("POST", self._url, headers=headers, content=body) as response:
             async for event in _events(response):
@@ -190,7 +199,7 @@ async def main(provider: str) -> None:
     """Listen on a free port and say so."""
     floor = Floor(provider)
     server = grpc.aio.server()
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "CreateChat": grpc.unary_unary_rpc_method_handler(floor.create),
         "SendMessage": grpc.unary_unary_rpc_method_handler(floor.send),
         "Subscribe": grpc.unary_stream_rpc_method_handler(floor.subscribe),

@@ -26,9 +26,7 @@ from bench.servers import (
     provider,
 )
 
-SEND_CHATS = 100
-SENDS_PER_CHAT = 40
-"""Below the limit of a chat's queue."""
+SENDS = 2000
 IDLE_STREAMS = 10_000
 IDLE_CHATS = 1_000
 IDLE_SECONDS = 5.0
@@ -36,9 +34,12 @@ KIB = 1024
 
 
 async def unary_send(context: Context) -> list[Row]:
-    """Measure SendMessage into the queue of chats whose model never goes on: no turn begins."""
-    chats = context.size(SEND_CHATS, 10)
-    messages = context.size(SENDS_PER_CHAT, 10)
+    """Measure SendMessage to waiting chats of a server that has no hands free to begin a turn.
+
+    The product may run one chat at once, and that one's model never goes on. So each call is
+    checked, decided and committed, and nothing more. Floor and naive server begin no turn either.
+    """
+    chats = context.size(SENDS, 50)
 
     def sampling(server: Server) -> Callable[[], Awaitable[Sample]]:
         async def sample() -> Sample:
@@ -49,10 +50,9 @@ async def unary_send(context: Context) -> list[Row]:
                 model=MODEL,
                 chats=chats,
                 text=str(Directive(hold=1)),
-                messages=messages,
             )
             seen, spent = await loaded(server, task)
-            return per_unit(spent, chats * messages, rpcs_per_s=chats * messages / seen.seconds)
+            return per_unit(spent, chats, rpcs_per_s=chats / seen.seconds)
 
         return sample
 
@@ -61,7 +61,7 @@ async def unary_send(context: Context) -> list[Row]:
 
     async with (
         provider(context.folder) as vendor,
-        all_sides(context.folder, vendor) as servers,
+        all_sides(context.folder, vendor, runs_max=1) as servers,
     ):
         sides: Sides = {it.side: sampling(it) for it in servers}
         samples = await alternate(sides, context.rounds, context.progress)
@@ -130,12 +130,11 @@ async def idle_10000(context: Context) -> list[Row]:
     chats = context.size(IDLE_CHATS, 50)
     streams = context.size(IDLE_STREAMS, 500)
     samples: dict[str, Sample] = {}
-    async with provider(context.folder) as vendor:
-        async with all_sides(context.folder, vendor) as servers:
-            # One sample of each, one after the other: memory that was used once stays.
-            for server in servers:
-                context.progress(server.side)
-                samples[server.side] = await _idle(server, chats, streams // chats)
+    async with provider(context.folder) as vendor, all_sides(context.folder, vendor) as servers:
+        # One sample of each, one after the other: memory that was used once stays.
+        for server in servers:
+            context.progress(server.side)
+            samples[server.side] = await _idle(server, chats, streams // chats)
 
     def limits(bare: Row) -> Sequence[Limit]:
         return (Limit("memory / floor", bare.ratio_to_floor, 1.2),)

@@ -68,7 +68,9 @@ async def growth(context: Context) -> list[Row]:
 
     def limits(bare: Row) -> Sequence[Limit]:  # noqa: ARG001  the growth is of both rows
         ratio = grown["product"] / grown["floor"] if grown["floor"] > 0 else None
-        return (Limit("growth 10 to 200 / floor's", None if ratio is None else round(ratio, 3), 1.5),)
+        return (
+            Limit("growth 10 to 200 / floor's", None if ratio is None else round(ratio, 3), 1.5),
+        )
 
     return [row("step_10", UNIT, first, limits), row("step_200", UNIT, samples, limits)]
 

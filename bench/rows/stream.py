@@ -81,9 +81,7 @@ def _sampling(server: Server, shape: Shape) -> Callable[[], Awaitable[Sample]]:
     return sample
 
 
-e2e_100x50 = streaming(
-    "e2e_100x50", Shape(100, 1, 250, 50), Shape(20, 1, 50, 50), _limits_100x50
-)
+e2e_100x50 = streaming("e2e_100x50", Shape(100, 1, 150, 50), Shape(20, 1, 50, 50), _limits_100x50)
 e2e_1000 = streaming("e2e_1000", Shape(1000, 1, 80, 20), Shape(50, 1, 20, 20), _limits_1000)
-e2e_1x100 = streaming("e2e_1x100", Shape(1, 100, 250, 50), Shape(1, 20, 50, 50), _limits_1x100)
-e2e_burst = streaming("e2e_burst", Shape(100, 1, 2000, 0), Shape(10, 1, 200, 0), _limits_burst)
+e2e_1x100 = streaming("e2e_1x100", Shape(1, 100, 150, 50), Shape(1, 20, 50, 50), _limits_1x100)
+e2e_burst = streaming("e2e_burst", Shape(100, 1, 300, 0), Shape(10, 1, 200, 0), _limits_burst)

@@ -1,0 +1,73 @@
+"""Tiny runs of the real thing: what is compared does the same, and gives numbers."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.context import Context
+from bench.cpu import cpu_seconds
+from bench.floors.rows import written_by_product
+from bench.result import Limit, Row
+from bench.rows.steps import step_tool
+from bench.rows.stream import Shape, streaming
+from bench.write import DATABASE, floor, naive, product, rows_of_product
+
+TINY = Shape(chats=2, subscribers=2, tokens=3, rate=100)
+CHATS = 2
+ROUNDS = 2
+
+
+def _context(folder: Path) -> Context:
+    return Context(folder=folder, rounds=1, quick=True, progress=lambda _: None)
+
+
+def _is_measured(row: Row) -> bool:
+    values = (row.product, row.floor, row.naive)
+    return not row.why and all(value is not None and value > 0 for value in values)
+
+
+def test_cpu_time_of_a_process_is_its_own() -> None:
+    """Read from outside, it is what the process reads itself."""
+    sum(range(10_000_000))
+    assert cpu_seconds(os.getpid()) == pytest.approx(time.process_time(), rel=0.1)
+
+
+@pytest.mark.timeout(120)
+async def test_all_three_stream_the_same_tokens(tmp_path: Path) -> None:
+    """The client counts every delta, and fails a run in which one is missing."""
+    measure = streaming("tiny", TINY, TINY, lambda bare: (Limit("CPU", bare.product, 0),))
+    (row,) = await measure(_context(tmp_path))
+    assert _is_measured(row)
+    assert not row.met
+
+
+@pytest.mark.timeout(120)
+async def test_all_three_take_steps_with_a_tool(tmp_path: Path) -> None:
+    """The vendor notes each request, so a side that stops early gives no row."""
+    (row,) = await step_tool(_context(tmp_path))
+    assert _is_measured(row)
+
+
+async def test_the_floor_writes_what_the_product_writes(tmp_path: Path) -> None:
+    """Value for value but for ids and numbers; else the ratio would compare two things."""
+    (tmp_path / "floor").mkdir()
+    expected = await rows_of_product(tmp_path)
+    sample = await floor(CHATS, ROUNDS, tmp_path / "floor", "")
+    found = written_by_product(tmp_path / "floor" / DATABASE)
+    assert [kind for kind, _ in found.events] == [kind for kind, _ in expected.events]
+    assert [(role, len(content)) for role, content in found.messages] == [
+        (role, len(content)) for role, content in expected.messages
+    ]
+    assert sample.value > 0
+
+
+async def test_product_and_orm_write_and_are_timed(tmp_path: Path) -> None:
+    """Every write of every chat is in the sample."""
+    for side in (product, naive):
+        folder = tmp_path / side.__name__
+        folder.mkdir()
+        sample = await side(CHATS, ROUNDS, folder, "")
+        assert sample.value > 0
+        assert sample.detail.keys() == {"writes_per_s", "p50_ms", "p99_ms"}
