@@ -19,7 +19,6 @@ from chatd_server.domain.chat import (
     Turn,
 )
 from chatd_server.domain.event import (
-    Cursor,
     Event,
     LoggedEvent,
     MessageCommitted,
@@ -29,7 +28,7 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import AttemptId, ChatId, MessageId, OwnerId, ToolCallId, TurnId
-from chatd_server.domain.live import Follow, Piece, PieceKind, StreamEndReason
+from chatd_server.domain.live import Follow, Piece, StreamEndReason
 from chatd_server.domain.message import Executor, Message, Part, Role, Text, ToolCall, ToolResult
 from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.hub import AttemptOverlayWriter
@@ -338,7 +337,8 @@ class Followers(RuleBasedStateMachine):
     def all_read(self) -> None:
         """Everybody becomes level."""
         for _ in range(10_000):
-            if not any([subscriber.step(self.log, 3) for subscriber in self.subscribers]):
+            did_something = [subscriber.step(self.log, 3) for subscriber in self.subscribers]
+            if not any(did_something):
                 break
         else:
             pytest.fail("a reader never becomes level")

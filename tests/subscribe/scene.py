@@ -158,3 +158,15 @@ class Chat:
         return await self.do(
             FinishTurn(**self.hold(), turn_id=self.state.turn.id, stop_reason=StopReason.END_TURN)
         )
+
+
+class CountingReads:
+    """A store that counts what is asked of it."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.reads: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.reads.append(name)
+        return getattr(self._store, name)

@@ -1,0 +1,42 @@
+"""The whole server: what the worker and the sandbox model do, as a subscriber sees it."""
+
+from pathlib import Path
+
+from chatd.v1 import chat_service_pb2 as pb
+from tests.kit.server import said, serving
+from tests.subscribe.follower import Follower
+
+TURNS = (
+    "hello",
+    "!think 5\n!say so it goes\n!call current_time {}\n!call sandbox_fail {}\n!step\n!text 40",
+    "!search cats\n!text 30\n!refuse no more",
+    "!text 5\n!restart\n!text 20",
+)
+ANSWERS = 5
+
+
+async def test_a_turn_of_the_worker_keeps_every_rule(tmp_path: Path) -> None:
+    """Text, reasoning and tools of a real run: pieces equal what is committed."""
+    async with serving(tmp_path) as server:
+        created = await server.call("CreateChat", pb.CreateChatRequest())
+        chat_id = created.chat.chat_id
+        follower = Follower(
+            server.chats, server.auth, chat_id, {"until": pb.SUBSCRIBE_UNTIL_FOREVER}
+        )
+        await follower.until("caught_up")
+        for text in TURNS:
+            sent = await server.call(
+                "SendMessage", pb.SendMessageRequest(chat_id=chat_id, message=said(text))
+            )
+            await follower.until_sequence(sent.sequence)
+            while not follower.events[-1].status_changed.stop_reason:
+                assert await follower.next() is not None
+        answers = [
+            event.message_committed.attempt_id
+            for event in follower.events
+            if event.message_committed.message.model
+        ]
+        assert len(answers) == ANSWERS
+        assert all(follower.complete(attempt_id) for attempt_id in answers)
+        assert {"tool_call_started", "tool_call_finished"} <= set(follower.kinds)
+        await follower.close()
