@@ -8,11 +8,11 @@ TARGET = ROOT / "docs" / "limits.md"
 
 HEAD = """# Limits
 
-<!-- Generated from the server's limits by `make docs`; edit server/chatd_server/domain/limits.py. -->
+<!-- Generated from the server's limits by `make docs`; edit chatd_server/domain/limits.py. -->
 
-`GetServerInfo` returns the same list, so a client need not hard-code any of them. A request of more than
-4,194,304 bytes is refused by gRPC itself, with a bare `RESOURCE_EXHAUSTED`; everything below gets an error
-of chatd's that says what to do.
+`GetServerInfo` returns the same list, so a client need not hard-code any of them. A request of
+more than 4,194,304 bytes is refused by gRPC itself, with a bare `RESOURCE_EXHAUSTED`; everything
+below gets an error of chatd's that says what to do.
 
 | name | value | unit | what it bounds |
 |---|---|---|---|

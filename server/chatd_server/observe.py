@@ -53,7 +53,8 @@ class LogObserver:
 
     def note(self, span: Span, **facts: object) -> None:
         """Write one line; failures are warnings."""
-        write = self._log.warning if span.endswith((".failed", ".lost", ".abandoned", ".hidden")) else self._log.info
+        is_bad = span.endswith((".failed", ".lost", ".abandoned", ".hidden"))
+        write = self._log.warning if is_bad else self._log.info
         write(str(span), **facts)
 
 

@@ -106,7 +106,8 @@ class ChatSnapshot(Protocol):
 
     def pages(self) -> AsyncGenerator[Sequence[Message], None]:
         """Yield all visible messages in order, each page below half of RESPONSE_BYTES_MAX or
-        of one message."""
+        of one message.
+        """
 
 
 class ChatPage(msgspec.Struct, frozen=True):
@@ -139,9 +140,7 @@ class Store(Protocol):
         epoch), DatabaseUnavailable. A command_id that was recorded already is success.
         """
 
-    async def start_calls(
-        self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]
-    ) -> None:
+    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
         """Write journal rows for a batch, in one statement; raises LeaseLost."""
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
@@ -206,9 +205,7 @@ class Store(Protocol):
     async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
         """Return a message that is not removed; raises MessageNotFound."""
 
-    async def events(
-        self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int
-    ) -> EventPage:
+    async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         """Return durable events behind a sequence. Raises CursorExpired, CursorAhead."""
 
     def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
@@ -313,9 +310,7 @@ class AttemptWriter(Protocol):
 class Live(Protocol):
     """Where the worker shows an answer in progress."""
 
-    def open(
-        self, chat_id: ChatId, attempt_id: AttemptId, base_sequence: int
-    ) -> AttemptWriter:
+    def open(self, chat_id: ChatId, attempt_id: AttemptId, base_sequence: int) -> AttemptWriter:
         """Open an attempt. It is closed by the committed event that names it."""
 
 
@@ -325,7 +320,8 @@ class Stream(Protocol):
     async def next(self) -> bytes | None:
         """Wait for the next response; None at the end. Raises ChatNotFound, CursorExpired and
         CursorAhead (only before the first response, or when retention overtook the reader),
-        DatabaseUnavailable."""
+        DatabaseUnavailable.
+        """
 
 
 class HeadWatch(Protocol):
@@ -471,7 +467,8 @@ class Tool(Protocol):
 
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
         """Run one call. `arguments` is the model's JSON text. Errors of the tool are outputs;
-        anything raised becomes an error result that names the tool and not the traceback."""
+        anything raised becomes an error result that names the tool and not the traceback.
+        """
 
 
 class Tools(Protocol):

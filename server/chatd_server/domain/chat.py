@@ -64,7 +64,6 @@ class Effort(StrEnum):
     MAX = "max"
 
 
-
 class TurnOptions(Value, frozen=True, omit_defaults=True):
     """Choices for one turn; None and empty take the chat's, then the server's default."""
 
@@ -169,7 +168,7 @@ class ChatConfig(Value, frozen=True, omit_defaults=True):
     title: str = ""
     model: str = ""
     system_prompt: str = ""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = {}  # noqa: RUF012  msgspec makes a new one for each struct
     tools: tuple[ClientTool, ...] = ()
     action_timeout_seconds: float = 300.0
     #: Rises with each change.

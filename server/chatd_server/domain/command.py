@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from chatd_server.domain.chat import (
-    Attempt,
     AttemptKind,
     ChatConfig,
     ClientTool,
@@ -44,7 +43,8 @@ class BusyBehavior(StrEnum):
 
 class ApiCommand(Value, frozen=True, kw_only=True):
     """A command of a client. `command_id` is unique for ever: it is how a lost answer to a
-    commit is looked up."""
+    commit is looked up.
+    """
 
     command_id: str
 
@@ -260,7 +260,8 @@ class Fail(WorkerCommand, frozen=True, kw_only=True):
 
 class Release(WorkerCommand, frozen=True, kw_only=True):
     """A leaving worker gives the chat back; no error is counted. What its tools had finished
-    stands in the journal already."""
+    stands in the journal already.
+    """
 
 
 class Rescue(WorkerCommand, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ Live events are not values of the domain: they are slices of the overlay (see `h
 from enum import StrEnum
 from typing import TypeAlias
 
-from chatd_server.domain.chat import StopReason, Status
+from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.failure import ChatError
 from chatd_server.domain.ids import AttemptId, ChatId, Instant, MessageId, ToolCallId, TurnId
 from chatd_server.domain.message import FileReference, Message, Part, Text, Value

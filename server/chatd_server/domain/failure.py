@@ -49,7 +49,7 @@ class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_seconds: float | None = None
 
 
-class ModelFailure(Exception):  # noqa: N818  a failure is a fact about a vendor, not a defect of ours
+class ModelFailure(Exception):
     """A model call failed. Raised by model adapters, and by nothing else."""
 
     def __init__(self, error: ChatError) -> None:

@@ -146,9 +146,7 @@ class File(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="file")
     file_id: str = ""
 
 
-class FileReference(
-    Value, frozen=True, omit_defaults=True, tag_field="kind", tag="file_reference"
-):
+class FileReference(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="file_reference"):
     """A place in a file of the client's; line 0 means the whole file."""
 
     file_name: str

@@ -33,7 +33,7 @@ class Violation(msgspec.Struct, frozen=True):
     description: str
 
 
-class Refused(Exception):  # noqa: N818  a refusal is an answer, not a defect
+class Refused(Exception):
     """The caller asked for something that cannot be done. Nothing was written."""
 
     reason = "INVALID_FIELD"
@@ -205,7 +205,7 @@ class NotImplementedHere(Refused):
     reason = "NOT_IMPLEMENTED"
 
 
-class Unavailable(Exception):  # noqa: N818  a passing condition of ours
+class Unavailable(Exception):
     """Try again later."""
 
     reason = "DATABASE_UNAVAILABLE"
@@ -222,5 +222,5 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be reached or cannot write. Nothing was acknowledged."""
 
 
-class LeaseLost(Exception):  # noqa: N818  a fact about the lease
+class LeaseLost(Exception):
     """Another worker owns the chat now; nothing was written and the run ends silently."""
