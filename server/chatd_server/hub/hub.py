@@ -130,7 +130,7 @@ class Hub:
         try:
             yield ReaderStream(self._broadcast, reader, owner_id, follow)
         finally:
-            reader.closed = True
+            reader.close()
             self._pulse.removed()
             self._readers.discard(reader)
             self._streams[owner_id] -= 1

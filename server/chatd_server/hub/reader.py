@@ -304,6 +304,12 @@ class Reader(Waiter):
         """All from before the stream was sent."""
         self.caught_up, self._unfinished, self._target = True, False, None
 
+    def close(self) -> None:
+        """Nobody reads any more. The timer may hold this object a while; what is big goes now."""
+        self.closed = True
+        self.overlay = self._target = None
+        self._page = []
+
     # --- time ----------------------------------------------------------------------------------
 
     @property
