@@ -108,9 +108,9 @@ async def test_a_step_of_a_running_turn_is_four_statements_beside_the_group(
     assert trace.statements == [
         "BEGIN IMMEDIATE",
         "UPDATE chats SET",
+        "INSERT INTO commands",
         "INSERT INTO messages",
         "INSERT INTO events",
-        "INSERT INTO commands",
         "COMMIT",
     ]
 

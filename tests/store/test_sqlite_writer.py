@@ -136,6 +136,30 @@ async def test_a_missed_compare_in_a_group_undoes_its_member_only(
     assert_gap_free(await desk.log(chat_id), await store.load(chat_id))
 
 
+async def test_members_of_a_group_see_what_those_before_them_wrote(
+    store: SqliteStore, desk: Desk
+) -> None:
+    """Rows that are inserted together are there for whoever reads in the same group."""
+    started = await desk.start(await desk.running())
+
+    outcomes = await _group(
+        store,
+        desk.answer(started),
+        desk.answer(started),
+        desk.send(started.id, "queued"),
+        desk.edit(started.id, 1, "other words"),
+    )
+
+    assert [isinstance(one, Applied) and one.replayed for one in outcomes] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert await desk.texts(started.id) == ["other words"]
+    assert_gap_free(await desk.log(started.id), await store.load(started.id))
+
+
 async def test_a_refusal_in_a_group_is_undone_by_its_savepoint(
     store: SqliteStore, desk: Desk
 ) -> None:

@@ -105,7 +105,6 @@ def state_of(
         queue,
     ) = row
     hot = decode_hot_state(version, state)
-    order = decode_order(queue)
     return ChatState(
         id=uuid,
         owner_id=owner_id,
@@ -131,10 +130,16 @@ def state_of(
         last_error=hot.last_error,
         calls=with_journal(hot.calls, journal) if journal else hot.calls,
         action=hot.action,
-        queue=tuple(Queued(one, (), 0) if queued is None else queued[one] for one in order),
+        queue=_queue_of(queue, queued),
         usage_total=hot.usage_total,
         config=decode_config(version, config),
     )
+
+
+def _queue_of(order: bytes | None, queued: Mapping[MessageId, Queued] | None) -> tuple[Queued, ...]:
+    if queued is None:
+        return tuple(Queued(one, (), 0) for one in decode_order(order))
+    return tuple(queued[one] for one in decode_order(order))
 
 
 def with_journal(
@@ -214,10 +219,11 @@ def keeps_lease(old: ChatState | None, new: ChatState) -> bool:
     return old is not None and new.lease == old.lease
 
 
-def message_rows(messages: Sequence[Message]) -> list[Row]:
-    """Return (position, uuid, role, sequence, content_version, content) for each message."""
+def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
+    """Return (*prefix, position, uuid, role, sequence, content_version, content) for each."""
     return [
         (
+            *prefix,
             message.position,
             message.id,
             message.role.value,
@@ -229,12 +235,13 @@ def message_rows(messages: Sequence[Message]) -> list[Row]:
     ]
 
 
-def event_rows(events: Sequence[LoggedEvent]) -> list[Row]:
-    """Return (sequence, kind, at, position, content_version, payload) for each event."""
+def event_rows(events: Sequence[LoggedEvent], *prefix: int) -> list[Row]:
+    """Return (*prefix, sequence, kind, at, position, content_version, payload) for each."""
     return [
-        (logged.sequence, MESSAGE_EVENT, logged.at, event.position, CONTENT_VERSION, None)
+        (*prefix, logged.sequence, MESSAGE_EVENT, logged.at, event.position, CONTENT_VERSION, None)
         if type(event := logged.event) is MessageCommitted
         else (
+            *prefix,
             logged.sequence,
             EVENT_KINDS[type(event)],
             logged.at,

@@ -58,6 +58,10 @@ class Ledger:
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         self._executemany = self._cursor.executemany
+        # Rows of the steps of one group, until `flush`.
+        self._messages: list[Row] = []
+        self._events: list[Row] = []
+        self._commands: list[Row] = []
         self._row_ids: OrderedDict[ChatId, int] = OrderedDict()
         newest = self._execute(sql.NEWEST_TXID).fetchone()
         self._txid: int = newest[0] if newest is not None else 0
@@ -72,9 +76,25 @@ class Ledger:
         """Begin a transaction; undo one that could not be undone before."""
         if self.connection.in_transaction:
             self._execute("ROLLBACK")
+        self._messages, self._events, self._commands = [], [], []
         # Rises with each commit, also across a restart with a clock that was set back.
         self._txid = max(self._txid + 1, self._clock.now())
         self._execute("BEGIN IMMEDIATE")
+
+    def flush(self) -> None:
+        """Insert the rows of the steps so far: before anything is read, and before the commit.
+
+        Inserted together they cost two thirds of what they cost one by one.
+        """
+        if self._commands:
+            self._executemany(sql.INSERT_COMMAND, self._commands)
+            self._commands = []
+        if self._messages:
+            self._executemany(sql.INSERT_MESSAGE, self._messages)
+            self._messages = []
+        if self._events:
+            self._executemany(sql.INSERT_EVENT, self._events)
+            self._events = []
 
     def is_recorded(self, key: bytes) -> bool:
         """Say whether a command with this key was committed."""
@@ -122,8 +142,12 @@ class Ledger:
         row_id = self._row_ids.get(chat_id) or self.row_id(chat_id)
         if row_id is None or not self._write_step(row_id, known, new):
             return None
-        self._write_rows(row_id, known, transition)
-        self._execute(sql.INSERT_COMMAND, (key, row_id, new.head_sequence, now, None, None))
+        self._messages += message_rows(transition.messages, row_id)
+        self._events += event_rows(transition.events, row_id, self._txid)
+        side = side_rows(known, new)
+        if side is not NO_SIDE_ROWS:
+            self._write_side(row_id, known, side)
+        self._commands.append((key, row_id, new.head_sequence, now, None, None))
         return Applied(
             new, transition.reply, new.head_sequence, transition.events, transition.messages
         )
@@ -137,6 +161,7 @@ class Ledger:
         owner_id: OwnerId | None,
     ) -> tuple[Applied, bool]:
         """Decide on fresh rows and write; say whether anything changed."""
+        self.flush()
         recorded = self._execute(sql.FIND_COMMAND, (key,)).fetchone()
         if recorded is not None:
             return self._replay(recorded, request), False
@@ -278,11 +303,8 @@ class Ledger:
         new = transition.state
         if transition.removed_from is not None:
             self._execute(sql.REMOVE_MESSAGES, (new.revision, row_id, transition.removed_from))
-        for row in message_rows(transition.messages):
-            self._execute(sql.INSERT_MESSAGE, (row_id, *row))
-        txid = self._txid
-        for row in event_rows(transition.events):
-            self._execute(sql.INSERT_EVENT, (row_id, txid, *row))
+        self._executemany(sql.INSERT_MESSAGE, message_rows(transition.messages, row_id))
+        self._executemany(sql.INSERT_EVENT, event_rows(transition.events, row_id, self._txid))
         side = side_rows(old, new)
         if side is not NO_SIDE_ROWS:
             self._write_side(row_id, old, side)

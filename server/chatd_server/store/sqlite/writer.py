@@ -59,6 +59,9 @@ class Transactions(Protocol):
     def begin(self) -> None:
         """Begin a transaction; undo one that could not be undone before."""
 
+    def flush(self) -> None:
+        """Write what jobs without a savepoint have left to be written together."""
+
     def is_recorded(self, key: bytes) -> bool:
         """Say whether a command with this key was committed."""
 
@@ -90,12 +93,14 @@ class GroupCommit:
                     job.value = job.run(again=False)
                 except (Refused, LeaseLost) as refusal:
                     job.error = refusal
+            self._ledger.flush()
             execute("COMMIT")
         except BaseException:
             self._undo()
             raise
 
     def _member(self, job: Job[Any]) -> None:
+        self._ledger.flush()
         self._execute("SAVEPOINT job")
         try:
             job.value = job.run(again=False)
