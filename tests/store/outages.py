@@ -1,7 +1,8 @@
 """How a test cuts chatd off from PostgreSQL, and counts what it sends."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,6 +59,64 @@ class LosesAnswers:
         await self._link.fetchval(statement, *arguments)
         self._link.terminate()
         raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+
+
+class Dead:
+    """A connection that ended while nobody used it, which is not known until somebody does."""
+
+    def __init__(self) -> None:
+        self._used = False
+
+    def is_closed(self) -> bool:
+        """Say what the driver would say."""
+        return self._used
+
+    def terminate(self) -> None:
+        """End it for good."""
+        self._used = True
+
+    async def fetchval(self, *_: object) -> object:
+        """Find out."""
+        self._used = True
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+
+    fetchrow = fetch = fetchval
+
+
+class Interrupted(LosesAnswers):
+    """A connection on which something else happens between its next look and the write."""
+
+    def __init__(self, link: asyncpg.Connection, between: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(link)
+        self._between: Callable[[], Awaitable[object]] | None = between
+
+    async def fetchrow(self, statement: str, *arguments: object) -> object:
+        """Look, and let it happen."""
+        row = await self._link.fetchrow(statement, *arguments)
+        between, self._between = self._between, None
+        if between is not None:
+            await between()
+        return row
+
+    async def fetchval(self, statement: str, *arguments: object) -> object:
+        """Write."""
+        return await self._link.fetchval(statement, *arguments)
+
+
+class AnswersLate(LosesAnswers):
+    """A connection whose next answer comes when the test says so."""
+
+    def __init__(self, link: asyncpg.Connection) -> None:
+        super().__init__(link)
+        self.written = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def fetchval(self, statement: str, *arguments: object) -> object:
+        """Write, and wait."""
+        value = await self._link.fetchval(statement, *arguments)
+        self.written.set()
+        await self.answer.wait()
+        return value
 
 
 class LosesCommits(LosesAnswers):

@@ -13,6 +13,7 @@ from chatd_server.store.postgres.store import PostgresStore
 from tests.store.conftest import PostgresStores
 from tests.store.desk import W1, Desk, assert_gap_free
 from tests.store.outages import (
+    Dead,
     LosesCommits,
     cut_off,
     locked,
@@ -162,6 +163,20 @@ async def test_connections_that_died_while_idle_are_not_used(
     applied = await desk.send(chat_id, "hello")
 
     assert applied.state == await store.load(chat_id)
+
+
+async def test_one_dead_connection_is_not_replaced_by_another(
+    store: PostgresStore, desk: Desk
+) -> None:
+    """All of them died with the server: what is tried again begins with a new one."""
+    state = await desk.start(await desk.running())
+    store.writers._free += [Dead(), Dead(), Dead()]
+    store.writers._count += 3
+
+    await desk.answer(state)
+
+    assert await desk.texts(state.id) == ["hello", "answer"]
+    assert store.writers._count == len(store.writers._free)
 
 
 async def test_nothing_is_acknowledged_while_the_database_is_away(

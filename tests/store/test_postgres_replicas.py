@@ -10,7 +10,8 @@ import pytest
 
 from chatd_server.clock import RealClock
 from chatd_server.domain.chat import Status
-from chatd_server.domain.command import SetTitle
+from chatd_server.domain.command import Fail, SetTitle
+from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, WorkerId
 from chatd_server.domain.refusal import LeaseLost, RequestIdReused
 from chatd_server.observe import NullObserver
@@ -21,6 +22,8 @@ from tests.kit.clock import ManualClock
 from tests.store.conftest import HeardCommits, PostgresStores
 from tests.store.desk import ANN, W1, W2, Desk, assert_gap_free
 from tests.store.outages import (
+    AnswersLate,
+    Interrupted,
     locked,
 )
 
@@ -159,6 +162,70 @@ async def test_a_request_sent_to_two_replicas_is_carried_out_once(
                 request=msgspec.structs.replace(request, body_hash=b"x"),
             )
     assert len((await here.list_chats(ANN, limit=50)).chats) == 10
+
+
+async def test_commits_of_a_chat_are_told_in_order_when_answers_are_not(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """A later commit of the same process waits until an earlier one was told."""
+    chat_id = await desk.create("")
+    slow = store.writers._free[-1] = AnswersLate(store.writers._free[-1])
+
+    first = asyncio.create_task(store.apply(chat_id, title(1), owner_id=ANN))
+    await slow.written.wait()
+    second = asyncio.create_task(store.apply(chat_id, title(2), owner_id=ANN))
+    for _ in range(3):
+        await desk.create("")  # whatever need not wait is long done
+    slow.answer.set()
+    await asyncio.gather(first, second)
+
+    told = [heard.state for heard in replicas.heard.commits if heard.state.id == chat_id]
+    assert [state.revision for state in told] == [1, 2, 3]
+    assert [state.config.title for state in told] == ["", "title 1", "title 2"]
+
+
+async def test_an_outcome_recorded_after_the_look_is_not_overwritten(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """A transition that closes calls compares the journal, and looks again."""
+    there = await replicas.open()
+    state = await desk.answered(await desk.running(), calls=[desk.call("a")])
+    await desk.start_calls(state, "a")
+    store.writers._free[-1] = Interrupted(
+        store.writers._free[-1],
+        lambda: there.finish_call(state.id, state.epoch, desk.result("a", "seen")),
+    )
+    command = Fail(
+        command_id="fail",
+        worker_id=W1,
+        epoch=state.epoch,
+        error=ChatError(ErrorKind.GENERIC, "failed"),
+    )
+
+    applied = await store.apply(state.id, command)
+
+    (result,) = applied.messages[0].results
+    assert result.output == "seen"
+    assert applied.state == await store.load(state.id)
+
+
+async def test_a_heartbeat_after_the_look_is_not_undone(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """A command that leaves the lease as it is does not write it."""
+    there = await replicas.open()
+    state = await desk.running()
+    store.writers._free[-1] = Interrupted(
+        store.writers._free[-1],
+        lambda: there.heartbeat(W1, [(state.id, state.epoch)], 90.0),
+    )
+
+    await desk.interrupt(state.id)
+
+    found = await store.load(state.id)
+    assert found.status is Status.INTERRUPTING
+    assert found.lease is not None
+    assert found.lease.expires_at == replicas.clock.now() + 90 * MICROSECONDS
 
 
 async def test_an_acquisition_leaves_out_what_is_being_written(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -144,14 +145,20 @@ async def test_hints_of_one_moment_are_one_statement(postgres_url: str) -> None:
 
         await other.add_listener(wake_module.CHANNEL, receive)
         statements: list[str] = []
-        here_connection = connection_of(here)
-        here_connection.add_query_logger(lambda record: statements.append(record.query))
+        logged = asyncio.Event()
+
+        def log(record: Any) -> None:
+            statements.append(record.query)
+            logged.set()
+
+        connection_of(here).add_query_logger(log)
 
         for revision in range(10):
             for chat in chats:
                 here.hint(chat, revision, Status.RUNNING)
         here.hint(ChatId("last"), 1, Status.WAITING)
         await done.wait()
+        await logged.wait()
 
         assert len(statements) == 1
         heard = [hint for payload in payloads for hint in unpack(payload)]
@@ -189,6 +196,33 @@ async def test_hint_given_during_an_outage_is_sent_after_it(postgres_url: str) -
 
         await listener.until(Hint(CHAT, 5, Status.PENDING))
         assert len(observer.noted(Span.WAKE_RECONNECTED)) == 1
+
+
+class Broken:
+    """A connection that is cut while it sends."""
+
+    async def execute(self, *_: object) -> None:
+        """Fail."""
+        raise ConnectionResetError
+
+
+async def test_hint_that_was_cut_while_it_was_sent_is_sent_again(postgres_url: str) -> None:
+    """What a dead connection took along goes out with the next, the newest of each chat."""
+    wake = PostgresWake(postgres_url, RealClock(), NullObserver())
+    other = ChatId("01890a5d-ac96-774b-bcce-b302099a8058")
+    wake.hint(CHAT, 1, Status.PENDING)
+    wake.hint(other, 1, Status.PENDING)
+    with pytest.raises(ConnectionResetError):
+        await wake._send_pending(Broken())
+    wake.hint(CHAT, 2, Status.RUNNING)
+
+    async with running(postgres_url) as there:
+        listener = Listener(there)
+        await wake.start()
+        await listener.until(Hint(other, 1, Status.PENDING))
+        await listener.until(Hint(CHAT, 2, Status.RUNNING))
+        assert len(listener.heard) == 2
+        await wake.stop()
 
 
 async def test_silent_connection_is_tried(postgres_url: str) -> None:

@@ -17,7 +17,7 @@ from chatd_server.domain.refusal import (
 from chatd_server.ports import ChatPage, EventPage
 from chatd_server.store.codec import decode_message, encode_label
 from chatd_server.store.postgres import statements as sql
-from chatd_server.store.postgres.loading import Row, read_state
+from chatd_server.store.postgres.loading import Row, read_journal, read_state
 from chatd_server.store.postgres.sweeps import Swept
 from chatd_server.store.rows import STATE_COLUMNS, event_of, state_of
 
@@ -26,6 +26,7 @@ SNAPSHOT_PAGE_MAX = 500
 _BIGINT_MAX = (1 << 63) - 1
 _BIGINT_MIN = -(1 << 63)
 _ROW_ID = STATE_COLUMNS.index("id")
+_WIDTH = len(STATE_COLUMNS)
 
 
 async def load(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
@@ -146,7 +147,9 @@ async def list_actions(
         due_at, _, row_id = after_key.partition(".")
         after = (int(due_at), int(row_id))
     rows = await link.fetch(sql.ACTIONS, owner_id, *after, chat_id, limit + 1)
-    chats = tuple(read_state(tuple(row)[:-1]) for row in rows[:limit])
+    chats = tuple(
+        state_of(tuple(row)[:_WIDTH], None, read_journal(row["journal"])) for row in rows[:limit]
+    )
     last = rows[limit - 1] if len(rows) > limit else None
     return ChatPage(chats, None if last is None else f"{last['due_at']}.{last['id']}")
 

@@ -12,13 +12,14 @@ from chatd_server.store.postgres.time import NOW
 from chatd_server.store.rows import STATE_COLUMNS
 
 _STATE = ", ".join(f"c.{name}" for name in STATE_COLUMNS)
-_SIDES = """
+_JOURNAL = """ARRAY(
+        SELECT ROW(j.call_id, j.started_at, j.content_version, j.outcome)
+        FROM tool_journal AS j WHERE j.chat = c.id) AS journal"""
+_SIDES = f"""
     CASE WHEN c.queue IS NOT NULL THEN ARRAY(
         SELECT ROW(q.uuid, q.content_version, q.content)
         FROM queued_messages AS q WHERE q.chat = c.id) END AS queued,
-    ARRAY(
-        SELECT ROW(j.call_id, j.started_at, j.content_version, j.outcome)
-        FROM tool_journal AS j WHERE j.chat = c.id) AS journal"""
+    {_JOURNAL}"""
 # A volatile function would keep an index from being used; a sub-select is one value.
 _NOW_ONCE = "(SELECT " + NOW + ")"
 
@@ -166,7 +167,7 @@ WHERE owner_id = $1 AND {CHATS_LISTED} AND id < $2 AND (NOT archived OR $3)
 ORDER BY id DESC LIMIT $6
 """
 ACTIONS = f"""
-SELECT {_STATE}, {_SIDES}, due_at FROM chats AS c
+SELECT {_STATE}, {_JOURNAL}, due_at FROM chats AS c
 WHERE owner_id = $1 AND {CHATS_ASKING} AND (due_at, id) > ($2, $3) AND (uuid = $4 OR $4 IS NULL)
 ORDER BY due_at, id LIMIT $5
 """
