@@ -20,7 +20,7 @@ from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import LogObserver, NullObserver, Observer, Span
-from chatd_server.ports import Clock, CommitListener, KeyStore, Store, Wake
+from chatd_server.ports import Clock, CommitListener, KeyStore, Store
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.rpc.auth import Authenticator
@@ -66,7 +66,7 @@ class Database(msgspec.Struct, frozen=True):
 
     store: Store
     keys: KeyStore
-    wake: Wake
+    wake: LocalWake | PostgresWake
     listen: Callable[[CommitListener], None]
     close: Callable[[], Awaitable[None]]
 
@@ -110,6 +110,7 @@ class App:
         self.database.listen(self.hub)
         self.database.listen(self.worker)
         self.database.wake.listen(self.hub.hinted)
+        self.database.wake.listen_gaps(self.hub.hints_missed)
         try:
             await self.server.start()
         except BaseException:
@@ -185,7 +186,11 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.default_model)
     tools = BuiltinTools(clock)
-    hub_settings = HubSettings(heartbeat_seconds=config.stream_heartbeat_seconds)
+    hub_settings = HubSettings(
+        heartbeat_seconds=config.stream_heartbeat_seconds,
+        # The embedded store has no other process: whatever is committed, the hub was told of it.
+        reads_at_heartbeat=config.is_postgres,
+    )
     hub = Hub(store, clock, EventFrames(), hub_settings)
     env = Env(
         worker_id=WorkerId(instance_id),

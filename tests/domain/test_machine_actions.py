@@ -20,6 +20,7 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.ids import MICROSECONDS, MessageId, ToolCallId
 from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX
+from chatd_server.domain.machine_calls import is_json
 from chatd_server.domain.message import (
     Executor,
     Text,
@@ -215,3 +216,17 @@ def test_a_message_that_replaces_a_turn_has_an_id_of_its_own() -> None:
     )
     ids: list[MessageId] = [it.id for it in done.messages]
     assert len(set(ids)) == len(ids) == 2
+
+
+@pytest.mark.parametrize("text", ["{", "", "NaN", "{'a':1}", "[" * 100_000, "1e", '"\x00"'])
+def test_text_that_is_no_json_is_not_taken_for_json(text: str) -> None:
+    """The model would be told of something that it cannot read."""
+    assert not is_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }']
+)
+def test_json_of_any_kind_is_taken(text: str) -> None:
+    """Numbers of any length, and escapes of any kind, are the tool's business."""
+    assert is_json(text)

@@ -300,22 +300,6 @@ async def test_a_wrong_status_is_told_with_the_actual_one(served: Served, chat_i
         assert refusal.details == ["PreconditionFailure"]
 
 
-async def test_results_that_are_no_json_are_refused_each(served: Served, chat_id: str) -> None:
-    """All of them at once, by their places."""
-    request = pb.SubmitToolResultsRequest(chat_id=chat_id)
-    request.results.add(tool_call_id="a", output_json="{")
-    request.results.add(tool_call_id="b", output_json="{}")
-    request.results.add(tool_call_id="c", output_json="NaN")
-    request.results.add(tool_call_id="d")
-    async with nothing_changes(served, chat_id):
-        refusal = await served.refused("SubmitToolResults", request)
-        assert refusal.fields == [
-            "results[3].output",
-            "results[0].output_json",
-            "results[2].output_json",
-        ]
-
-
 async def test_interrupting_what_does_not_run_is_success_and_changes_nothing(
     served: Served, chat_id: str
 ) -> None:

@@ -132,6 +132,29 @@ def submitting(action: tool_pb2.PendingAction, *call_ids: str) -> pb.SubmitToolR
     return request
 
 
+async def test_results_that_do_not_fit_are_told_all_at_once(
+    served: Served, asking: tool_pb2.PendingAction
+) -> None:
+    """Missing, unexpected and repeated ids and text that is no JSON, each by its place."""
+    first, second = (it.tool_call_id for it in asking.tool_calls)
+    request = pb.SubmitToolResultsRequest(chat_id=asking.chat_id)
+    request.results.add(tool_call_id=first, output_json="{")
+    request.results.add(tool_call_id=first, output_json="NaN")
+    request.results.add(tool_call_id="call_other", output_text="x")
+    refusal = await served.refused("SubmitToolResults", request)
+    assert refusal.reason == "TOOL_RESULTS_MISMATCH"
+    assert refusal.fields == [
+        "results[0].output_json",
+        "results[1].tool_call_id",
+        "results[1].output_json",
+        "results[2].tool_call_id",
+        "results",
+    ]
+    assert second in dict(refusal.violations)["results"]
+    listed = await served.call("ListPendingActions", pb.ListPendingActionsRequest())
+    assert list(listed.actions) == [asking]
+
+
 async def test_results_let_the_turn_go_on(served: Served, asking: tool_pb2.PendingAction) -> None:
     """Exactly the pending calls; the same request again gets the same answer."""
     first, second = (it.tool_call_id for it in asking.tool_calls)

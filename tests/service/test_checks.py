@@ -5,12 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import pytest
 
 from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
-from chatd_server.domain.command import SubmittedResult
-from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports import Model, Tool
-from chatd_server.service.checks import Checks, UnknownModel, results
+from chatd_server.service.checks import Checks, UnknownModel
 
 
 class OneModel:
@@ -151,20 +149,3 @@ def test_white_space_beside_something_is_fine(checks: Checks) -> None:
     """An empty line before a file is how people write."""
     parts: list[Part] = [Text(" "), FileReference("a.py", 1, 3, "x")]
     assert not list(checks.message("message", parts))
-
-
-@pytest.mark.parametrize("text", ["{", "", "NaN", "{'a':1}", "[" * 100_000, "1e", '"\x00"'])
-def test_results_that_say_json_are_json(text: str) -> None:
-    """The model would be told of something that it cannot read."""
-    submitted = [
-        SubmittedResult(ToolCallId("a"), "anything", is_json=False),
-        SubmittedResult(ToolCallId("b"), text, is_json=True),
-    ]
-    (violation,) = results(submitted)
-    assert violation.field == "results[1].output_json"
-
-
-def test_json_of_any_kind_is_taken() -> None:
-    """Numbers of any length, and escapes of any kind, are the tool's business."""
-    for text in ("null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }'):
-        assert not list(results([SubmittedResult(ToolCallId("a"), text, is_json=True)]))

@@ -6,6 +6,7 @@ a boundary, or enters waiting or error writes exactly one result for each of the
 here decides which; no command does it by itself.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -168,7 +169,7 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
         elif result.call_id not in waiting:
             found.append(Violation(field, f"{shown!r} is no pending call"))
         seen.add(result.call_id)
-        if result.is_json and not _is_json(result.output):
+        if result.is_json and not is_json(result.output):
             found.append(
                 Violation(f"results[{index}].output_json", "is not valid JSON; send plain text")
             )
@@ -181,9 +182,14 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
     return found
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Say whether text is JSON as RFC 8259 has it: any number, any escape, but no NaN."""
     try:
-        msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

@@ -17,7 +17,7 @@ from chatd_server.rpc import convert, convert_event, page_token
 from chatd_server.rpc import convert_request as asked
 from chatd_server.rpc.dispatch import Call
 from chatd_server.service.chats import Chats
-from chatd_server.service.checks import Checks, results
+from chatd_server.service.checks import Checks
 from chatd_server.service.events import Events
 from chatd_server.service.messages import Messages
 from chatd_server.service.tool_results import ToolResults
@@ -197,12 +197,12 @@ class ServiceCalls:
     # --- client tools --------------------------------------------------------------------
 
     def check_submit(self, request: pb.SubmitToolResultsRequest) -> Iterator[Violation]:
-        """Yield which results are no JSON; refuse what a later version implements."""
+        """Refuse what a later version implements; the rest is judged by the state machine."""
         if request.allow_partial:
             raise NotImplementedHere(
                 "allow_partial is not implemented by this server yet; submit all results at once"
             )
-        yield from results([asked.submitted_result_from(it) for it in request.results])
+        return iter(())
 
     async def submit_tool_results(
         self, call: Call, request: pb.SubmitToolResultsRequest

@@ -9,7 +9,6 @@ import jsonschema
 import msgspec
 
 from chatd_server.domain.chat import ChatConfig, TurnOptions
-from chatd_server.domain.command import SubmittedResult
 from chatd_server.domain.limits import CLIENT_TOOL_SCHEMAS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
@@ -113,15 +112,6 @@ class Checks:
     def _schema_fault(self, schema: str) -> str:
         known = self._faults.get(_digest(schema))
         return schema_fault(schema) if known is None else known
-
-
-def results(submitted: Sequence[SubmittedResult]) -> Iterator[Violation]:
-    """Yield which results are no valid JSON though they say so."""
-    for index, result in enumerate(submitted):
-        if result.is_json:
-            wrong = json_fault(result.output)
-            if wrong:
-                yield Violation(f"results[{index}].output_json", wrong)
 
 
 def json_fault(text: str) -> str:
