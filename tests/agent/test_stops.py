@@ -36,6 +36,23 @@ async def test_interrupt_during_a_tool_keeps_the_step(world: World) -> None:
     assert "abandoned" not in world.process.live.lines
 
 
+async def test_interrupt_keeps_the_answers_that_calls_got_without_a_run(world: World) -> None:
+    """What was shown of a call that nobody can execute is what is saved, word for word."""
+    gate = world.tool("shell").hangs()
+    world.model.says(calls("gone"), calls("shell"))
+    chat = await world.chat("go")
+    await gate.reached()
+    await world.clock.advance(1)
+    await chat.interrupt()
+    await chat.ended()
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert tool.results[0] == world.process.live.writers[-1].results[0]
+    assert [it.error for it in tool.results] == [
+        ToolErrorKind.INVALID_CALL,
+        ToolErrorKind.INTERRUPTED,
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "spoken"),
     [

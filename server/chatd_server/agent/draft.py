@@ -166,7 +166,7 @@ class StepDraft:
         self._finish_reason: FinishReason | None = None
         self.attempt_id = AttemptId("")
         self.usage = Usage()
-        #: Outcomes of tools that the journal does not have: those that a stop cut.
+        #: Results that the journal may not have: of calls that nobody ran, or that a stop cut.
         self.unrecorded: list[ToolResult] = []
 
     @property

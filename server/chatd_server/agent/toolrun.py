@@ -74,6 +74,8 @@ async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env:
     plan = plan_batch(calls, held.toolbox, env.clock.now())
     for known in plan.answered:
         step.writer.tool_finished(known)
+    # A stop saves them as they were shown: the journal has only those of tools that ran.
+    step.unrecorded.extend(plan.answered)
     found = {known.call_id: known for known in plan.answered}
     if plan.to_run:
         found |= await _run(plan.to_run, step, held, env)
