@@ -19,7 +19,7 @@ from chatd_server.ports import RequestKey
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.wake import LocalWake
 from tests.kit.clock import ManualClock
-from tests.store.conftest import HeardCommits, PostgresStores
+from tests.store.conftest import WRITERS, HeardCommits, PostgresStores
 from tests.store.desk import ANN, W1, W2, Desk, assert_gap_free
 from tests.store.outages import (
     AnswersLate,
@@ -168,13 +168,13 @@ async def test_commits_of_a_chat_are_told_in_order_when_answers_are_not(
     replicas: PostgresStores, store: PostgresStore, desk: Desk
 ) -> None:
     """A later commit of the same process waits until an earlier one was told."""
-    chat_id = await desk.create("")
+    chat_id, *_ = await asyncio.gather(*(desk.create("") for _ in range(WRITERS)))
     slow = store.writers._free[-1] = AnswersLate(store.writers._free[-1])
 
     first = asyncio.create_task(store.apply(chat_id, title(1), owner_id=ANN))
     await slow.written.wait()
     second = asyncio.create_task(store.apply(chat_id, title(2), owner_id=ANN))
-    for _ in range(3):
+    for _ in range(10):
         await desk.create("")  # whatever need not wait is long done
     slow.answer.set()
     await asyncio.gather(first, second)
