@@ -20,6 +20,7 @@ from chatd_server.domain.event import (
     MessageCommitted,
 )
 from chatd_server.domain.ids import MICROSECONDS, AttemptId
+from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -31,6 +32,7 @@ from chatd_server.domain.refusal import (
     ToolResultsMismatch,
     WrongStatus,
 )
+from chatd_server.domain.transition import Transition
 from tests.domain.situations import running, running_with
 from tests.kit.by_hand import BEGIN, ByHand, call, errors, kinds, open_ids, said
 
@@ -47,6 +49,49 @@ def test_a_batch_leaves_the_clients_calls_open() -> None:
     chat.batch("s3", "s2")
     assert [it.call_id for it in chat.last.results] == ["s2", "s3"]
     assert open_ids(chat.state.calls) == ["s1"]
+
+
+LARGE = "x" * TOOL_RESULT_BYTES_MAX
+
+
+def test_results_that_are_too_large_for_one_event_are_committed_as_several_messages() -> None:
+    """Each fits one response; call order stays, and only the last closes the attempt."""
+    chat = running_with(*[Executor.SERVER] * 4)
+    attempt_id = chat.attempt(AttemptKind.TOOLS)
+    outputs = {"s1": "small", "s2": LARGE, "s3": LARGE, "s4": "small"}
+    results = tuple(chat.result(it, output) for it, output in outputs.items())
+    done = chat.do(CommitResults(**chat.hold(), attempt_id=attempt_id, results=results))
+    ids = [[it.call_id for it in message.results] for message in done.messages]
+    assert ids == [["s1", "s2"], ["s3", "s4"]]
+    assert [it.attempt_id for it in done.messages] == [attempt_id] * 2
+    assert closed_by(done) == ["", attempt_id]
+
+
+def test_large_results_of_the_client_are_committed_as_several_messages() -> None:
+    """A client may hand in more at once than one event holds."""
+    chat = running_with(*[Executor.CLIENT] * 3)
+    chat.require_action()
+    done = chat.submit("s3", "s2", "s1", output=LARGE)
+    ids = [[it.call_id for it in message.results] for message in done.messages]
+    assert ids == [["s1"], ["s2"], ["s3"]]
+
+
+def test_large_results_of_an_interrupted_batch_are_committed_as_several_messages() -> None:
+    """Also then only the last message closes the attempt."""
+    chat = running_with(*[Executor.SERVER] * 3)
+    attempt_id = chat.attempt(AttemptKind.TOOLS)
+    for call_id in ("s1", "s2"):
+        chat.journal(call_id, outcome=chat.result(call_id, LARGE))
+    chat.interrupt()
+    done = chat.do(FinishInterruption(**chat.hold(), attempt_id=attempt_id))
+    ids = [[it.call_id for it in message.results] for message in done.messages]
+    assert ids == [["s1"], ["s2", "s3"]]
+    assert closed_by(done) == ["", attempt_id]
+
+
+def closed_by(done: Transition) -> list[str]:
+    """Return which attempt each committed message closes."""
+    return [it.event.attempt_id for it in done.events if isinstance(it.event, MessageCommitted)]
 
 
 @pytest.mark.parametrize("given", [(), ("s1",), ("s1", "s1"), ("s1", "s2", "s2")])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.limits import PAGE_BYTES_MAX
 from tests.kit.server import said, serving
 from tests.subscribe.follower import Follower
 
@@ -40,3 +41,21 @@ async def test_a_turn_of_the_worker_keeps_every_rule(tmp_path: Path) -> None:
         assert all(follower.complete(attempt_id) for attempt_id in answers)
         assert {"tool_call_started", "tool_call_finished"} <= set(follower.kinds)
         await follower.close()
+
+
+async def test_a_batch_of_long_results_reaches_a_client_with_default_limits(
+    tmp_path: Path,
+) -> None:
+    """Nine results of the greatest size: no response is above 1 MiB, no list above a page."""
+    words = '!call sandbox_fail {"kind": "too_long"}\n' * 9 + "!step\n!say done"
+    async with serving(tmp_path) as server:
+        created = await server.call("CreateChat", pb.CreateChatRequest(message=said(words)))
+        chat_id = created.chat.chat_id
+        settings = {"until": pb.SUBSCRIBE_UNTIL_SETTLED}
+        follower = Follower(server.chats, server.auth, chat_id, settings)
+        while await follower.next() is not None:
+            pass
+        assert follower.kinds[-1] == "stream_end"
+        page = await server.call("ListMessages", pb.ListMessagesRequest(chat_id=chat_id))
+        assert len(page.messages) > 1
+        assert page.ByteSize() < PAGE_BYTES_MAX

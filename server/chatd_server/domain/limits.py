@@ -28,6 +28,9 @@ TOOL_RESULT_BYTES_MAX = 512 * KIB
 """Longer results are cut with a note, live and committed alike."""
 ANSWER_BYTES_MAX = 768 * KIB
 """A model's answer; beyond it the attempt fails with output_too_large."""
+RESULTS_MESSAGE_BYTES_MAX = 768 * KIB
+"""Results of one tool message. A batch that gives more is committed as several, so that any
+committed message fits one event."""
 TOOL_BATCH_BYTES_MAX = 16 * MIB
 """Results of one batch of tools."""
 EVENT_PAYLOAD_BYTES_MAX = 16 * KIB

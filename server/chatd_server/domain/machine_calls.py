@@ -14,6 +14,7 @@ import msgspec
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import Instant, ToolCallId
+from chatd_server.domain.limits import RESULTS_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import (
     Executor,
     Part,
@@ -37,6 +38,9 @@ OUTCOME_UNKNOWN = (
     "taken effect; check before doing it again."
 )
 """What the model is told of a call that had started and left no outcome."""
+
+_RESULT_BYTES = 256
+"""Bytes of an event that a result takes beside its name and its output, rounded up."""
 
 _NO_OUTCOMES: Mapping[ToolCallId, ToolResult] = {}
 
@@ -108,6 +112,19 @@ def batch_results(
     if len(owed) == len(calls):
         return ordered, ()
     return ordered, tuple(call for call in calls if call.executor is Executor.CLIENT)
+
+
+def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
+    """Return the results in groups of which each fits one event, all in the same order."""
+    sizes = [_RESULT_BYTES + len(it.name.encode()) + len(it.output.encode()) for it in results]
+    groups: list[tuple[ToolResult, ...]] = []
+    begin = size = 0
+    for index, added in enumerate(sizes):
+        if index > begin and size + added > RESULTS_MESSAGE_BYTES_MAX:
+            groups.append(results[begin:index])
+            begin, size = index, 0
+        size += added
+    return [*groups, results[begin:]]
 
 
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:

@@ -28,7 +28,7 @@ from chatd_server.domain.ids import (
     TurnId,
     derived_uuid,
 )
-from chatd_server.domain.machine_calls import closing_results
+from chatd_server.domain.machine_calls import closing_results, fitting
 from chatd_server.domain.machine_events import queue_entries
 from chatd_server.domain.message import (
     FinishReason,
@@ -132,6 +132,20 @@ class Change:
         )
         return message
 
+    def add_results(
+        self,
+        results: tuple[ToolResult, ...],
+        turn_id: TurnId,
+        attempt_id: AttemptId = NO_ATTEMPT,
+    ) -> None:
+        """Append results, in order, as tool messages of which each fits one event. The last one
+        closes the attempt that is named, if one is.
+        """
+        groups = fitting(results)
+        for group in groups:
+            closes = bool(attempt_id) and group is groups[-1]
+            self.add_message(Role.TOOL, group, turn_id, attempt_id=attempt_id, closes=closes)
+
     def close_calls(
         self,
         why: ToolErrorKind = ToolErrorKind.INTERRUPTED,
@@ -139,19 +153,12 @@ class Change:
         *,
         attempt_id: AttemptId = NO_ATTEMPT,
     ) -> None:
-        """Rule 2: answer every open call, as one tool message. The message closes the attempt
-        that is named, if one is.
-        """
+        """Rule 2: answer every open call. This closes the attempt that is named, if one is."""
         calls = self._fields.get("calls", self.state.calls)
         if not calls:
             return
-        self.add_message(
-            Role.TOOL,
-            closing_results(calls, why, self.now, outcomes),
-            self.turn.id,
-            attempt_id=attempt_id,
-            closes=bool(attempt_id),
-        )
+        results = closing_results(calls, why, self.now, outcomes)
+        self.add_results(results, self.turn.id, attempt_id)
         self._fields["calls"] = ()
 
     def resolve_action(self, resolution: ActionResolution) -> None:

@@ -151,7 +151,7 @@ def commit_results(state: ChatState, command: CommitResults, now: Instant) -> Tr
     turn = _turn(state)
     results, left = batch_results(state.calls, command.results)
     change = Change(state, now)
-    change.add_message(Role.TOOL, results, turn.id, attempt_id=attempt.id, closes=True)
+    change.add_results(results, turn.id, attempt.id)
     change.set(turn=_progressed(turn, stop_after=command.stop_after), rescues=0, calls=left)
     return change.seal()
 
