@@ -49,9 +49,18 @@ async def measured(
             except Exception as error:  # noqa: BLE001  one row's trouble must not lose the others
                 found = [Row(name=name, unit="", why=_words(error)) for name in wanted]
         rows |= {row.name: row for row in found}
+        # After each group, so that a run that is stopped has not been for nothing.
+        write(list(rows.values()))
         for name in wanted:
             console.print(f"  {name}: {_line(rows[name])}", highlight=False)
     return [rows[name] for name in names]
+
+
+def write(rows: Sequence[Row]) -> str:
+    """Write the rows to bench/results/latest.json; return what was written."""
+    encoded = msgspec.json.format(msgspec.json.encode(rows)).decode()
+    (RESULTS / "latest.json").write_text(encoded + "\n", encoding="utf-8")
+    return encoded
 
 
 def _words(error: Exception) -> str:
@@ -118,10 +127,9 @@ def main() -> int:
     )
     rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
     rows = asyncio.run(measured(names, rounds=rounds, quick=arguments.quick, console=console))
-    encoded = msgspec.json.format(msgspec.json.encode(rows))
-    (RESULTS / "latest.json").write_bytes(encoded + b"\n")
+    encoded = write(rows)
     if arguments.json:
-        print(encoded.decode())
+        print(encoded)
     else:
         console = Console()
         # A file or a pipe has no width of its own.

@@ -73,6 +73,8 @@ class Client:
         self._latencies: list[int] = []
         self._caught_up = asyncio.Semaphore(0)
         self._following: list[asyncio.Task[int]] = []
+        #: Takes the first failure of a stream.
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def prepare(self) -> None:
         """Make the chats and open the streams."""
@@ -85,6 +87,7 @@ class Client:
             chat_id = self._chat_ids[number % self._task.chats]
             follow = self._follow(self._streams[number % len(self._streams)], chat_id)
             self._following.append(asyncio.create_task(follow))
+            self._following[-1].add_done_callback(self._ended)
             if number % AT_ONCE == AT_ONCE - 1:
                 await self._until_caught_up(AT_ONCE)
         await self._until_caught_up(len(self._following) % AT_ONCE)
@@ -110,20 +113,28 @@ class Client:
         for follow in self._following:
             follow.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
+        self._failed.cancel()
         for channel in (*self._streams, *self._senders):
             await channel.close()
 
     # --- inside ------------------------------------------------------------------------------
 
     async def _until_caught_up(self, streams: int) -> None:
+        caught_up = asyncio.create_task(self._acquired(streams))
+        # A stream that fails must not leave us waiting for it.
+        await asyncio.wait([caught_up, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        if not caught_up.done():
+            caught_up.cancel()
+            self._failed.result()
+
+    async def _acquired(self, streams: int) -> None:
         for _ in range(streams):
-            ready = asyncio.ensure_future(self._caught_up.acquire())
-            # A stream that fails must not leave us waiting for it.
-            await asyncio.wait([ready, *self._following], return_when=asyncio.FIRST_COMPLETED)
-            for follow in self._following:
-                if follow.done():
-                    follow.result()
-            await ready
+            await self._caught_up.acquire()
+
+    def _ended(self, follow: "asyncio.Task[int]") -> None:
+        error = None if follow.cancelled() else follow.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _follow(self, channel: grpc.aio.Channel, chat_id: str) -> int:
         """Read a stream until its turn ends; return how many frames came after its beginning."""
