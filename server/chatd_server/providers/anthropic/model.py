@@ -168,12 +168,16 @@ _NO_ARGUMENTS = '{"type":"object","properties":{}}'
 
 async def _parts(response: Response, decoder: AnswerDecoder) -> AsyncIterator[StreamPart]:
     """Yield the parts of a body; an end without the terminal event is a failure."""
-    if response.headers.get("content-type", "").startswith("application/json"):
-        for part in decoder.feed_whole(await read_body(response, ANSWER_BODY_BYTES_MAX)):
-            yield part
-        return
     splitter = EventSplitter()
+    is_first = True
     async for chunk in response.chunks:
+        if is_first and chunk.lstrip().startswith(b"{"):
+            # Some gateways do not stream: no event begins so, and their headers are not reliable.
+            rest = await read_body(response, ANSWER_BODY_BYTES_MAX)
+            for part in decoder.feed_whole(chunk + rest):
+                yield part
+            return
+        is_first = is_first and not chunk.strip()
         for data in splitter.feed(chunk):
             for part in decoder.feed(data):
                 yield part
