@@ -218,9 +218,9 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
             heartbeat_seconds=config.stream_heartbeat_seconds,
         ),
     )
-    rpcs = table(answers(calls, Subscribe(hub)))
-    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
     authenticator = Authenticator(database.keys, clock)
+    rpcs = table(answers(calls, Subscribe(hub, authenticator, clock)))
+    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
     dispatch = Dispatch(
         rpcs,
         store=store,

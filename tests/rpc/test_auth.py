@@ -122,6 +122,28 @@ async def test_a_revoked_key_stops_to_work_within_seconds(served: Served) -> Non
     assert refusal.reason == "UNAUTHENTICATED"
 
 
+async def test_an_open_stream_of_a_revoked_key_gets_nothing_more(served: Served) -> None:
+    """It ends with UNAUTHENTICATED before the next thing that it would have been sent."""
+    key, key_id = await served.another_key("ann")
+    other, _ = await served.another_key("ann")
+    chat_id = (await served.call("CreateChat", pb.CreateChatRequest(), key)).chat.chat_id
+    request = pb.SubscribeRequest(chat_id=chat_id)
+    revoked, counting = (
+        served.chats.Subscribe(request, metadata=bearer(it)) for it in (key, other)
+    )
+    for stream in (revoked, counting):
+        while not (await stream.read()).event.HasField("caught_up"):
+            pass
+    assert await Keys(served.app.database.keys, served.clock).revoke(key_id)
+    await served.clock.advance(KEY_CACHE_SECONDS)
+    message = pb.SendMessageRequest(chat_id=chat_id, message=said("a secret"))
+    await served.call("SendMessage", message, other)
+    refusal = await refused(revoked.read)
+    assert refusal.reason == "UNAUTHENTICATED"
+    assert (await counting.read()).event.HasField("message_committed")
+    counting.cancel()
+
+
 async def test_the_scheme_is_no_matter_of_case(served: Served) -> None:
     """HTTP's schemes are not, and clients write all of them."""
     metadata = (("authorization", f"bEARER {served.key}"),)

@@ -49,6 +49,14 @@ async def test_the_same_message_is_sent_once(served: Served) -> None:
     assert len(listed.messages) == 2
 
 
+async def test_a_request_id_is_the_same_in_capitals(served: Served) -> None:
+    """It is a UUID: libraries write it in both ways."""
+    request = pb.CreateChatRequest(request_id=new_id())
+    first = await served.call("CreateChat", request)
+    request.request_id = request.request_id.upper()
+    assert await served.call("CreateChat", request) == first
+
+
 async def test_the_same_queued_message_is_queued_once(served: Served, busy: str) -> None:
     """The answer names the queued message, its words and the length of the queue of then."""
     requests = [

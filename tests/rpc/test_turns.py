@@ -208,3 +208,15 @@ async def test_results_must_match_exactly_and_every_mismatch_is_told(
     assert await served.call("GetChat", pb.GetChatRequest(chat_id=asking.chat_id)) == before
     await served.call("SubmitToolResults", submitting(asking, first, second))
     await served.settled(asking.chat_id)
+
+
+async def test_a_failed_turn_is_not_open(served: Served) -> None:
+    """`turn_id` names the open turn: a chat in ERROR has none, and neither has its log."""
+    message = said("!error auth")
+    created = await served.call("CreateChat", pb.CreateChatRequest(message=message))
+    assert created.chat.turn_id
+    await served.settled(created.chat.chat_id)
+    got = await served.call("GetChat", pb.GetChatRequest(chat_id=created.chat.chat_id))
+    assert got.chat.status == chat_pb2.CHAT_STATUS_ERROR
+    assert got.chat.stop_reason == chat_pb2.STOP_REASON_ERROR
+    assert not got.chat.turn_id

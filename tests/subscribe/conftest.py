@@ -100,7 +100,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
 
             authenticator = Authenticator(keys, clock)
             dispatch = Dispatch(
-                table(answers(calls_of(store, hub, clock), Subscribe(hub))),
+                table(answers(calls_of(store, hub, clock), Subscribe(hub, authenticator, clock))),
                 store=store,
                 authenticator=authenticator,
                 model_examples=tuple,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
-from chatd_server.domain.refusal import Unauthenticated
+from chatd_server.domain.refusal import DatabaseUnavailable, Unauthenticated
 from chatd_server.ports import Clock, KeyStore
 from chatd_server.service.keys import KEY_PREFIX, key_hash
 
@@ -50,6 +50,9 @@ class Authenticator:
         known = self._known.get(digest)
         if known is not None and self._clock.now() < known.until:
             return known.caller
+        return await self._look_up(digest)
+
+    async def _look_up(self, digest: bytes) -> Caller:
         record = await self._keys.find_key(digest)
         if record is None:
             self._known.pop(digest, None)
@@ -62,6 +65,26 @@ class Authenticator:
         until = self._clock.now() + KEY_CACHE_SECONDS * MICROSECONDS
         self._known[digest] = _Known(caller, until)
         return caller
+
+    async def still(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Look again whether an open stream's key counts; raises Unauthenticated.
+
+        One of all streams of a key asks the database, and meanwhile the others believe it. A
+        database that is gone revokes nothing.
+        """
+        metadata = tuple(metadata)
+        digest = key_hash(_key_of(metadata))
+        known = self._known.get(digest)
+        now = self._clock.now()
+        if known is not None and now < known.until:
+            return
+        if known is not None:
+            until = now + KEY_CACHE_SECONDS * MICROSECONDS
+            self._known[digest] = _Known(known.caller, until)
+        try:
+            await self._look_up(digest)
+        except DatabaseUnavailable:
+            return
 
 
 def _key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:

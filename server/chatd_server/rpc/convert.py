@@ -22,6 +22,7 @@ from chatd_server.domain.chat import (
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, Instant
+from chatd_server.domain.machine_events import open_turn_id
 from chatd_server.domain.message import (
     Executor,
     File,
@@ -291,7 +292,7 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         system_prompt=config.system_prompt,
         tools=tool_definitions(config.tools),
         action_timeout=duration(config.action_timeout_seconds),
-        turn_id="" if it.turn is None else it.turn.id,
+        turn_id=open_turn_id(it),
         stop_reason=stop_reason(it.stop_reason),
         last_error=None if it.last_error is None else chat_error(it.last_error),
         queued_message_count=len(it.queue),

@@ -70,6 +70,8 @@ class Call(msgspec.Struct, frozen=True):
         """Return under which key the answer is kept; None when the client gave no request id."""
         if not request.request_id:
             return None
+        # The same UUID, whichever way it is written.
+        request.request_id = request.request_id.lower()
         body = request.SerializeToString(deterministic=True)
         return RequestKey(
             key=f"{self.caller.owner_id}/{self.name}/{request.request_id}",

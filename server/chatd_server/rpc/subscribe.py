@@ -6,9 +6,11 @@ clean-up is leaving a context, without an await: it does not matter how a cancel
 """
 
 from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.live import Follow, Until
-from chatd_server.ports import Streams
+from chatd_server.ports import Clock, Streams
 from chatd_server.rpc import convert
+from chatd_server.rpc.auth import KEY_CACHE_SECONDS, Authenticator
 from chatd_server.rpc.dispatch import Call, Context
 from chatd_server.service.authority import chat_id_of
 
@@ -16,8 +18,10 @@ from chatd_server.service.authority import chat_id_of
 class Subscribe:
     """Answers ChatService.Subscribe."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, authenticator: Authenticator, clock: Clock) -> None:
         self._streams = streams
+        self._authenticator = authenticator
+        self._clock = clock
         self._until = {
             pb.SUBSCRIBE_UNTIL_UNSPECIFIED: Until.FOREVER,
             pb.SUBSCRIBE_UNTIL_FOREVER: Until.FOREVER,
@@ -26,10 +30,16 @@ class Subscribe:
         }
 
     async def __call__(self, call: Call, request: pb.SubscribeRequest, context: Context) -> None:
-        """Follow one chat. Raises what `ports.Stream` raises, and TooManyStreams, Draining."""
+        """Follow one chat. Raises what `ports.Stream` raises, and TooManyStreams, Draining;
+        Unauthenticated when the key is revoked meanwhile, before anything else is sent.
+        """
         chat_id = chat_id_of(request.chat_id)
+        looked_at = self._clock.now()
         with self._streams.follow(chat_id, call.caller.owner_id, self._follow(request)) as stream:
             while (frame := await stream.next()) is not None:
+                if self._clock.now() - looked_at >= KEY_CACHE_SECONDS * MICROSECONDS:
+                    looked_at = self._clock.now()
+                    await self._authenticator.still(context.invocation_metadata() or ())
                 await context.write(frame)
 
     def _follow(self, request: pb.SubscribeRequest) -> Follow:
