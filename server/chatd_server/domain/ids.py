@@ -5,6 +5,7 @@ Ids at the edge are UUIDv7 text. Ids never order anything: positions and sequenc
 
 import hashlib
 import secrets
+from functools import lru_cache
 from typing import NewType, TypeAlias
 from uuid import UUID
 
@@ -28,14 +29,15 @@ def new_uuid(now: Instant) -> str:
     return _uuid7(now, secrets.randbits(74))
 
 
-def derived_uuid(now: Instant, *seed: str | int) -> str:
-    """Return the UUIDv7 that belongs to a moment and a seed: the same for the same arguments.
+def derived_uuid(now: Instant, chat_id: ChatId, revision: int, n: int) -> str:
+    """Return the n-th UUIDv7 of a transition: the same for the same arguments.
 
-    Transitions are pure, so the ids that they hand out are derived and not drawn.
+    Transitions are pure, so the ids that they hand out are derived and not drawn. Within a chat
+    no two are equal (multiplying by an odd number loses nothing), between chats they are as
+    unlikely to meet as drawn ones. `n` is between -2**19 and 2**19.
     """
-    text = "\x1f".join(map(str, seed)).encode()
-    digest = hashlib.blake2b(text, digest_size=10).digest()
-    return _uuid7(now, int.from_bytes(digest, "big") & ((1 << 74) - 1))
+    place = (revision << 20) + n
+    return _uuid7(now, (_bits_of(chat_id) + place * _SPREAD) & _RANDOM_BITS)
 
 
 def new_tool_call_id() -> ToolCallId:
@@ -51,9 +53,21 @@ def is_uuid(text: str) -> bool:
         return False
 
 
+_RANDOM_BITS = (1 << 74) - 1
+_SPREAD = 0x2545F4914F6CDD1D9E3
+"""An odd number without a pattern: neighbours end up far from each other."""
+
+
+# A chat that is worked on makes several ids in each step, and hashing its id takes longest.
+@lru_cache(maxsize=4096)
+def _bits_of(chat_id: ChatId) -> int:
+    return int.from_bytes(hashlib.blake2b(chat_id.encode(), digest_size=10).digest(), "big")
+
+
 def _uuid7(now: Instant, bits: int) -> str:
-    value = (now // 1000 & ((1 << 48) - 1)) << 80
-    value |= 0x7 << 76 | (bits >> 62) << 64 | 0b10 << 62 | (bits & ((1 << 62) - 1))
-    # Cut by hand: one id is made in every transition, and uuid.UUID takes twice the time.
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    milliseconds = now // 1000
+    # Formatted by hand: uuid.UUID takes twice the time.
+    return (
+        f"{milliseconds >> 16 & 0xFFFFFFFF:08x}-{milliseconds & 0xFFFF:04x}-7{bits >> 62:03x}-"
+        f"{0x8000 | (bits >> 48 & 0x3FFF):04x}-{bits & 0xFFFFFFFFFFFF:012x}"
+    )

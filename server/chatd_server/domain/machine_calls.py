@@ -116,6 +116,8 @@ def batch_results(
 
 def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
     """Return the results in groups of which each fits one event, all in the same order."""
+    if len(results) == 1:
+        return [results]
     sizes = [_RESULT_BYTES + len(it.name.encode()) + len(it.output.encode()) for it in results]
     groups: list[tuple[ToolResult, ...]] = []
     begin = size = 0

@@ -196,20 +196,20 @@ class Usage(Value, frozen=True, omit_defaults=True):
 
     def plus(self, other: "Usage") -> "Usage":
         """Return the sum of the counts; the context figures are those of `other`."""
-
-        def total(a: int | None, b: int | None) -> int | None:
-            return b if a is None else a if b is None else a + b
-
         return Usage(
-            input_tokens=total(self.input_tokens, other.input_tokens),
-            output_tokens=total(self.output_tokens, other.output_tokens),
-            reasoning_tokens=total(self.reasoning_tokens, other.reasoning_tokens),
-            cache_read_tokens=total(self.cache_read_tokens, other.cache_read_tokens),
-            cache_write_tokens=total(self.cache_write_tokens, other.cache_write_tokens),
+            input_tokens=_sum(self.input_tokens, other.input_tokens),
+            output_tokens=_sum(self.output_tokens, other.output_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
+            cache_read_tokens=_sum(self.cache_read_tokens, other.cache_read_tokens),
+            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
             context_tokens=other.context_tokens,
             context_limit=other.context_limit,
-            cost_micros=total(self.cost_micros, other.cost_micros),
+            cost_micros=_sum(self.cost_micros, other.cost_micros),
         )
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else a + b
 
 
 class Message(Value, frozen=True, omit_defaults=True):
