@@ -272,6 +272,10 @@ def _named(config: Config) -> Iterator[None]:
             f"the database {config.shown_database} cannot be used: {error}. Does it run, may this "
             "machine reach it, and is database_url right?"
         ) from error
+    except ValueError as error:
+        raise BadConfig(
+            f"database_url = {config.shown_database} cannot be used: {error}"
+        ) from error
 
 
 async def _postgres(config: Config, clock: Clock, observer: Observer) -> Database:

@@ -4,6 +4,7 @@ Every field has one line that says what it is; `chatd config show` and the docs 
 lines. A secret can also be given by the name of a file that holds it (`..._FILE`).
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -212,12 +213,17 @@ def server_version() -> str:
 
 
 def without_password(url: str) -> str:
-    """Return a URL that may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    where = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{where}"))
+    """Return a URL that may be shown: without a password, wherever it stands."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition('://')[0]}://***"
+    # By hand: the hosts may be several, which urllib cannot read.
+    user, at, hosts = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    netloc = f"{name}{':***' if colon else ''}{at}{hosts}"
+    query = re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.query)
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
 
 
 # --- one setting -----------------------------------------------------------------------------

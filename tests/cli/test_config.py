@@ -69,3 +69,21 @@ def test_secrets_are_not_in_the_words_for_a_log() -> None:
     assert "hunter2" not in repr(config)
     assert "sk-1" not in repr(config)
     assert config.shown_database == "postgresql://u:***@h/d"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://h/d", "postgresql://h/d"),
+        ("postgresql://me@h:1/d", "postgresql://me@h:1/d"),
+        ("postgresql://me:hunter2@h:1/d", "postgresql://me:***@h:1/d"),
+        ("postgresql://me:hun@ter2@h/d", "postgresql://me:***@h/d"),
+        ("postgresql://me:hunter2@h:1,i:2/d", "postgresql://me:***@h:1,i:2/d"),
+        ("postgresql://h/d?a=b&password=hunter2&c=d", "postgresql://h/d?a=b&password=***&c=d"),
+        ("postgresql://h/d?sslpassword=hunter2", "postgresql://h/d?sslpassword=***"),
+        ("postgresql://me:hunter2@[h/d", "postgresql://***"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    """Wherever it stands, also in a URL that cannot be read."""
+    assert Config(database_url=url).shown_database == shown

@@ -141,6 +141,18 @@ def test_a_database_that_is_gone_is_said_without_its_password(tmp_path: Path) ->
         assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("rest", ["[h/d", "h:x/d", "h/d?sslmode=loud"])
+def test_a_database_url_that_is_none_is_said_without_its_password(
+    tmp_path: Path, rest: str
+) -> None:
+    """A slip of the pen in the URL is a wrong setting, and no reason to print it."""
+    run = chatd(tmp_path, "migrate", CHATD_DATABASE_URL=f"postgresql://me:hunter2@{rest}")
+    assert run.returncode == USAGE
+    assert "database_url" in run.stderr
+    assert "hunter2" not in run.stderr + run.stdout
+    assert "Traceback" not in run.stderr
+
+
 def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     """A file stands where the folder should be."""
     (tmp_path / "file").write_text("", encoding="utf-8")
