@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 import pytest
@@ -43,6 +44,15 @@ async def test_a_second_server_on_the_file_is_refused_and_told_why(
     await desk.create()
     await sqlite_stores.close(store)
     await sqlite_stores.open()
+
+
+async def test_nobody_else_can_read_the_files(sqlite_stores: SqliteStores) -> None:
+    """The folder may be open to others; what is said in chats is not."""
+    await sqlite_stores.open()
+    folder = sqlite_stores.path.parent
+    modes = {it.name: S_IMODE(it.stat().st_mode) for it in folder.glob("chatd.db*")}
+    assert {"chatd.db", "chatd.db-wal", "chatd.db.lock"} <= modes.keys()
+    assert set(modes.values()) == {0o600}, modes
 
 
 async def test_a_file_that_cannot_be_opened_leaves_no_lock(

@@ -22,6 +22,8 @@ class FileLock:
 
     def __init__(self, database: Path) -> None:
         """Take the lock; raises DatabaseInUse."""
+        # Conversations are nobody else's to read; SQLite's other files take the mode of this one.
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path = database.with_name(database.name + ".lock")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
