@@ -54,6 +54,10 @@ class ScriptedService(chat_service_pb2_grpc.ChatServiceServicer):
         """Answer as scripted."""
         return await self._answered(request, context)
 
+    async def ListPendingActions(self, request: Any, context: Any) -> Any:
+        """Answer as scripted."""
+        return await self._answered(request, context)
+
     async def _answered(self, request: Any, context: Any) -> Any:
         self.calls.append(request)
         answer = self.answer(request)

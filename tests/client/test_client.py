@@ -6,7 +6,7 @@ import grpc
 import msgspec
 import pytest
 
-from chatd.v1 import chat_pb2, chat_service_pb2, tool_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, tool_pb2
 from chatd_client import (
     Client,
     Endpoint,
@@ -17,7 +17,8 @@ from chatd_client import (
     find_endpoint,
     tool,
 )
-from tests.client.scripted import scripted_server
+from chatd_client.tools import RESULT_BYTES_MAX
+from tests.client.scripted import Script, ended, scripted_server
 
 
 @tool
@@ -32,6 +33,12 @@ async def get_weather(city: str, unit: Literal["C", "F"] = "C") -> dict[str, str
 def broken(count: int) -> str:
     """Fail in a way that nobody meant."""
     return str(1 // count)
+
+
+@tool
+def long(size: int) -> str:
+    """Give so many bytes."""
+    return "x" * size
 
 
 async def test_a_write_is_tried_again_with_the_same_request_id() -> None:
@@ -94,6 +101,57 @@ async def test_a_defect_of_a_tool_is_told_by_its_type_only() -> None:
     pending = tool_pb2.PendingToolCall(tool_call_id="1", arguments_json='{"count":0}')
     result = await broken.result(pending)
     assert result.output_text == "broken failed: ZeroDivisionError"
+
+
+async def test_a_result_that_no_server_takes_is_the_models_to_hear_of() -> None:
+    """Submitted as it is, it would be refused, and the turn would wait for its deadline."""
+    pending = tool_pb2.PendingToolCall(tool_call_id="1", arguments_json='{"size":524289}')
+    result = await long.result(pending)
+    assert result.is_error
+    assert "524289 bytes" in result.output_text
+    pending.arguments_json = '{"size":524288}'
+    assert len((await long.result(pending)).output_text) == RESULT_BYTES_MAX
+
+
+async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
+    """A log tells of it, somebody answered it long ago: the effect must not come again."""
+    over, owed = (
+        tool_pb2.PendingAction(
+            sequence=sequence,
+            tool_calls=[
+                tool_pb2.PendingToolCall(
+                    tool_call_id=str(sequence),
+                    tool_name="get_weather",
+                    arguments_json='{"city":"Oslo"}',
+                )
+            ],
+        )
+        for sequence in (3, 7)
+    )
+
+    def answer(request: Any) -> Any:
+        if isinstance(request, chat_service_pb2.ListPendingActionsRequest):
+            return chat_service_pb2.ListPendingActionsResponse(actions=[owed])
+        return chat_service_pb2.SubmitToolResultsResponse()
+
+    async with scripted_server() as (service, address), Client(address, "k") as client:
+        service.answer = answer
+        required = [
+            chat_service_pb2.SubscribeResponse(
+                event=event_pb2.ChatEvent(action_required=event_pb2.ActionRequired(action=action))
+            )
+            for action in (over, owed)
+        ]
+        end = ended(event_pb2.STREAM_END_REASON_UNTIL_REACHED)
+        service.scripts = [Script([*required, end])]
+        async for _ in ToolRunner(client.chat("c"), [get_weather]).follow():
+            pass
+    submitted = [
+        it.results[0].tool_call_id
+        for it in service.calls
+        if isinstance(it, chat_service_pb2.SubmitToolResultsRequest)
+    ]
+    assert submitted == ["7"]
 
 
 async def test_calls_of_one_action_are_submitted_together() -> None:

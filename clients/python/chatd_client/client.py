@@ -208,6 +208,12 @@ class ChatHandle:
                 return messages
             request.page_token = page.next_page_token
 
+    async def pending_action(self) -> tool_pb2.PendingAction | None:
+        """Return what the chat waits for, or None when it waits for nothing."""
+        request = chat_service_pb2.ListPendingActionsRequest(chat_id=self.id)
+        page = await self._client.call(self._client.chats.ListPendingActions, request)
+        return page.actions[0] if page.actions else None
+
     async def submit_tool_results(
         self, results: Iterable[tool_pb2.ToolResultInput]
     ) -> chat_service_pb2.SubmitToolResultsResponse:

@@ -22,6 +22,9 @@ from chatd_client.errors import Conflict
 if TYPE_CHECKING:
     from chatd_client.client import ChatHandle
 
+RESULT_BYTES_MAX = 512 * 1024
+"""Longest result that a server takes."""
+
 
 class ToolFailed(Exception):
     """Raise it in a tool to give the model an error with these words and nothing else."""
@@ -59,9 +62,9 @@ class ClientTool:
             if isinstance(value, Awaitable):
                 value = await value
             if isinstance(value, str):
-                answer.output_text = value
+                answer.output_text = _fitting(value)
             else:
-                answer.output_json = msgspec.json.encode(value).decode()
+                answer.output_json = _fitting(msgspec.json.encode(value).decode())
         except msgspec.DecodeError as error:
             answer.output_text = f"the arguments do not fit: {error}"
             answer.is_error = True
@@ -72,6 +75,14 @@ class ClientTool:
             answer.output_text = f"{self.name} failed: {type(error).__name__}"
             answer.is_error = True
         return answer
+
+
+def _fitting(output: str) -> str:
+    """Return the output if a server takes it; raises ToolFailed, for the model to ask for less."""
+    size = len(output.encode())
+    if size > RESULT_BYTES_MAX:
+        raise ToolFailed(f"the result has {size} bytes, at most {RESULT_BYTES_MAX} are accepted")
+    return output
 
 
 def tool(function: Callable[..., Any]) -> ClientTool:
@@ -118,14 +129,19 @@ class ToolRunner:
     async def follow(
         self, **options: Any
     ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
-        """Yield what `ChatHandle.follow` yields, and answer every action on the way."""
+        """Yield what `ChatHandle.follow` yields, and answer every open action on the way."""
         async for response in self._chat.follow(**options):
             yield response
             kind = response.event.WhichOneof("event")
             if kind == "action_required":
-                await self.answer(response.event.action_required.action)
+                action = response.event.action_required.action
             elif kind == "snapshot" and response.event.snapshot.HasField("pending_action"):
-                await self.answer(response.event.snapshot.pending_action)
+                action = response.event.snapshot.pending_action
+            else:
+                continue
+            # A log tells of old actions too, and a tool that is run has its effect.
+            if await self._chat.pending_action() == action:
+                await self.answer(action)
 
     async def answer(self, action: tool_pb2.PendingAction) -> None:
         """Run every call of an action, side by side, and submit the results.

@@ -64,6 +64,7 @@ class ChatView:
         self.messages.clear()
         self.queue = list(event.queue)
         self.pending_action = event.pending_action if event.HasField("pending_action") else None
+        self.retry = None
         self.is_caught_up = False
         self._forget_attempt()
 
@@ -80,7 +81,7 @@ class ChatView:
 
     def _on_status_changed(self, event: event_pb2.StatusChanged) -> None:
         self.chat.status = event.status
-        self.chat.turn_id = event.turn_id
+        self.chat.turn_id = "" if event.stop_reason else event.turn_id
         self.chat.stop_reason = event.stop_reason
         self.chat.archived = event.archived
         self.chat.ClearField("last_error")
@@ -90,6 +91,7 @@ class ChatView:
 
     def _on_queue_changed(self, event: event_pb2.QueueChanged) -> None:
         self.queue = list(event.entries)
+        self.chat.queued_message_count = len(event.entries)
 
     def _on_action_required(self, event: event_pb2.ActionRequired) -> None:
         self.pending_action = event.action
@@ -109,6 +111,9 @@ class ChatView:
         for name in ("title", "model"):
             if event.HasField(name):
                 setattr(self.chat, name, getattr(event, name))
+        if event.HasField("labels"):
+            self.chat.labels.clear()
+            self.chat.labels.update(event.labels.entries)
 
     def _on_preview_reset(self, _: event_pb2.PreviewReset) -> None:
         self._forget_attempt()
