@@ -1,14 +1,19 @@
 """`chatd send`, `tail` and `chat` as a person types them, against a server process."""
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
+import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from chatd_server.clock import RealClock
 from chatd_server.demo.server import ServerProcess
 
 pytestmark = pytest.mark.timeout(120)
@@ -21,23 +26,29 @@ class Terminal:
         self._server = server
 
     async def run(
-        self, *words: str, typed: str = "", key: str | None = None
+        self, *words: str, typed: str | bytes = "", key: str | None = None
     ) -> tuple[int, str, str]:
         """Run one command; return its exit code, output and errors."""
-        process = await asyncio.create_subprocess_exec(
+        pipe = asyncio.subprocess.PIPE
+        process = await self.start(*words, key=key, stdin=pipe, stdout=pipe, stderr=pipe)
+        given = typed.encode() if isinstance(typed, str) else typed
+        output, errors = await process.communicate(given)
+        assert process.returncode is not None
+        return process.returncode, output.decode(), errors.decode()
+
+    async def start(self, *words: str, key: str | None = None, **streams: int) -> Process:
+        """Start one command."""
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "chatd_server", *words),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=streams["stdin"],
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
             env={
                 **os.environ,
                 "CHATD_ADDRESS": f"127.0.0.1:{self._server.port}",
                 "CHATD_KEY": self._server.key if key is None else key,
             },
         )
-        output, errors = await process.communicate(typed.encode())
-        assert process.returncode is not None
-        return process.returncode, output.decode(), errors.decode()
 
 
 @pytest.fixture
@@ -94,3 +105,47 @@ async def test_a_chat_that_is_not_there_says_so(terminal: Terminal) -> None:
     assert code == 1
     assert "no chat" in errors
     assert "Traceback" not in errors
+
+
+async def test_a_turn_that_failed_is_a_failure_of_send(terminal: Terminal) -> None:
+    """A script sees it by the exit code, also with --json."""
+    for words in (("send", "!error auth"), ("send", "--json", "!error auth")):
+        code, output, _ = await terminal.run(*words)
+        assert code == 1
+        assert "auth" in output
+
+
+async def test_send_takes_its_model_for_a_known_chat_too(terminal: Terminal) -> None:
+    """The flag counts for this turn; it is not silently left out."""
+    _, chat_id, _ = await terminal.run("send", "--no-wait", "!say Hello.")
+    words = ("--chat", chat_id.strip(), "--model", "sandbox/none", "!say Hello.")
+    code, _, errors = await terminal.run("send", *words)
+    assert code == 1
+    assert "options.model" in errors
+
+
+@pytest.mark.parametrize("typed", [b" \n", b"\xff\xfe"], ids=["nothing", "no text"])
+async def test_what_cannot_be_said_is_a_wrong_argument(terminal: Terminal, typed: bytes) -> None:
+    """It is seen before a chat is made for it."""
+    code, output, errors = await terminal.run("send", "-", typed=typed)
+    assert (code, output) == (2, "")
+    assert "Traceback" not in errors
+    assert "chat " not in errors
+
+
+async def test_ctrl_c_at_the_prompt_leaves_the_chat(terminal: Terminal) -> None:
+    """At once: nothing waits for the end of a line that nobody types."""
+    ours, theirs = pty.openpty()
+    process = await terminal.start("chat", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"> " not in shown:
+        shown += await asyncio.to_thread(os.read, ours, 4096)
+    while process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        # A signal that comes just before the line is read is only seen with the next one.
+        with contextlib.suppress(TimeoutError):
+            async with RealClock().timeout(2, "test.ctrl_c"):
+                await process.wait()
+    assert process.returncode == 0
+    os.close(ours)

@@ -21,7 +21,10 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.FAILED: "not possible: an unknown key id, a server that is not healthy or refuses",
+    Exit.FAILED: (
+        "not possible: an unknown key id, a server that is not healthy or refuses, a turn that "
+        "failed"
+    ),
     Exit.USAGE: "a wrong option or setting",
     Exit.DATABASE: "the database is gone, held by another server, or of another schema",
     Exit.ADDRESS: "the address cannot be listened on",

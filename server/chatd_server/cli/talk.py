@@ -19,7 +19,7 @@ from chatd_client import ChatdError, ChatHandle, Client, Reconnect
 from chatd_server.cli.transcript import Transcript
 
 EXIT_REFUSED = 1
-"""The server said no, or cannot be reached."""
+"""The server said no, or cannot be reached, or the turn failed."""
 
 Address = Annotated[
     str | None, typer.Option(help="host:port of the server; else CHATD_ADDRESS.", metavar="ADDRESS")
@@ -59,7 +59,7 @@ def send(
     key: Key = None,
 ) -> None:
     """Send one message and print the answer."""
-    words = sys.stdin.read() if text == "-" else text
+    words = _words(text)
     _run(lambda client: _send(client, words, chat_id, model, wait=wait, json=json), address, key)
 
 
@@ -76,7 +76,23 @@ def tail(
         if until_settled
         else chat_service_pb2.SUBSCRIBE_UNTIL_FOREVER
     )
-    _run(lambda client: _print(client.chat(chat_id).follow(until=until), json=json), address, key)
+
+    async def follow(client: Client) -> None:
+        await _print(client.chat(chat_id).follow(until=until), json=json)
+
+    _run(follow, address, key)
+
+
+def _words(text: str) -> str:
+    """Return what to say; leaves when it is nothing, or no text."""
+    try:
+        words = sys.stdin.read() if text == "-" else text
+        words.encode()
+    except UnicodeError:
+        raise typer.BadParameter("what to say must be UTF-8") from None
+    if not words.strip():
+        raise typer.BadParameter("there is nothing to say")
+    return words
 
 
 async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
@@ -92,7 +108,7 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
         chat = await handle.get()
         transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
     transcript.show_own = False
-    while (words := await asyncio.to_thread(_ask, console)) is not None:
+    while (words := _ask(console)) is not None:
         if words.strip():
             await _answered(handle, words, transcript)
 
@@ -117,11 +133,15 @@ async def _answered(handle: ChatHandle, words: str, transcript: Transcript) -> N
 
 
 def _ask(console: Console) -> str | None:
+    """Wait for a line in the main thread, which alone Ctrl-C reaches; no stream is open now."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return console.input("[bold]> [/bold]")
     except (EOFError, KeyboardInterrupt):
         console.print()
         return None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def _send(
@@ -131,12 +151,15 @@ async def _send(
         handle = client.chat(chat_id)
     else:
         handle = await client.create_chat(model=model)
+    options = chat_pb2.TurnOptions(model=model)
     if wait:
         if not chat_id and not json:
             Console(stderr=True).print(f"chat {handle.id}", style="dim", highlight=False)
-        await _print(handle.run(words), json=json, show_own=False)
+        status = await _print(handle.run(words, options=options), json=json, show_own=False)
+        if status == chat_pb2.CHAT_STATUS_ERROR:
+            raise typer.Exit(EXIT_REFUSED)
         return
-    response = await handle.send(words, options=chat_pb2.TurnOptions(model=model))
+    response = await handle.send(words, options=options)
     sys.stdout.write(_as_json(response) + "\n" if json else f"{handle.id}\n")
 
 
@@ -145,14 +168,19 @@ async def _print(
     *,
     json: bool,
     show_own: bool = True,
-) -> None:
+) -> chat_pb2.ChatStatus.ValueType:
+    """Print what comes, and return the status that the chat had last."""
     transcript = Transcript(Console(), show_own=show_own)
+    status = chat_pb2.CHAT_STATUS_UNSPECIFIED
     async for response in responses:
+        if response.event.HasField("status_changed"):
+            status = response.event.status_changed.status
         if json:
             sys.stdout.write(_as_json(response) + "\n")
             sys.stdout.flush()
         else:
             transcript.show(response)
+    return status
 
 
 def _as_json(message: Any) -> str:
@@ -185,7 +213,6 @@ async def _with_client(
 def _advice(error: ChatdError) -> str:
     """Return what went wrong and what to do about it."""
     words = [str(error)]
-    words += [f"  {field}: {description}" for field, description in error.violations]
     if not error.reason:
         words.append("Is the server running? Start it with: chatd serve")
     elif error.reason == "UNAUTHENTICATED":
