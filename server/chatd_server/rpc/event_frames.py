@@ -20,14 +20,42 @@ from chatd_server.domain.live import (
 from chatd_server.domain.message import Executor, Message, ToolResult
 from chatd_server.rpc import convert, convert_event
 
+REUSES_MAX = 64
+"""How often one message is filled anew. Python's protobuf gives nothing of a message back before
+the whole message goes, also no text that was overwritten: a message that is filled for ever grows
+with every delta. A new one for each delta costs twice as much."""
 
-class EventFrames:
-    """Encodes responses. Deltas reuse their messages: a third of the cost of new ones."""
+
+class _Reused:
+    """A response for deltas, and the messages inside that are filled for each of them."""
+
+    __slots__ = ("_left", "cursor", "part", "wire")
 
     def __init__(self) -> None:
-        self._text = pb.SubscribeResponse()
-        self._reasoning = pb.SubscribeResponse()
-        self._call = pb.SubscribeResponse()
+        self._renew()
+
+    def take(self) -> "_Reused":
+        """Return it, with fields that all have to be set; as a new one when it is used up."""
+        if not self._left:
+            self._renew()
+        self._left -= 1
+        return self
+
+    def _renew(self) -> None:
+        self._left = REUSES_MAX
+        self.wire = pb.SubscribeResponse()
+        # Kept, because each way to them is a look-up by name and an object.
+        self.part = self.wire.event.message_part
+        self.cursor = self.wire.cursor
+
+
+class EventFrames:
+    """Encodes responses. Deltas reuse their messages: half of the cost of new ones."""
+
+    def __init__(self) -> None:
+        self._text = _Reused()
+        self._reasoning = _Reused()
+        self._call = _Reused()
         self._end_reason = {
             it: event_pb2.StreamEndReason.Value(f"STREAM_END_REASON_{it.name}")
             for it in StreamEndReason
@@ -46,27 +74,27 @@ class EventFrames:
         """Encode a piece of the open attempt."""
         kind = piece.kind
         if kind is PieceKind.TEXT:
-            wire = self._text
-            wire.event.message_part.text = piece.text
+            reused = self._text.take()
+            reused.part.text = piece.text
         elif kind is PieceKind.REASONING:
-            wire = self._reasoning
-            wire.event.message_part.reasoning = piece.text
+            reused = self._reasoning.take()
+            reused.part.reasoning = piece.text
         elif kind is PieceKind.CALL:
             assert isinstance(piece.value, CallHead)
-            wire = self._call
-            call = wire.event.message_part.tool_call
+            reused = self._call.take()
+            call = reused.part.tool_call
             call.tool_call_id = piece.value.id
             call.tool_name = piece.value.name
             call.arguments_json = piece.text
             call.executor = self._executor[piece.value.executor]
         else:
             return _frame(self._rare(attempt_id, piece), cursor)
-        part = wire.event.message_part
+        part = reused.part
         part.attempt_id = attempt_id
         part.part_index = piece.part
         part.delta_offset = piece.start
-        _set_cursor(wire.cursor, cursor)
-        return wire.SerializeToString()
+        _set_cursor(reused.cursor, cursor)
+        return reused.wire.SerializeToString()
 
     def _rare(self, attempt_id: AttemptId, piece: Piece) -> event_pb2.ChatEvent:
         """Return the event of a piece that comes once and not once per token."""
