@@ -1,7 +1,10 @@
 """Every way in which a connection fails has a name, whatever the libraries call it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import CoroutineType
+from typing import Any
 
 import pytest
 
@@ -21,13 +24,15 @@ async def _body(transport: Transport, url: str) -> bytes:
         return b"".join([chunk async for chunk in response.chunks])
 
 
-async def _served(answer: bytes) -> tuple[asyncio.Server, str]:
-    """Serve these bytes, then close the connection."""
+async def _served(answer: bytes, *, ends: bool = True) -> tuple[asyncio.Server, str]:
+    """Serve these bytes, then close the connection, or leave that to the client."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         await writer.drain()
+        if not ends:
+            await reader.read()
         writer.close()
         await writer.wait_closed()
 
@@ -83,3 +88,24 @@ async def test_an_address_that_is_no_url_is_protocol(transport: Transport) -> No
     with pytest.raises(TransportFailure) as failed:
         await _body(transport, "ftp://127.0.0.1/v1")
     assert failed.value.cause is Cause.PROTOCOL
+
+
+async def test_nothing_of_httpx_lies_between_a_chunk_and_its_reader(transport: Transport) -> None:
+    """A reader waits at aiohttp's own stream: the way through httpx works too, but costs more."""
+    server, url = await _served(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", ends=False
+    )
+    async with server, transport.post(url, {}, b"{}") as response:
+        assert await anext(response.chunks) == b"abc"
+        reading: Any = response.chunks.__anext__()
+        reading.send(None)  # it waits now, for a chunk that never comes
+        assert [*_files(reading)][-1].endswith("aiohttp/streams.py")
+        assert not any("/httpx/" in file or "/httpx_aiohttp/" in file for file in _files(reading))
+        reading.close()
+
+
+def _files(waiting: Any) -> Iterator[str]:
+    """Yield where each coroutine comes from, of those that wait for each other."""
+    while isinstance(waiting, CoroutineType):
+        yield Path(waiting.cr_code.co_filename).as_posix()
+        waiting = waiting.cr_await

@@ -8,7 +8,7 @@ escape as aiohttp's own.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
 
@@ -125,9 +125,9 @@ _FAILURES = (
 
 
 class _ShortTransport(AiohttpTransport):
-    """Also hands out aiohttp's own stream of chunks.
+    """Also hands out how aiohttp itself is read.
 
-    Between it and httpx's `aiter_raw` lie four generators, and each token would pass them all.
+    Between that and httpx's `aiter_raw` lie four generators, and each token would pass them all.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -135,20 +135,43 @@ class _ShortTransport(AiohttpTransport):
         response = await super().handle_async_request(request)
         answer = getattr(response.stream, "_aiohttp_response", None)
         if isinstance(answer, aiohttp.ClientResponse):
-            response.extensions[_CHUNKS] = answer.content.iter_any()
+            response.extensions[_READ] = answer.content.readany
         return response
 
 
-_CHUNKS = "chatd.chunks"
+_READ = "chatd.read"
 
 
-async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    chunks = response.extensions.get(_CHUNKS) or response.aiter_raw()
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except _FAILURES as error:
-        raise _named(error) from error
+class _Chunks:
+    """The chunks of a body as they come. No generator: each one costs every token its passage."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
+        self._read = read
+
+    def __aiter__(self) -> "_Chunks":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._read()
+        except _FAILURES as error:
+            raise _named(error) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+def _chunks(response: httpx.Response) -> _Chunks:
+    read = response.extensions.get(_READ)
+    if read is None:
+        raw = response.aiter_raw()
+
+        async def read() -> bytes:
+            return await anext(raw, b"")
+
+    return _Chunks(read)
 
 
 def _named(error: BaseException) -> TransportFailure:

@@ -7,7 +7,7 @@ whatever we do not know) is kept as the vendor's own JSON.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -94,14 +94,16 @@ class AnswerDecoder:
         self._has_calls = False
         self.is_complete = False
 
-    def feed(self, data: bytes) -> Iterator[StreamPart]:
-        """Yield the parts that one event means. Raises ModelFailure."""
+    def feed(self, data: bytes) -> Iterable[StreamPart]:
+        """Return the parts that one event means. Raises ModelFailure."""
         event = _event(data)
-        if type(event) is wire.BlockDelta:
+        if type(event) is wire.BlockDelta:  # nearly every event is one; no generator for it
             block = self._blocks.get(event.index)
-            if block is not None:
-                yield from self._delta(block, event.delta)
-        elif type(event) is wire.BlockStart:
+            return () if block is None else self._delta(block, event.delta)
+        return self._rare(event)
+
+    def _rare(self, event: wire.Event | None) -> Iterator[StreamPart]:
+        if type(event) is wire.BlockStart:
             yield from self._start(event)
         elif type(event) is wire.BlockStop:
             block = self._blocks.pop(event.index, None)
@@ -160,23 +162,23 @@ class AnswerDecoder:
             block.pieces.append(head.thinking)
             yield ReasoningDelta(block.part, head.thinking)
 
-    def _delta(self, block: _Block, delta: wire.Delta) -> Iterator[StreamPart]:
+    def _delta(self, block: _Block, delta: wire.Delta) -> tuple[StreamPart, ...]:
         if type(delta) is wire.TextDelta:
             block.pieces.append(delta.text)
-            yield TextDelta(block.part, delta.text)
-        elif type(delta) is wire.JsonDelta:
+            return (TextDelta(block.part, delta.text),)
+        if type(delta) is wire.JsonDelta:
             block.pieces.append(delta.partial_json)
-            if delta.partial_json:
-                yield CallDelta(block.part, delta.partial_json)
-        elif type(delta) is wire.ThinkingDelta:
+            return (CallDelta(block.part, delta.partial_json),) if delta.partial_json else ()
+        if type(delta) is wire.ThinkingDelta:
             block.pieces.append(delta.thinking)
-            yield ReasoningDelta(block.part, delta.thinking)
-        elif type(delta) is wire.SignatureDelta:
+            return (ReasoningDelta(block.part, delta.thinking),)
+        if type(delta) is wire.SignatureDelta:
             block.signature += delta.signature
         elif type(delta) is wire.CitationsDelta:
             block.citations.append(delta.citation)
         elif type(delta) is wire.CompactionDelta:
             block.compaction = delta
+        return ()
 
     def _end(self, block: _Block) -> Iterator[StreamPart]:
         kind = block.head.type

@@ -1,6 +1,6 @@
 """One model of Anthropic's behind the Model port."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
@@ -11,7 +11,7 @@ from chatd_server.providers.anthropic import errors
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
 from chatd_server.providers.sse import EventSplitter, EventTooLarge
-from chatd_server.providers.transport import Response, Transport, TransportFailure, read_body
+from chatd_server.providers.transport import Transport, TransportFailure, read_body
 
 VERSION = "2023-06-01"
 BASE_URL = "https://api.anthropic.com"
@@ -101,7 +101,7 @@ class AnthropicConversation:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
         """Yield the parts of one answer. Raises ModelFailure."""
-        decoder = AnswerDecoder(self._model)
+        answer = _Answer(AnswerDecoder(self._model))
         try:
             async with self._transport.post(
                 self._url, self._headers, self.encode(request)
@@ -109,7 +109,13 @@ class AnthropicConversation:
                 if response.status != 200:  # noqa: PLR2004  the one status of an answer
                     body = await read_body(response)
                     raise errors.from_response(response.status, response.headers, body)
-                async for part in _parts(response, decoder):
+                # Not delegated to another generator: each one costs every token its passage.
+                async for chunk in response.chunks:
+                    for part in answer.feed(chunk):
+                        yield part
+                    if answer.is_complete:
+                        return
+                for part in answer.end():
                     yield part
         except TransportFailure as error:
             raise errors.from_transport(error) from error
@@ -166,25 +172,45 @@ ANSWER_BODY_BYTES_MAX = 32 * 1024 * 1024
 _NO_ARGUMENTS = '{"type":"object","properties":{}}'
 
 
-async def _parts(response: Response, decoder: AnswerDecoder) -> AsyncIterator[StreamPart]:
-    """Yield the parts of a body; an end without the terminal event is a failure."""
-    splitter = EventSplitter()
-    is_first = True
-    async for chunk in response.chunks:
-        if is_first and chunk.lstrip().startswith(b"{"):
-            # Some gateways do not stream: no event begins so, and their headers are not reliable.
-            rest = await read_body(response, ANSWER_BODY_BYTES_MAX)
-            for part in decoder.feed_whole(chunk + rest):
-                yield part
+class _Answer:
+    """The body of an answer: chunks in, parts out."""
+
+    def __init__(self, decoder: AnswerDecoder) -> None:
+        self._decoder = decoder
+        self._splitter = EventSplitter()
+        self._has_begun = False
+        #: Some gateways do not stream; what they sent so far.
+        self._whole: bytearray | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the terminal event came."""
+        return self._decoder.is_complete
+
+    def feed(self, chunk: bytes) -> Iterator[StreamPart]:
+        """Yield the parts that this chunk completes. Raises ModelFailure, EventTooLarge."""
+        if not self._has_begun:
+            self._begin(chunk)
+        if self._whole is not None:
+            self._whole += chunk
+            if len(self._whole) > ANSWER_BODY_BYTES_MAX:
+                raise errors.cut()
             return
-        is_first = is_first and not chunk.strip()
-        for data in splitter.feed(chunk):
-            for part in decoder.feed(data):
-                yield part
-        if decoder.is_complete:
-            return
-    if (last := splitter.flush()) is not None:
-        for part in decoder.feed(last):
-            yield part
-    if not decoder.is_complete:
-        raise errors.cut()
+        for data in self._splitter.feed(chunk):
+            yield from self._decoder.feed(data)
+
+    def end(self) -> Iterator[StreamPart]:
+        """Yield what is left at the end of the body. Raises ModelFailure when that is no end."""
+        if self._whole is not None:
+            yield from self._decoder.feed_whole(bytes(self._whole))
+        elif (last := self._splitter.flush()) is not None:
+            yield from self._decoder.feed(last)
+        if not self.is_complete:
+            raise errors.cut()
+
+    def _begin(self, chunk: bytes) -> None:
+        """See what the body is: no event begins with a brace, and headers are not reliable."""
+        if text := chunk.lstrip():
+            self._has_begun = True
+            if text.startswith(b"{"):
+                self._whole = bytearray()
