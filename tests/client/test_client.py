@@ -114,7 +114,9 @@ async def test_a_result_that_no_server_takes_is_the_models_to_hear_of() -> None:
 
 
 async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
-    """A log tells of it, somebody answered it long ago: the effect must not come again."""
+    """A log tells of it, somebody answered it long ago: the effect must not come again. The
+    open one is run with the arguments that it has now: the log leaves long ones out.
+    """
     over, owed = (
         tool_pb2.PendingAction(
             sequence=sequence,
@@ -134,24 +136,27 @@ async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
             return chat_service_pb2.ListPendingActionsResponse(actions=[owed])
         return chat_service_pb2.SubmitToolResultsResponse()
 
+    logged = tool_pb2.PendingAction()
+    logged.CopyFrom(owed)
+    logged.tool_calls[0].arguments_json = ""
     async with scripted_server() as (service, address), Client(address, "k") as client:
         service.answer = answer
         required = [
             chat_service_pb2.SubscribeResponse(
                 event=event_pb2.ChatEvent(action_required=event_pb2.ActionRequired(action=action))
             )
-            for action in (over, owed)
+            for action in (over, logged)
         ]
         end = ended(event_pb2.STREAM_END_REASON_UNTIL_REACHED)
         service.scripts = [Script([*required, end])]
         async for _ in ToolRunner(client.chat("c"), [get_weather]).follow():
             pass
     submitted = [
-        it.results[0].tool_call_id
+        (it.results[0].tool_call_id, it.results[0].is_error)
         for it in service.calls
         if isinstance(it, chat_service_pb2.SubmitToolResultsRequest)
     ]
-    assert submitted == ["7"]
+    assert submitted == [("7", False)]
 
 
 async def test_calls_of_one_action_are_submitted_together() -> None:

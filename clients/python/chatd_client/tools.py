@@ -139,9 +139,11 @@ class ToolRunner:
                 action = response.event.snapshot.pending_action
             else:
                 continue
-            # A log tells of old actions too, and a tool that is run has its effect.
-            if await self._chat.pending_action() == action:
-                await self.answer(action)
+            # A log tells of old actions too, and leaves long arguments out; what is pending
+            # now is whole.
+            pending = await self._chat.pending_action()
+            if pending is not None and pending.sequence == action.sequence:
+                await self.answer(pending)
 
     async def answer(self, action: tool_pb2.PendingAction) -> None:
         """Run every call of an action, side by side, and submit the results.

@@ -622,7 +622,8 @@ type MessageCommitted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message. It supersedes all pieces of its attempt.
 	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	// The attempt that it closes; empty for a user's message.
+	// The attempt that it closes; empty when it closes none: a user's message,
+	// and results of tools that are followed by more results of the same batch.
 	AttemptId     string `protobuf:"bytes,2,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -281,7 +281,9 @@ class MessageCommitted(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
-    """The attempt that it closes; empty for a user's message."""
+    """The attempt that it closes; empty when it closes none: a user's message,
+    and results of tools that are followed by more results of the same batch.
+    """
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """The message. It supersedes all pieces of its attempt."""

@@ -227,7 +227,8 @@ export declare type MessageCommitted = Message<"chatd.v1.MessageCommitted"> & {
   message?: Message$1 | undefined;
 
   /**
-   * The attempt that it closes; empty for a user's message.
+   * The attempt that it closes; empty when it closes none: a user's message,
+   * and results of tools that are followed by more results of the same batch.
    *
    * @generated from field: string attempt_id = 2;
    */
