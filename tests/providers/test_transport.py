@@ -104,6 +104,29 @@ async def test_nothing_of_httpx_lies_between_a_chunk_and_its_reader(transport: T
         reading.close()
 
 
+async def test_the_first_request_does_not_hold_up_the_loop(transport: Transport) -> None:
+    """The authorities of TLS are read in a thread; what else there is to do goes on meanwhile."""
+    turns = 0
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        nonlocal turns, again
+        turns += 1
+        again = loop.call_soon(turn)
+
+    again = loop.call_soon(turn)
+    server, url = await _served(
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
+    )
+    async with server:
+        turns = 0
+        assert await _body(transport, url) == b"ok"
+        first, turns = turns, 0
+        assert await _body(transport, url) == b"ok"
+    again.cancel()
+    assert first > 4 * turns
+
+
 def _files(waiting: Any) -> Iterator[str]:
     """Yield where each coroutine comes from, of those that wait for each other."""
     while isinstance(waiting, CoroutineType):

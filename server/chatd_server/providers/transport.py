@@ -66,6 +66,7 @@ class Transport:
 
     def __init__(self) -> None:
         self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
 
     @asynccontextmanager
     async def post(
@@ -75,11 +76,12 @@ class Transport:
 
         Raises TransportFailure.
         """
-        request = self._opened().build_request(
+        client = self._client or await self._open()
+        request = client.build_request(
             "POST", url, headers={"accept-encoding": "identity", **headers}, content=body
         )
         try:
-            response = await self._opened().send(request, stream=True)
+            response = await client.send(request, stream=True)
         except _FAILURES as error:
             raise _named(error) from error
         try:
@@ -97,18 +99,26 @@ class Transport:
             await self._client.aclose()
             self._client = None
 
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            limits = httpx.Limits(
-                max_connections=CONNECTIONS_MAX,
-                max_keepalive_connections=CONNECTIONS_MAX,
-                keepalive_expiry=30.0,
-            )
-            self._client = httpx.AsyncClient(
-                transport=_ShortTransport(limits=limits),
-                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-            )
-        return self._client
+    async def _open(self) -> httpx.AsyncClient:
+        async with self._opening:
+            if self._client is None:
+                # In a thread: to read all authorities takes up to 90 ms, and the streams of
+                # other chats go on meanwhile.
+                trusted = await asyncio.to_thread(httpx.create_ssl_context)
+                self._client = _client(trusted)
+            return self._client
+
+
+def _client(trusted: ssl.SSLContext) -> httpx.AsyncClient:
+    limits = httpx.Limits(
+        max_connections=CONNECTIONS_MAX,
+        max_keepalive_connections=CONNECTIONS_MAX,
+        keepalive_expiry=30.0,
+    )
+    return httpx.AsyncClient(
+        transport=_ShortTransport(verify=trusted, limits=limits),
+        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+    )
 
 
 _FAILURES = (
