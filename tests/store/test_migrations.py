@@ -11,9 +11,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.store import migrate
 from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
 from chatd_server.store.schema import metadata
+from chatd_server.store.sqlite import files
 
 _TABLES = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%' AND sql IS NOT NULL"
 
@@ -95,3 +97,23 @@ def test_an_older_schema_is_refused_with_the_command_that_helps() -> None:
     for found in (None, "0000"):
         with pytest.raises(SchemaOutdated, match="chatd migrate"):
             migrate.check_version(found)
+
+
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    """As on a full disk, where the write-ahead log cannot be opened."""
+    path = tmp_path / "chatd.db"
+    migrate.migrate_sqlite(path)
+    files.writing(path).close()
+    (tmp_path / "chatd.db-wal").mkdir()
+    with pytest.raises(DatabaseUnavailable):
+        migrate.migrate_sqlite(path)
+
+
+def test_a_file_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    """Its tables have our names: that is said, and none of ours is made beside them."""
+    path = tmp_path / "chatd.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE messages (words TEXT)")
+    with pytest.raises(DatabaseUnavailable, match="messages already exists"):
+        migrate.migrate_sqlite(path)
+    assert list(_definitions(path)) == ["messages"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatd_server.store.errors import NotADatabase, SchemaOutdated, SchemaTooNew
+from chatd_server.store.sqlite.failures import translated
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SCHEMA = "0001"
 """The newest migration, which is the schema that this server needs."""
 _VERSION = "SELECT version_num FROM alembic_version"
+_HAS_VERSION = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
 
 
 async def migrate(url: str) -> None:
@@ -65,21 +67,27 @@ def check_version(found: str | None) -> None:
 
 
 def sqlite_version(path: Path) -> str | None:
-    """Return the schema of a file; None when there is none, or none of ours in it."""
+    """Return the schema of a file; None when there is none, or none of ours in it.
+
+    Raises NotADatabase, and DatabaseUnavailable for a file that cannot be read now.
+    """
     if not path.exists():
         return None
-    with closing(sqlite3.connect(path)) as connection:
-        try:
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            if connection.execute(_HAS_VERSION).fetchone() is None:
+                return None
             found = connection.execute(_VERSION).fetchone()
-        except sqlite3.OperationalError:
-            return None
-        except sqlite3.DatabaseError as error:
-            raise NotADatabase(str(path)) from error
+    except sqlite3.OperationalError as error:
+        raise translated(error) from error
+    except sqlite3.DatabaseError as error:
+        raise NotADatabase(str(path)) from error
     return None if found is None else str(found[0])
 
 
 def migrate_sqlite(path: Path) -> None:
-    """Bring a file to SCHEMA, making it first if need be; raises SchemaTooNew.
+    """Bring a file to SCHEMA, making it first if need be; raises SchemaTooNew, NotADatabase,
+    DatabaseUnavailable.
 
     The caller holds the file's lock.
     """
@@ -89,6 +97,7 @@ def migrate_sqlite(path: Path) -> None:
     if found is not None and found > SCHEMA:
         raise SchemaTooNew(found, SCHEMA)
     from sqlalchemy import create_engine, event  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
     engine = create_engine(
@@ -96,9 +105,15 @@ def migrate_sqlite(path: Path) -> None:
     )
     # The driver would begin no transaction before DDL, and a half-made schema could stay.
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    with engine.begin() as connection:
-        _upgrade(connection)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            _upgrade(connection)
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.OperationalError):
+            raise translated(error.orig) from error
+        raise
+    finally:
+        engine.dispose()
 
 
 def _upgrade(connection: "Connection") -> None:

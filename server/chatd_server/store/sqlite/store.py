@@ -1,6 +1,7 @@
 """The embedded store: `ports.Store` on one SQLite file of one process."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from chatd_server.ports import (
 from chatd_server.store.migrate import migrate_sqlite
 from chatd_server.store.sqlite import files, jobs, reads
 from chatd_server.store.sqlite import statements as sql
+from chatd_server.store.sqlite.failures import translated
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.readers import Readers
 from chatd_server.store.sqlite.writer import GroupCommit, Job, Writer
@@ -61,6 +63,9 @@ class SqliteStore:
             migrate_sqlite(path)
             connection = files.writing(path) if connect is None else connect()
             self._ledger = Ledger(connection, clock)
+        except sqlite3.OperationalError as error:
+            self._lock.release()
+            raise translated(error) from error
         except BaseException:
             self._lock.release()
             raise
@@ -76,7 +81,7 @@ class SqliteStore:
     ) -> "SqliteStore":
         """Lock the file, migrate it, and give back every chat that a dead server held.
 
-        Raises DatabaseInUse, SchemaTooNew.
+        Raises DatabaseInUse, SchemaTooNew, NotADatabase, DatabaseUnavailable.
         """
         store = cls(path, clock=clock, wake=wake, observer=observer)
         await store.void_leases()
