@@ -122,6 +122,10 @@ class App:
             Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
         )
 
+    async def warm_up(self) -> None:
+        """Load what the first turns would wait for; it serves meanwhile."""
+        await asyncio.to_thread(self._models.warm_up)
+
     async def broken(self) -> None:
         """Wait for a part that cannot go on; raises what it died of."""
         assert self._work is not None

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,20 @@ def test_an_adapter_is_imported_when_its_model_is_asked_for() -> None:
     )
 
     assert (run.stdout, run.stderr) == ("[]\n", "")
+
+
+def test_warming_up_imports_what_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the first chat does not hold up the loop with imports; what cannot be used stays out."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("warmed_adapter", "keyless_adapter", "disabled_adapter")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
+    adapters = {
+        name: Adapter(name, "make", "example", needs_key=name == "keyless_adapter")
+        for name in names
+    }
+    settings = {"disabled_adapter": ProviderSettings(is_enabled=False)}
+    ModelRegistry(settings, ManualClock(), adapters).warm_up()
+    assert [name for name in names if sys.modules.pop(name, None)] == ["warmed_adapter"]

@@ -84,16 +84,25 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     app = await composition.build(config)
     await app.start()
-    # What is alive now lives as long as the process: no collection need look at it again.
-    gc.collect()
-    gc.freeze()
+    _keep_for_ever()
     announce(app)
+    await app.warm_up()
+    _keep_for_ever()
     await _until(stop, app)
     # The second signal does not wait for anything.
     again = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, again.set)
     await _drain(app, again)
+
+
+def _keep_for_ever() -> None:
+    """What is alive now lives as long as the process: no collection need look at it again.
+
+    One that looks at the modules of the HTTP libraries stops all streams for 30 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def _until(stop: asyncio.Event, app: "App") -> None:

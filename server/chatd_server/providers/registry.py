@@ -87,6 +87,16 @@ class ModelRegistry:
             if self._obstacle(provider) is None
         ]
 
+    def warm_up(self) -> None:
+        """Import the adapters that can be used; may be called in a thread.
+
+        The HTTP libraries take about 300 ms, which the first chat of a provider would cost all
+        others that stream at that moment.
+        """
+        for provider, adapter in self._adapters.items():
+            if self._obstacle(provider) is None:
+                import_module(adapter.module)
+
     async def close(self) -> None:
         """Close the connections of all models."""
         held, self._held = list(self._held.values()), {}
