@@ -192,8 +192,7 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
     tools = BuiltinTools(clock)
     hub_settings = HubSettings(
         heartbeat_seconds=config.stream_heartbeat_seconds,
-        # The embedded store has no other process: whatever is committed, the hub was told of it.
-        reads_at_heartbeat=config.is_postgres,
+        reads_at_heartbeat=config.is_postgres,  # SQLite has no other process to hear of late
     )
     hub = Hub(store, clock, EventFrames(), hub_settings)
     env = Env(

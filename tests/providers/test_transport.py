@@ -108,6 +108,7 @@ async def test_the_first_request_does_not_hold_up_the_loop(transport: Transport)
     """The authorities of TLS are read in a thread; what else there is to do goes on meanwhile."""
     turns = 0
     loop = asyncio.get_running_loop()
+    again: asyncio.Handle
 
     def turn() -> None:
         nonlocal turns, again

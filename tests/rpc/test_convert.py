@@ -38,6 +38,13 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import AttemptId, ChatId, MessageId, OwnerId, ToolCallId, TurnId
+from chatd_server.domain.limits import (
+    CLIENT_TOOLS_BYTES_MAX,
+    CLIENT_TOOLS_MAX,
+    KIB,
+    QUEUE_LENGTH_MAX,
+    RESPONSE_BYTES_MAX,
+)
 from chatd_server.domain.message import (
     Executor,
     File,
@@ -196,6 +203,40 @@ def test_absent_fields_of_an_update_stay_absent() -> None:
     assert wire.HasField("title")
     assert wire.HasField("labels")
     assert not wire.HasField("model")
+
+
+def test_a_snapshot_of_the_largest_chat_is_one_response() -> None:
+    """All that a chat may be configured with, a full queue and long calls fit below the limit."""
+    schema = "{" + " " * (CLIENT_TOOLS_BYTES_MAX // CLIENT_TOOLS_MAX - 100) + "}"
+    tools = tuple(ClientTool(f"tool_{n}", "", schema) for n in range(CLIENT_TOOLS_MAX))
+    labels = {f"{n:063}": "x" * 256 for n in range(64)}
+    config = ChatConfig("t" * 200, "m" * 256, "p" * 256 * KIB, labels, tools)
+    queue = tuple(Queued(MessageId(str(n)), (Text("𝄞" * 300),), 1) for n in range(QUEUE_LENGTH_MAX))
+    calls = tuple(
+        OpenCall(ToolCallId(f"call_{n}"), "look", Executor.CLIENT, 1, "x" * 10_000)
+        for n in range(70)
+    )
+    largest = ChatState(
+        id=ChatId("c"),
+        owner_id=OwnerId("o"),
+        root_id=ChatId("c"),
+        created_at=1,
+        updated_at=1,
+        status=Status.REQUIRES_ACTION,
+        turn=Turn(TurnId("t"), 1),
+        calls=calls,
+        action=Action(TurnId("t"), 5, 3),
+        queue=queue,
+        config=config,
+    )
+    shown = convert_event.snapshot(largest)
+    assert shown.ByteSize() < RESPONSE_BYTES_MAX
+    assert [call.tool_call_id for call in shown.pending_action.tool_calls] == [c.id for c in calls]
+    assert [bool(call.arguments_json) for call in shown.pending_action.tool_calls[:2]] == [
+        True,
+        False,
+    ]
+    assert convert.pending_action(largest) is not None
 
 
 def test_options_cross_in_both_ways_of_absent() -> None:

@@ -39,7 +39,7 @@ ERROR_DETAILS_BYTES_MAX = 4 * KIB
 """Above 8 KiB of metadata peers begin to refuse at random, and the true status is lost."""
 QUEUE_LENGTH_MAX = 50
 CLIENT_TOOLS_MAX = 128
-CLIENT_TOOL_SCHEMAS_BYTES_MAX = 512 * KIB
+CLIENT_TOOLS_BYTES_MAX = 512 * KIB
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 PAGE_BYTES_MAX = 2 * MIB
@@ -73,7 +73,7 @@ PUBLISHED = (
     Limit("tool_batch_bytes", TOOL_BATCH_BYTES_MAX, "bytes", "all results of one step"),
     Limit("queue_length", QUEUE_LENGTH_MAX, "messages", "queued messages of one chat"),
     Limit("client_tools", CLIENT_TOOLS_MAX, "tools", "client tools of one chat"),
-    Limit("client_tool_schemas_bytes", CLIENT_TOOL_SCHEMAS_BYTES_MAX, "bytes", "all schemas"),
+    Limit("client_tools_bytes", CLIENT_TOOLS_BYTES_MAX, "bytes", "names, descriptions, schemas"),
     Limit("page_size", PAGE_SIZE_MAX, "items", "one page of a list"),
     Limit("page_bytes", PAGE_BYTES_MAX, "bytes", "one page of a list"),
     Limit("steps_per_turn", STEPS_PER_TURN_MAX, "steps", "default of TurnOptions.max_steps"),

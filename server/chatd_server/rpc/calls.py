@@ -10,7 +10,7 @@ from chatd.v1 import chat_pb2, message_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.chat import ChatConfig, ChatState
 from chatd_server.domain.ids import ChatId
-from chatd_server.domain.limits import CLIENT_TOOL_SCHEMAS_BYTES_MAX, PAGE_BYTES_MAX, PUBLISHED
+from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, PAGE_BYTES_MAX, PUBLISHED
 from chatd_server.domain.refusal import NotImplementedHere, Violation
 from chatd_server.ports import ChatPage
 from chatd_server.rpc import convert, convert_event, page_token
@@ -66,7 +66,7 @@ class ServiceCalls:
     async def prepare_create(self, request: pb.CreateChatRequest) -> None:
         """Look at new schemas beside the event loop, if they are not too large to be looked at."""
         schemas = [it.input_schema_json for it in request.tools]
-        if sum(map(len, schemas)) <= CLIENT_TOOL_SCHEMAS_BYTES_MAX:
+        if sum(map(len, schemas)) <= CLIENT_TOOLS_BYTES_MAX:
             await self._checks.learn(schemas)
 
     def check_create(self, request: pb.CreateChatRequest) -> Iterator[Violation]:

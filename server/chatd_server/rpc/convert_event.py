@@ -22,6 +22,7 @@ from chatd_server.domain.event import (
     preview,
 )
 from chatd_server.domain.ids import ChatId
+from chatd_server.domain.machine_events import pending_calls
 from chatd_server.rpc import convert
 
 _RESOLUTION = {
@@ -161,11 +162,19 @@ def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
 
 
 def snapshot(state: ChatState) -> event_pb2.Snapshot:
-    """Return a chat as it is, its messages left out."""
+    """Return a chat as it is, its messages left out.
+
+    Arguments of pending calls have the room that they have in `action_required`: with all that a
+    chat may be configured with, a snapshot stays below RESPONSE_BYTES_MAX.
+    """
+    action = convert.pending_action(state)
+    if action is not None:
+        for call, shown in zip(action.tool_calls, pending_calls(state.calls), strict=True):
+            call.arguments_json = shown.arguments
     return event_pb2.Snapshot(
         chat=convert.chat(state),
         queue=[queued_entry(it) for it in state.queue],
-        pending_action=convert.pending_action(state),
+        pending_action=action,
     )
 
 

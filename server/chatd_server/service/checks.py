@@ -9,7 +9,7 @@ import jsonschema
 import msgspec
 
 from chatd_server.domain.chat import ChatConfig, TurnOptions
-from chatd_server.domain.limits import CLIENT_TOOL_SCHEMAS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
+from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports import Models, Tools
@@ -91,11 +91,14 @@ class Checks:
             yield UnknownModel(field, reason or f"no configured model has the name {name!r}")
 
     def _client_tools(self, config: ChatConfig) -> Iterator[Violation]:
-        size = sum(len(tool.input_schema.encode()) for tool in config.tools)
-        if size > CLIENT_TOOL_SCHEMAS_BYTES_MAX:
+        size = sum(
+            len(tool.name) + len(tool.description.encode()) + len(tool.input_schema.encode())
+            for tool in config.tools
+        )
+        if size > CLIENT_TOOLS_BYTES_MAX:
             yield Violation(
                 "tools",
-                f"the schemas have {size} bytes together, at most {CLIENT_TOOL_SCHEMAS_BYTES_MAX}",
+                f"they have {size} bytes together, at most {CLIENT_TOOLS_BYTES_MAX}",
             )
             return
         built_in = self._tools.active(config.model or self.default_model)

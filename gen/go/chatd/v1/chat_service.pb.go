@@ -95,7 +95,8 @@ type CreateChatRequest struct {
 	SystemPrompt string `protobuf:"bytes,4,opt,name=system_prompt,json=systemPrompt,proto3" json:"system_prompt,omitempty"`
 	// Labels, at most 64; keys at most 63 bytes, values at most 256.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Client tools, at most 128, names unique, 512 KiB of schemas together.
+	// Client tools, at most 128, names unique, 512 KiB together with
+	// descriptions and schemas.
 	Tools []*ToolDefinition `protobuf:"bytes,6,rep,name=tools,proto3" json:"tools,omitempty"`
 	// How long the service waits for results of client tools; absent means 5
 	// minutes; 1 second to 7 days.

@@ -97,9 +97,9 @@ type PendingToolCall struct {
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the tool.
 	ToolName string `protobuf:"bytes,2,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`
-	// JSON exactly as the model wrote it. An action_required event has room for
-	// 16 KiB of them together: what does not fit is empty there, and stands in
-	// ListPendingActions, in the snapshot and in the message of the calls.
+	// JSON exactly as the model wrote it. An event (action_required, snapshot)
+	// has room for 16 KiB of them together: what does not fit is empty there, and
+	// stands in ListPendingActions and in the message of the calls.
 	ArgumentsJson string `protobuf:"bytes,3,opt,name=arguments_json,json=argumentsJson,proto3" json:"arguments_json,omitempty"`
 	// When the model had emitted the call.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

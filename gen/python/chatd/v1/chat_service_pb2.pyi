@@ -104,7 +104,9 @@ class CreateChatRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolDefinition]:
-        """Client tools, at most 128, names unique, 512 KiB of schemas together."""
+        """Client tools, at most 128, names unique, 512 KiB together with
+        descriptions and schemas.
+        """
 
     @_builtins.property
     def action_timeout(self) -> _duration_pb2.Duration:

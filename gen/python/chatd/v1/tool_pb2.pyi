@@ -71,9 +71,9 @@ class PendingToolCall(_message.Message):
     tool_name: _builtins.str
     """Name of the tool."""
     arguments_json: _builtins.str
-    """JSON exactly as the model wrote it. An action_required event has room for
-    16 KiB of them together: what does not fit is empty there, and stands in
-    ListPendingActions, in the snapshot and in the message of the calls.
+    """JSON exactly as the model wrote it. An event (action_required, snapshot)
+    has room for 16 KiB of them together: what does not fit is empty there, and
+    stands in ListPendingActions and in the message of the calls.
     """
     answered: _builtins.bool
     """Whether a result was already submitted with allow_partial."""

@@ -58,7 +58,8 @@ export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & 
   labels: { [key: string]: string };
 
   /**
-   * Client tools, at most 128, names unique, 512 KiB of schemas together.
+   * Client tools, at most 128, names unique, 512 KiB together with
+   * descriptions and schemas.
    *
    * @generated from field: repeated chatd.v1.ToolDefinition tools = 6;
    */

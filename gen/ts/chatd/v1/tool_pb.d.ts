@@ -69,9 +69,9 @@ export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
   toolName: string;
 
   /**
-   * JSON exactly as the model wrote it. An action_required event has room for
-   * 16 KiB of them together: what does not fit is empty there, and stands in
-   * ListPendingActions, in the snapshot and in the message of the calls.
+   * JSON exactly as the model wrote it. An event (action_required, snapshot)
+   * has room for 16 KiB of them together: what does not fit is empty there, and
+   * stands in ListPendingActions and in the message of the calls.
    *
    * @generated from field: string arguments_json = 3;
    */
