@@ -15,7 +15,6 @@ from chatd_server.domain.message import (
     Native,
     ProviderNote,
     Reasoning,
-    Refusal,
     Source,
     Usage,
 )
@@ -261,4 +260,4 @@ def _counts(usage: Usage) -> dict[str, int]:
     return {name: value for name, value in counts.items() if value is not None}
 
 
-__all__ = ["Answer", "Fold", "Refusal", "expected_anthropic", "folded", "plain_anthropic"]
+__all__ = ["Answer", "Fold", "expected_anthropic", "folded", "plain_anthropic"]

@@ -44,6 +44,8 @@ class Seen:
     text: dict[str, str] = field(default_factory=dict)
     reasoning: dict[str, str] = field(default_factory=dict)
     pieces: int = 0
+    #: Kinds of the events of our tools, in the order in which they came.
+    tool_events: list[str] = field(default_factory=list)
     committed: list[message_pb2.Message] = field(default_factory=list)
 
     def take(self, response: chat_service_pb2.SubscribeResponse) -> None:
@@ -56,6 +58,8 @@ class Seen:
             self.text[part.attempt_id] = self.text.get(part.attempt_id, "") + part.text
             reasoning = self.reasoning.get(part.attempt_id, "")
             self.reasoning[part.attempt_id] = reasoning + part.reasoning
+        elif kind in ("tool_call_started", "tool_call_finished"):
+            self.tool_events.append(kind)
         elif kind == "message_committed":
             self.committed.append(event.message_committed.message)
 
@@ -110,9 +114,9 @@ async def two_tools(stage: Stage) -> str:
     _must(not any(r.is_error for r in results), "a tool failed")
     began = min(call.create_time.ToMicroseconds() for call in calls)
     ended = max(result.create_time.ToMicroseconds() for result in results)
-    seconds = (ended - began) / 1e6
-    _must(seconds < 1.2, f"0.6 s each took {seconds:.2f} s together")  # noqa: PLR2004  twice 0.6
-    return f"0.6 s each, {seconds:.2f} s together"
+    # Order and not time is the proof: a busy machine may be slow, and must not seem to be wrong.
+    _must(seen.tool_events[:2] == ["tool_call_started"] * 2, "the second waited for the first")
+    return f"0.6 s each, {(ended - began) / 1e6:.2f} s together"
 
 
 async def client_tool(stage: Stage) -> str:
