@@ -3,6 +3,7 @@
 A fact is noted when it happens, with ids and counts, never with the words of a conversation.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
@@ -45,17 +46,51 @@ class Observer(Protocol):
         """Take a fact. Must not raise and must not block."""
 
 
+_DEBUG = frozenset(
+    {
+        Span.RUN_STARTED,
+        Span.RUN_FINISHED,
+        Span.ATTEMPT_STARTED,
+        Span.FIRST_PART,
+        Span.ANSWER_COMMITTED,
+        Span.TOOL_STARTED,
+        Span.TOOL_FINISHED,
+        Span.RESULTS_COMMITTED,
+    }
+)
+"""How a turn went on: its end is one line (`turn.finished`), which is enough for most days."""
+_WARNING = frozenset(
+    {
+        Span.RPC_FAILED,
+        Span.RUN_FAILED,
+        Span.LEASE_LOST,
+        Span.ATTEMPT_FAILED,
+        Span.TOOL_ABANDONED,
+        Span.TOOL_HIDDEN,
+        Span.DATABASE_FAILED,
+    }
+)
+
+
 class LogObserver:
-    """Writes each fact as one line of the log."""
+    """Writes each fact as one line of the log: the steps of a turn for who debugs, failures as
+    warnings, the rest as information.
+    """
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger("chatd")
+        # Bound once: a lazy logger looks itself up for every line.
+        log = structlog.get_logger("chatd").bind()
+        self._writes = {span: _level(log, span) for span in Span}
 
     def note(self, span: Span, **facts: object) -> None:
-        """Write one line; failures are warnings."""
-        is_bad = span.endswith((".failed", ".lost", ".abandoned", ".hidden"))
-        write = self._log.warning if is_bad else self._log.info
-        write(str(span), **facts)
+        """Write one line."""
+        self._writes[span](span.value, **facts)
+
+
+def _level(log: structlog.typing.FilteringBoundLogger, span: Span) -> Callable[..., object]:
+    if span in _DEBUG:
+        return log.debug
+    return log.warning if span in _WARNING else log.info
 
 
 class NullObserver:

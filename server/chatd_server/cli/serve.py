@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import structlog
 import typer
 
@@ -135,24 +136,28 @@ async def _drain(app: "App", again: asyncio.Event) -> None:
 
 def set_up_logs(config: Config) -> None:
     """Write logs to standard error, so that standard output is only what was asked for."""
-    shown: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if config.log_format == "text"
-        else structlog.processors.JSONRenderer()
-    )
+    if config.log_format == "text":
+        shown: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        lines: Any = structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        shown = structlog.processors.JSONRenderer(serializer=_json)
+        lines = structlog.BytesLoggerFactory(sys.stderr.buffer)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             shown,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[config.log_level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lines,
         cache_logger_on_first_use=True,
     )
     # What libraries log is theirs; what goes wrong in them is ours to see.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+def _json(line: object, default: Callable[[object], object]) -> bytes:
+    return msgspec.json.encode(line, enc_hook=default)
 
 
 def _announce(app: "App") -> None:

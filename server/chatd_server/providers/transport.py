@@ -22,6 +22,8 @@ CONNECTIONS_MAX = 10_000
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 300.0
 """Longest silence between two reads. Vendors think for minutes before the first byte."""
+KEEPALIVE_SECONDS = 30.0
+"""How long an idle connection is kept."""
 ERROR_BODY_BYTES_MAX = 64 * 1024
 """How much of an error's body is read."""
 
@@ -62,11 +64,16 @@ async def read_body(response: Response, bytes_max: int = ERROR_BODY_BYTES_MAX) -
 
 
 class Transport:
-    """One pool of connections to vendors, opened with the first request."""
+    """One pool of connections to vendors, opened with the first request.
+
+    It is httpx's transport and not its client: what a client adds (cookies, redirects,
+    authentication) is nothing that a vendor asks for, and costs as much as the request itself.
+    """
 
     def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+        self._pool: _ShortTransport | None = None
         self._opening = asyncio.Lock()
+        self._urls: dict[str, httpx.URL] = {}
 
     @asynccontextmanager
     async def post(
@@ -76,12 +83,9 @@ class Transport:
 
         Raises TransportFailure.
         """
-        client = self._client or await self._open()
-        request = client.build_request(
-            "POST", url, headers={"accept-encoding": "identity", **headers}, content=body
-        )
+        pool = self._pool or await self._open()
         try:
-            response = await client.send(request, stream=True)
+            response = await pool.handle_async_request(self._request(url, headers, body))
         except _FAILURES as error:
             raise _named(error) from error
         try:
@@ -95,31 +99,35 @@ class Transport:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._pool is not None:
+            await self._pool.aclose()
+            self._pool = None
 
-    async def _open(self) -> httpx.AsyncClient:
+    def _request(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+        # An adapter has one or two addresses, and parsing one costs more than the rest.
+        parsed = self._urls.get(url)
+        if parsed is None:
+            parsed = self._urls[url] = httpx.URL(url)
+        return httpx.Request(
+            "POST",
+            parsed,
+            headers={**_HEADERS, **headers},
+            content=body,
+            extensions={"timeout": _TIMEOUTS},
+        )
+
+    async def _open(self) -> "_ShortTransport":
         async with self._opening:
-            if self._client is None:
+            if self._pool is None:
                 # In a thread: to read all authorities takes up to 90 ms, and the streams of
                 # other chats go on meanwhile.
                 trusted = await asyncio.to_thread(httpx.create_ssl_context)
-                self._client = _client(trusted)
-            return self._client
+                self._pool = _ShortTransport(trusted)
+            return self._pool
 
 
-def _client(trusted: ssl.SSLContext) -> httpx.AsyncClient:
-    limits = httpx.Limits(
-        max_connections=CONNECTIONS_MAX,
-        max_keepalive_connections=CONNECTIONS_MAX,
-        keepalive_expiry=30.0,
-    )
-    return httpx.AsyncClient(
-        transport=_ShortTransport(verify=trusted, limits=limits),
-        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-    )
-
+_HEADERS = {"accept-encoding": "identity", "user-agent": "chatd"}
+_TIMEOUTS = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "pool": CONNECT_SECONDS}
 
 _FAILURES = (
     httpx.HTTPError,
@@ -139,6 +147,14 @@ class _ShortTransport(AiohttpTransport):
 
     Between that and httpx's `aiter_raw` lie four generators, and each token would pass them all.
     """
+
+    def __init__(self, trusted: ssl.SSLContext) -> None:
+        connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trusted
+        )
+        # What one chat's answer sets is nothing that another chat's request may carry.
+        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        super().__init__(verify=trusted, client=session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send, and put the stream where `_chunks` finds it."""
