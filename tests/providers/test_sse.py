@@ -42,6 +42,14 @@ def test_events_do_not_depend_on_chunks(
     assert found + ([last] if last is not None else []) == _plain(events)
 
 
+@given(EVENTS)
+def test_a_chunk_that_is_an_event_is_split_like_any_other(events: list[list[str]]) -> None:
+    """Nearly all chunks of a paced stream are one event each, and have a quick way of their own."""
+    splitter = EventSplitter()
+    chunks = ["\n".join([*lines, "", ""]).encode() for lines in events]
+    assert [e for chunk in chunks for e in splitter.feed(chunk)] == _plain(events)
+
+
 def test_a_byte_order_mark_is_no_data() -> None:
     """A mark before the first event is skipped, also when it comes in pieces."""
     splitter = EventSplitter()

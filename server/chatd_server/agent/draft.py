@@ -68,16 +68,16 @@ class _Growing(_Open):
 
     def add(self, text: str, writer: AttemptWriter) -> None:
         """Append text, and show it."""
-        self._keep(self.joiner.add(text), writer)
+        shown = self.joiner.add(text)
+        if shown:
+            self.pieces.append(shown)
+            self._show(shown, writer)
 
     def end(self, writer: AttemptWriter) -> None:
         """Give up what the joiner held back."""
-        self._keep(self.joiner.end(), writer)
-
-    def _keep(self, text: str, writer: AttemptWriter) -> None:
-        if text:
-            self.pieces.append(text)
-            self._show(text, writer)
+        if rest := self.joiner.end():
+            self.pieces.append(rest)
+            self._show(rest, writer)
 
     @abstractmethod
     def _show(self, text: str, writer: AttemptWriter) -> None:

@@ -95,18 +95,9 @@ class ReaderStream:
         """Return the next response; None at the end."""
         if self._over:
             return None
-        frame = await self._next()
-        self.reader.sent_at = self._broadcast.clock.now()
-        self.reader.beat = False
-        return frame
-
-    async def _next(self) -> bytes:
         reader, chat = self.reader, self.reader.chat
-        if self._is_opening:
-            frame = await self._open()
-            if frame is not None:
-                return frame
-        while True:
+        frame = await self._open() if self._is_opening else None
+        while frame is None:
             if not reader.follows_open_attempt:
                 frame = await self._do(reader.decide())
             elif (frame := self._newest_piece()) is None:
@@ -114,8 +105,9 @@ class ReaderStream:
                     frame = await self._do(reader.decide())
                 else:
                     await reader.wait(chat)
-            if frame is not None:
-                return frame
+        reader.sent_at = self._broadcast.clock.now()
+        reader.beat = False
+        return frame
 
     async def _do(self, step: Step) -> bytes | None:
         """Do what was decided; return a response if that gave one."""
@@ -264,7 +256,7 @@ class ReaderStream:
         attempt_id = reader.sent_piece(piece)
         frame = self._broadcast.codec.piece(attempt_id, piece, reader.cursor)
         self._broadcast.serialisations += 1
-        if reader.caught_up:
+        if reader.caught_up and chat.attached > 1:
             chat.newest = NewestPiece(overlay, size, reader.sequence, piece, frame)
         return frame
 

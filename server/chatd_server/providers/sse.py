@@ -9,6 +9,7 @@ EVENT_BYTES_MAX = 32 * 1024 * 1024
 """One event; web search results of tens of kilobytes are normal, this much is a broken peer."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LF = 0x0A
 
 
 class EventTooLarge(Exception):
@@ -30,17 +31,20 @@ class EventSplitter:
 
         Raises EventTooLarge when an event grows beyond EVENT_BYTES_MAX.
         """
-        text = self._rest + chunk
+        text = self._rest + chunk if self._rest else chunk
         if not self._started:
             if _BYTE_ORDER_MARK.startswith(text[:3]) and len(text) < len(_BYTE_ORDER_MARK):
                 self._rest = text
                 return []
             text = text.removeprefix(_BYTE_ORDER_MARK)
             self._started = True
-        if b"\r" in text:
+        if text.find(b"\r") >= 0:
             text, held = _unified(text)
         else:
             held = b""
+            if not self._data and (data := _one_event(text)) is not None:
+                self._rest = b""
+                return [data]
         *lines, rest = text.split(b"\n")
         self._rest = rest + held
         if len(self._rest) > EVENT_BYTES_MAX:
@@ -66,6 +70,17 @@ class EventSplitter:
             elif line == b"data":
                 data.append(b"")
         return events
+
+
+def _one_event(text: bytes) -> bytes | None:
+    """Return the data of a text that is one whole event of one line of data, with or without a
+    name, as nearly every chunk of a paced stream is; None for anything else.
+    """
+    start = text.find(b"\n") + 1 if text.startswith(b"event:") else 0
+    end = len(text) - 2
+    if text.startswith(b"data: ", start) and text.find(b"\n", start) == end and text[-1] == _LF:
+        return text[start + 6 : end]
+    return None
 
 
 def _unified(text: bytes) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -105,16 +106,8 @@ class Dispatch(grpc.GenericRpcHandler):
     def _handler(self, rpc: Rpc) -> "Handler":
         """Return a handler that takes and gives bytes, so that grpc decodes nothing."""
         if rpc.is_streaming:
-
-            async def stream(raw: bytes, context: Context) -> None:
-                await self._answer_stream(rpc, raw, context)
-
-            return grpc.unary_stream_rpc_method_handler(stream)
-
-        async def unary(raw: bytes, context: Context) -> bytes:
-            return await self._answer(rpc, raw, context)
-
-        return grpc.unary_unary_rpc_method_handler(unary)
+            return grpc.unary_stream_rpc_method_handler(partial(self._answer_stream, rpc))
+        return grpc.unary_unary_rpc_method_handler(partial(self._answer, rpc))
 
     async def _answer(self, rpc: Rpc, raw: bytes, context: Context) -> bytes:
         try:

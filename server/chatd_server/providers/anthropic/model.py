@@ -1,6 +1,7 @@
 """One model of Anthropic's behind the Model port."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import chain
 
 import msgspec
 
@@ -187,17 +188,19 @@ class _Answer:
         """Whether the terminal event came."""
         return self._decoder.is_complete
 
-    def feed(self, chunk: bytes) -> Iterator[StreamPart]:
-        """Yield the parts that this chunk completes. Raises ModelFailure, EventTooLarge."""
+    def feed(self, chunk: bytes) -> Iterable[StreamPart]:
+        """Return the parts that this chunk completes. Raises ModelFailure, EventTooLarge."""
         if not self._has_begun:
             self._begin(chunk)
         if self._whole is not None:
             self._whole += chunk
             if len(self._whole) > ANSWER_BODY_BYTES_MAX:
                 raise errors.cut()
-            return
-        for data in self._splitter.feed(chunk):
-            yield from self._decoder.feed(data)
+            return ()
+        events = self._splitter.feed(chunk)
+        if len(events) == 1:  # nearly every chunk is one; no generator for it
+            return self._decoder.feed(events[0])
+        return chain.from_iterable(map(self._decoder.feed, events))
 
     def end(self) -> Iterator[StreamPart]:
         """Yield what is left at the end of the body. Raises ModelFailure when that is no end."""
