@@ -29,7 +29,7 @@ from chatd_server.domain.stream import (
     WholePart,
 )
 from chatd_server.ports import Clock, ModelRequest
-from chatd_server.providers.sandbox import sandbox_model
+from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.settings import ProviderSettings
 from tests.kit.clock import ManualClock
 
@@ -68,7 +68,7 @@ def request(text: str, *, attempt: int = 1) -> ModelRequest:
 
 def stream(asked: ModelRequest | str, clock: Clock) -> AsyncIterator[StreamPart]:
     """Ask a sandbox that has not answered anything before."""
-    model = sandbox_model("echo", ProviderSettings(), clock)
+    model = SandboxProvider(ProviderSettings(), clock).model("echo")
     return model.conversation().stream(request(asked) if isinstance(asked, str) else asked)
 
 

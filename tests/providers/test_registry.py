@@ -9,6 +9,7 @@ import pytest
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.refusal import ModelNotFound
 from chatd_server.domain.stream import Finished
+from chatd_server.providers.anthropic import AnthropicModel
 from chatd_server.providers.registry import MODELS_HELD_MAX, Adapter, ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
 from tests.kit.clock import ManualClock
@@ -23,31 +24,57 @@ def registry(**settings: ProviderSettings) -> ModelRegistry:
 
 def vendor() -> ModelRegistry:
     """Return a registry that knows only the vendor of this test."""
-    adapters = {"vendor": Adapter("tests.providers.vendor", "vendor_model", "one")}
+    adapters = {"vendor": Adapter("tests.providers.vendor", "VendorProvider", "one")}
     settings = {"vendor": ProviderSettings(api_key="secret")}
     return ModelRegistry(settings, ManualClock(), adapters)
 
 
+def model_of(models: ModelRegistry, name: str) -> VendorModel:
+    """Return a model of the vendor of this test."""
+    model = models.get(f"vendor/{name}")
+    assert isinstance(model, VendorModel)
+    return model
+
+
 def test_a_model_is_made_once_with_its_settings() -> None:
-    """Its connections are shared by all chats."""
+    """All chats that use it share it."""
     models = vendor()
 
-    model = models.get("vendor/some/model:7")
+    model = model_of(models, "some/model:7")
 
-    assert isinstance(model, VendorModel)
-    assert (model.model, model.settings.api_key) == ("some/model:7", "secret")
+    assert (model.model, model.vendor.settings.api_key) == ("some/model:7", "secret")
     assert models.get("vendor/some/model:7") is model
+
+
+def test_models_of_a_vendor_share_its_connections() -> None:
+    """A vendor is one pool of connections, however many of its models are used."""
+    models = vendor()
+
+    assert model_of(models, "a").vendor is model_of(models, "b").vendor
+
+
+async def test_models_of_anthropic_share_its_connections() -> None:
+    """Also where the connections are real."""
+    models = registry(anthropic=ProviderSettings(api_key="k"))
+    first, second = models.get("anthropic/a"), models.get("anthropic/b")
+
+    assert isinstance(first, AnthropicModel)
+    assert isinstance(second, AnthropicModel)
+    assert first._transport is second._transport
+    await models.close()
 
 
 async def test_closing_closes_the_connections_of_all_models() -> None:
     """A server that leaves leaves nothing open; models without connections are left alone."""
-    models = vendor()
-    held = [models.get("vendor/a"), models.get("vendor/b")]
+    models, sandbox = vendor(), registry()
+    held = [model_of(models, "a"), model_of(models, "b")]
+    sandbox.get("sandbox/echo")
 
     await models.close()
+    await sandbox.close()
     await registry().close()
 
-    assert all(isinstance(model, VendorModel) and model.is_closed for model in held)
+    assert all(model.vendor.is_closed for model in held)
 
 
 def test_names_of_clients_do_not_pile_up() -> None:
@@ -60,6 +87,21 @@ def test_names_of_clients_do_not_pile_up() -> None:
     assert models.get("vendor/first") is first
     models.get("vendor/last")
     assert models.get("vendor/first") is not first
+
+
+async def test_a_forgotten_model_closes_nothing_that_another_uses() -> None:
+    """It holds nothing itself: what it used is the vendor's, and is closed with the vendor."""
+    models = vendor()
+    forgotten = model_of(models, "first")
+    for number in range(MODELS_HELD_MAX):
+        models.get(f"vendor/{number}")
+
+    again = model_of(models, "first")
+    assert again is not forgotten
+    assert again.vendor is forgotten.vendor
+    assert not forgotten.vendor.is_closed
+    await models.close()
+    assert forgotten.vendor.is_closed
 
 
 async def test_the_sandbox_needs_no_settings() -> None:

@@ -13,7 +13,7 @@ from chatd_server.domain.message import FileReference, Role, Text, ToolErrorKind
 from chatd_server.domain.refusal import ModelNotFound
 from chatd_server.domain.stream import Finished, TextDelta
 from chatd_server.ports import ModelRequest, ToolSpec
-from chatd_server.providers.sandbox import sandbox_model
+from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.sandbox.directives import DIRECTIVES
 from chatd_server.providers.sandbox.grammar import parse
 from chatd_server.providers.sandbox.words import tokens
@@ -135,7 +135,7 @@ async def test_the_step_follows_from_the_messages_alone(
 
 async def test_a_run_and_a_new_worker_give_the_same_parts() -> None:
     """What a conversation keeps between its calls changes nothing, token counts included."""
-    conversation = sandbox_model("echo", ProviderSettings(), ManualClock()).conversation()
+    conversation = SandboxProvider(ProviderSettings(), ManualClock()).model("echo").conversation()
     for said in ([USER], [USER, ANSWER, RESULT], [USER, ANSWER, RESULT, ANSWER, RESULT]):
         asked = ModelRequest(history(*said))
 
@@ -311,6 +311,6 @@ async def test_closing_the_stream_ends_its_wait() -> None:
 
 def test_there_is_one_model() -> None:
     """A typing error in a model's name does not pass for the sandbox."""
-    assert sandbox_model("echo", ProviderSettings(), ManualClock()).name == "sandbox/echo"
+    assert SandboxProvider(ProviderSettings(), ManualClock()).model("echo").name == "sandbox/echo"
     with pytest.raises(ModelNotFound, match="sandbox/echo"):
-        sandbox_model("ecko", ProviderSettings(), ManualClock())
+        SandboxProvider(ProviderSettings(), ManualClock()).model("ecko")

@@ -1,16 +1,31 @@
 """A vendor that only tests know; the registry imports this file as an adapter."""
 
-from chatd_server.ports import Clock, Conversation, Model
+from chatd_server.ports import Clock, Conversation
 from chatd_server.providers.settings import ProviderSettings
 
 
-class VendorModel:
-    """A model that holds a connection."""
+class VendorProvider:
+    """A vendor that holds a connection."""
 
-    def __init__(self, model: str, settings: ProviderSettings) -> None:
-        self.model = model
+    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  every adapter takes the same
         self.settings = settings
         self.is_closed = False
+
+    def model(self, name: str) -> "VendorModel":
+        """Return a model of any name."""
+        return VendorModel(name, self)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self.is_closed = True
+
+
+class VendorModel:
+    """A model that uses the connection of its vendor."""
+
+    def __init__(self, model: str, vendor: VendorProvider) -> None:
+        self.model = model
+        self.vendor = vendor
 
     @property
     def name(self) -> str:
@@ -25,12 +40,3 @@ class VendorModel:
     def conversation(self) -> Conversation:
         """Nobody asks for one here."""
         raise NotImplementedError
-
-    async def close(self) -> None:
-        """Close the connection."""
-        self.is_closed = True
-
-
-def vendor_model(model: str, settings: ProviderSettings, clock: Clock) -> Model:  # noqa: ARG001  the signature of every factory
-    """Return a model of a vendor that only this test knows."""
-    return VendorModel(model, settings)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib import import_module
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, cast
 
 import msgspec
 
@@ -17,22 +17,24 @@ MODELS_HELD_MAX = 256
 """Names come from clients; the model that was asked for first is forgotten beyond this."""
 
 
-class Factory(Protocol):
-    """What an adapter offers: `model` is the vendor's name, without the provider's.
+class Provider(Protocol):
+    """One vendor. It holds the connections, and its models hold none: a model may be forgotten."""
 
-    Raises ModelNotFound when it knows all its names and this is none of them.
-    """
+    def model(self, name: str) -> Model:
+        """Return a model; `name` is the vendor's, without the provider's. Does no I/O.
 
-    def __call__(self, model: str, settings: ProviderSettings, clock: Clock) -> Model:
-        """Return a model. Does no I/O."""
-
-
-@runtime_checkable
-class Closes(Protocol):
-    """A model that holds connections."""
+        Raises ModelNotFound when it knows all its names and this is none of them.
+        """
 
     async def close(self) -> None:
-        """Close them."""
+        """Close the connections of all its models."""
+
+
+class Factory(Protocol):
+    """What an adapter offers."""
+
+    def __call__(self, settings: ProviderSettings, clock: Clock) -> Provider:
+        """Return a provider. Does no I/O."""
 
 
 class Adapter(msgspec.Struct, frozen=True):
@@ -45,9 +47,11 @@ class Adapter(msgspec.Struct, frozen=True):
 
 
 ADAPTERS: Mapping[str, Adapter] = {
-    "sandbox": Adapter("chatd_server.providers.sandbox", "sandbox_model", "echo", needs_key=False),
+    "sandbox": Adapter(
+        "chatd_server.providers.sandbox", "SandboxProvider", "echo", needs_key=False
+    ),
     "anthropic": Adapter(
-        "chatd_server.providers.anthropic", "anthropic_model", "claude-sonnet-4-6"
+        "chatd_server.providers.anthropic", "AnthropicProvider", "claude-sonnet-4-6"
     ),
 }
 
@@ -68,6 +72,7 @@ class ModelRegistry:
         self._settings = dict(settings)
         self._clock = clock
         self._adapters = adapters
+        self._providers: dict[str, Provider] = {}
         self._held: dict[str, Model] = {}
 
     def get(self, name: str) -> Model:
@@ -98,11 +103,10 @@ class ModelRegistry:
                 import_module(adapter.module)
 
     async def close(self) -> None:
-        """Close the connections of all models."""
-        held, self._held = list(self._held.values()), {}
-        for model in held:
-            if isinstance(model, Closes):
-                await model.close()
+        """Close the connections of all providers."""
+        providers, self._providers, self._held = self._providers, {}, {}
+        for provider in providers.values():
+            await provider.close()
 
     def _made(self, name: str) -> Model:
         provider, slash, model = name.partition("/")
@@ -112,8 +116,10 @@ class ModelRegistry:
         obstacle = self._obstacle(provider)
         if obstacle is not None:
             return UnusableModel(name, provider, obstacle)
-        factory = cast("Factory", getattr(import_module(adapter.module), adapter.factory))
-        return factory(model, self._of(provider), self._clock)
+        if provider not in self._providers:
+            factory = cast("Factory", getattr(import_module(adapter.module), adapter.factory))
+            self._providers[provider] = factory(self._of(provider), self._clock)
+        return self._providers[provider].model(model)
 
     def _obstacle(self, provider: str) -> ErrorKind | None:
         settings = self._of(provider)

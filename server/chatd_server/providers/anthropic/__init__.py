@@ -5,18 +5,25 @@ from chatd_server.providers.anthropic.model import BASE_URL, AnthropicModel
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.providers.transport import Transport
 
-__all__ = ["AnthropicModel", "anthropic_model"]
+__all__ = ["AnthropicModel", "AnthropicProvider"]
 
 
-def anthropic_model(
-    model: str,
-    settings: ProviderSettings,
-    clock: Clock,  # noqa: ARG001  every factory is called alike
-) -> AnthropicModel:
-    """Return a model with connections of its own."""
-    return AnthropicModel(
-        model,
-        api_key=settings.api_key,
-        base_url=settings.base_url or BASE_URL,
-        transport=Transport(),
-    )
+class AnthropicProvider:
+    """Anthropic's models, on one pool of connections."""
+
+    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  every adapter takes the same
+        self._settings = settings
+        self._transport = Transport()
+
+    def model(self, name: str) -> AnthropicModel:
+        """Return a model of any name: which there are is the vendor's to say."""
+        return AnthropicModel(
+            name,
+            api_key=self._settings.api_key,
+            base_url=self._settings.base_url or BASE_URL,
+            transport=self._transport,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()

@@ -113,20 +113,25 @@ class SandboxModel:
         return SandboxConversation(self._clock)
 
 
-def sandbox_model(
-    model: str,
-    settings: ProviderSettings,  # noqa: ARG001  every adapter takes the same
-    clock: Clock,
-) -> SandboxModel:
-    """Return the sandbox; raises ModelNotFound for any name but "echo"."""
-    if model != MODEL:
-        raise ModelNotFound(
-            Violation(
-                "model", f"the sandbox has one model, {PROVIDER}/{MODEL}; not {model[:64]!r}"
-            ),
-            models=(f"{PROVIDER}/{MODEL}",),
-        )
-    return SandboxModel(clock)
+class SandboxProvider:
+    """The sandbox's one model. It needs no settings, and holds no connections."""
+
+    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  every adapter takes the same
+        self._clock = clock
+
+    def model(self, name: str) -> SandboxModel:
+        """Return the model; raises ModelNotFound for any name but "echo"."""
+        if name != MODEL:
+            raise ModelNotFound(
+                Violation(
+                    "model", f"the sandbox has one model, {PROVIDER}/{MODEL}; not {name[:64]!r}"
+                ),
+                models=(f"{PROVIDER}/{MODEL}",),
+            )
+        return SandboxModel(self._clock)
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to close."""
 
 
 def _words(message: Message) -> list[str]:
