@@ -8,6 +8,7 @@ import msgspec
 
 from bench.context import Context
 from bench.result import Limit, Row, Sample, Sides, alternate, row
+from chatd_server.clock import RealClock
 from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.message import (
     Executor,
@@ -58,7 +59,7 @@ def _message(position: int, role: Role, *parts: Part) -> Message:
 
 
 def _product(messages: Sequence[Message]) -> list[float]:
-    conversation = AnthropicConversation("claude-sonnet-4-6", "", {}, Transport())
+    conversation = AnthropicConversation("claude-sonnet-4-6", "", {}, Transport(RealClock()))
     return _timed(
         lambda known: conversation.encode(ModelRequest(messages=messages[:known])), len(messages)
     )

@@ -23,6 +23,7 @@ from chatd_server.ports import ModelRequest
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.transport import Transport
+from tests.kit.clock import ManualClock
 from tests.kit.replay import Canned, ReplayServer, replay_server
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 3}}}
@@ -178,7 +179,7 @@ async def vendor() -> AsyncIterator[ReplayServer]:
 
 async def asked(vendor: ReplayServer) -> list[StreamPart]:
     """Return what one call gives."""
-    transport = Transport()
+    transport = Transport(ManualClock())
     model = AnthropicModel("m", api_key="k", base_url=vendor.url, transport=transport)
     message = Message(
         id=MessageId("m"),

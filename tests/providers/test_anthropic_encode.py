@@ -89,7 +89,9 @@ def encoded(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def conversation() -> AnthropicConversation:
     """Return a conversation that is never sent."""
-    model = AnthropicModel(MODEL, api_key="k", base_url="http://x", transport=Transport())
+    model = AnthropicModel(
+        MODEL, api_key="k", base_url="http://x", transport=Transport(ManualClock())
+    )
     made = model.conversation()
     assert isinstance(made, AnthropicConversation)
     return made
@@ -290,7 +292,7 @@ def test_effort_is_asked_for_as_the_model_takes_it(
     model: str, effort: Effort, expected: dict[str, Any]
 ) -> None:
     """Old models do not think, some want a budget, new ones an effort."""
-    talk = AnthropicConversation(model, "http://x", {}, Transport())
+    talk = AnthropicConversation(model, "http://x", {}, Transport(ManualClock()))
     request = ModelRequest(messages=[message(Role.USER, Text("?"))], effort=effort, temperature=0.5)
     whole = json.loads(talk.encode(request))
     assert {k: whole[k] for k in ("thinking", "output_config") if k in whole} == expected

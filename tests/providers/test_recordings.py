@@ -21,6 +21,7 @@ from chatd_server.domain.stream import Finished, StreamPart
 from chatd_server.ports import ModelRequest
 from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.transport import Transport
+from tests.kit.clock import ManualClock
 from tests.kit.replay import Canned, ReplayServer, replay_server
 from tests.providers.answers import Answer, expected_anthropic, folded, plain_anthropic
 
@@ -102,7 +103,7 @@ def _hello() -> Message:
 @pytest.fixture
 async def exam() -> AsyncIterator[Exam]:
     """Serve one exam."""
-    transport = Transport()
+    transport = Transport(ManualClock())
     async with replay_server() as server:
         yield Exam(server, transport)
         await transport.close()

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from chatd_server.providers.transport import Cause, Transport, TransportFailure
+from tests.kit.clock import ManualClock
 
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
     """Open a pool and close it."""
-    transport = Transport()
+    transport = Transport(ManualClock())
     yield transport
     await transport.close()
 

@@ -17,11 +17,15 @@ import httpx
 import msgspec
 from httpx_aiohttp import AiohttpTransport
 
+from chatd_server.ports import Clock
+from chatd_server.providers.silence import SilenceWatch
+
 CONNECTIONS_MAX = 10_000
 """Open streams to all vendors; httpx's default of 100 refused 500 of 1,000 streams."""
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 300.0
-"""Longest silence between two reads. Vendors think for minutes before the first byte."""
+"""Longest wait for the headers, and then for each chunk. Vendors think for minutes before the
+first byte."""
 KEEPALIVE_SECONDS = 30.0
 """How long an idle connection is kept."""
 ERROR_BODY_BYTES_MAX = 64 * 1024
@@ -70,7 +74,8 @@ class Transport:
     authentication) is nothing that a vendor asks for, and costs as much as the request itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._silence: SilenceWatch[_Chunks] = SilenceWatch(clock, READ_SECONDS)
         self._pool: _ShortTransport | None = None
         self._opening = asyncio.Lock()
         self._urls: dict[str, httpx.URL] = {}
@@ -88,17 +93,21 @@ class Transport:
             response = await pool.handle_async_request(self._request(url, headers, body))
         except _FAILURES as error:
             raise _named(error) from error
+        chunks = _chunks(response)
         try:
-            yield Response(
-                status=response.status_code,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                chunks=_chunks(response),
-            )
+            with self._silence.over(chunks):
+                yield Response(
+                    status=response.status_code,
+                    headers={name.lower(): value for name, value in response.headers.items()},
+                    chunks=chunks,
+                )
         finally:
             await response.aclose()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; streams that are still open fail."""
+        for chunks in self._silence.stop():
+            chunks.fail(TransportFailure(Cause.RESET, "the connection was closed"))
         if self._pool is not None:
             await self._pool.aclose()
             self._pool = None
@@ -161,43 +170,72 @@ class _ShortTransport(AiohttpTransport):
         response = await super().handle_async_request(request)
         answer = getattr(response.stream, "_aiohttp_response", None)
         if isinstance(answer, aiohttp.ClientResponse):
-            response.extensions[_READ] = answer.content.readany
+            response.extensions[_BODY] = answer.content
+            _leave_silence_to_the_watch(answer)
         return response
 
 
-_READ = "chatd.read"
+def _leave_silence_to_the_watch(answer: aiohttp.ClientResponse) -> None:
+    """Stop aiohttp's timer, which it sets anew for each chunk, until the next request."""
+    connection = answer.connection
+    if connection is not None and connection.protocol is not None:
+        connection.protocol.read_timeout = None
+        connection.protocol.start_timeout()  # of no length now: it drops the timer that runs
+
+
+_BODY = "chatd.body"
 
 
 class _Chunks:
-    """The chunks of a body as they come. No generator: each one costs every token its passage."""
+    """The chunks of a body as they come. No generator: each one costs every token its passage.
 
-    __slots__ = ("_read",)
+    Read by way of httpx there is no `body`, and silence stays with aiohttp.
+    """
 
-    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
+    __slots__ = ("_body", "_read", "reads")
+
+    def __init__(
+        self, read: Callable[[], Awaitable[bytes]], body: aiohttp.StreamReader | None
+    ) -> None:
         self._read = read
+        self._body = body
+        self.reads = 0
 
     def __aiter__(self) -> "_Chunks":
         return self
 
     async def __anext__(self) -> bytes:
+        self.reads += 1
         try:
             chunk = await self._read()
         except _FAILURES as error:
             raise _named(error) from error
+        finally:
+            self.reads += 1
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
+    def time_out(self) -> None:
+        """Fail the read that waits: the vendor is silent."""
+        self.fail(TransportFailure(Cause.TIMEOUT, "nothing came for too long"))
+
+    def fail(self, failure: TransportFailure) -> None:
+        """Fail the read that waits, or the next one."""
+        if self._body is not None:
+            self._body.set_exception(failure)
+
 
 def _chunks(response: httpx.Response) -> _Chunks:
-    read = response.extensions.get(_READ)
-    if read is None:
-        raw = response.aiter_raw()
+    body: aiohttp.StreamReader | None = response.extensions.get(_BODY)
+    if body is not None:
+        return _Chunks(body.readany, body)
+    raw = response.aiter_raw()
 
-        async def read() -> bytes:
-            return await anext(raw, b"")
+    async def read() -> bytes:
+        return await anext(raw, b"")
 
-    return _Chunks(read)
+    return _Chunks(read, None)
 
 
 def _named(error: BaseException) -> TransportFailure:

@@ -11,9 +11,9 @@ __all__ = ["AnthropicModel", "AnthropicProvider"]
 class AnthropicProvider:
     """Anthropic's models, on one pool of connections."""
 
-    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  every adapter takes the same
+    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:
         self._settings = settings
-        self._transport = Transport()
+        self._transport = Transport(clock)
 
     def model(self, name: str) -> AnthropicModel:
         """Return a model of any name: which there are is the vendor's to say."""
