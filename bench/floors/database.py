@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -89,15 +89,38 @@ def write_answer(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None
     chat.sequence, chat.position = head, following
 
 
+def write_start(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None:
+    """Write what the product writes when an attempt begins: the chat, and a command's row."""
+    now = time.time_ns() // 1000
+    cursor.execute(
+        UPDATE,
+        (
+            chat.revision + 1,
+            chat.sequence,
+            chat.position,
+            now,
+            rows.state,
+            chat.row_id,
+            chat.revision,
+            chat.epoch,
+        ),
+    )
+    if cursor.rowcount != 1:
+        raise Missed
+    cursor.execute(COMMAND, (secrets.token_bytes(16), chat.row_id, chat.sequence, now))
+    chat.revision += 1
+
+
+SqliteWrite = Callable[[sqlite3.Cursor, FloorChat, Written], None]
+
+
 class SqliteFloor:
     """One thread that writes whatever waits as one transaction, and nothing else."""
 
     def __init__(self, path: Path, rows: Written) -> None:
         self._connection = connect(path)
         self._rows = rows
-        self._queue: queue.SimpleQueue[tuple[FloorChat, asyncio.Future[None]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -108,8 +131,15 @@ class SqliteFloor:
 
     async def write(self, chat: FloorChat) -> None:
         """Write one answer; returns after the commit."""
+        await self._written(write_answer, chat)
+
+    async def start(self, chat: FloorChat) -> None:
+        """Write what comes before an answer, so that both sides fill the log and checkpoint it."""
+        await self._written(write_start, chat)
+
+    async def _written(self, write: SqliteWrite, chat: FloorChat) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put((chat, future))
+        self._queue.put((write, chat, future))
         await future
 
     async def close(self) -> None:
@@ -130,10 +160,13 @@ class SqliteFloor:
             except queue.Empty:
                 pass
             cursor.execute("BEGIN IMMEDIATE")
-            for chat, _ in group:
-                write_answer(cursor, chat, self._rows)
+            for write, chat, _ in group:
+                write(cursor, chat, self._rows)
             cursor.execute("COMMIT")
-            self._loop.call_soon_threadsafe(_done, [future for _, future in group])
+            self._loop.call_soon_threadsafe(_done, [future for _, _, future in group])
+
+
+_Item: TypeAlias = tuple[SqliteWrite, FloorChat, asyncio.Future[None]]
 
 
 def _done(futures: Sequence[asyncio.Future[None]]) -> None:

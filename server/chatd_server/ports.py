@@ -47,7 +47,7 @@ class RequestKey(msgspec.Struct, frozen=True):
     body_hash: bytes
 
 
-class Applied(msgspec.Struct, frozen=True):
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """What a command did. `sequence` is the chat's head after it.
 
     `replayed` True: this is the stored answer of an earlier identical request; `events` and

@@ -23,6 +23,9 @@ from chatd_server.domain.message import Executor, Part, ToolResult, Usage, Value
 class Status(StrEnum):
     """What a chat does now."""
 
+    # Enum's own is a function in Python, and each transition looks its status up.
+    __hash__ = str.__hash__
+
     #: Idle; never has a queue.
     WAITING = "waiting"
     #: Work to do, and no worker holds it.

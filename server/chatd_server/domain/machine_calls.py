@@ -77,7 +77,10 @@ def closing_results(
     unknown` if the call had started, else `why`.
     """
     return tuple(
-        outcomes.get(call.id) or call.outcome or _without_outcome(call, why, now) for call in calls
+        [
+            outcomes.get(call.id) or call.outcome or _without_outcome(call, why, now)
+            for call in calls
+        ]
     )
 
 

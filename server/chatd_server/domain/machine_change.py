@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from chatd_server.domain.chat import ChatState, Queued, Status, StopReason, Turn
+from chatd_server.domain.chat import ChatState, OpenCall, Queued, Status, StopReason, Turn
 from chatd_server.domain.event import (
     ActionResolution,
     ActionResolved,
@@ -211,6 +211,27 @@ class Change:
             messages=tuple(self._messages),
             removed_from=removed_from,
             reply=reply,
+        )
+
+    def seal_step(
+        self, *, turn: Turn, calls: tuple[OpenCall, ...], usage_total: Usage
+    ) -> Transition:
+        """Return the finished transition of a step that went on: the hot path of `seal`."""
+        state = self.state
+        return Transition(
+            msgspec.structs.replace(
+                state,
+                revision=state.revision + 1,
+                head_sequence=self._sequence,
+                next_position=self._position,
+                updated_at=self.now,
+                turn=turn,
+                rescues=0,
+                calls=calls,
+                usage_total=usage_total,
+            ),
+            tuple(self._events),
+            tuple(self._messages),
         )
 
 

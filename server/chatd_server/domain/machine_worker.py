@@ -41,7 +41,7 @@ from chatd_server.domain.event import (
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, Instant
 from chatd_server.domain.limits import RESCUES_MAX
-from chatd_server.domain.machine_calls import batch_results, opened_calls
+from chatd_server.domain.machine_calls import batch_results, closing_results, opened_calls
 from chatd_server.domain.machine_change import NO_ATTEMPT, Change, end_turn, fail_turn
 from chatd_server.domain.machine_events import pending_calls
 from chatd_server.domain.message import (
@@ -134,15 +134,15 @@ def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Tran
         finish_reason=command.finish_reason,
         usage=command.usage,
     )
-    change.set(
+    calls = opened_calls(command.parts)
+    if calls and command.finish_reason is not FinishReason.TOOL_CALLS:
+        change.add_results(closing_results(calls, ToolErrorKind.ANSWER_CUT, now), turn.id)
+        calls = ()
+    return change.seal_step(
         turn=_progressed(turn, steps=1),
-        rescues=0,
-        calls=opened_calls(command.parts),
+        calls=calls,
         usage_total=state.usage_total.plus(command.usage),
     )
-    if command.finish_reason is not FinishReason.TOOL_CALLS:
-        change.close_calls(ToolErrorKind.ANSWER_CUT)
-    return change.seal()
 
 
 def commit_results(state: ChatState, command: CommitResults, now: Instant) -> Transition:
@@ -152,8 +152,11 @@ def commit_results(state: ChatState, command: CommitResults, now: Instant) -> Tr
     results, left = batch_results(state.calls, command.results)
     change = Change(state, now)
     change.add_results(results, turn.id, attempt.id)
-    change.set(turn=_progressed(turn, stop_after=command.stop_after), rescues=0, calls=left)
-    return change.seal()
+    return change.seal_step(
+        turn=_progressed(turn, stop_after=command.stop_after),
+        calls=left,
+        usage_total=state.usage_total,
+    )
 
 
 def commit_compaction(state: ChatState, command: CommitCompaction, now: Instant) -> Transition:

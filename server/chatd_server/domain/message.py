@@ -66,8 +66,12 @@ class ToolErrorKind(StrEnum):
     INVALID_CALL = "invalid_call"
 
 
-class Value(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Base of stored values: compact, immutable, compared by content."""
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of stored values: compact, immutable, compared by content.
+
+    Values hold values and never what holds them, so the garbage collector need not look at them:
+    a turn makes thousands.
+    """
 
 
 class Native(Value, frozen=True, omit_defaults=True):

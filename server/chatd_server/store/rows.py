@@ -226,7 +226,7 @@ def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
             *prefix,
             message.position,
             message.id,
-            message.role.value,
+            str(message.role),
             message.sequence,
             CONTENT_VERSION,
             encode(message),

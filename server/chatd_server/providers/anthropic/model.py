@@ -74,10 +74,6 @@ class AnthropicModel:
         """Return "anthropic"."""
         return errors.PROVIDER
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.close()
-
     def conversation(self) -> Conversation:
         """Begin the calls of one run."""
         headers = {

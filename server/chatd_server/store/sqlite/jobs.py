@@ -32,14 +32,13 @@ class ApplyJob(Job[Applied]):
         request: RequestKey | None,
         owner_id: OwnerId | None,
     ) -> None:
-        super().__init__()
+        super().__init__(savepoint=known is None or type(command) not in HOT_COMMANDS)
         self._ledger = ledger
         self._chat_id = chat_id
         self._command = command
         self._known = known
         self._request = request
         self._owner_id = owner_id
-        self.savepoint = known is None or type(command) not in HOT_COMMANDS
 
     def run(self, again: bool) -> Applied:
         """Decide on what the lease holder knows, if that is the newest; else on fresh rows."""

@@ -27,10 +27,10 @@ class Job(Generic[T]):
 
     __slots__ = ("commits", "error", "future", "key", "savepoint", "value")
 
-    def __init__(self, future: "asyncio.Future[T] | None" = None) -> None:
-        self.future = future
+    def __init__(self, *, savepoint: bool = True) -> None:
+        self.future: asyncio.Future[T] | None = None
         #: False: the first thing that it writes is a compare, so a miss has nothing to undo.
-        self.savepoint = True
+        self.savepoint = savepoint
         #: What it answers, once it has run.
         self.value: T | None = None
         self.error: Exception | None = None
