@@ -7,7 +7,6 @@ is written but not timed, by the product and by the floor of SQLite: it fills th
 """
 
 import asyncio
-import gc
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +22,7 @@ from bench.floors.rows import FloorChat, Written, fresh_id, written_by_product
 from bench.loop import run_fast
 from bench.result import Sample
 from chatd_server.clock import RealClock
+from chatd_server.collector import settle
 from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState
 from chatd_server.domain.command import CommitAnswer, Create, StartAttempt
 from chatd_server.domain.ids import (
@@ -337,7 +337,7 @@ SIDES = {"product": product, "floor": floor, "naive": naive}
 
 async def main(side: str, chats: int, rounds: int, folder: Path, url: str) -> None:
     """Measure one side, and say what it gave."""
-    gc.freeze()
+    settle()  # as a server does, for all sides
     sample = await SIDES[side](chats, rounds, folder, url)
     print(msgspec.json.encode(sample).decode(), flush=True)
 

@@ -1,7 +1,6 @@
 """`chatd serve`: run a server until it is told to stop."""
 
 import asyncio
-import gc
 import json
 import logging
 import signal
@@ -15,6 +14,7 @@ import typer
 
 from chatd_server.cli.exits import told
 from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
+from chatd_server.collector import settle
 from chatd_server.config import Config, server_version
 
 if TYPE_CHECKING:
@@ -85,25 +85,16 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     app = await composition.build(config)
     await app.start()
-    _keep_for_ever()
+    settle()
     announce(app)
     await app.warm_up()
-    _keep_for_ever()
+    settle()
     await _until(stop, app)
     # The second signal does not wait for anything.
     again = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, again.set)
     await _drain(app, again)
-
-
-def _keep_for_ever() -> None:
-    """What is alive now lives as long as the process: no collection need look at it again.
-
-    One that looks at the modules of the HTTP libraries stops all streams for 30 ms.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 async def _until(stop: asyncio.Event, app: "App") -> None:

@@ -65,14 +65,13 @@ def _bits_of(chat_id: ChatId) -> int:
 
 
 def _uuid7(now: Instant, bits: int) -> str:
-    time = (now // 1000 & _MILLISECONDS) << 80
+    time = now // 1000 << 80
     whole = time | (bits >> 62) << 64 | bits & _LOW_BITS | _VERSION_AND_VARIANT
     # Formatted by hand: uuid.UUID takes three times as long.
     text = whole.to_bytes(16, "big").hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-_MILLISECONDS = (1 << 48) - 1
 _LOW_BITS = (1 << 62) - 1
 _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 """RFC 9562: version 7 above the first random bits, variant 2 above the others."""

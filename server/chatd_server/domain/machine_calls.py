@@ -24,12 +24,11 @@ from chatd_server.domain.message import (
 )
 from chatd_server.domain.refusal import ToolResultsMismatch, Violation
 
+_ANSWER_CUT = "Not run: the answer was cut, so this call may be incomplete. Ask for it again."
 NOT_RUN = {
     ToolErrorKind.INTERRUPTED: "Interrupted: the turn was stopped before this call had a result.",
     ToolErrorKind.EXPIRED: "Expired: the client gave no result in time.",
-    ToolErrorKind.ANSWER_CUT: (
-        "Not run: the answer was cut, so this call may be incomplete. Ask for it again."
-    ),
+    ToolErrorKind.ANSWER_CUT: _ANSWER_CUT,
 }
 """What the model is told of a call that never ran, by the reason."""
 
@@ -58,6 +57,24 @@ def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
                 executor=part.executor,
                 created_at=part.created_at,
                 arguments=part.arguments,
+            )
+            for part in parts
+            if type(part) is ToolCall and part.executor is not Executor.PROVIDER
+        ]
+    )
+
+
+def cut_results(parts: Iterable[Part], now: Instant) -> tuple[ToolResult, ...]:
+    """Return a result for each call of an answer that was cut: none of them is opened, or runs."""
+    return tuple(
+        [
+            ToolResult(
+                call_id=part.id,
+                name=part.name,
+                output=_ANSWER_CUT,
+                executor=part.executor,
+                created_at=now,
+                error=ToolErrorKind.ANSWER_CUT,
             )
             for part in parts
             if type(part) is ToolCall and part.executor is not Executor.PROVIDER

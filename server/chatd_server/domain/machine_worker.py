@@ -13,6 +13,7 @@ from chatd_server.domain.chat import (
     AttemptKind,
     ChatState,
     Lease,
+    OpenCall,
     Status,
     StopReason,
     Turn,
@@ -41,7 +42,7 @@ from chatd_server.domain.event import (
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, Instant
 from chatd_server.domain.limits import RESCUES_MAX
-from chatd_server.domain.machine_calls import batch_results, closing_results, opened_calls
+from chatd_server.domain.machine_calls import batch_results, cut_results, opened_calls
 from chatd_server.domain.machine_change import NO_ATTEMPT, Change, end_turn, fail_turn
 from chatd_server.domain.machine_events import pending_calls
 from chatd_server.domain.message import (
@@ -134,10 +135,11 @@ def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Tran
         finish_reason=command.finish_reason,
         usage=command.usage,
     )
-    calls = opened_calls(command.parts)
-    if calls and command.finish_reason is not FinishReason.TOOL_CALLS:
-        change.add_results(closing_results(calls, ToolErrorKind.ANSWER_CUT, now), turn.id)
-        calls = ()
+    calls: tuple[OpenCall, ...] = ()
+    if command.finish_reason is FinishReason.TOOL_CALLS:
+        calls = opened_calls(command.parts)
+    elif cut := cut_results(command.parts, now):
+        change.add_results(cut, turn.id)
     return change.seal_step(
         turn=_progressed(turn, steps=1),
         calls=calls,

@@ -286,6 +286,8 @@ def side_rows(old: ChatState | None, new: ChatState) -> SideRows:
     """Return what changed beside the chat's row."""
     if old is None:
         return SideRows(config=(encode(new.config), encode_labels(new.config.labels)))
+    if new.config is old.config and new.queue is old.queue and not old.calls:
+        return NO_SIDE_ROWS
     config = None
     if new.config is not old.config and new.config != old.config:
         config = (encode(new.config), encode_labels(new.config.labels))

@@ -278,14 +278,14 @@ class SqliteStore:
         for job in done:
             for applied in job.commits:
                 self._tell(applied)
+            future = job.future
+            if job.error is None:
+                if not future.done():
+                    future.set_result(job.value)
+                continue
             if isinstance(job.error, DatabaseUnavailable):
                 self._observer.note(Span.DATABASE_FAILED, error=str(job.error))
-            future = job.future
-            if future is None or future.done():
-                continue
-            if job.error is None:
-                future.set_result(job.value)
-            else:
+            if not future.done():
                 future.set_exception(job.error)
 
     def _tell(self, applied: Applied) -> None:

@@ -28,7 +28,8 @@ class Job(Generic[T]):
     __slots__ = ("commits", "error", "future", "key", "savepoint", "value")
 
     def __init__(self, *, savepoint: bool = True) -> None:
-        self.future: asyncio.Future[T] | None = None
+        #: Who waits for it.
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         #: False: the first thing that it writes is a compare, so a miss has nothing to undo.
         self.savepoint = savepoint
         #: What it answers, once it has run.
@@ -148,9 +149,8 @@ class Writer:
         """Queue a job; raises DatabaseUnavailable once the writer is closing."""
         if self._closing:
             raise DatabaseUnavailable("the store is closed")
-        future = job.future = self._loop.create_future()
         self._queue.put(job)
-        return future
+        return job.future
 
     async def close(self) -> None:
         """Write what is queued, and end the thread."""
