@@ -315,6 +315,37 @@ async def test_outcomes_recorded_while_calls_are_closed_are_never_lost(
     assert any(kept)
 
 
+async def test_a_turn_that_ends_on_an_old_state_begins_what_was_queued_meanwhile(
+    store: Store, desk: Desk
+) -> None:
+    """The holder does not know of the queue yet; the end of the turn does."""
+    known = await desk.answered(await desk.running())
+    await desk.send(known.id, "and then?")
+
+    applied = await desk.finish(known)
+
+    assert applied.state.status is Status.PENDING
+    assert applied.state.queue == ()
+    assert (await desk.texts(known.id))[-1] == "and then?"
+    assert applied.state == await store.load(known.id)
+    assert_gap_free(await desk.log(known.id), applied.state)
+
+
+async def test_a_turn_that_ends_with_its_calls_open_gives_them_their_outcomes(
+    store: Store, desk: Desk
+) -> None:
+    """The holder does not know what the journal knows; the results that are committed do."""
+    state = await desk.answered(await desk.running(), calls=[desk.call("a")])
+    await desk.start_calls(state, "a")
+    await desk.finish_call(state, "a", "recorded")
+
+    applied = await desk.finish(state)
+
+    assert applied.state.status is Status.WAITING
+    assert (await _results(desk, state.id))["a"].output == "recorded"
+    assert applied.state == await store.load(state.id)
+
+
 async def test_results_that_are_committed_leave_the_journal(store: Store, desk: Desk) -> None:
     """A closed call has its result in the history and no row in the journal."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a"), desk.call("b")])

@@ -107,6 +107,19 @@ async def test_what_waits_is_committed_as_one_group(store: SqliteStore, desk: De
     assert trace.count("SAVEPOINT") == 5
 
 
+async def test_the_holder_ends_its_turn_without_a_look_at_the_chat(
+    store: SqliteStore, desk: Desk
+) -> None:
+    """What it knows is compared, and that is enough."""
+    state = await desk.answered(await desk.running())
+    trace = Trace(store)
+
+    await desk.finish(state)
+
+    assert trace.count("SELECT") == 0
+    assert trace.count("UPDATE chats") == 1
+
+
 async def test_a_missed_compare_in_a_group_undoes_its_member_only(
     store: SqliteStore, desk: Desk
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import Acquire, Command, ExpireAction, Rescue
+from chatd_server.domain.command import Acquire, Command, ExpireAction, FinishTurn, Rescue
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import CONTENT_VERSION, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
@@ -15,6 +15,9 @@ from chatd_server.store.rows import HOT_COMMANDS
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job
+
+_DECIDED_ON_KNOWN = HOT_COMMANDS | {FinishTurn}
+"""Commands of every turn, which the lease holder may send with the state that it knows."""
 
 
 class ApplyJob(Job[Applied]):
@@ -32,7 +35,7 @@ class ApplyJob(Job[Applied]):
         request: RequestKey | None,
         owner_id: OwnerId | None,
     ) -> None:
-        super().__init__(savepoint=known is None or type(command) not in HOT_COMMANDS)
+        super().__init__(savepoint=known is None or type(command) not in _DECIDED_ON_KNOWN)
         self._ledger = ledger
         self._chat_id = chat_id
         self._command = command

@@ -128,8 +128,9 @@ class Ledger:
     ) -> Applied | None:
         """Decide on the state that the lease holder has; None when it is not the newest.
 
-        Whatever writes more than a step does is decided on fresh rows: the lease above all,
-        which heartbeats move outside of the revision.
+        What keeps the lease but writes more than a step does is decided on fresh rows, because
+        heartbeats move the lease outside of the revision; so is what closes calls, whose outcomes
+        stand in the journal.
         """
         now = self._clock.now()
         try:
@@ -137,10 +138,16 @@ class Ledger:
         except (Refused, LeaseLost):
             return None
         new = transition.state
-        if not transition.changed or not is_step(known, new):
-            return None
         row_id = self._row_ids.get(chat_id) or self.row_id(chat_id)
-        if row_id is None or not self._write_step(row_id, known, new):
+        if row_id is None:
+            return None
+        if is_step(known, new):
+            written = transition.changed and self._write_step(row_id, known, new)
+        elif new.lease is None and not known.calls:
+            written = self._write_chat(row_id, known, new, sql.UPDATE_HELD_CHAT)
+        else:
+            written = False
+        if not written:
             return None
         self._messages += message_rows(transition.messages, row_id)
         self._events += event_rows(transition.events, row_id, self._txid)
@@ -216,7 +223,7 @@ class Ledger:
     def _write(self, row_id: int, old: ChatState | None, transition: Transition) -> int:
         if old is None:
             row_id = self._insert_chat(transition.state)
-        elif not self._write_chat(row_id, old, transition.state):
+        elif not self._write_chat(row_id, old, transition.state, sql.UPDATE_CHAT, old.journal):
             raise AssertionError("a row changed inside the writer's transaction")
         self._write_rows(row_id, old, transition)
         return row_id
@@ -271,10 +278,12 @@ class Ledger:
         )
         return self._cursor.rowcount == 1
 
-    def _write_chat(self, row_id: int, old: ChatState, new: ChatState) -> bool:
+    def _write_chat(
+        self, row_id: int, old: ChatState, new: ChatState, statement: str, *compared: int
+    ) -> bool:
         lease = new.lease
         self._execute(
-            sql.UPDATE_CHAT,
+            statement,
             (
                 new.owner_id,
                 new.status.value,
@@ -294,7 +303,7 @@ class Ledger:
                 row_id,
                 old.revision,
                 old.epoch,
-                old.journal,
+                *compared,
             ),
         )
         return self._cursor.rowcount == 1

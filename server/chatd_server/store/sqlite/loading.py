@@ -2,9 +2,11 @@
 
 import sqlite3
 
+import msgspec
+
 from chatd_server.domain.chat import ChatState
 from chatd_server.store.codec import decode_queued, decode_result
-from chatd_server.store.rows import STATE_COLUMNS, Journal, Row, state_of
+from chatd_server.store.rows import STATE_COLUMNS, Journal, Row, state_of, with_journal
 from chatd_server.store.sqlite import statements as sql
 
 _ROW_ID = STATE_COLUMNS.index("id")
@@ -20,7 +22,11 @@ def read_state(cursor: sqlite3.Cursor, row: Row) -> ChatState:
             uuid: decode_queued(version, content)
             for uuid, version, content in cursor.execute(sql.QUEUED, (row_id,)).fetchall()
         }
-    return state_of(row, queued, read_journal(cursor, row_id))
+    state = state_of(row, queued, {})
+    if not state.calls:  # then the journal has nothing of this chat
+        return state
+    calls = with_journal(state.calls, read_journal(cursor, row_id))
+    return msgspec.structs.replace(state, calls=calls)
 
 
 def read_journal(cursor: sqlite3.Cursor, row_id: int) -> Journal:

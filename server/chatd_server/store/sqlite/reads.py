@@ -84,8 +84,12 @@ def messages_as_of(
     return _page(rows, None, bytes_max)
 
 
-def context(cursor: sqlite3.Cursor, state: ChatState) -> tuple[Message, ...]:
-    """Return the messages that the model's context begins with, as of the state."""
+def contexts(cursor: sqlite3.Cursor, states: Sequence[ChatState]) -> list[tuple[Message, ...]]:
+    """Return the messages that each model's context begins with, as of the states."""
+    return [_context(cursor, state) for state in states]
+
+
+def _context(cursor: sqlite3.Cursor, state: ChatState) -> tuple[Message, ...]:
     row_id = _heads(cursor, state.id)[0]
     rows = cursor.execute(
         sql.MESSAGES_AS_OF,

@@ -31,12 +31,14 @@ UPDATE chats SET revision = ?, head_sequence = ?, next_position = ?, updated_at 
     content_version = ?, state = ?
 WHERE id = ? AND revision = ? AND epoch = ? AND worker_id IS NOT NULL
 """
-UPDATE_CHAT = """
+# By the holder, who knows of no open call: then the journal has nothing to compare.
+UPDATE_HELD_CHAT = """
 UPDATE chats SET owner_id = ?, status = ?, archived = ?, deleted_at = ?, revision = ?,
     head_sequence = ?, next_position = ?, epoch = ?, worker_id = ?, lease_expires_at = ?,
     due_at = ?, updated_at = ?, content_version = ?, state = ?, queue = ?
-WHERE id = ? AND revision = ? AND epoch = ? AND journal = ?
+WHERE id = ? AND revision = ? AND epoch = ?
 """
+UPDATE_CHAT = f"{UPDATE_HELD_CHAT} AND journal = ?"
 UPDATE_CONFIG = "UPDATE chats SET config = ?, labels = ? WHERE id = ?"
 
 # --- rows beside it ------------------------------------------------------------------------
@@ -62,7 +64,6 @@ INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)
 VALUES (?, ?, ?, ?, ?, ?)
 """
 FIND_COMMAND = "SELECT chat, sequence, body_hash, response FROM commands WHERE key = ?"
-ROOT = "SELECT archived, deleted_at, status FROM chats WHERE uuid = ?"
 
 # --- journal -------------------------------------------------------------------------------
 

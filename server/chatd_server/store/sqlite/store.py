@@ -146,11 +146,12 @@ class SqliteStore:
         if slots <= 0:
             return []
         taken = await self._submit(jobs.acquire(self._ledger, worker_id, slots, lease_seconds))
+        if not taken:
+            return []
+        states = [applied.state for applied in taken]
         # Nobody but the new holder adds to these chats, and what is read is as of the commit.
-        return [
-            Acquired(applied.state, await self.readers.read(reads.context, applied.state))
-            for applied in taken
-        ]
+        contexts = await self.readers.read(reads.contexts, states)
+        return [Acquired(*one) for one in zip(states, contexts, strict=True)]
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
