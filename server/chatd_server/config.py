@@ -94,7 +94,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(description="How long events are kept; 0: for ever.", ge=0, le=36_500)
     ] = 0.0
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="What is logged.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="info: each RPC and each end of a turn; debug: each step of a turn, too."),
     ] = "info"
     log_format: Annotated[
         Literal["json", "text"], Meta(description="json: one object per line; text: for people.")

@@ -1,0 +1,67 @@
+"""What a server writes to standard error: one line for each fact, and none of a conversation."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from chatd_server.cli.serve import set_up_logs
+from chatd_server.config import Config
+from chatd_server.domain.failure import ErrorKind
+from chatd_server.observe import LogObserver, Span
+
+set_up_logs(Config(log_level=sys.argv[1], log_format=sys.argv[2]))
+observer = LogObserver()
+observer.note(Span.ATTEMPT_STARTED, chat="c1", number=1)
+observer.note(Span.ATTEMPT_FAILED, chat="c1", kind=ErrorKind.TIMEOUT, http_status=None)
+observer.note(Span.TURN_FINISHED, chat="c1", stop_reason="end_turn")
+"""
+
+
+def _written(level: str, form: str = "json") -> list[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, level, form], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == ""
+    return run.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [
+        ("debug", ["attempt.started", "attempt.failed", "turn.finished"]),
+        ("info", ["attempt.failed", "turn.finished"]),
+        ("warning", ["attempt.failed"]),
+        ("error", []),
+    ],
+)
+def test_a_level_shows_itself_and_what_is_graver(level: str, events: list[str]) -> None:
+    """The steps of a turn are for who debugs; a failure is a warning."""
+    assert [json.loads(line)["event"] for line in _written(level)] == events
+
+
+def test_a_line_is_one_object_with_its_time_and_level() -> None:
+    """A machine reads it; nothing is left out for being of an unusual type."""
+    failed, finished = map(json.loads, _written("info"))
+
+    assert failed.pop("timestamp").endswith("Z")
+    assert failed == {
+        "event": "attempt.failed",
+        "level": "warning",
+        "chat": "c1",
+        "kind": "timeout",
+        "http_status": None,
+    }
+    assert (finished["level"], finished["stop_reason"]) == ("info", "end_turn")
+
+
+def test_text_is_for_people() -> None:
+    """The same facts, without braces."""
+    failed, finished = _written("info", "text")
+
+    assert "attempt.failed" in failed
+    assert "turn.finished" in finished
+    assert "stop_reason=end_turn" in finished
