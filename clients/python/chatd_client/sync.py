@@ -1,7 +1,8 @@
 """The synchronous twin, for scripts: the asynchronous client on a loop of its own.
 
 One background thread runs the loop; channels belong to the loop that made them, so nothing of
-the asynchronous client is touched from any other thread.
+the asynchronous client is touched from any other thread. Plain tools run in threads of their own,
+so they may use the client that runs them.
 """
 
 import asyncio
@@ -37,11 +38,14 @@ class _LoopThread:
 
     def each(self, items: AsyncIterator[_T]) -> Iterator[_T]:
         """Yield the items of an asynchronous iterator, one at a time; closing this closes it."""
+        # An interrupt of this thread only asks a step to end, and a generator that still runs
+        # cannot be closed: whoever holds this is at work on it.
+        hold = asyncio.Lock()
         try:
-            while (item := self.wait(_next(items))) is not _END:
+            while (item := self.wait(_next(items, hold))) is not _END:
                 yield item
         finally:
-            self.wait(_close(items))
+            self.wait(_close(items, hold))
 
     def stop(self) -> None:
         """End the loop and the thread."""
@@ -53,14 +57,16 @@ class _LoopThread:
 _END: Any = object()
 
 
-async def _next(items: AsyncIterator[_T]) -> _T:
-    return await anext(items, _END)
+async def _next(items: AsyncIterator[_T], hold: asyncio.Lock) -> _T:
+    async with hold:
+        return await anext(items, _END)
 
 
-async def _close(items: AsyncIterator[Any]) -> None:
+async def _close(items: AsyncIterator[Any], hold: asyncio.Lock) -> None:
     close = getattr(items, "aclose", None)
     if close is not None:
-        await close()
+        async with hold:
+            await close()
 
 
 class SyncClient:

@@ -6,9 +6,14 @@
 
 The schema comes from the type hints, the description from the docstring. `ToolRunner` follows a
 chat and answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
+
+An async function runs on the event loop, a plain one in a thread beside it, so that it may compute
+or wait without holding up a stream. Plain functions of one action run at the same time, and one
+function may run twice: what they share needs a lock.
 """
 
 import asyncio
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -53,28 +58,64 @@ class ClientTool:
         """Run one call and return what to submit.
 
         Whatever the function raises is an error result; only ToolFailed's own words are shown
-        to the model, others by their type.
+        to the model, others by their type. A plain function runs in a thread of the loop's
+        default executor. When this is cancelled, a plain function that has begun goes on to its
+        end, for no thread can be stopped, and its result is dropped.
         """
         answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
         try:
-            arguments = msgspec.json.decode(call.arguments_json or "{}", type=self.arguments)
-            value = self.function(**msgspec.structs.asdict(arguments))
-            if isinstance(value, Awaitable):
-                value = await value
+            value = await self._value(self._read(call.arguments_json))
             if isinstance(value, str):
                 answer.output_text = _fitting(value)
             else:
                 answer.output_json = _fitting(msgspec.json.encode(value).decode())
-        except msgspec.DecodeError as error:
-            answer.output_text = f"the arguments do not fit: {error}"
-            answer.is_error = True
         except ToolFailed as error:
             answer.output_text = str(error)
             answer.is_error = True
         except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
-            answer.output_text = f"{self.name} failed: {type(error).__name__}"
+            answer.output_text = self._defect(error)
             answer.is_error = True
         return answer
+
+    def _read(self, arguments_json: str) -> dict[str, Any]:
+        """Return the arguments by name. Raises ToolFailed for those that do not fit."""
+        try:
+            arguments = msgspec.json.decode(arguments_json or "{}", type=self.arguments)
+        except msgspec.DecodeError as error:
+            raise ToolFailed(f"the arguments do not fit: {error}") from error
+        return msgspec.structs.asdict(arguments)
+
+    async def _value(self, arguments: dict[str, Any]) -> Any:
+        """Call the function where it belongs, and return what it gives. Raises what it raises."""
+        if _is_async(self.function):
+            return await self.function(**arguments)
+        value = await asyncio.to_thread(self._called, arguments)
+        # A plain wrapper of an async function: what it made is the loop's to run.
+        return await value if isinstance(value, Awaitable) else value
+
+    def _called(self, arguments: dict[str, Any]) -> Any:
+        """Call a plain function, in its thread. Raises ToolFailed, and no other Exception."""
+        try:
+            return self.function(**arguments)
+        except ToolFailed:
+            raise
+        except Exception as error:
+            # A future does not carry every exception: with a StopIteration it is never done, and
+            # the CancelledError of a thread pool would arrive as the end of our own task.
+            raise ToolFailed(self._defect(error)) from error
+
+    def _defect(self, error: Exception) -> str:
+        """Say that the function broke. Its words may hold secrets, so only the type is named."""
+        return f"{self.name} failed: {type(error).__name__}"
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Say whether a call gives a coroutine: of an async function, or an object's async call."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__
+    )
 
 
 def _fitting(output: str) -> str:
@@ -86,7 +127,10 @@ def _fitting(output: str) -> str:
 
 
 def tool(function: Callable[..., Any]) -> ClientTool:
-    """Turn a function, plain or async, into a tool. Raises TypeError without type hints."""
+    """Turn a function, plain or async, into a tool. Raises TypeError without type hints.
+
+    A plain one runs in a thread, with the context variables of its run and without an event loop.
+    """
     hints = get_type_hints(function, include_extras=True)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -149,6 +193,7 @@ class ToolRunner:
         """Run every call of an action, side by side, and submit the results.
 
         Somebody else was faster, or the action is over: that is fine, and nothing is submitted.
+        Nor is anything when this is cancelled; plain functions that have begun go on to their end.
         """
         calls = list(action.tool_calls)
         results = await asyncio.gather(*(self._result(call) for call in calls))
