@@ -50,6 +50,18 @@ async def test_no_more_runs_than_slots(world: World) -> None:
         await chat.until(Status.WAITING)
 
 
+async def test_the_end_of_a_run_looks_for_no_work_while_slots_are_free(world: World) -> None:
+    """Work announces itself; only who was full has to look."""
+    world.model.says(text("hello"))
+    chat = await world.chat("hi")
+    await world.clock.sleeping("poll")
+    looks = world.process.cable.idle["acquire"]
+    await chat.ended()
+    await world.until(Span.RUN_FINISHED)
+    await world.clock.advance(0.5)
+    assert world.process.cable.idle["acquire"] == looks
+
+
 async def test_chats_are_acquired_in_batches(world: World) -> None:
     """Ten chats with a batch of four are three statements, and one that finds the end."""
     await world.process.drain()

@@ -29,6 +29,7 @@ class Worker:
         self._env = env
         self._runs = Runs()
         self._is_draining = False
+        self._waits_for_slot = False
         self._work = Alarm(env.clock, "poll")
         self._heart = Heart(self._runs, settings, env)
         self._rescuer = Rescuer(self._work.ring, settings, env)
@@ -88,6 +89,7 @@ class Worker:
             free = self._settings.slots_max - len(self._runs)
             wanted = min(free, self._settings.acquire_batch_max)
             taken = await self._take(wanted) if wanted > 0 else 0
+            self._waits_for_slot = wanted == 0
             if wanted == 0:
                 await self._work.wait_for_ring()
             elif taken < wanted:
@@ -110,8 +112,11 @@ class Worker:
         task = asyncio.create_task(run_chat(acquired, stop, self._env), name=f"run {state.id}")
         leased_until = self._env.clock.now() + round(self._settings.lease_seconds * MICROSECONDS)
         self._runs.add(Run(state.id, state.epoch, stop, task, leased_until, state.revision))
-        # A free slot may be what the next chat waits for.
-        task.add_done_callback(lambda _: self._work.ring())
+        task.add_done_callback(self._slot_is_free)
+
+    def _slot_is_free(self, _: asyncio.Task[None]) -> None:
+        if self._waits_for_slot:
+            self._work.ring()
 
     async def _finish_runs(self) -> None:
         """Let runs end by themselves for a while, then cut them."""
