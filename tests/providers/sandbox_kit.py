@@ -8,9 +8,11 @@ from chatd_server.domain.message import (
     Executor,
     FinishReason,
     Message,
+    Native,
     Part,
     Role,
     Text,
+    ToolCall,
     ToolErrorKind,
     ToolResult,
 )
@@ -29,12 +31,18 @@ from chatd_server.domain.stream import (
     WholePart,
 )
 from chatd_server.ports import Clock, ModelRequest
-from chatd_server.providers.sandbox import SandboxProvider
+from chatd_server.providers.sandbox import PROVIDER, SandboxProvider
 from chatd_server.providers.settings import ProviderSettings
 from tests.kit.clock import ManualClock
 
 
-def message(role: Role, *parts: Part, position: int = 1, compressed: bool = False) -> Message:
+def message(
+    role: Role,
+    *parts: Part,
+    position: int = 1,
+    compressed: bool = False,
+    finish: FinishReason | None = None,
+) -> Message:
     """Return a message of some chat."""
     return Message(
         id=MessageId(f"m{position}"),
@@ -45,6 +53,7 @@ def message(role: Role, *parts: Part, position: int = 1, compressed: bool = Fals
         created_at=0,
         sequence=position,
         compressed=compressed,
+        finish_reason=finish,
     )
 
 
@@ -59,6 +68,21 @@ def history(*said: tuple[Role, str]) -> list[Message]:
 def tool_result(output: str, error: ToolErrorKind | None = None) -> ToolResult:
     """Return what the tool "lookup" gave."""
     return ToolResult(ToolCallId("call_1"), "lookup", output, Executor.SERVER, 0, error=error)
+
+
+def provider_call(
+    arguments: str = '{"query":"cats"}', *, vendor_id: str = "call_1", of: str = PROVIDER
+) -> ToolCall:
+    """Return a search that a vendor began: with an id of ours, "id of" and the vendor's."""
+    return ToolCall(
+        ToolCallId(f"id of {vendor_id}"),
+        "web_search",
+        arguments,
+        Executor.PROVIDER,
+        0,
+        vendor_id=vendor_id,
+        native=Native(of, "{}"),
+    )
 
 
 def request(text: str, *, attempt: int = 1) -> ModelRequest:

@@ -4,14 +4,27 @@ import asyncio
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatd_server.domain.failure import ModelFailure
-from chatd_server.domain.message import FileReference, Role, Text, ToolErrorKind
+from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.message import (
+    Executor,
+    FileReference,
+    FinishReason,
+    Message,
+    Part,
+    Role,
+    Text,
+    ToolCall,
+    ToolErrorKind,
+    ToolResult,
+)
 from chatd_server.domain.refusal import ModelNotFound
-from chatd_server.domain.stream import Finished, TextDelta
+from chatd_server.domain.stream import Finished, ProviderResult, TextDelta, WholePart
 from chatd_server.ports import ModelRequest, ToolSpec
 from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.sandbox.directives import DIRECTIVES
@@ -24,6 +37,7 @@ from tests.providers.sandbox_kit import (
     lines_of,
     message,
     parts_of,
+    provider_call,
     stream,
     text_of,
     tool_result,
@@ -131,6 +145,79 @@ async def test_the_step_follows_from_the_messages_alone(
 ) -> None:
     """A worker that has never seen the chat gives the same answer as one that began the turn."""
     assert (await lines_of(ModelRequest(history(*said))))[:-1] == expected
+
+
+def paused(*calls: ToolCall, text: str = "!search_later cats\n!step\n!say done") -> list[Message]:
+    """Return a turn whose first answer paused behind these calls of a provider's."""
+    return [
+        message(Role.USER, Text(text)),
+        message(Role.ASSISTANT, *calls, position=2, finish=FinishReason.PAUSED),
+    ]
+
+
+async def test_an_answer_behind_a_pause_begins_with_the_result() -> None:
+    """It answers the call that comes back in the messages; sources and words follow."""
+    lines = await lines_of(ModelRequest(paused(provider_call())))
+
+    assert [line.partition("[")[0] for line in lines] == [
+        "provider result call_1 ",
+        "Source(url='https://example.com/cats/1', title='All about cats', cited_text='')",
+        (
+            "Source(url='https://example.com/cats/2', title='More about cats', "
+            "cited_text='cats is not what it seems.')"
+        ),
+        "text: done",
+        "finish: end_turn",
+    ]
+
+
+async def test_a_search_in_two_answers_has_the_parts_of_one_in_one() -> None:
+    """Arguments, result, sources and signatures are the same; only the numbers begin anew."""
+    whole = [part for part in await parts_of("!search cats") if not isinstance(part, Finished)]
+    begun = [
+        part for part in await parts_of("!search_later cats") if not isinstance(part, Finished)
+    ]
+    call = provider_call(vendor_id="call_0")
+    resumed = await parts_of(ModelRequest(paused(call, text="!search_later cats")))
+
+    assert begun == whole[:-3]
+    assert [it for it in whole[-3:] if isinstance(it, ProviderResult | WholePart)] == [
+        msgspec.structs.replace(it, part=it.part + 1)
+        for it in resumed[:3]
+        if isinstance(it, ProviderResult | WholePart)
+    ]
+
+
+async def test_a_pause_without_a_step_behind_it_brings_its_results_too() -> None:
+    """The vendor owes every search that it began, whatever was asked for behind them."""
+    calls = provider_call(vendor_id="call_0"), provider_call(vendor_id="call_1")
+    lines = await lines_of(ModelRequest(paused(*calls, text="!search_later a\n!search_later b")))
+
+    assert [line.partition("[")[0] for line in lines if "Source" not in line] == [
+        "provider result call_0 ",
+        "provider result call_1 ",
+        "text: That was the last answer that you asked for.",
+        "finish: end_turn",
+    ]
+
+
+FOUND = ToolResult(ToolCallId("id of call_1"), "web_search", "[]", Executor.PROVIDER, 0)
+NOT_OWED: dict[str, tuple[tuple[Part, ...], FinishReason]] = {
+    "it came": ((provider_call(), FOUND), FinishReason.PAUSED),
+    "another vendor's": ((provider_call(of="anthropic"),), FinishReason.PAUSED),
+    "no pause": ((provider_call(),), FinishReason.MAX_TOKENS),
+}
+
+
+@pytest.mark.parametrize(("parts", "finish"), NOT_OWED.values(), ids=NOT_OWED.keys())
+async def test_a_result_that_is_not_owed_does_not_come(
+    parts: tuple[Part, ...], finish: FinishReason
+) -> None:
+    """Only a search that the sandbox began itself, and that a pause left open, is answered."""
+    (asked, _) = paused()
+    answer = message(Role.ASSISTANT, *parts, position=2, finish=finish)
+
+    assert await lines_of(ModelRequest([asked, answer])) == ["text: done", "finish: end_turn"]
 
 
 async def test_a_run_and_a_new_worker_give_the_same_parts() -> None:

@@ -87,6 +87,26 @@ DRIVES = {
             "finish: end_turn",
         ],
     ),
+    "search whose result comes later": (
+        "!say Look.\n!search_later two words",
+        [
+            "text: Look.",
+            'provider call call_1 web_search {"query":"two words"}',
+            "finish: paused",
+        ],
+    ),
+    "search whose result never comes": (
+        "!search_later a\n!finish max_tokens",
+        ['provider call call_0 web_search {"query":"a"}', "finish: max_tokens"],
+    ),
+    "a tool is waited for, not a search": (
+        "!search_later a\n!call b",
+        [
+            'provider call call_0 web_search {"query":"a"}',
+            "call call_1 b {}",
+            "finish: tool_calls",
+        ],
+    ),
     "source": (
         "!source https://example.com/a A page",
         [
@@ -278,7 +298,14 @@ WRONG = {
     "reason": ("!finish interrupted", "REASON is one of end_turn, tool_calls,"),
     "too much": ("!step now", "nothing can follow here, but 'now' does"),
     "behind the end": ("!finish other\n!say a", "only !step can follow after !finish"),
-    "a step behind the end of the turn": ("!step", "only behind a !call, or behind !finish paused"),
+    "a step behind the end of the turn": (
+        "!step",
+        "only behind a !call or a !search_later, or behind !finish paused",
+    ),
+    "a step behind a search that is cut": (
+        "!search_later a\n!finish other\n!step",
+        "only behind a !call or a !search_later",
+    ),
     "a step behind a search": ("!search a\n!step\n!say b", "only behind a !call"),
     "a step behind a cut answer": ("!call a\n!finish max_tokens\n!step", "only behind a !call"),
     "endless": ("!usage none\n!finish paused", "a paused answer needs content before it"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from chatd.v1 import chat_service_pb2 as pb
+from chatd.v1 import message_pb2
 from chatd_server.domain.limits import PAGE_BYTES_MAX
 from tests.kit.server import said, serving
 from tests.subscribe.follower import Follower
@@ -10,10 +11,11 @@ from tests.subscribe.follower import Follower
 TURNS = (
     "hello",
     "!think 5\n!say so it goes\n!call current_time {}\n!call sandbox_fail {}\n!step\n!text 40",
+    "!say Let me see.\n!search_later cats\n!step\n!text 30",
     "!search cats\n!text 30\n!refuse no more",
     "!text 5\n!restart\n!text 20",
 )
-ANSWERS = 5
+ANSWERS = 7
 
 
 async def test_a_turn_of_the_worker_keeps_every_rule(tmp_path: Path) -> None:
@@ -41,6 +43,32 @@ async def test_a_turn_of_the_worker_keeps_every_rule(tmp_path: Path) -> None:
         assert all(follower.complete(attempt_id) for attempt_id in answers)
         assert {"tool_call_started", "tool_call_finished"} <= set(follower.kinds)
         await follower.close()
+
+
+async def test_a_result_behind_a_pause_is_that_of_the_call_before_it(tmp_path: Path) -> None:
+    """The answer that asks ends PAUSED; the next one begins with the result, under the same id."""
+    words = "!say Let me see.\n!search_later cats\n!step\n!say There."
+    async with serving(tmp_path) as server:
+        created = await server.call("CreateChat", pb.CreateChatRequest(message=said(words)))
+        await server.settled(created.chat.chat_id)
+        page = await server.call(
+            "ListMessages", pb.ListMessagesRequest(chat_id=created.chat.chat_id)
+        )
+    _, asks, found = page.messages
+    assert (asks.finish_reason, found.finish_reason) == (
+        message_pb2.FINISH_REASON_PAUSED,
+        message_pb2.FINISH_REASON_END_TURN,
+    )
+    assert kinds(asks) == ["text", "tool_call"]
+    assert kinds(found) == ["tool_result", "source", "source", "text"]
+    call, result = asks.parts[1].tool_call, found.parts[0].tool_result
+    assert (result.tool_call_id, result.tool_name) == (call.tool_call_id, call.tool_name)
+    assert call.executor == result.executor == message_pb2.TOOL_EXECUTOR_PROVIDER
+
+
+def kinds(message: message_pb2.Message) -> list[str]:
+    """Return which part stands where."""
+    return [str(part.WhichOneof("kind")) for part in message.parts]
 
 
 async def test_a_batch_of_long_results_reaches_a_client_with_default_limits(

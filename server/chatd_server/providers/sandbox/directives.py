@@ -97,8 +97,8 @@ def _call(rest: str) -> Mark:
     return Call(name, arguments.strip() or "{}")
 
 
-def _search(rest: str) -> Mark:
-    return Search(given(rest, "WORDS"))
+def _search(*, is_later: bool) -> Callable[[str], Mark]:
+    return lambda rest: Search(given(rest, "WORDS"), is_later)
 
 
 def _source(rest: str) -> Mark:
@@ -211,7 +211,12 @@ DIRECTIVES: tuple[Directive, ...] = (
     ),
     Directive(
         "search", "!search WORDS", "let the provider search: call, result, two sources",
-        "!search durable chats", _search,
+        "!search durable chats", _search(is_later=False),
+    ),
+    Directive(
+        "search_later", "!search_later WORDS",
+        "begin a search and pause; its result begins the next answer",
+        "!search_later durable chats", _search(is_later=True),
     ),
     Directive(
         "source", "!source URL [TITLE]", "cite a source", "!source https://example.com A page",

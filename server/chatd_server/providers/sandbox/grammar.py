@@ -77,9 +77,9 @@ def _answers(
     finish: FinishReason | None = None
     for number, line, mark in marks:
         if isinstance(mark, Step):
-            if not _goes_on(acts, finish):
-                problems.append(Problem(number, line, _NEVER_REACHED))
             answers.append(Answer(tuple(acts), finish))
+            if not _goes_on(answers[-1]):
+                problems.append(Problem(number, line, _NEVER_REACHED))
             acts, finish = [], None
         elif finish is not None:
             problems.append(Problem(number, line, "only !step can follow after !finish"))
@@ -95,16 +95,16 @@ def _answers(
 
 
 _NEVER_REACHED = (
-    "the turn ends with the answer before it; a next one comes only behind a !call, "
-    "or behind !finish paused"
+    "the turn ends with the answer before it; a next one comes only behind a !call or a "
+    "!search_later, or behind !finish paused"
 )
 
 
-def _goes_on(acts: Sequence[Act], finish: FinishReason | None) -> bool:
+def _goes_on(answer: Answer) -> bool:
     """Say whether a turn goes on behind an answer: the model waits for results, or paused."""
-    if finish is FinishReason.PAUSED:
-        return True
-    return finish in {None, FinishReason.TOOL_CALLS} and any(isinstance(a, Call) for a in acts)
+    if answer.reason is FinishReason.TOOL_CALLS:
+        return answer.has_calls
+    return answer.reason is FinishReason.PAUSED
 
 
 def _has_content(acts: Sequence[Act]) -> bool:

@@ -5,8 +5,9 @@ from contextlib import aclosing
 
 import msgspec
 
-from chatd_server.domain.ids import MessageId
+from chatd_server.domain.ids import MessageId, ToolCallId
 from chatd_server.domain.message import (
+    FinishReason,
     Message,
     Reasoning,
     Refusal,
@@ -20,7 +21,7 @@ from chatd_server.domain.stream import StreamPart
 from chatd_server.ports import Clock, Conversation, ModelRequest
 from chatd_server.providers.sandbox import talk
 from chatd_server.providers.sandbox.grammar import parse
-from chatd_server.providers.sandbox.plan import PROVIDER, Answer
+from chatd_server.providers.sandbox.plan import PROVIDER, Answer, Found
 from chatd_server.providers.sandbox.player import play
 from chatd_server.providers.sandbox.script import Circumstances, Script
 from chatd_server.providers.settings import ProviderSettings
@@ -53,8 +54,33 @@ def position(messages: Sequence[Message]) -> Position:
     return Position(None, answers, tuple(results))
 
 
+def left_open(messages: Sequence[Message]) -> tuple[Found, ...]:
+    """Return what came of the searches that the paused answers at the end began, oldest first.
+
+    The call that comes back says what is owed, as it does for a vendor, who keeps nothing either.
+    """
+    calls: list[ToolCall] = []
+    answered: set[ToolCallId] = set()
+    for message in reversed(messages):
+        if message.finish_reason is not FinishReason.PAUSED:
+            break
+        calls[:0] = message.calls
+        answered |= {result.call_id for result in message.results}
+    return tuple(
+        Found(call.vendor_id, call.arguments)
+        for call in calls
+        if call.id not in answered and call.native is not None and call.native.provider == PROVIDER
+    )
+
+
 def owed(request: ModelRequest) -> Answer:
-    """Return the answer that a request is owed."""
+    """Return the answer that a request is owed; behind a pause it begins with what was found."""
+    answer = _asked_for(request)
+    return Answer((*left_open(request.messages), *answer.acts), answer.finish)
+
+
+def _asked_for(request: ModelRequest) -> Answer:
+    """Return what the user's words ask for at this step."""
     here = position(request.messages)
     plan = parse(talk.said(here.asked))
     if plan.problems:

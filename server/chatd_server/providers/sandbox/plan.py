@@ -41,9 +41,23 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """Let the provider search: a call, its result and two sources, all inside the answer."""
+    """Let the provider search: a call, its result and two sources, all inside the answer.
+
+    With `is_later` only the call: the answer pauses, and the next one begins with the rest.
+    """
 
     query: str
+    is_later: bool = False
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Give the result and the sources of a search that an earlier answer began.
+
+    `vendor_id` is that of its call, `arguments` are its JSON.
+    """
+
+    vendor_id: str
+    arguments: str
 
 
 class Add(msgspec.Struct, frozen=True):
@@ -82,7 +96,9 @@ class Restart(msgspec.Struct, frozen=True):
     """Begin the answer anew, as gateways do that retry by themselves."""
 
 
-Act: TypeAlias = Speak | Pace | Call | Search | Add | Count | Stall | Fail | Overflow | Restart
+Act: TypeAlias = (
+    Speak | Pace | Call | Search | Found | Add | Count | Stall | Fail | Overflow | Restart
+)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -90,6 +106,24 @@ class Answer(msgspec.Struct, frozen=True):
 
     acts: tuple[Act, ...]
     finish: FinishReason | None = None
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why it ends, when it is told to its end."""
+        if self.finish is not None:
+            return self.finish
+        if self.has_calls:
+            return FinishReason.TOOL_CALLS
+        if any(isinstance(act, Search) and act.is_later for act in self.acts):
+            return FinishReason.PAUSED
+        if any(isinstance(act, Speak) and act.channel is Channel.REFUSAL for act in self.acts):
+            return FinishReason.REFUSAL
+        return FinishReason.END_TURN
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether it calls a tool that is not the provider's."""
+        return any(isinstance(act, Call) for act in self.acts)
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ from chatd_server.providers.sandbox.plan import (
     Channel,
     Count,
     Fail,
+    Found,
     Overflow,
     Pace,
     Restart,
@@ -122,7 +123,9 @@ class Script:
             case Call():
                 yield from self._call(act.name, act.arguments, by_provider=False)
             case Search():
-                yield from self._search(act.query)
+                yield from self._search(act)
+            case Found():
+                yield from self._found(act.vendor_id, act.arguments)
             case Add():
                 yield from self._close()
                 yield WholePart(self._next(), act.value)
@@ -174,14 +177,19 @@ class Script:
         yield PartEnded(part, SIGNATURE if by_provider else None)
         return vendor_id
 
-    def _search(self, query: str) -> Iterator[Beat]:
+    def _search(self, act: Search) -> Iterator[Beat]:
+        arguments = msgspec.json.encode({"query": act.query}).decode()
+        vendor_id = yield from self._call(SEARCH_TOOL, arguments, by_provider=True)
+        if not act.is_later:
+            yield from self._found(vendor_id, arguments)
+
+    def _found(self, vendor_id: str, arguments: str) -> Iterator[Beat]:
+        query = msgspec.json.decode(arguments)["query"]
         address = f"https://example.com/{quote(query)}"
         sources = (
             Source(f"{address}/1", f"All about {query}"),
             Source(f"{address}/2", f"More about {query}", f"{query} is not what it seems."),
         )
-        arguments = msgspec.json.encode({"query": query}).decode()
-        vendor_id = yield from self._call(SEARCH_TOOL, arguments, by_provider=True)
         found = [{"title": source.title, "url": source.url} for source in sources]
         yield ProviderResult(
             self._next(),
@@ -238,14 +246,7 @@ class Script:
     def _reason(self) -> FinishReason:
         if self._is_full:
             return FinishReason.MAX_TOKENS
-        if self._answer.finish is not None:
-            return self._answer.finish
-        acts = self._answer.acts
-        if any(isinstance(act, Call) for act in acts):
-            return FinishReason.TOOL_CALLS
-        if any(isinstance(act, Speak) and act.channel is Channel.REFUSAL for act in acts):
-            return FinishReason.REFUSAL
-        return FinishReason.END_TURN
+        return self._answer.reason
 
     def _usage(self) -> Usage:
         """Return what was reported, else what was counted: a token is a word."""
