@@ -220,7 +220,7 @@ def keeps_lease(old: ChatState | None, new: ChatState) -> bool:
 
 
 def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
-    """Return (*prefix, position, uuid, role, sequence, content_version, content) for each."""
+    """Return (*prefix, position, uuid, role, sequence, content) for each."""
     return [
         (
             *prefix,
@@ -228,7 +228,6 @@ def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
             message.id,
             str(message.role),
             message.sequence,
-            CONTENT_VERSION,
             encode(message),
         )
         for message in messages
@@ -236,9 +235,9 @@ def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
 
 
 def event_rows(events: Sequence[LoggedEvent], *prefix: int) -> list[Row]:
-    """Return (*prefix, sequence, kind, at, position, content_version, payload) for each."""
+    """Return (*prefix, sequence, kind, at, position, payload) for each."""
     return [
-        (*prefix, logged.sequence, MESSAGE_EVENT, logged.at, event.position, CONTENT_VERSION, None)
+        (*prefix, logged.sequence, MESSAGE_EVENT, logged.at, event.position, None)
         if type(event := logged.event) is MessageCommitted
         else (
             *prefix,
@@ -246,7 +245,6 @@ def event_rows(events: Sequence[LoggedEvent], *prefix: int) -> list[Row]:
             EVENT_KINDS[type(event)],
             logged.at,
             None,
-            CONTENT_VERSION,
             encode(event),
         )
         for logged in events

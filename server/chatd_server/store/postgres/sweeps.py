@@ -28,7 +28,7 @@ from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.rows import due_at, event_rows, hot_state, message_rows, side_rows
 
-_WRITE = """
+_WRITE = f"""
 WITH given AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[],
         $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[],
@@ -39,27 +39,27 @@ WITH given AS (
     UPDATE chats AS c SET status = g.status, revision = g.revision,
         head_sequence = g.head_sequence, next_position = g.next_position, epoch = g.epoch,
         worker_id = g.worker_id, lease_expires_at = g.lease_expires_at, due_at = g.due_at,
-        updated_at = g.updated_at, content_version = $13, state = g.state
+        updated_at = g.updated_at, content_version = {CONTENT_VERSION}, state = g.state
     FROM given AS g WHERE c.id = g.id AND c.revision = g.old_revision
     RETURNING c.id
 ), write_messages AS (
-    INSERT INTO messages (chat, position, uuid, role, sequence, content_version, content)
-    SELECT m.* FROM written AS w JOIN unnest($14::bigint[], $15::bigint[], $16::text[],
-        $17::text[], $18::bigint[], $19::smallint[], $20::bytea[])
-    AS m(chat, position, uuid, role, sequence, content_version, content) ON m.chat = w.id
+    INSERT INTO messages (chat, position, uuid, role, sequence, content, content_version)
+    SELECT m.*, {CONTENT_VERSION} FROM written AS w JOIN unnest($13::bigint[], $14::bigint[],
+        $15::text[], $16::text[], $17::bigint[], $18::bytea[])
+    AS m(chat, position, uuid, role, sequence, content) ON m.chat = w.id
 ), write_events AS (
-    INSERT INTO events (chat, sequence, kind, at, position, content_version, payload, txid)
-    SELECT e.*, pg_current_xact_id()::text::bigint FROM written AS w JOIN unnest($21::bigint[],
-        $22::bigint[], $23::smallint[], $24::bigint[], $25::bigint[], $26::smallint[],
-        $27::bytea[])
-    AS e(chat, sequence, kind, at, position, content_version, payload) ON e.chat = w.id
+    INSERT INTO events (chat, sequence, kind, at, position, payload, content_version, txid)
+    SELECT e.*, {CONTENT_VERSION}, pg_current_xact_id()::text::bigint FROM written AS w
+    JOIN unnest($19::bigint[], $20::bigint[], $21::smallint[], $22::bigint[], $23::bigint[],
+        $24::bytea[])
+    AS e(chat, sequence, kind, at, position, payload) ON e.chat = w.id
 ), write_commands AS (
     INSERT INTO commands (key, chat, sequence, created_at)
-    SELECT k.key, w.id, k.sequence, $28::bigint FROM written AS w
-    JOIN unnest($29::bytea[], $30::bigint[], $31::bigint[]) AS k(key, chat, sequence)
+    SELECT k.key, w.id, k.sequence, $25::bigint FROM written AS w
+    JOIN unnest($26::bytea[], $27::bigint[], $28::bigint[]) AS k(key, chat, sequence)
         ON k.chat = w.id
 ), write_closed AS (
-    DELETE FROM tool_journal AS j USING unnest($32::bigint[], $33::text[]) AS o(chat, call_id)
+    DELETE FROM tool_journal AS j USING unnest($29::bigint[], $30::text[]) AS o(chat, call_id)
     WHERE j.chat = o.chat AND j.call_id = o.call_id AND o.chat IN (SELECT id FROM written)
 )
 SELECT count(*) FROM written
@@ -210,9 +210,8 @@ def _arguments(steps: Sequence[Step], now: Instant) -> list[Any]:
         closed += [(row_id, call_id) for call_id in side.closed]
     return [
         *_columns(chats, 12),
-        CONTENT_VERSION,
-        *_columns(messages, 7),
-        *_columns(events, 7),
+        *_columns(messages, 6),
+        *_columns(events, 6),
         now,
         *_columns(commands, 3),
         *_columns(closed, 2),

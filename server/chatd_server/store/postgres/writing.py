@@ -40,11 +40,14 @@ INSERT INTO chats (uuid, owner_id, parent_id, parent_call_id, root_id, status, a
 VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, 0, {}, {}, {}, {}, {}, {}, {}, {})
 ON CONFLICT (uuid) DO NOTHING RETURNING id"""
 # A step of a running turn touches no indexed column, so no index is written either.
-_STEP = """
-UPDATE chats SET revision = {}, head_sequence = {}, next_position = {}, updated_at = {},
-    content_version = {}, state = {}"""
-_CHANGE = f"""{_STEP}, owner_id = {{}}, status = {{}}, archived = {{}}, deleted_at = {{}},
-    due_at = {{}}, queue = {{}}"""
+_STEP = f"""
+UPDATE chats SET revision = {{}}, head_sequence = {{}}, next_position = {{}}, updated_at = {{}},
+    content_version = {CONTENT_VERSION}, state = {{}}"""
+_CHANGE = (
+    _STEP
+    + """, owner_id = {}, status = {}, archived = {}, deleted_at = {},
+    due_at = {}, queue = {}"""
+)
 _LEASE = ", epoch = {}, worker_id = {}, lease_expires_at = {}"
 _CONFIG = ", config = {}, labels = {}"
 _COMPARE = " WHERE uuid = {} AND revision = {} AND epoch = {}"
@@ -70,17 +73,19 @@ def _rows(table: str, types: Sequence[str], more: str = "") -> dict[str, str]:
     return few | {f"many {table}": f"{into} {arrays} AS r"}
 
 
-_MESSAGES = "messages (chat, position, uuid, role, sequence, content_version, content)"
-_EVENTS = "events (chat, sequence, kind, at, position, content_version, payload, txid)"
+_MESSAGES = "messages (chat, position, uuid, role, sequence, content, content_version)"
+_EVENTS = "events (chat, sequence, kind, at, position, payload, content_version, txid)"
 
 BRANCHES = {
     "removed": "UPDATE messages AS m SET removed_revision = {} FROM written AS w"
     " WHERE m.chat = w.id AND m.position >= {} AND m.removed_revision IS NULL",
-    **_rows(_MESSAGES, ("bigint", "text", "text", "bigint", "smallint", "bytea")),
+    **_rows(
+        _MESSAGES, ("bigint", "text", "text", "bigint", "bytea"), f", {CONTENT_VERSION}::smallint"
+    ),
     **_rows(
         _EVENTS,
-        ("bigint", "smallint", "bigint", "bigint", "smallint", "bytea"),
-        ", pg_current_xact_id()::text::bigint",
+        ("bigint", "smallint", "bigint", "bigint", "bytea"),
+        f", {CONTENT_VERSION}::smallint, pg_current_xact_id()::text::bigint",
     ),
     "command": "INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)"
     " SELECT {}::bytea, w.id, {}::bigint, {}::bigint, {}::bytea, {}::bytea FROM written AS w",
@@ -195,7 +200,6 @@ def _updated(
         new.head_sequence,
         new.next_position,
         new.updated_at,
-        CONTENT_VERSION,
         hot_state(new),
     ]
     if is_step(old, new):

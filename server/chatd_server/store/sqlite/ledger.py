@@ -269,7 +269,6 @@ class Ledger:
                 new.head_sequence,
                 new.next_position,
                 new.updated_at,
-                CONTENT_VERSION,
                 state + _SPACES[len(state) % STATE_BYTES_STEP :],
                 row_id,
                 old.revision,

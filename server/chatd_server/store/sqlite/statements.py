@@ -1,5 +1,6 @@
 """Every statement of the SQLite store. Written out by hand: they are prepared once and reused."""
 
+from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.store.conditions import (
     CHATS_ASKING,
     CHATS_HELD,
@@ -26,9 +27,9 @@ INSERT INTO chats (uuid, owner_id, parent_id, parent_call_id, root_id, status, a
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, 0, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A step of a running turn touches no indexed column, so no index is written either.
-UPDATE_STEP = """
+UPDATE_STEP = f"""
 UPDATE chats SET revision = ?, head_sequence = ?, next_position = ?, updated_at = ?,
-    content_version = ?, state = ?
+    content_version = {CONTENT_VERSION}, state = ?
 WHERE id = ? AND revision = ? AND epoch = ? AND worker_id IS NOT NULL
 """
 # By the holder, who knows of no open call: then the journal has nothing to compare.
@@ -43,17 +44,17 @@ UPDATE_CONFIG = "UPDATE chats SET config = ?, labels = ? WHERE id = ?"
 
 # --- rows beside it ------------------------------------------------------------------------
 
-INSERT_MESSAGE = """
+INSERT_MESSAGE = f"""
 INSERT INTO messages (chat, position, uuid, role, sequence, content_version, content)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, {CONTENT_VERSION}, ?)
 """
 REMOVE_MESSAGES = """
 UPDATE messages SET removed_revision = ?
 WHERE chat = ? AND position >= ? AND removed_revision IS NULL
 """
-INSERT_EVENT = """
+INSERT_EVENT = f"""
 INSERT INTO events (chat, txid, sequence, kind, at, position, content_version, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, {CONTENT_VERSION}, ?)
 """
 INSERT_QUEUED = """
 INSERT INTO queued_messages (chat, uuid, content_version, content) VALUES (?, ?, ?, ?)
