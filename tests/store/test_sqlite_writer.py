@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
@@ -30,13 +31,11 @@ def desk(sqlite_stores: SqliteStores, store: SqliteStore) -> Desk:
     return Desk(store, sqlite_stores.clock)
 
 
-class _Gate(Job[None]):
+class _Gate(Job[None], eq=False):
     """Holds the writer's thread, so that what is submitted meanwhile becomes one group."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.opened = threading.Event()
+    entered: threading.Event = msgspec.field(default_factory=threading.Event)
+    opened: threading.Event = msgspec.field(default_factory=threading.Event)
 
     def run(self, again: bool) -> None:
         """Wait for the test."""
@@ -45,13 +44,11 @@ class _Gate(Job[None]):
         assert self.opened.wait(10)
 
 
-class _Broken(Job[None]):
+class _Broken(Job[None], eq=False):
     """A job that the disk fails, each time it runs."""
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error_to_raise = error
-        self.runs: list[bool] = []
+    error_to_raise: Exception
+    runs: list[bool] = msgspec.field(default_factory=list)
 
     def run(self, again: bool) -> None:
         """Fail."""
@@ -59,17 +56,15 @@ class _Broken(Job[None]):
         raise self.error_to_raise
 
 
-class _WritesThenRefuses(Job[None]):
+class _WritesThenRefuses(Job[None], eq=False):
     """A job that learns too late that it may not write."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        super().__init__()
-        self._connection = store._ledger.connection
+    store: SqliteStore
 
     def run(self, again: bool) -> None:
         """Write, then refuse."""
         assert not again
-        self._connection.execute("UPDATE chats SET owner_id = 'nobody'")
+        self.store._ledger.connection.execute("UPDATE chats SET owner_id = 'nobody'")
         raise LeaseLost
 
 

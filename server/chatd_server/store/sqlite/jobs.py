@@ -16,78 +16,60 @@ from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job
 
-_DECIDED_ON_KNOWN = HOT_COMMANDS | {FinishTurn}
+DECIDED_ON_KNOWN = HOT_COMMANDS | {FinishTurn}
 """Commands of every turn, which the lease holder may send with the state that it knows."""
 
 
-class ApplyJob(Job[Applied]):
+class ApplyJob(Job[Applied], eq=False):
     """One command."""
 
-    __slots__ = ("_chat_id", "_command", "_known", "_ledger", "_owner_id", "_request")
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        chat_id: ChatId,
-        command: Command,
-        *,
-        known: ChatState | None,
-        request: RequestKey | None,
-        owner_id: OwnerId | None,
-    ) -> None:
-        super().__init__(savepoint=known is None or type(command) not in _DECIDED_ON_KNOWN)
-        self._ledger = ledger
-        self._chat_id = chat_id
-        self._command = command
-        self._known = known
-        self._request = request
-        self._owner_id = owner_id
+    ledger: Ledger
+    chat_id: ChatId
+    command: Command
+    known: ChatState | None
+    request: RequestKey | None
+    owner_id: OwnerId | None
 
     def run(self, again: bool) -> Applied:
         """Decide on what the lease holder knows, if that is the newest; else on fresh rows."""
-        command, chat_id, request = self._command, self._chat_id, self._request
+        command, chat_id, request = self.command, self.chat_id, self.request
         key = (
             command_key(chat_id, command.command_id)
             if request is None
             else request_key(request.key)
         )
         if not self.savepoint and not again:
-            assert self._known is not None
-            applied = self._ledger.step(command, chat_id, key, self._known)
+            assert self.known is not None
+            applied = self.ledger.step(command, chat_id, key, self.known)
             if applied is not None:
                 self.key = key
                 self.commits.append(applied)
                 return applied
-        applied, changed = self._ledger.decide(command, chat_id, key, request, self._owner_id)
+        applied, changed = self.ledger.decide(command, chat_id, key, request, self.owner_id)
         if changed:
             self.key = key
             self.commits.append(applied)
         return applied
 
 
-class SweepJob(Job[list[Applied]]):
+class SweepJob(Job[list[Applied]], eq=False):
     """The same kind of command for several chats that a query finds: acquire, rescue, expire."""
 
-    __slots__ = ("_command", "_ledger", "_limit", "_query")
-
-    def __init__(
-        self, ledger: Ledger, query: str, limit: int, command: Callable[[ChatState], Command]
-    ) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._query = query
-        self._limit = limit
-        self._command = command
+    ledger: Ledger
+    query: str
+    limit: int
+    #: The command for a chat that was found.
+    command: Callable[[ChatState], Command]
 
     def run(self, again: bool) -> list[Applied]:  # noqa: ARG002  found rows are always fresh
         """Apply the command to each chat that takes it."""
-        ledger = self._ledger
-        found = ledger.connection.execute(self._query, (ledger.now(), self._limit)).fetchall()
+        ledger = self.ledger
+        found = ledger.connection.execute(self.query, (ledger.now(), self.limit)).fetchall()
         for (chat_id,) in found:
             loaded = ledger.load(chat_id)
             if loaded is None:
                 continue
-            command = self._command(loaded[1])
+            command = self.command(loaded[1])
             key = command_key(chat_id, command.command_id)
             try:
                 applied, changed = ledger.decide(command, chat_id, key, None, None)
@@ -133,48 +115,38 @@ def expire_actions(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
     return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, command)
 
 
-class StartCallsJob(Job[None]):
+class StartCallsJob(Job[None], eq=False):
     """Journal rows for a batch of calls that are about to run."""
 
-    __slots__ = ("_calls", "_chat_id", "_epoch", "_ledger")
-
-    def __init__(
-        self, ledger: Ledger, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]
-    ) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._chat_id = chat_id
-        self._epoch = epoch
-        self._calls = calls
+    ledger: Ledger
+    chat_id: ChatId
+    epoch: int
+    calls: Sequence[CallStart]
 
     def run(self, again: bool) -> None:  # noqa: ARG002  the same rows as before
         """Compare the epoch and write."""
-        connection = self._ledger.connection
-        row_id = _count_journal(self._ledger, self._chat_id, self._epoch)
+        connection = self.ledger.connection
+        row_id = _count_journal(self.ledger, self.chat_id, self.epoch)
         connection.executemany(
             sql.START_CALL,
-            [(row_id, call.call_id, call.started_at, CONTENT_VERSION) for call in self._calls],
+            [(row_id, call.call_id, call.started_at, CONTENT_VERSION) for call in self.calls],
         )
 
 
-class FinishCallJob(Job[None]):
+class FinishCallJob(Job[None], eq=False):
     """The outcome of a call."""
 
-    __slots__ = ("_chat_id", "_epoch", "_ledger", "_result")
-
-    def __init__(self, ledger: Ledger, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._chat_id = chat_id
-        self._epoch = epoch
-        self._result = result
+    ledger: Ledger
+    chat_id: ChatId
+    epoch: int
+    result: ToolResult
 
     def run(self, again: bool) -> None:  # noqa: ARG002  the first outcome stands
         """Compare the epoch and write."""
-        row_id = _count_journal(self._ledger, self._chat_id, self._epoch)
-        self._ledger.connection.execute(
+        row_id = _count_journal(self.ledger, self.chat_id, self.epoch)
+        self.ledger.connection.execute(
             sql.RECORD_OUTCOME,
-            (row_id, self._result.call_id, CONTENT_VERSION, encode(self._result)),
+            (row_id, self.result.call_id, CONTENT_VERSION, encode(self.result)),
         )
 
 
@@ -186,91 +158,67 @@ def _count_journal(ledger: Ledger, chat_id: ChatId, epoch: int) -> int:
     return row_id
 
 
-class BeatJob(Job[list[Beat]]):
+class BeatJob(Job[list[Beat]], eq=False):
     """A heartbeat for all chats of a worker, in one statement."""
 
-    __slots__ = ("_held", "_lease_seconds", "_ledger", "_worker_id")
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        worker_id: WorkerId,
-        held: Sequence[tuple[ChatId, int]],
-        lease_seconds: float,
-    ) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._worker_id = worker_id
-        self._held = held
-        self._lease_seconds = lease_seconds
+    ledger: Ledger
+    worker_id: WorkerId
+    held: Sequence[tuple[ChatId, int]]
+    lease_seconds: float
 
     def run(self, again: bool) -> list[Beat]:  # noqa: ARG002  the newest time counts
         """Move the leases that still are this worker's."""
-        expires_at = self._ledger.now() + round(self._lease_seconds * MICROSECONDS)
-        held = msgspec.json.encode(self._held).decode()
-        rows = self._ledger.connection.execute(sql.BEAT, (expires_at, held, self._worker_id))
+        expires_at = self.ledger.now() + round(self.lease_seconds * MICROSECONDS)
+        held = msgspec.json.encode(self.held).decode()
+        rows = self.ledger.connection.execute(sql.BEAT, (expires_at, held, self.worker_id))
         return [
             Beat(chat_id, epoch, revision, Status(status))
             for chat_id, epoch, revision, status in rows.fetchall()
         ]
 
 
-class PruneEventsJob(Job[tuple[int, int | None]]):
+class PruneEventsJob(Job[tuple[int, int | None]], eq=False):
     """Drop old events of some chats; answers how many, and after which row to go on."""
 
-    __slots__ = ("_after", "_before", "_chats_max", "_ledger")
-
-    def __init__(self, ledger: Ledger, before: Instant, after: int, chats_max: int) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._before = before
-        self._after = after
-        self._chats_max = chats_max
+    ledger: Ledger
+    before: Instant
+    after: int
+    chats_max: int
 
     def run(self, again: bool) -> tuple[int, int | None]:  # noqa: ARG002  what is gone is gone
         """Delete, and say where the log begins now."""
-        execute = self._ledger.connection.execute
-        found = execute(
-            sql.WITH_OLD_EVENTS, (self._after, self._before, self._chats_max)
-        ).fetchall()
+        execute = self.ledger.connection.execute
+        found = execute(sql.WITH_OLD_EVENTS, (self.after, self.before, self.chats_max)).fetchall()
         dropped = 0
         for row_id, oldest in found:
-            young = execute(sql.FIRST_YOUNG_EVENT, (row_id, oldest, self._before)).fetchone()
+            young = execute(sql.FIRST_YOUNG_EVENT, (row_id, oldest, self.before)).fetchone()
             head = execute(sql.HEAD, (row_id,)).fetchone()
             first = head[0] + 1 if young is None else young[0]
             dropped += execute(sql.DELETE_EVENTS, (row_id, first)).rowcount
             execute(sql.MOVE_OLDEST, (first, row_id))
-        return dropped, found[-1][0] if len(found) == self._chats_max else None
+        return dropped, found[-1][0] if len(found) == self.chats_max else None
 
 
-class PruneCommandsJob(Job[int]):
+class PruneCommandsJob(Job[int], eq=False):
     """Drop the oldest command records."""
 
-    __slots__ = ("_before", "_ledger", "_rows_max")
-
-    def __init__(self, ledger: Ledger, before: Instant, rows_max: int) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._before = before
-        self._rows_max = rows_max
+    ledger: Ledger
+    before: Instant
+    rows_max: int
 
     def run(self, again: bool) -> int:  # noqa: ARG002  what is gone is gone
         """Delete; fewer than asked for means that no older ones are left."""
-        execute = self._ledger.connection.execute
-        return execute(sql.DELETE_COMMANDS, (self._rows_max, self._before)).rowcount
+        execute = self.ledger.connection.execute
+        return execute(sql.DELETE_COMMANDS, (self.rows_max, self.before)).rowcount
 
 
-class StatementJob(Job[int]):
+class StatementJob(Job[int], eq=False):
     """One statement; answers how many rows it changed."""
 
-    __slots__ = ("_ledger", "_parameters", "_statement")
-
-    def __init__(self, ledger: Ledger, statement: str, parameters: tuple[object, ...]) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._statement = statement
-        self._parameters = parameters
+    ledger: Ledger
+    statement: str
+    parameters: tuple[object, ...]
 
     def run(self, again: bool) -> int:  # noqa: ARG002  nothing of the first run is left
         """Execute it."""
-        return self._ledger.connection.execute(self._statement, self._parameters).rowcount
+        return self.ledger.connection.execute(self.statement, self.parameters).rowcount

@@ -125,9 +125,10 @@ class SqliteStore:
                 self._ledger,
                 chat_id,
                 command,
-                known=known,
-                request=request,
-                owner_id=owner_id,
+                known,
+                request,
+                owner_id,
+                savepoint=known is None or type(command) not in jobs.DECIDED_ON_KNOWN,
             )
         )
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.ports import Applied
 from chatd_server.store.sqlite.failures import translated
@@ -18,27 +20,28 @@ GROUP_MAX = 256
 T = TypeVar("T")
 
 
-class Job(Generic[T]):
+def _future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
+
+
+class Job(msgspec.Struct, Generic[T], eq=False, kw_only=True):
     """One piece of writing: whole or not at all. `run` is called in a transaction.
 
     Refused and LeaseLost undo this job alone, by its savepoint; any other error undoes the
     group, after which each job of it runs again alone.
     """
 
-    __slots__ = ("commits", "error", "future", "key", "savepoint", "value")
-
-    def __init__(self, *, savepoint: bool = True) -> None:
-        #: Who waits for it.
-        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        #: False: the first thing that it writes is a compare, so a miss has nothing to undo.
-        self.savepoint = savepoint
-        #: What it answers, once it has run.
-        self.value: T | None = None
-        self.error: Exception | None = None
-        #: The transitions that it made, in order; told to the listeners after the commit.
-        self.commits: list[Applied] = []
-        #: The first command that it recorded: how an unknown outcome is looked up.
-        self.key: bytes | None = None
+    #: Who waits for it.
+    future: asyncio.Future[T] = msgspec.field(default_factory=_future)
+    #: False: the first thing that it writes is a compare, so a miss has nothing to undo.
+    savepoint: bool = True
+    #: What it answers, once it has run.
+    value: T | None = None
+    error: Exception | None = None
+    #: The transitions that it made, in order; told to the listeners after the commit.
+    commits: list[Applied] = []
+    #: The first command that it recorded: how an unknown outcome is looked up.
+    key: bytes | None = None
 
     def run(self, again: bool) -> T:
         """Write. `again`: an earlier run was undone, or its commit has an unknown outcome."""
