@@ -1,14 +1,18 @@
 """What a server writes to standard error: one line for each fact, and none of a conversation."""
 
+import asyncio
+import io
 import json
 import subprocess
 import sys
 
 import pytest
 
+from chatd_server.cli.logs import LinesTogether
+
 PROGRAM = """
 import sys
-from chatd_server.cli.serve import set_up_logs
+from chatd_server.cli.logs import set_up_logs
 from chatd_server.config import Config
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.observe import LogObserver, Span
@@ -65,3 +69,37 @@ def test_text_is_for_people() -> None:
     assert "attempt.failed" in failed
     assert "turn.finished" in finished
     assert "stop_reason=end_turn" in finished
+
+
+class _Counted(io.BytesIO):
+    """Counts how often it is written to."""
+
+    writes = 0
+
+    def flush(self) -> None:
+        """Count what a file would do now."""
+        self.writes += 1
+
+
+async def test_the_lines_of_one_turn_of_the_loop_are_written_together() -> None:
+    """A burst of requests costs one call of the system, in order, and nothing waits for more."""
+    file = _Counted()
+    lines = LinesTogether(file)
+
+    for number in range(50):
+        lines.write(b"%d\n" % number)
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turn.set_result, None)
+    await turn
+
+    assert file.getvalue().split() == [b"%d" % number for number in range(50)]
+    assert file.writes == 1
+
+
+def test_a_line_without_a_loop_is_written_at_once() -> None:
+    """What is said before and after the loop is not lost."""
+    file = _Counted()
+
+    LinesTogether(file).write(b"a\n")
+
+    assert file.getvalue() == b"a\n"

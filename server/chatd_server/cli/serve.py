@@ -2,25 +2,21 @@
 
 import asyncio
 import json
-import logging
 import signal
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import structlog
 import typer
 
 from chatd_server.cli.exits import told
+from chatd_server.cli.logs import set_up_logs
 from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
 from chatd_server.collector import settle
 from chatd_server.config import Config, server_version
 
 if TYPE_CHECKING:
     from chatd_server.app import App
-
-LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def serve(
@@ -123,32 +119,6 @@ async def _drain(app: "App", again: asyncio.Event) -> None:
         await app.stop()
         return
     await draining
-
-
-def set_up_logs(config: Config) -> None:
-    """Write logs to standard error, so that standard output is only what was asked for."""
-    if config.log_format == "text":
-        shown: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        lines: Any = structlog.PrintLoggerFactory(sys.stderr)
-    else:
-        shown = structlog.processors.JSONRenderer(serializer=_json)
-        lines = structlog.BytesLoggerFactory(sys.stderr.buffer)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            shown,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(LOG_LEVELS[config.log_level]),
-        logger_factory=lines,
-        cache_logger_on_first_use=True,
-    )
-    # What libraries log is theirs; what goes wrong in them is ours to see.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-
-
-def _json(line: object, default: Callable[[object], object]) -> bytes:
-    return msgspec.json.encode(line, enc_hook=default)
 
 
 def _announce(app: "App") -> None:

@@ -4,7 +4,7 @@ Ids at the edge are UUIDv7 text. Ids never order anything: positions and sequenc
 """
 
 import hashlib
-import secrets
+import random
 from functools import lru_cache
 from typing import NewType, TypeAlias
 from uuid import UUID
@@ -23,10 +23,14 @@ OwnerId = NewType("OwnerId", str)
 MICROSECONDS = 1_000_000
 """Microseconds of one second."""
 
+# Seeded by the system once. Ids are no secrets, and to ask the system each time lets other threads
+# in, in the middle of a transition.
+_draw = random.Random().getrandbits  # noqa: S311  see above
+
 
 def new_uuid(now: Instant) -> str:
     """Return a UUIDv7 with random bits."""
-    return _uuid7(now, secrets.randbits(74))
+    return _uuid7(now, _draw(74))
 
 
 def derived_uuid(now: Instant, chat_id: ChatId, revision: int, n: int) -> str:
@@ -42,7 +46,7 @@ def derived_uuid(now: Instant, chat_id: ChatId, revision: int, n: int) -> str:
 
 def new_tool_call_id() -> ToolCallId:
     """Return an id for a tool call, unique in any chat."""
-    return ToolCallId("call_" + secrets.token_hex(12))
+    return ToolCallId(f"call_{_draw(96):024x}")
 
 
 def is_uuid(text: str) -> bool:

@@ -107,7 +107,12 @@ class Dispatch(grpc.GenericRpcHandler):
         """Return a handler that takes and gives bytes, so that grpc decodes nothing."""
         if rpc.is_streaming:
             return grpc.unary_stream_rpc_method_handler(partial(self._answer_stream, rpc))
-        return grpc.unary_unary_rpc_method_handler(partial(self._answer, rpc))
+
+        # A plain function: for each request grpc looks at what its handler is.
+        async def unary(raw: bytes, context: Context) -> bytes:
+            return await self._answer(rpc, raw, context)
+
+        return grpc.unary_unary_rpc_method_handler(unary)
 
     async def _answer(self, rpc: Rpc, raw: bytes, context: Context) -> bytes:
         try:

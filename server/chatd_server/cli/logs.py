@@ -1,0 +1,77 @@
+"""Where the log goes: standard error, so that standard output is only what was asked for."""
+
+import asyncio
+import atexit
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import msgspec
+import structlog
+
+from chatd_server.config import Config
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def set_up_logs(config: Config) -> None:
+    """Write lines of JSON, or text for people, from the configured level on."""
+    if config.log_format == "text":
+        shown: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        lines: Any = structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        shown = structlog.processors.JSONRenderer(serializer=_json)
+        together = LinesTogether(sys.stderr.buffer)
+        atexit.register(together.write_now)
+        lines = structlog.BytesLoggerFactory(together)  # type: ignore[arg-type]  # it only writes
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            shown,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.log_level]),
+        logger_factory=lines,
+        cache_logger_on_first_use=True,
+    )
+    # What libraries log is theirs; what goes wrong in them is ours to see.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+class LinesTogether:
+    """A file whose lines of one turn of the event loop are written together.
+
+    Each write is a call of the system that lets other threads in, and costs more than its line.
+    Without a running loop a line is written at once.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        """Take a line."""
+        self._lines.append(line)
+        if len(self._lines) > 1:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.write_now()
+        else:
+            loop.call_soon(self.write_now)
+
+    def flush(self) -> None:
+        """Do nothing: what was taken is on its way."""
+
+    def write_now(self) -> None:
+        """Write what was taken."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._file.write(b"".join(lines))
+            self._file.flush()
+
+
+def _json(line: object, default: Callable[[object], object]) -> bytes:
+    return msgspec.json.encode(line, enc_hook=default)
