@@ -273,7 +273,7 @@ def _named(config: Config) -> Iterator[None]:
     except DatabaseUnavailable as error:
         raise DatabaseUnavailable(
             f"the database {config.shown_database} cannot be used: {error}. Does it run, may this "
-            "machine reach it, and is database_url right?"
+            "machine reach it and its user do that, and is database_url right?"
         ) from error
     except ValueError as error:
         raise BadConfig(

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from chatd.v1 import chat_service_pb2 as pb
 from chatd.v1 import chat_service_pb2_grpc
 from tests.cli.programs import chatd, serving
+from tests.kit.postgres import Postgres, PostgresUnavailableError
 from tests.kit.server import bearer, said
 
 ADDRESS, DATABASE, USAGE = 4, 3, 2
@@ -200,6 +202,26 @@ def test_postgres_is_migrated_on_purpose_and_serves(tmp_path: Path, postgres_url
         for server in (first, second):
             assert chatd(tmp_path, "health", "--address", server.address).returncode == 0
         assert [first.stop(), second.stop()] == [0, 0]
+
+
+def test_a_database_user_without_the_right_is_said(
+    tmp_path: Path, postgres: Postgres | PostgresUnavailableError, postgres_url: str
+) -> None:
+    """The first thing that goes wrong with a database of somebody else's: no traceback."""
+    assert isinstance(postgres, Postgres)
+    weak = f"weak_{uuid4().hex}"
+    postgres.run(f"CREATE ROLE {weak} LOGIN")
+    name = postgres_url.rpartition("/")[2]
+    postgres.run(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
+    try:
+        for command in ("serve", "migrate"):
+            url = postgres_url.replace("//chatd@", f"//{weak}@")
+            run = chatd(tmp_path, command, CHATD_DATABASE_URL=url)
+            assert run.returncode == DATABASE
+            assert "permission denied" in run.stderr
+            assert "Traceback" not in run.stderr
+    finally:
+        postgres.run(f"DROP ROLE {weak}")
 
 
 def test_postgres_may_be_migrated_by_the_start(tmp_path: Path, postgres_url: str) -> None:

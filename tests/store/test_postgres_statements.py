@@ -1,6 +1,7 @@
 """What the shared store sends for one write, and the schema that it needs."""
 
 import asyncio
+import uuid
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver
 from chatd_server.ports import RequestKey
 from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
-from chatd_server.store.migrate import SCHEMA, migrate
+from chatd_server.store.migrate import SCHEMA, migrate, schema_version
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.wake import LocalWake
 from tests.store.conftest import PostgresStores
@@ -141,6 +142,47 @@ async def test_replicas_may_migrate_at_once(postgres_url: str) -> None:
     store = await open_on(postgres_url)
     assert await store.is_reachable()
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "query"),
+    [
+        pytest.param("127.0.0.1:1,", "", id="several hosts, the first one is down"),
+        pytest.param("", "?sslmode=prefer", id="libpq's parameters"),
+        pytest.param("127.0.0.1:1,", "?target_session_attrs=read-write", id="both"),
+    ],
+)
+async def test_every_url_that_serves_also_migrates(
+    postgres_url: str, hosts: str, query: str
+) -> None:
+    """Managed databases are named so; one reader of URLs, the driver, is for both."""
+    url = postgres_url.replace("@", f"@{hosts}") + query
+    assert await schema_version(url) is None
+
+    await migrate(url)
+
+    assert await schema_version(url) == SCHEMA
+    store = await open_on(url)
+    assert await store.is_reachable()
+    await store.close()
+
+
+async def test_a_user_without_the_right_is_told_which_one(
+    migrated_url: str, stranger: asyncpg.Connection
+) -> None:
+    """Since PostgreSQL 15 only its owner may make tables in a new database: it happens to many."""
+    weak = f"weak_{uuid.uuid4().hex}"
+    await stranger.execute(f"CREATE ROLE {weak} LOGIN")
+    await stranger.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    url = migrated_url.replace("//chatd@", f"//{weak}@")
+    try:
+        with pytest.raises(DatabaseUnavailable, match="permission denied"):
+            await open_on(url)
+        await stranger.execute("DROP TABLE alembic_version")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+            await migrate(url)
+    finally:
+        await stranger.execute(f"DROP ROLE {weak}")
 
 
 async def test_a_newer_schema_is_refused(migrated_url: str, stranger: asyncpg.Connection) -> None:

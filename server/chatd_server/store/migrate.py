@@ -6,6 +6,7 @@ only when somebody says so.
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from chatd_server.store.errors import NotADatabase, SchemaOutdated, SchemaTooNew
 from chatd_server.store.sqlite.failures import translated
 
 if TYPE_CHECKING:
+    import asyncpg
     from sqlalchemy import Connection
 
 SCHEMA = "0001"
@@ -24,22 +26,32 @@ _HAS_VERSION = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
 async def migrate(url: str) -> None:
     """Bring a database to SCHEMA; the URL is sqlite:///path or postgresql://...
 
-    Raises SchemaTooNew.
+    Raises SchemaTooNew, and what the driver says of a PostgreSQL.
     """
     if url.startswith("sqlite:///"):
         migrate_sqlite(Path(url.removeprefix("sqlite:///")))
         return
     # SQLAlchemy takes a fifth of a second to import, and a server that is up to date needs none.
     from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
-    engine = create_async_engine(_asyncpg(url), poolclass=NullPool)
-    async with engine.begin() as connection:
-        # Two servers that start at once migrate one after the other.
-        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('chatd migrate'))"))
-        await connection.run_sync(_upgrade)
-    await engine.dispose()
+    # The driver reads the URL, as it does for the server: SQLAlchemy knows neither several hosts
+    # nor libpq's parameters.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=partial(_connected, url), poolclass=NullPool
+    )
+    try:
+        async with engine.begin() as connection:
+            # Two servers that start at once migrate one after the other.
+            lock = "SELECT pg_advisory_xact_lock(hashtext('chatd migrate'))"
+            await connection.execute(text(lock))
+            await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        raise error.driver_exception from error
+    finally:
+        await engine.dispose()
 
 
 async def schema_version(url: str) -> str | None:
@@ -48,7 +60,7 @@ async def schema_version(url: str) -> str | None:
         return sqlite_version(Path(url.removeprefix("sqlite:///")))
     import asyncpg  # noqa: PLC0415
 
-    connection = await asyncpg.connect(url)
+    connection = await _connected(url)
     try:
         found: str | None = await connection.fetchval(_VERSION)
         return found
@@ -130,8 +142,9 @@ def _upgrade(connection: "Connection") -> None:
     command.upgrade(config, SCHEMA)
 
 
-def _asyncpg(url: str) -> str:
-    for scheme in ("postgresql://", "postgres://"):
-        if url.startswith(scheme):
-            return "postgresql+asyncpg://" + url.removeprefix(scheme)
-    return url
+async def _connected(url: str) -> "asyncpg.Connection":
+    import asyncpg  # noqa: PLC0415
+
+    from chatd_server.store.postgres.link import plain_url  # noqa: PLC0415
+
+    return await asyncpg.connect(plain_url(url))

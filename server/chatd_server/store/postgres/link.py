@@ -25,6 +25,7 @@ AWAY = (
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.InvalidAuthorizationSpecificationError,  # class 28
     asyncpg.InvalidCatalogNameError,  # no such database
+    asyncpg.InsufficientPrivilegeError,  # its owner has to allow it first
     asyncpg.OperatorInterventionError,  # class 57: shut down, starting up, cancelled
     asyncpg.InsufficientResourcesError,  # class 53: disk full, out of memory, too many clients
     asyncpg.PostgresIOError,  # class 58
