@@ -113,6 +113,21 @@ async def test_a_result_that_no_server_takes_is_the_models_to_hear_of() -> None:
     assert len((await long.result(pending)).output_text) == RESULT_BYTES_MAX
 
 
+@pytest.mark.parametrize("words", ["ä" * RESULT_BYTES_MAX, "a\ud800b"], ids=["long", "no UTF-8"])
+async def test_the_words_of_a_failure_are_made_to_fit(words: str) -> None:
+    """What a tool raises is often somebody else's text; it must not end the run."""
+
+    @tool
+    def failing() -> None:
+        """Fail in these words."""
+        raise ToolFailed(words)
+
+    result = await failing.result(tool_pb2.PendingToolCall(tool_call_id="1"))
+    assert result.is_error
+    assert 0 < len(result.output_text.encode()) <= RESULT_BYTES_MAX
+    assert result.output_text[0] == words[0]
+
+
 async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
     """A log tells of it, somebody answered it long ago: the effect must not come again. The
     open one is run with the arguments that it has now: the log leaves long ones out.

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import msgspec
 
 from chatd.v1 import chat_service_pb2, tool_pb2
-from chatd_client.errors import Conflict
+from chatd_client.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     from chatd_client.client import ChatHandle
 
 RESULT_BYTES_MAX = 512 * 1024
 """Longest result that a server takes."""
+
+_REFUSALS_OF_LATE_RESULTS = frozenset({"NOT_WAITING_FOR_ACTION", "TOOL_RESULTS_MISMATCH"})
 
 
 class ToolFailed(Exception):
@@ -70,7 +72,7 @@ class ClientTool:
             else:
                 answer.output_json = _fitting(msgspec.json.encode(value).decode())
         except ToolFailed as error:
-            answer.output_text = str(error)
+            answer.output_text = _sendable(str(error))
             answer.is_error = True
         except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
             answer.output_text = self._defect(error)
@@ -124,6 +126,11 @@ def _fitting(output: str) -> str:
     if size > RESULT_BYTES_MAX:
         raise ToolFailed(f"the result has {size} bytes, at most {RESULT_BYTES_MAX} are accepted")
     return output
+
+
+def _sendable(words: str) -> str:
+    """Return words as far as a server takes them: a failure must not fail for its own words."""
+    return words.encode(errors="replace")[:RESULT_BYTES_MAX].decode(errors="ignore")
 
 
 def tool(function: Callable[..., Any]) -> ClientTool:
@@ -199,9 +206,14 @@ class ToolRunner:
         results = await asyncio.gather(*(self._result(call) for call in calls))
         try:
             await self._chat.submit_tool_results(results)
-        except Conflict as conflict:
-            if conflict.reason != "NOT_WAITING_FOR_ACTION":
+        except (Conflict, InvalidRequest) as refusal:
+            # The model may have asked anew meanwhile: then the ids are no longer the open ones.
+            if refusal.reason not in _REFUSALS_OF_LATE_RESULTS or await self._is_open(action):
                 raise
+
+    async def _is_open(self, action: tool_pb2.PendingAction) -> bool:
+        pending = await self._chat.pending_action()
+        return pending is not None and pending.sequence == action.sequence
 
     async def _result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
         known = self._tools.get(call.tool_name)

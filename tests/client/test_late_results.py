@@ -1,0 +1,51 @@
+"""Results of a client tool that come when their action is over, against a real server."""
+
+from contextlib import aclosing
+from pathlib import Path
+
+from chatd.v1 import chat_pb2
+from chatd_client import ChatHandle, Client, tool
+from tests.kit.server import serving
+
+TIMEOUT_SECONDS = 60.0
+
+ASKS_TWICE = "!call count {}\n!step\n!call count {}\n!step\n!say Both were asked."
+
+
+async def asked_again(chat: ChatHandle) -> None:
+    """Wait for the second action of a chat."""
+    asked = 0
+    async with aclosing(chat.follow(cursor=chat_pb2.Cursor())) as responses:
+        async for response in responses:
+            asked += response.event.HasField("action_required")
+            if asked == 2:
+                return
+
+
+async def test_a_late_result_is_dropped_and_the_next_action_is_answered(tmp_path: Path) -> None:
+    """The deadline passed while the tool ran, and the model has asked again: the results fit no
+    open call, which is no reason to leave the stream.
+    """
+    async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
+        runs: list[str] = []
+
+        @tool
+        async def count() -> int:
+            """Take longer than the chat waits, the first time."""
+            runs.append("run")
+            if len(runs) == 1:
+                await served.clock.advance(TIMEOUT_SECONDS + 1)
+                await asked_again(client.chat(chat.id))
+            return len(runs)
+
+        chat = await client.create_chat(tools=[count], action_timeout_seconds=TIMEOUT_SECONDS)
+        kinds = [it.event.WhichOneof("event") async for it in chat.run(ASKS_TWICE)]
+
+        assert kinds[-1] == "stream_end"
+        results = [
+            part.tool_result.output_json or "expired"
+            for message in await chat.messages()
+            for part in message.parts
+            if part.HasField("tool_result")
+        ]
+        assert results == ["expired", "2"]
