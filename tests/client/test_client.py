@@ -1,5 +1,6 @@
 """Unary calls: tried again with the same request id, and errors that say what to do."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import grpc
@@ -11,6 +12,7 @@ from chatd_client import (
     Client,
     Endpoint,
     NotFound,
+    PermissionDenied,
     SyncClient,
     ToolFailed,
     ToolRunner,
@@ -206,6 +208,18 @@ async def test_the_sync_twin_does_the_same() -> None:
                 return client.chat("c").get().title
 
         assert await asyncio.to_thread(script) == "t"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n", b"chatd_a\nchatd_b\n"])
+def test_a_root_key_that_is_none_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    """The file is named: it may have been damaged, or be somebody else's."""
+    monkeypatch.delenv("CHATD_KEY", raising=False)
+    monkeypatch.setenv("CHATD_HOME", str(tmp_path))
+    (tmp_path / "root.key").write_bytes(content)
+    with pytest.raises(PermissionDenied, match=r"root\.key"):
+        find_endpoint()
 
 
 def test_a_key_never_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import grpc
 
+from chatd_client.errors import PermissionDenied
+
 ADDRESS_DEFAULT = "127.0.0.1:7410"
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -29,6 +31,11 @@ class Endpoint:
     #: PEM of the root certificates; None means no TLS (loopback).
     root_certificates: bytes | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a key that cannot travel: grpc would fail on it in words of its own."""
+        if not _may_be_key(self.key):
+            raise PermissionDenied("the key is none of chatd's: it is one word, of ASCII alone")
+
     def channel(self) -> grpc.aio.Channel:
         """Open a channel."""
         if self.root_certificates is None:
@@ -47,11 +54,26 @@ def find_endpoint(address: str | None = None, key: str | None = None) -> Endpoin
 
     `CHATD_ADDRESS` and `CHATD_KEY`; else the loopback default and the root key of
     `$CHATD_HOME` (by default `~/.local/share/chatd`), which the server wrote at its first start.
+    Raises PermissionDenied for a key that is none.
     """
     home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
     address = address or os.environ.get("CHATD_ADDRESS") or ADDRESS_DEFAULT
     key = key or os.environ.get("CHATD_KEY")
-    if key is None:
-        root_key = home / "root.key"
-        key = root_key.read_text().strip() if root_key.is_file() else ""
-    return Endpoint(address, key)
+    return Endpoint(address, _root_key(home / "root.key") if key is None else key)
+
+
+def _root_key(path: Path) -> str:
+    """Return the key in a file, empty when there is none. Raises PermissionDenied."""
+    try:
+        key = path.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
+    if not _may_be_key(key):
+        raise PermissionDenied(f"{path} holds no key of chatd")
+    return key
+
+
+def _may_be_key(key: str) -> bool:
+    return key.isascii() and key.isprintable()

@@ -101,7 +101,9 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
     message = error.details() or error.code().name
     status = rpc_status.from_call(cast("grpc.Call", error))
     if status is None:
-        return found(message)
+        # Not the server said so but grpc: the message is larger than grpc takes.
+        too_large = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return InvalidRequest(message) if too_large else found(message)
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
