@@ -390,7 +390,7 @@ def root_key(path: Path) -> str:
 
 
 def _key_in(path: Path) -> str:
-    key = path.read_text(encoding="utf-8").strip()
+    key = path.read_text(encoding="utf-8", errors="replace").strip()
     if not key.startswith(KEY_PREFIX):
         raise BadConfig(f"{path} holds no key of chatd: remove it, and the next start makes one")
     return key

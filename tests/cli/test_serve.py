@@ -164,12 +164,14 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_a_root_key_that_is_none_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\n"], ids=["empty", "no text"])
+def test_a_root_key_that_is_none_is_said(tmp_path: Path, content: bytes) -> None:
     """An empty file would lock everybody out without a word."""
-    (tmp_path / "root.key").write_text("", encoding="utf-8")
+    (tmp_path / "root.key").write_bytes(content)
     run = chatd(tmp_path, "serve", "--port", "0")
     assert run.returncode == USAGE
     assert "root.key" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_a_bad_setting_says_where_it_came_from(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ async def test_a_request_above_our_limit_is_refused_in_our_words(
         refusal = await refused(lambda: served.raw("SendMessage", body))
         assert refusal.reason == "MESSAGE_TOO_LARGE"
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.message.startswith("the request has")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.raw("SendMessage", b"x" * (5 * 1024 * 1024))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

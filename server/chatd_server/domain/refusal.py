@@ -72,7 +72,7 @@ class InvalidRequest(Refused):
     """One or more fields break a rule."""
 
     def __init__(self, *violations: Violation) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        super().__init__("; ".join(f"{v.field}: {v.description}".lstrip(": ") for v in violations))
         self.violations = violations
 
 
