@@ -80,6 +80,17 @@ def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path: Path
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+def test_a_narrow_terminal_cuts_nothing(tmp_path: Path) -> None:
+    """An id is there to be copied, a path to be read: lines may be long or many, never short."""
+    name, home = "n" * 60, tmp_path / ("h" * 60)
+    made = json.loads(chatd(home, "keys", "create", name, "--json").stdout)
+    listed = chatd(home, "keys", "list", COLUMNS="80").stdout
+    assert made["id"] in listed
+    assert "…" not in listed
+    shown = chatd(home, "config", "show", COLUMNS="80").stdout
+    assert "…" not in shown
+
+
 def test_a_key_may_be_made_before_the_first_start(tmp_path: Path) -> None:
     """Installers do; the key is the only output, so that a script can take it."""
     run = chatd(tmp_path / "new", "keys", "create", "bot")
@@ -93,6 +104,14 @@ def test_an_owner_without_a_name_is_refused(tmp_path: Path) -> None:
     assert chatd(tmp_path, "keys", "create", "x", "--owner", "").returncode == USAGE
 
 
+@pytest.mark.parametrize("name", ["", "n" * 129, "a\nb"], ids=["none", "a long one", "two lines"])
+def test_a_name_of_a_key_is_one_that_a_list_can_show(tmp_path: Path, name: str) -> None:
+    """Whoever revokes a key must find it by its name."""
+    run = chatd(tmp_path, "keys", "create", name)
+    assert run.returncode == USAGE
+    assert "a name has 1 to 128" in run.stderr
+
+
 def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
     """Exit codes for probes; the words for people."""
     with serving(tmp_path) as server:
@@ -102,6 +121,7 @@ def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
             assert chatd(tmp_path, "health", **named).returncode == 0
         unknown = chatd(tmp_path, "health", "--address", server.address, "--service", "x.Y")
         assert unknown.returncode == FAILED
+        assert "no service 'x.Y'" in unknown.stderr
         address = server.address
     gone = chatd(tmp_path, "health", "--address", address, "--json")
     assert gone.returncode == FAILED

@@ -75,7 +75,8 @@ async def test_send_prints_the_answer_and_tail_prints_the_chat(terminal: Termina
 
 async def test_json_is_one_object_a_line(terminal: Terminal) -> None:
     """Every response is a line that a machine reads, with the cursor to resume from."""
-    code, output, _ = await terminal.run("send", "--json", "!text 3")
+    # At a pace: an answer may be over before anybody follows it.
+    code, output, _ = await terminal.run("send", "--json", "!text 10 20/s")
     responses = [json.loads(line) for line in output.splitlines()]
     assert code == 0
     kinds = [next(k for k in r["event"] if k not in ("sequence", "eventTime")) for r in responses]
@@ -131,6 +132,58 @@ async def test_what_cannot_be_said_is_a_wrong_argument(terminal: Terminal, typed
     assert (code, output) == (2, "")
     assert "Traceback" not in errors
     assert "chat " not in errors
+
+
+@pytest.mark.parametrize("coding", ["utf-8:surrogateescape", "utf-8:strict"])
+async def test_a_line_that_cannot_be_sent_does_not_end_the_chat(
+    terminal: Terminal, coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip of the keyboard costs the line and not the conversation. What Python makes of such
+    bytes depends on the locale.
+    """
+    monkeypatch.setenv("PYTHONIOENCODING", coding)
+    ours, theirs = pty.openpty()
+    process = await terminal.start("chat", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    for typed, answer in ((b"", b"> "), (b"\xff\xfe\n", b"UTF-8"), (b"!text 3\n", b"sandbox says")):
+        os.write(ours, typed)
+        while answer not in shown:
+            shown += await asyncio.to_thread(os.read, ours, 4096)
+    os.write(ours, b"\x04")
+    assert await process.wait() == 0
+    assert b"Traceback" not in shown
+    os.close(ours)
+
+
+async def test_a_refused_message_does_not_end_the_chat(terminal: Terminal) -> None:
+    """The refusal is shown, and the next line is a message again."""
+    typed = f"{'x' * 300_000}\n!say Still here.\n"
+    code, output, _ = await terminal.run("chat", typed=typed)
+    assert code == 0
+    assert output.index("262144 bytes") < output.index("Still here.")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(3_600_000, "the request has 3600"), (5_000_000, "larger than max")]
+)
+async def test_a_message_that_is_too_large_is_not_a_server_that_is_down(
+    terminal: Terminal, size: int, words: str
+) -> None:
+    """Also above grpc's own limit, where the answer is not ours."""
+    code, _, errors = await terminal.run("send", "-", typed="x" * size)
+    assert code == 1
+    assert words in errors
+    assert "chatd serve" not in errors
+
+
+@pytest.mark.parametrize("key", ["chatd_ä", "chatd_a\nb"])
+async def test_a_key_that_cannot_travel_says_so(terminal: Terminal, key: str) -> None:
+    """It is looked at before grpc fails on it."""
+    code, _, errors = await terminal.run("send", "hello", key=key)
+    assert code == 1
+    assert "CHATD_KEY" in errors
+    assert "Traceback" not in errors
 
 
 async def test_ctrl_c_at_the_prompt_leaves_the_chat(terminal: Terminal) -> None:

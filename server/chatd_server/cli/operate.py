@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from chatd_server.cli.exits import Exit, fail, told
 from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
@@ -90,6 +90,8 @@ def _health(address: str, service: str) -> tuple[str, str]:
         )
         request = health_pb2.HealthCheckRequest(service=service)
         call = check.future(request, timeout=HEALTH_SECONDS_MAX)
+        if call.code() is grpc.StatusCode.NOT_FOUND:
+            return "SERVICE_UNKNOWN", f"it has no service {service!r}"
         if call.code() is not grpc.StatusCode.OK:
             return "UNREACHABLE", f"{call.code().name}: {call.details()}"
         status = call.result().status
@@ -118,11 +120,20 @@ def config_show(
             }
             print(json.dumps(shown, indent=2))
             return
-        table = Table("setting", "value", "from", "what it is")
+        table = _table("setting", "value", "from", "what it is")
         for it in loaded.settings:
             value = str(it.value) if it.value != "" else "-"
             table.add_row(it.name, value, it.origin or it.source, it.description)
         Console().print(table)
+
+
+def _table(*headers: str) -> Table:
+    """Return a table that cuts nothing: what stands in the first column is there to be copied."""
+    first, *rest = headers
+    table = Table(Column(first, no_wrap=True, overflow="ignore"))
+    for header in rest:
+        table.add_column(header, overflow="fold")
+    return table
 
 
 # --- keys ------------------------------------------------------------------------------------
@@ -143,8 +154,9 @@ def keys_create(
 ) -> None:
     """Make a key and print it. It is shown only now: the server keeps a hash."""
     with told():
-        if not 0 < len(owner) <= OWNER_CHARACTERS_MAX or not owner.isprintable():
-            fail(f"an owner has 1 to {OWNER_CHARACTERS_MAX} printable characters", Exit.USAGE)
+        for what, words in (("an owner", owner), ("a name", name)):
+            if not 0 < len(words) <= OWNER_CHARACTERS_MAX or not words.isprintable():
+                fail(f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters", Exit.USAGE)
         found = settings(config, home=home, database_url=database_url).config
         record, key = _with_keys(found, lambda keys: keys.create(OwnerId(owner), name))
         if as_json:
@@ -167,10 +179,10 @@ def keys_list(
         if as_json:
             print(json.dumps([_plain(it) for it in records], indent=2))
             return
-        table = Table("id", "name", "owner", "created", "revoked")
+        table = _table("id", "name", "owner", "created", "revoked")
         for it in records:
-            revoked = "" if it.revoked_at is None else _moment(it.revoked_at)
-            table.add_row(it.id, it.name, it.owner_id, _moment(it.created_at), revoked)
+            revoked = "" if it.revoked_at is None else _shown(it.revoked_at)
+            table.add_row(it.id, it.name, it.owner_id, _shown(it.created_at), revoked)
         Console().print(table)
 
 
@@ -215,6 +227,11 @@ def _plain(record: KeyRecord) -> dict[str, str | None]:
         "created": _moment(record.created_at),
         "revoked": None if record.revoked_at is None else _moment(record.revoked_at),
     }
+
+
+def _shown(at: Instant) -> str:
+    """Return a moment for people, who may have it on two lines."""
+    return _moment(at).replace("T", " ").replace("+00:00", "Z")
 
 
 def _moment(at: Instant) -> str:

@@ -15,7 +15,16 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import ChatdError, ChatHandle, Client, Reconnect
+from chatd_client import (
+    ChatdError,
+    ChatHandle,
+    Client,
+    Conflict,
+    InvalidRequest,
+    PermissionDenied,
+    Reconnect,
+    Unavailable,
+)
 from chatd_server.cli.transcript import Transcript
 
 EXIT_REFUSED = 1
@@ -109,8 +118,12 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
         transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
     transcript.show_own = False
     while (words := _ask(console)) is not None:
-        if words.strip():
+        if not words.strip():
+            continue
+        try:
             await _answered(handle, words, transcript)
+        except (Conflict, InvalidRequest) as refusal:
+            transcript.line(f"  ✗ {refusal}", "red")
 
 
 async def _answered(handle: ChatHandle, words: str, transcript: Transcript) -> None:
@@ -133,10 +146,18 @@ async def _answered(handle: ChatHandle, words: str, transcript: Transcript) -> N
 
 
 def _ask(console: Console) -> str | None:
-    """Wait for a line in the main thread, which alone Ctrl-C reaches; no stream is open now."""
+    """Wait for a line in the main thread, which alone Ctrl-C reaches; no stream is open now.
+
+    A line that is no text is told, and gives an empty one.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return console.input("[bold]> [/bold]")
+        words = console.input("[bold]> [/bold]")
+        words.encode()
+        return words
+    except UnicodeError:
+        console.print("  ✗ what to say must be UTF-8", style="red", highlight=False)
+        return ""
     except (EOFError, KeyboardInterrupt):
         console.print()
         return None
@@ -193,7 +214,9 @@ def _run(
     try:
         asyncio.run(_with_client(work, address, key))
     except ChatdError as error:
-        Console(stderr=True).print(f"chatd: {_advice(error)}", style="red", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"chatd: {_advice(error)}", style="red", highlight=False, markup=False
+        )
         raise typer.Exit(EXIT_REFUSED) from error
     except (KeyboardInterrupt, BrokenPipeError) as stopped:
         raise typer.Exit(EXIT_REFUSED) from stopped
@@ -213,8 +236,8 @@ async def _with_client(
 def _advice(error: ChatdError) -> str:
     """Return what went wrong and what to do about it."""
     words = [str(error)]
-    if not error.reason:
+    if isinstance(error, Unavailable) and not error.reason:
         words.append("Is the server running? Start it with: chatd serve")
-    elif error.reason == "UNAUTHENTICATED":
+    elif isinstance(error, PermissionDenied):
         words.append("Give a key by --key, CHATD_KEY, or the root.key of CHATD_HOME.")
     return "\n".join(words)
