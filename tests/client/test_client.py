@@ -1,5 +1,7 @@
 """Unary calls: tried again with the same request id, and errors that say what to do."""
 
+import asyncio
+import gc
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,7 @@ from chatd_client import (
     tool,
 )
 from chatd_client.tools import RESULT_BYTES_MAX
-from tests.client.scripted import Script, ended, scripted_server
+from tests.client.scripted import Script, delta, ended, scripted_server
 
 
 @tool
@@ -196,8 +198,6 @@ async def test_calls_of_one_action_are_submitted_together() -> None:
 
 async def test_the_sync_twin_does_the_same() -> None:
     """A script without an event loop gets the same answers."""
-    import asyncio  # noqa: PLC0415  only this test needs a thread
-
     async with scripted_server() as (service, address):
         service.answer = lambda r: chat_service_pb2.GetChatResponse(
             chat=chat_pb2.Chat(chat_id=r.chat_id, title="t")
@@ -230,3 +230,30 @@ def test_a_key_never_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> No
     endpoint = find_endpoint()
     assert endpoint == Endpoint(endpoint.address, "chatd_secret")
     assert "secret" not in repr(endpoint)
+
+
+async def test_the_sync_twin_says_that_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """Closing again is nothing; using it is said in its own words, also by an open stream. No task
+    is left that asyncio would complain of.
+    """
+
+    def script(address: str) -> None:
+        with SyncClient(address, "k") as client:
+            chat = client.chat("c")
+            stream = chat.follow()
+            next(stream)
+        client.close()
+        for use in (
+            client.server_info,
+            chat.get,
+            lambda: next(stream),
+            client.list_chats().__next__,
+        ):
+            with pytest.raises(RuntimeError, match="this client is closed"):
+                use()
+
+    async with scripted_server() as (service, address):
+        service.scripts = [Script([delta("a", at=0)])]
+        await asyncio.to_thread(script, address)
+    gc.collect()
+    assert [it.message for it in caplog.records if it.name == "asyncio"] == []

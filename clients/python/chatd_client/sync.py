@@ -27,8 +27,19 @@ class _LoopThread:
         )
         self._thread.start()
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether it was stopped."""
+        return self._loop.is_closed()
+
     def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and return its result; an interrupt of this thread cancels it."""
+        """Run a coroutine there and return its result; an interrupt of this thread cancels it.
+
+        Raises RuntimeError when the loop has ended.
+        """
+        if self.is_ended:
+            work.close()  # nobody will await it, and Python would warn of that
+            raise RuntimeError("this client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -45,10 +56,12 @@ class _LoopThread:
             while (item := self.wait(_next(items, hold))) is not _END:
                 yield item
         finally:
-            self.wait(_close(items, hold))
+            if not self.is_ended:
+                self.wait(_close(items, hold))
 
     def stop(self) -> None:
-        """End the loop and the thread."""
+        """End what runs on the loop, the loop and the thread."""
+        self.wait(_rest_ended())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -67,6 +80,14 @@ async def _close(items: AsyncIterator[Any], hold: asyncio.Lock) -> None:
     if close is not None:
         async with hold:
             await close()
+
+
+async def _rest_ended() -> None:
+    """Cancel what a stream that nobody closed has left behind."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 class SyncClient:
@@ -88,7 +109,9 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Close the channel and end the thread."""
+        """Close the channel and end the thread. Once closed, it does nothing."""
+        if self._thread.is_ended:
+            return
         self._thread.wait(self._client.close())
         self._thread.stop()
 
