@@ -10,6 +10,8 @@ _ADVICE = (
     ("SQLITE_LOCKED", "another program holds the database file: close it"),
     ("SQLITE_READONLY", "the database file cannot be written: check its owner and its disk"),
     ("SQLITE_CANTOPEN", "the database file cannot be opened: check its folder and its owner"),
+    # The index of the log is made at the first use of a file: on a full disk this comes first.
+    ("SQLITE_IOERR_SHM", "the disk of the database is full, or it fails: make room, or check it"),
     ("SQLITE_IOERR", "the disk of the database fails: check it, and the system's log"),
     ("SQLITE_CORRUPT", "the database file is damaged: restore it from a backup"),
     ("SQLITE_NOTADB", "the file is no database: restore it from a backup"),
