@@ -54,6 +54,8 @@ def streaming(
             all_sides(context.folder, vendor) as servers,
         ):
             sides: Sides = {it.side: _sampling(it, shape) for it in servers}
+            # The first run also connects to the vendor, and imports what it needs.
+            await alternate(sides, 1, lambda what: context.progress(f"{what}, to warm up"))
             samples = await alternate(sides, context.rounds, context.progress)
         return [row(name, "CPU us per delivered token", samples, limits)]
 
