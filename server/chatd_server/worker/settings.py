@@ -9,8 +9,9 @@ class WorkerSettings:
 
     #: Chats that one worker runs at a time; more wait as pending.
     slots_max: int = 64
-    #: Chats taken by one statement.
-    acquire_batch_max: int = 16
+    #: Chats taken by one statement. Few, because they all call their models in the same turn of
+    #: the event loop, and the tokens of the others wait behind that.
+    acquire_batch_max: int = 4
     #: How long a worker may be silent before its chats are given to others. Three beats.
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 10.0
