@@ -105,10 +105,10 @@ class Dispatch(grpc.GenericRpcHandler):
 
     def _handler(self, rpc: Rpc) -> "Handler":
         """Return a handler that takes and gives bytes, so that grpc decodes nothing."""
-        if rpc.is_streaming:
+        if rpc.is_streaming:  # each token passes here: a partial is no coroutine more
             return grpc.unary_stream_rpc_method_handler(partial(self._answer_stream, rpc))
 
-        # A plain function: for each request grpc looks at what its handler is.
+        # Each request passes here once: grpc recognises a plain function sooner than a partial.
         async def unary(raw: bytes, context: Context) -> bytes:
             return await self._answer(rpc, raw, context)
 
