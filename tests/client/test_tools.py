@@ -287,6 +287,15 @@ async def test_a_cancelled_run_leaves_a_plain_tool_to_its_end() -> None:
         assert service.calls == []
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A shell lets what it runs in the background ignore Ctrl-C, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_ends_a_run_of_the_sync_twin_while_a_plain_tool_computes() -> None:
     """The script hears of its interrupt, and nothing is submitted."""
     computation = Computation()
