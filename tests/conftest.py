@@ -37,6 +37,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much the enumerations of tests/hub covered."""
+    counted = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
+    explored = [it for it in counted if "interleavings" in it]
+    if explored:
+        orders, states = (sum(it[what] for it in explored) for what in ("interleavings", "states"))
+        terminalreporter.write_line(
+            f"hub: {orders:,} orders of {len(explored)} histories, {states:,} states"
+        )
+
+
 @pytest.fixture(autouse=True)
 def no_task_left_behind(request: pytest.FixtureRequest) -> None:
     """Fail a test that leaves asyncio tasks behind; set up first, so it looks last."""

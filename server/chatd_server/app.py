@@ -194,7 +194,7 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
         heartbeat_seconds=config.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # SQLite has no other process to hear of late
     )
-    hub = Hub(store, clock, EventFrames(), hub_settings)
+    hub = Hub(store, clock, EventFrames(), hub_settings, observer)
     env = Env(
         worker_id=WorkerId(instance_id),
         store=store,

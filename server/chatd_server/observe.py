@@ -31,6 +31,7 @@ class Span(StrEnum):
     RESULTS_COMMITTED = "results.committed"
     ACTION_REQUIRED = "action.required"
     TURN_FINISHED = "turn.finished"
+    STREAM_WAS_SILENT = "stream.was_silent"
     WAKE_RECONNECTED = "wake.reconnected"
     DATABASE_FAILED = "database.failed"
     EVENTS_PRUNED = "events.pruned"
@@ -67,6 +68,7 @@ _WARNING = frozenset(
         Span.ATTEMPT_FAILED,
         Span.TOOL_ABANDONED,
         Span.TOOL_HIDDEN,
+        Span.STREAM_WAS_SILENT,
         Span.DATABASE_FAILED,
     }
 )

@@ -90,7 +90,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
     @asynccontextmanager
     async def serving(**settings: Any) -> AsyncIterator[Edge]:
         async with open_store() as (store, keys, wake):
-            hub = Hub(store, clock, EventFrames(), HubSettings(**settings))
+            hub = Hub(store, clock, EventFrames(), HubSettings(**settings), NullObserver())
             store.listen(hub)
             stop_hints = wake.listen(hub.hinted)
 

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.hub.hub import WATCH_TAG
+from chatd_server.hub.watch import WATCH_TAG
 from tests.subscribe.scene import CountingReads, Edge
 
 

@@ -153,4 +153,5 @@ async def test_a_heartbeat_finds_what_a_lost_hint_left_behind(edge: Edge) -> Non
     follower.kinds.clear()
     await follower.until("queue_changed")
     assert follower.kinds == ["queue_changed"]
+    assert edge.hub.silences == 1, "what was owed in silence is counted"
     await follower.close()

@@ -1,41 +1,22 @@
 """What this process knows of one chat that somebody follows or works on.
 
 It exists only while a subscriber is attached or an attempt is open; an idle chat has none. It
-has no timer, no task and no queue of a reader: only the newest part of the log, the open
-attempt, and who waits.
+has no timer, no task and no queue of a reader. Everything that happens to it is one of its
+methods: a subscriber attaches, reads and detaches, a commit or a hint arrives, an attempt opens,
+grows and ends. Nothing else changes it.
 """
 
 import asyncio
+from collections.abc import Callable
 
-from chatd_server.domain.chat import Status
-from chatd_server.domain.event import (
-    Cursor,
-    Event,
-    LoggedEvent,
-    MessageCommitted,
-    RetryScheduled,
-    StatusChanged,
-)
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import AttemptId, ChatId
-from chatd_server.domain.limits import MIB
-from chatd_server.domain.live import Piece
-from chatd_server.domain.message import Part, Reasoning, Role, Text, ToolCall, ToolResult
-from chatd_server.hub.overlay import Overlay, OverlayStatus
-
-TAIL_EVENTS_MAX = 32
-"""Newest events kept for readers that are nearly level: about four steps with tools. Behind them
-the log is read."""
-TAIL_BYTES_MAX = MIB
-"""Bytes of these events, and of closed attempts: one long answer, or many ordinary ones."""
-CLOSED_MAX = 4
-"""Committed attempts kept for readers that had not begun them when they were committed."""
-FRAMES_MAX = 8
-"""Newest responses kept as bytes. Level readers all ask for the newest one or two."""
-FRAMES_BYTES_MAX = MIB
-"""Bytes of these responses; the newest is kept in any case."""
-
-_WORKING = frozenset({Status.RUNNING, Status.INTERRUPTING})
-_EVENT_BYTES = 256
+from chatd_server.hub.attempts import Attempts
+from chatd_server.hub.overlay import Overlay
+from chatd_server.hub.responses import Responses
+from chatd_server.hub.tail import Tail
+from chatd_server.ports import Applied, EventPage
 
 
 class Waiter:
@@ -45,6 +26,11 @@ class Waiter:
 
     def __init__(self) -> None:
         self._woken: asyncio.Future[None] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits, and nobody has woken it."""
+        return self._woken is not None and not self._woken.done()
 
     def wake(self) -> None:
         """End the wait, if there is one."""
@@ -60,237 +46,215 @@ class Waiter:
             await woken
         finally:
             self._woken = None
-            chat.waiting.pop(self, None)
-
-
-class NewestPiece:
-    """A piece that was just made, and where a reader has to stand to be sent the same bytes."""
-
-    __slots__ = ("frame", "overlay", "piece", "sequence", "size")
-
-    def __init__(
-        self, overlay: Overlay, size: int, sequence: int, piece: Piece, frame: bytes
-    ) -> None:
-        self.overlay = overlay
-        #: Bytes of the attempt when the piece was made: a reader that could get more does.
-        self.size = size
-        self.sequence = sequence
-        self.piece = piece
-        self.frame = frame
+            chat.no_longer_waiting(self)
 
 
 class LiveChat:
-    """One chat in this process."""
+    """One chat in this process. `when_idle` is called when nothing needs it any more."""
 
     __slots__ = (
+        "_attempts",
+        "_is_refreshing",
+        "_is_stale",
+        "_revision",
+        "_tail",
+        "_waiting",
+        "_when_idle",
         "attached",
         "chat_id",
-        "closed",
-        "deleted",
-        "frames",
-        "frames_bytes",
-        "head",
+        "is_deleted",
         "moves",
-        "newest",
-        "overlay",
-        "refreshing",
-        "revision",
-        "stale",
-        "tail",
-        "tail_bytes",
-        "waiting",
+        "responses",
     )
 
-    def __init__(self, chat_id: ChatId) -> None:
+    def __init__(self, chat_id: ChatId, when_idle: Callable[["LiveChat"], None]) -> None:
         self.chat_id = chat_id
-        #: Newest sequence of which this process knows; 0 when nobody has asked yet. `tail` ends
-        #: with it.
-        self.head = 0
-        self.tail: list[LoggedEvent] = []
-        self.tail_bytes = 0
+        self._when_idle = when_idle
+        self._tail = Tail()
+        self._attempts = Attempts()
+        self.responses = Responses()
         #: Newest revision that a commit or a hint named.
-        self.revision = 0
-        #: The log has, or may have, events behind `head`.
-        self.stale = False
+        self._revision = 0
+        #: The log has, or may have, events after `head`.
+        self._is_stale = False
         #: A reader is reading them for everybody.
-        self.refreshing = False
+        self._is_refreshing = False
+        self.is_deleted = False
         #: Counts reasons to read the log again.
         self.moves = 0
-        self.deleted = False
-        self.overlay: Overlay | None = None
-        self.closed: dict[AttemptId, Overlay] = {}
-        #: Newest events as responses, by the cursor behind them.
-        self.frames: dict[Cursor, bytes] = {}
-        self.frames_bytes = 0
-        #: The newest piece of the open attempt, for readers at the same position.
-        self.newest: NewestPiece | None = None
-        #: Streams and watches.
+        #: How many streams and watches there are.
         self.attached = 0
-        self.waiting: dict[Waiter, None] = {}
+        self._waiting: dict[Waiter, None] = {}
 
-    # --- waiting -------------------------------------------------------------------------------
+    # --- what a reader asks ----------------------------------------------------------------------
 
-    def now_waiting(self, waiter: Waiter) -> None:
-        """Note one who waits. When all do, all are level, and what was kept for them can go."""
-        self.waiting[waiter] = None
-        if len(self.waiting) == self.attached:
-            self.forget()
+    @property
+    def head(self) -> int:
+        """Newest sequence of which this process knows; 0 when nobody has asked yet."""
+        return self._tail.head
 
-    def wake(self) -> None:
-        """Wake everybody who waits; whoever is sending looks again by itself."""
-        if self.waiting:
-            waiting, self.waiting = self.waiting, {}
-            for waiter in waiting:
-                waiter.wake()
+    @property
+    def is_stale(self) -> bool:
+        """Whether the log has, or may have, events after `head`."""
+        return self._is_stale
 
-    def forget(self) -> None:
-        """Drop what is kept only for readers that are behind."""
-        if self.tail:
-            self.tail = []
-            self.tail_bytes = 0
-        if self.closed:
-            self.closed = {}
-        self.newest = None
-        if self.frames:
-            self.frames = {}
-            self.frames_bytes = 0
+    @property
+    def is_refreshing(self) -> bool:
+        """Whether a reader is reading them for everybody."""
+        return self._is_refreshing
 
-    # --- the log -------------------------------------------------------------------------------
+    @property
+    def attempt(self) -> Overlay | None:
+        """The attempt that is open here, or was until the log closed it."""
+        return self._attempts.current
 
-    def begin_at(self, head: int, revision: int) -> None:
-        """Take the head that a new reader found in the store."""
-        if self.head == 0:
-            self.head = head
-            self.revision = max(self.revision, revision)
-        elif head > self.head:
+    def event(self, sequence: int) -> LoggedEvent | None:
+        """Return an event, if it is among the newest that are kept."""
+        return self._tail.event(sequence)
+
+    def committed_attempt(self, event: LoggedEvent) -> Overlay | None:
+        """Return the attempt that a committed message closes, for a reader that holds none of
+        it; None when its pieces were never shown here and can not be made from the message.
+        """
+        is_recent = self._tail.event(event.sequence) is not None
+        return self._attempts.committed(event, is_recent=is_recent)
+
+    # --- subscribers -----------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """A stream or a watch begins; call it before the store is read."""
+        self.attached += 1
+
+    def detach(self) -> None:
+        """A stream or a watch ends."""
+        self.attached -= 1
+        if self.attached:
+            return
+        # Nobody is told of commits from now on, so what is known of the log is out of date.
+        self._forget_for_slow()
+        self._tail.head = 0
+        self._is_stale = False
+        self._look_idle()
+
+    def read(self, state: ChatState) -> None:
+        """A reader has read the state of the chat from the store."""
+        self._attempts.read(state)
+        if self._tail.head == 0:
+            self._tail.head = state.head_sequence
+            self._revision = max(self._revision, state.revision)
+        elif state.head_sequence > self._tail.head:
+            self.mark_stale()
+
+    def observe(self, event: LoggedEvent) -> None:
+        """A reader has read an event that others may have read before."""
+        if self._attempts.observe(event):
+            self.wake()
+
+    # --- commits and hints -----------------------------------------------------------------------
+
+    def committed(self, applied: Applied) -> None:
+        """A commit of this process; they come in order."""
+        state = applied.state
+        self._revision = max(self._revision, state.revision)
+        if not self.attached:
+            for event in applied.events:
+                self._attempts.observe(event)
+            self._look_idle()
+            return
+        self._add(applied.events)
+        if 0 < self._tail.head < state.head_sequence:
+            self.mark_stale()  # another process wrote in between
+        if state.deleted:
+            self.is_deleted = True
+            self.wake()
+
+    def hinted(self, revision: int) -> None:
+        """Some process has committed this revision."""
+        if revision > self._revision:
+            self._revision = revision
             self.mark_stale()
 
     def mark_stale(self) -> None:
-        """Let the next reader read the log for everybody."""
-        self.stale = True
+        """The log may have more: let the next reader read it for everybody."""
+        self._is_stale = True
         self.moves += 1
         self.wake()
 
-    def delete(self) -> None:
-        """The chat is deleted: streams end behind its last event."""
-        self.deleted = True
+    # --- reading the log for everybody -----------------------------------------------------------
+
+    def refresh_begins(self) -> int:
+        """One reader reads the log for everybody; return from where."""
+        self._is_refreshing, self._is_stale = True, False
+        return self._tail.head
+
+    def refreshed(self, page: EventPage) -> bool:
+        """Take a page; say whether another one follows."""
+        before = self._tail.head
+        self._add(page.events)
+        return before < self._tail.head < page.head_sequence
+
+    def refresh_ends(self, *, failed: bool = False, is_deleted: bool = False) -> None:
+        """The log was read, or the reader that did it is gone, or the store is."""
+        self._is_refreshing = False
+        self._is_stale = self._is_stale or failed
+        self.is_deleted = self.is_deleted or is_deleted
         self.wake()
 
-    def add(self, events: tuple[LoggedEvent, ...]) -> None:
-        """Take committed events, in order, of this process or read from the log."""
-        if not events:
-            return
-        for event in events:
-            self.observe(event)
-            if event.sequence <= self.head:
-                continue
-            if self.head and event.sequence != self.head + 1:
-                self.mark_stale()  # another process wrote in between
-                return
-            self.head = event.sequence
-            self.tail.append(event)
-            self.tail_bytes += event_bytes(event)
-        while len(self.tail) > TAIL_EVENTS_MAX or (
-            self.tail_bytes > TAIL_BYTES_MAX and len(self.tail) > 1
-        ):
-            self.tail_bytes -= event_bytes(self.tail.pop(0))
-        self.moves += 1
-        self.wake()
+    # --- the attempt -----------------------------------------------------------------------------
 
-    def event(self, sequence: int) -> LoggedEvent | None:
-        """Return an event of the tail."""
-        tail = self.tail
-        if not tail:
-            return None
-        index = sequence - tail[0].sequence
-        return tail[index] if 0 <= index < len(tail) else None
-
-    # --- the attempt ---------------------------------------------------------------------------
-
-    def observe(self, event: LoggedEvent) -> None:
-        """Close the open attempt if this event closes it."""
-        overlay = self.overlay
-        if overlay is None or event.sequence <= overlay.base_sequence:
-            return
-        status = closing(event.event, overlay.attempt_id)
-        if status is not OverlayStatus.OPEN:
-            self.close(overlay, status)
-
-    def close(self, overlay: Overlay, status: OverlayStatus) -> None:
-        """Close an attempt; later writes to it are ignored."""
-        if overlay.status is not OverlayStatus.OPEN:
-            return
-        overlay.status = status
-        if self.overlay is overlay:
-            self.overlay = None
-        if status is OverlayStatus.COMMITTED and self.attached:
-            self._keep(overlay)
-        self.wake()
-
-    def committed_overlay(self, event: LoggedEvent) -> Overlay | None:
-        """Return the attempt that a committed message closes, for a reader that has not begun
-        it; made from the message itself when it is an answer of which nothing is kept.
-        """
-        message = event.message
-        assert message is not None, f"event {event.sequence} was read without its message"
-        kept = self.closed.get(message.attempt_id)
-        if kept is not None or message.role is not Role.ASSISTANT or message.compressed:
-            return kept
-        overlay = Overlay.of_message(message, event.sequence - 1)
-        if self.event(event.sequence) is not None:
-            self._keep(overlay)
+    def open_attempt(self, attempt_id: AttemptId, base_sequence: int) -> Overlay:
+        """A worker of this process begins an attempt; one that is still open is void."""
+        replaces = self._attempts.current is not None
+        overlay = self._attempts.open(attempt_id, base_sequence)
+        if 0 < self._tail.head < base_sequence:
+            self.mark_stale()
+        elif replaces:
+            self.wake()
         return overlay
 
-    def _keep(self, overlay: Overlay) -> None:
-        if overlay.size > TAIL_BYTES_MAX:
-            return  # readers that have begun it hold it themselves
-        self.closed[overlay.attempt_id] = overlay
-        while len(self.closed) > CLOSED_MAX or (
-            len(self.closed) > 1 and sum(it.size for it in self.closed.values()) > TAIL_BYTES_MAX
-        ):
-            del self.closed[next(iter(self.closed))]
+    def void_attempt(self, overlay: Overlay) -> None:
+        """A worker abandons an attempt; nothing happens when the log has closed it before."""
+        if self._attempts.void(overlay):
+            self.wake()
+            self._look_idle()
 
-    # --- responses -----------------------------------------------------------------------------
+    # --- waiting ---------------------------------------------------------------------------------
 
-    def keep_frame(self, cursor: Cursor, frame: bytes) -> None:
-        """Keep a response for other readers at the same position; a lone reader needs none."""
-        if self.attached == 1:
-            return
-        self.frames[cursor] = frame
-        self.frames_bytes += len(frame)
-        while len(self.frames) > FRAMES_MAX or (
-            len(self.frames) > 1 and self.frames_bytes > FRAMES_BYTES_MAX
-        ):
-            self.frames_bytes -= len(self.frames.pop(next(iter(self.frames))))
+    def now_waiting(self, waiter: Waiter) -> None:
+        """Note one who waits. When all do, all are level, and what was kept for them can go."""
+        self._waiting[waiter] = None
+        if len(self._waiting) == self.attached:
+            self._forget_for_slow()
 
+    def no_longer_waiting(self, waiter: Waiter) -> None:
+        """Note that one does not wait any more."""
+        self._waiting.pop(waiter, None)
 
-def closing(event: Event, attempt_id: AttemptId) -> OverlayStatus:
-    """Say what an event makes of an attempt; OPEN: it does not concern it."""
-    match event:
-        case MessageCommitted() if event.attempt_id == attempt_id:
-            return OverlayStatus.COMMITTED
-        case RetryScheduled() if event.attempt_id == attempt_id:
-            return OverlayStatus.VOID
-        case StatusChanged() if event.status not in _WORKING:
-            return OverlayStatus.VOID
-        case _:
-            return OverlayStatus.OPEN
+    def wake(self) -> None:
+        """Wake everybody who waits; whoever is sending looks again by itself."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for waiter in waiting:
+                waiter.wake()
 
+    # --- inside ----------------------------------------------------------------------------------
 
-def event_bytes(event: LoggedEvent) -> int:
-    """Return about how many bytes an event holds; exact enough for a limit on memory."""
-    if event.message is None:
-        return _EVENT_BYTES
-    return _EVENT_BYTES + sum(_part_length(part) for part in event.message.parts)
+    def _add(self, events: tuple[LoggedEvent, ...]) -> None:
+        """Take events in order, up to one that does not follow."""
+        for event in events:
+            self._attempts.observe(event)
+            if not self._tail.add(event):
+                break
+        if events:
+            self.moves += 1
+            self.wake()
 
+    def _forget_for_slow(self) -> None:
+        """Drop what is kept only for readers that are behind."""
+        self._tail.forget_events()
+        self._attempts.forget_committed()
+        self.responses.forget()
 
-def _part_length(part: Part) -> int:
-    match part:
-        case Text() | Reasoning():
-            return len(part.text)
-        case ToolCall():
-            return len(part.arguments)
-        case ToolResult():
-            return len(part.output)
-        case _:
-            return len(str(part))
+    def _look_idle(self) -> None:
+        if not self.attached and self._attempts.current is None:
+            self._when_idle(self)

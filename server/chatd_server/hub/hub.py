@@ -5,34 +5,24 @@ open. Writers never wait for readers; readers are positions (`hub.reader`).
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
 
 from chatd_server.domain.chat import Status
-from chatd_server.domain.event import CompactionSource
-from chatd_server.domain.ids import (
-    MICROSECONDS,
-    AttemptId,
-    ChatId,
-    Instant,
-    OwnerId,
-    ToolCallId,
-)
+from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, Instant, OwnerId
 from chatd_server.domain.limits import STREAMS_PER_OWNER_MAX, SUBSCRIBERS_PER_CHAT_MAX
-from chatd_server.domain.live import Follow, PieceKind, StreamEndReason
-from chatd_server.domain.message import Executor, Part, ToolResult
+from chatd_server.domain.live import Follow, StreamEndReason
 from chatd_server.domain.refusal import Draining, TooManyStreams
-from chatd_server.hub.chat import LiveChat, Waiter
-from chatd_server.hub.overlay import Overlay, OverlayStatus
+from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.pulse import Pulse
 from chatd_server.hub.reader import Reader
 from chatd_server.hub.stream import Broadcast, ReaderStream
+from chatd_server.hub.watch import LogWatch
+from chatd_server.hub.writer import AttemptOverlayWriter
+from chatd_server.observe import Observer
 from chatd_server.ports import Applied, Clock, FrameCodec, Store
-
-WATCH_TAG = "hub.watch"
-"""How a test finds a bounded wait for the head of a log on its clock."""
 
 
 class HubSettings(msgspec.Struct, frozen=True):
@@ -55,7 +45,12 @@ class Hub:
     """Implements `ports.Live`, `ports.CommitListener` and `ports.Streams`."""
 
     def __init__(
-        self, store: Store, clock: Clock, codec: FrameCodec, settings: HubSettings
+        self,
+        store: Store,
+        clock: Clock,
+        codec: FrameCodec,
+        settings: HubSettings,
+        observer: Observer,
     ) -> None:
         self._clock = clock
         self._settings = settings
@@ -63,7 +58,7 @@ class Hub:
         self._readers: set[Reader] = set()
         self._streams: dict[OwnerId, int] = {}
         self._broadcast = Broadcast(
-            store, clock, codec, reads_at_heartbeat=settings.reads_at_heartbeat
+            store, clock, codec, observer, reads_at_heartbeat=settings.reads_at_heartbeat
         )
         self._pulse = Pulse(clock)
         self._draining = False
@@ -73,25 +68,14 @@ class Hub:
     def committed(self, applied: Applied) -> None:
         """Take a commit of this process."""
         chat = self._chats.get(applied.state.id)
-        if chat is None:
-            return
-        state = applied.state
-        chat.revision = max(chat.revision, state.revision)
-        if chat.attached:
-            chat.add(applied.events)
-            if state.deleted:
-                chat.delete()
-        else:
-            for event in applied.events:
-                chat.observe(event)
-            self._drop_if_idle(chat)
+        if chat is not None:
+            chat.committed(applied)
 
     def hinted(self, chat_id: ChatId, revision: int, status: Status) -> None:  # noqa: ARG002  a hint carries no meaning; only the log does
         """Take a hint that a chat changed, from any process; `Wake.listen` calls this."""
         chat = self._chats.get(chat_id)
-        if chat is not None and revision > chat.revision:
-            chat.revision = revision
-            chat.mark_stale()
+        if chat is not None:
+            chat.hinted(revision)
 
     def hints_missed(self) -> None:
         """Hints may have been lost: every chat that somebody follows looks at its log."""
@@ -101,17 +85,10 @@ class Hub:
 
     def open(
         self, chat_id: ChatId, attempt_id: AttemptId, base_sequence: int
-    ) -> "AttemptOverlayWriter":
+    ) -> AttemptOverlayWriter:
         """Open an attempt; one that is still open is void."""
-        chat = self._chats.get(chat_id)
-        if chat is None:
-            chat = self._chats[chat_id] = LiveChat(chat_id)
-        if chat.overlay is not None:
-            chat.close(chat.overlay, OverlayStatus.VOID)
-        overlay = chat.overlay = Overlay(attempt_id, base_sequence)
-        if chat.head and base_sequence > chat.head:
-            chat.mark_stale()
-        return AttemptOverlayWriter(overlay, chat, self._drop_if_idle)
+        chat = self._chat(chat_id)
+        return AttemptOverlayWriter(chat.open_attempt(attempt_id, base_sequence), chat)
 
     # --- who follows ---------------------------------------------------------------------------
 
@@ -121,9 +98,10 @@ class Hub:
         self._admit(chat_id, owner_id)
         now = self._clock.now()
         seconds = follow.heartbeat_seconds or self._settings.heartbeat_seconds
-        chat = self._attach(chat_id)
         ends_at = now + self._lifetime()
-        reader = Reader(chat, follow, now, round(seconds * MICROSECONDS), ends_at)
+        chat = self._chat(chat_id)
+        reader = Reader(chat, now, round(seconds * MICROSECONDS), ends_at)
+        chat.attach()
         self._readers.add(reader)
         self._streams[owner_id] = self._streams.get(owner_id, 0) + 1
         self._pulse.add(reader)
@@ -136,23 +114,23 @@ class Hub:
             self._streams[owner_id] -= 1
             if not self._streams[owner_id]:
                 del self._streams[owner_id]
-            self._detach(chat)
+            chat.detach()
 
     @contextmanager
-    def watch(self, chat_id: ChatId) -> Iterator["LogWatch"]:
+    def watch(self, chat_id: ChatId) -> Iterator[LogWatch]:
         """Watch a log until the context is left."""
-        chat = self._attach(chat_id)
+        chat = self._chat(chat_id)
+        chat.attach()
         try:
             yield LogWatch(chat, self._clock)
         finally:
-            self._detach(chat)
+            chat.detach()
 
     def drain(self) -> None:
         """End every stream with DRAINING, and refuse new ones."""
         self._draining = True
         for reader in self._readers:
-            reader.end = StreamEndReason.DRAINING
-            reader.wake()
+            reader.finish(StreamEndReason.DRAINING)
 
     # --- what tests and metrics count ----------------------------------------------------------
 
@@ -170,6 +148,20 @@ class Hub:
     def serialisations(self) -> int:
         """Events and pieces turned into bytes since the start."""
         return self._broadcast.serialisations
+
+    @property
+    def silences(self) -> int:
+        """Heartbeats since the start that found something to send that nobody had told of."""
+        return self._broadcast.silences
+
+    def owed(self) -> int:
+        """Count the streams that wait although there is something to send. It is a defect of the
+        hub if there is one: a debug assertion for tests.
+        """
+        return sum(
+            reader.is_owed or self._chats.get(reader.chat.chat_id) is not reader.chat
+            for reader in self._readers
+        )
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -192,114 +184,13 @@ class Hub:
         spread = round(whole * self._settings.stream_jitter)
         return whole - (secrets.randbelow(spread) if spread else 0)
 
-    def _attach(self, chat_id: ChatId) -> LiveChat:
+    def _chat(self, chat_id: ChatId) -> LiveChat:
         chat = self._chats.get(chat_id)
         if chat is None:
-            chat = self._chats[chat_id] = LiveChat(chat_id)
-        chat.attached += 1
+            chat = self._chats[chat_id] = LiveChat(chat_id, self._forget)
         return chat
 
-    def _detach(self, chat: LiveChat) -> None:
-        chat.attached -= 1
-        if chat.attached:
-            return
-        # Nobody is told of commits from now on, so what is known of the log is out of date.
-        chat.forget()
-        chat.head = 0
-        chat.stale = False
-        self._drop_if_idle(chat)
-
-    def _drop_if_idle(self, chat: LiveChat) -> None:
-        if not chat.attached and chat.overlay is None:
-            self._chats.pop(chat.chat_id, None)
-
-
-class AttemptOverlayWriter:
-    """Writes one attempt; `ports.AttemptWriter`. Does nothing once the attempt is closed."""
-
-    __slots__ = ("_chat", "_closed", "_overlay")
-
-    def __init__(
-        self, overlay: Overlay, chat: LiveChat, closed: Callable[[LiveChat], None]
-    ) -> None:
-        self._overlay = overlay
-        self._chat = chat
-        self._closed = closed
-
-    def text(self, part: int, text: str) -> None:
-        """Append text to a text part."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append(part, PieceKind.TEXT, text)
-            self._chat.wake()
-
-    def reasoning(self, part: int, text: str) -> None:
-        """Append text to a reasoning part."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append(part, PieceKind.REASONING, text)
-            self._chat.wake()
-
-    def refusal(self, part: int, text: str) -> None:
-        """Append text to a refusal part."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append(part, PieceKind.REFUSAL, text)
-            self._chat.wake()
-
-    def call(
-        self, part: int, call_id: ToolCallId, name: str, executor: Executor, arguments: str
-    ) -> None:
-        """Append arguments to a tool call; empty arguments announce it."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append_call(part, call_id, name, executor, arguments)
-            self._chat.wake()
-
-    def whole(self, part: int, value: Part) -> None:
-        """Add a part that came at once."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append_whole(part, value)
-            self._chat.wake()
-
-    def tool_started(self, call_id: ToolCallId, name: str) -> None:
-        """Say that a tool of ours began."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append_tool_started(call_id, name)
-            self._chat.wake()
-
-    def tool_finished(self, result: ToolResult) -> None:
-        """Show the result of a tool of ours."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append_tool_finished(result)
-            self._chat.wake()
-
-    def compaction_started(self, source: CompactionSource) -> None:
-        """Say that a compaction began."""
-        if self._overlay.status is OverlayStatus.OPEN:
-            self._overlay.append_compaction_started(source)
-            self._chat.wake()
-
-    def abandon(self) -> None:
-        """Void everything shown."""
-        self._chat.close(self._overlay, OverlayStatus.VOID)
-        self._closed(self._chat)
-
-
-class LogWatch(Waiter):
-    """Whether a log has moved; `ports.HeadWatch`."""
-
-    __slots__ = ("_chat", "_clock", "_moves")
-
-    def __init__(self, chat: LiveChat, clock: Clock) -> None:
-        super().__init__()
-        self._chat = chat
-        self._clock = clock
-        self._moves = chat.moves
-
-    async def moved(self, seconds: float) -> bool:
-        """Wait at most so long for a reason to read the log again."""
-        try:
-            async with self._clock.timeout(seconds, WATCH_TAG):
-                while self._chat.moves == self._moves:
-                    await self.wait(self._chat)
-        except TimeoutError:
-            return False
-        self._moves = self._chat.moves
-        return True
+    def _forget(self, chat: LiveChat) -> None:
+        """Drop a chat that nothing needs. An older object must not take a newer one along."""
+        if self._chats.get(chat.chat_id) is chat:
+            del self._chats[chat.chat_id]

@@ -36,6 +36,8 @@ class OverlayStatus(Enum):
     """What became of an attempt."""
 
     OPEN = "open"
+    #: The log has closed it. How, this process has not read yet; nothing more is shown until then.
+    ENDED = "ended"
     #: A message that names it was committed: what was shown stands.
     COMMITTED = "committed"
     #: Nothing of it will be committed: what was shown is void.
@@ -60,12 +62,14 @@ class Overlay:
     """One attempt as its subscribers see it. Writes raise `ModelFailure(output_too_large)`."""
 
     __slots__ = (
+        "_announced",
         "_bytes",
         "_newest",
         "_segments",
         "_starts",
         "attempt_id",
         "base_sequence",
+        "over_at",
         "status",
     )
 
@@ -74,10 +78,14 @@ class Overlay:
         #: Head of the log when the attempt began.
         self.base_sequence = base_sequence
         self.status = OverlayStatus.OPEN
+        #: A place in the log at which it was over, once that is known: at or behind its last event.
+        self.over_at: int | None = None
         self._bytes = bytearray()
         self._segments: list[_Segment] = []
         self._starts: list[int] = []
         self._newest: _Segment | None = None
+        #: Calls whose head was shown: vendors may interleave parallel calls.
+        self._announced: set[ToolCallId] = set()
 
     @classmethod
     def of_message(cls, message: Message, base_sequence: int) -> "Overlay":
@@ -125,11 +133,12 @@ class Overlay:
         newest = self._newest
         if newest is None or newest.part != part or newest.kind is not PieceKind.CALL:
             head = CallHead(call_id, name, executor)
-            known = any(it.value == head for it in self._segments)
+            known = call_id in self._announced
             if known and not added:
                 return
             announced = b"" if known else msgspec.json.encode(head)
             self._admit(len(announced) + len(added), ANSWER_BYTES_MAX)
+            self._announced.add(call_id)
             self._begin(part, PieceKind.CALL, announced, head)
         else:
             self._admit(len(added), ANSWER_BYTES_MAX)

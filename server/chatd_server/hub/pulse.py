@@ -61,11 +61,7 @@ class Pulse:
     def _look(self, now: Instant) -> None:
         """Wake every reader that is due, and note when it is next."""
         due = self._due
-        while due and (due[0][0] <= now or due[0][2].closed):
+        while due and (due[0][0] <= now or due[0][2].is_closed):
             _, _, reader = heapq.heappop(due)
-            if reader.closed:
-                continue
-            reader.pulse(now)
-            # A reader whose response is on its way has not moved its own time yet.
-            due_at = reader.due_at
-            self._push(reader, due_at if due_at > now else now + reader.interval)
+            if not reader.is_closed:
+                self._push(reader, reader.pulse(now))

@@ -4,18 +4,25 @@ from collections import deque
 from contextlib import aclosing
 
 from chatd_server.domain.event import LoggedEvent
-from chatd_server.domain.ids import ChatId, OwnerId
+from chatd_server.domain.ids import MICROSECONDS, ChatId, OwnerId
 from chatd_server.domain.limits import KIB, MIB, PAGE_SIZE_MAX
-from chatd_server.domain.live import Follow, Piece, StreamEndReason
+from chatd_server.domain.live import Follow, StreamEndReason
 from chatd_server.domain.refusal import ChatNotFound
-from chatd_server.hub.chat import LiveChat, NewestPiece
-from chatd_server.hub.reader import Next, Reader, Step
-from chatd_server.ports import ChatSnapshot, Clock, FrameCodec, Store
+from chatd_server.hub.chat import LiveChat
+from chatd_server.hub.overlay import Overlay
+from chatd_server.hub.position import Next, Phase, Pieces, Step
+from chatd_server.hub.reader import Reader
+from chatd_server.hub.responses import NewestPiece
+from chatd_server.observe import Observer, Span
+from chatd_server.ports import ChatSnapshot, Clock, EventPage, FrameCodec, Store
 
 READ_EVENTS_MAX = 64
 """Events read from the log at once; with the next limit it bounds what a slow reader holds."""
 READ_BYTES_MAX = 256 * KIB
 """Bytes read from the log at once (or one event)."""
+SILENCE_SECONDS = 1
+"""An event that is found so long after its commit was owed in silence: a hint was lost, or there is
+a defect. Younger ones may be on their way."""
 SNAPSHOT_AHEAD_BYTES_MAX = 2 * MIB
 """A snapshot is read this far before anything of it is sent, so that no read transaction waits
 for a client. Longer ones go on without it: messages from after the transaction are left out, and
@@ -23,42 +30,55 @@ what was removed meanwhile is removed again by the events that follow."""
 
 
 class Broadcast:
-    """What all streams share: the store, the codec, and the count of serialisations."""
+    """What all streams share: the store, the codec, and what is counted."""
 
     def __init__(
-        self, store: Store, clock: Clock, codec: FrameCodec, *, reads_at_heartbeat: bool
+        self,
+        store: Store,
+        clock: Clock,
+        codec: FrameCodec,
+        observer: Observer,
+        *,
+        reads_at_heartbeat: bool,
     ) -> None:
         self.store = store
         self.reads_at_heartbeat = reads_at_heartbeat
         self.clock = clock
         self.codec = codec
+        self._observer = observer
         #: Events and pieces that were turned into bytes.
         self.serialisations = 0
+        #: Heartbeats that found something to send that nobody had told of.
+        self.silences = 0
 
     async def refresh(self, chat: LiveChat) -> None:
-        """Read what the log has behind what is known, once for everybody who is level."""
-        chat.refreshing, chat.stale = True, False
-        known = chat.head
+        """Read what the log has after what is known, once for everybody who is level."""
+        known = after = chat.refresh_begins()
         try:
-            behind = True
-            while behind:
-                head = chat.head
-                page = await self.store.events(
-                    chat.chat_id, after=head, limit=READ_EVENTS_MAX, bytes_max=READ_BYTES_MAX
-                )
-                chat.add(page.events)
-                behind = head < chat.head < page.head_sequence
-            if chat.head == known:
-                # What changed is not in the log: a deletion of an idle chat, for one.
-                chat.deleted = (await self.store.load(chat.chat_id)).deleted
+            while chat.refreshed(await self.read(chat, after)):
+                after = chat.head
+            # Nothing new in the log: the deletion of an idle chat, for one.
+            is_deleted = chat.head == known and (await self.store.load(chat.chat_id)).deleted
         except ChatNotFound:
-            chat.deleted = True
+            chat.refresh_ends(is_deleted=True)
         except BaseException:
-            chat.stale = True
+            chat.refresh_ends(failed=True)
             raise
-        finally:
-            chat.refreshing = False
-            chat.wake()
+        else:
+            chat.refresh_ends(is_deleted=is_deleted)
+
+    async def read(self, chat: LiveChat, after: int) -> EventPage:
+        """Read a page of the log."""
+        return await self.store.events(
+            chat.chat_id, after=after, limit=READ_EVENTS_MAX, bytes_max=READ_BYTES_MAX
+        )
+
+    def look_for_silence(self, chat: LiveChat, known: int) -> None:
+        """Count it when streams that are level owed an event for a while and sent nothing."""
+        owed = chat.event(known + 1)
+        if owed is not None and self.clock.now() - owed.at >= SILENCE_SECONDS * MICROSECONDS:
+            self.silences += 1
+            self._observer.note(Span.STREAM_WAS_SILENT, chat=chat.chat_id, sequence=owed.sequence)
 
 
 class ReaderStream:
@@ -69,7 +89,7 @@ class ReaderStream:
         "_chat_id",
         "_follow",
         "_is_opening",
-        "_over",
+        "_is_over",
         "_owner_id",
         "_ready",
         "_rest",
@@ -89,37 +109,32 @@ class ReaderStream:
         #: Position and sequence from which and up to which the snapshot still has to be read.
         self._rest: tuple[int, int] | None = None
         self._is_opening = True
-        self._over = False
+        self._is_over = False
 
     async def next(self) -> bytes | None:
         """Return the next response; None at the end."""
-        if self._over:
+        if self._is_over:
             return None
-        reader, chat = self.reader, self.reader.chat
+        reader = self.reader
         frame = await self._open() if self._is_opening else None
         while frame is None:
-            if not reader.follows_open_attempt:
-                frame = await self._do(reader.decide())
-            elif (frame := self._newest_piece()) is None:
-                if reader.beat or chat.deleted:
-                    frame = await self._do(reader.decide())
-                else:
-                    await reader.wait(chat)
-        reader.sent_at = self._broadcast.clock.now()
-        reader.beat = False
+            frame = await self._do(reader.decide())
+        reader.sent(self._broadcast.clock.now())
         return frame
 
     async def _do(self, step: Step) -> bytes | None:
         """Do what was decided; return a response if that gave one."""
-        reader = self.reader
-        if isinstance(step, Piece):
-            return self._newest_piece()
-        if isinstance(step, LoggedEvent):
-            return self._event(step)
-        if isinstance(step, StreamEndReason):
-            self._over = True
-            return self._broadcast.codec.stream_end(step, reader.cursor)
+        reader, codec = self.reader, self._broadcast.codec
         match step:
+            case Pieces():
+                return self._piece(step.overlay, step.offset)
+            case LoggedEvent():
+                return self._event(step)
+            case StreamEndReason():
+                self._is_over = True
+                return codec.stream_end(step, reader.cursor)
+            case Next.WAIT if reader.is_due:
+                return await self._heartbeat()
             case Next.WAIT:
                 await reader.wait(reader.chat)
             case Next.READ:
@@ -128,12 +143,10 @@ class ReaderStream:
                 await self._broadcast.refresh(reader.chat)
             case Next.RESET:
                 attempt_id = reader.sent_reset()
-                return self._broadcast.codec.preview_reset(attempt_id, reader.cursor)
+                return codec.preview_reset(attempt_id, reader.cursor)
             case Next.CAUGHT_UP:
                 reader.sent_caught_up()
-                return self._broadcast.codec.caught_up(reader.cursor)
-            case Next.HEARTBEAT:
-                return await self._heartbeat()
+                return codec.caught_up(reader.cursor)
         return None
 
     # --- where it begins -----------------------------------------------------------------------
@@ -154,24 +167,18 @@ class ReaderStream:
         store = self._broadcast.store
         if cursor is None or cursor.snapshot_unfinished:
             async with store.snapshot(self._chat_id) as snapshot:
-                await self._begin_with(snapshot)
+                await self._begin_with(snapshot, follow)
             return
         state = await store.load(self._chat_id, self._owner_id)
         # Also at the head: it is the store that knows which cursors are in range.
-        page = await store.events(
-            self._chat_id,
-            after=cursor.sequence,
-            limit=READ_EVENTS_MAX,
-            bytes_max=READ_BYTES_MAX,
-        )
-        self.reader.begin_at(cursor, state)
-        self.reader.take(page)
+        page = await self._broadcast.read(self.reader.chat, cursor.sequence)
+        self.reader.begin_at(cursor, follow, state, page)
 
-    async def _begin_with(self, snapshot: ChatSnapshot) -> None:
+    async def _begin_with(self, snapshot: ChatSnapshot, follow: Follow) -> None:
         state, reader, codec = snapshot.state, self.reader, self._broadcast.codec
         if state.owner_id != self._owner_id or state.deleted:
             raise ChatNotFound(self._chat_id)
-        reader.begin_with_snapshot(state)
+        reader.begin_with_snapshot(follow, state)
         cursor = reader.cursor
         self._ready.append(codec.snapshot(state, cursor))
         size = len(self._ready[0])
@@ -205,67 +212,53 @@ class ReaderStream:
         """Read the log for this reader, which is too far behind for the tail."""
         reader = self.reader
         try:
-            page = await self._broadcast.store.events(
-                self._chat_id,
-                after=reader.sequence,
-                limit=READ_EVENTS_MAX,
-                bytes_max=READ_BYTES_MAX,
-            )
+            reader.take(await self._broadcast.read(reader.chat, reader.cursor.sequence))
         except ChatNotFound:
-            reader.end = StreamEndReason.CHAT_DELETED
-        else:
-            reader.take(page)
+            reader.finish(StreamEndReason.CHAT_DELETED)
 
     # --- what it sends -------------------------------------------------------------------------
 
     def _event(self, event: LoggedEvent) -> bytes:
-        reader = self.reader
-        reader.chat.observe(event)
+        reader, chat = self.reader, self.reader.chat
+        chat.observe(event)
         reader.sent_event(event)
         cursor = reader.cursor
-        frame = reader.chat.frames.get(cursor)
+        frame = chat.responses.event(cursor)
         if frame is None:
             frame = self._broadcast.codec.event(self._chat_id, event, cursor)
             self._broadcast.serialisations += 1
-            reader.chat.keep_frame(cursor, frame)
+            if chat.attached > 1:
+                chat.responses.keep_event(cursor, frame)
         return frame
 
-    def _newest_piece(self) -> bytes | None:
-        """Return what the attempt has for this reader: the same bytes for all who stand at the
-        same place. None when it has nothing yet.
-        """
-        reader = self.reader
-        overlay, chat = reader.overlay, reader.chat
-        assert overlay is not None
-        size, offset = overlay.size, reader.offset
-        if offset >= size:
-            return None
-        newest = chat.newest
-        if (
-            newest is not None
-            and newest.overlay is overlay
-            and newest.piece.start == offset
-            and newest.size == size
-            and newest.sequence == reader.sequence
-            and reader.caught_up
-        ):
-            reader.sent_piece(newest.piece)
+    def _piece(self, overlay: Overlay, offset: int) -> bytes:
+        """Return the next piece: the same bytes for all who stand at the same place."""
+        reader, chat = self.reader, self.reader.chat
+        at = reader.at
+        is_live = at.phase is Phase.LIVE
+        newest = chat.responses.piece
+        if newest is not None and is_live and newest.fits(overlay, at.cursor, offset):
+            reader.sent_piece(overlay, newest.piece.end)
             return newest.frame
         piece = overlay.piece(offset)
-        assert piece is not None
-        attempt_id = reader.sent_piece(piece)
-        frame = self._broadcast.codec.piece(attempt_id, piece, reader.cursor)
+        assert piece is not None, "a piece is decided on only where there is one"
+        reader.sent_piece(overlay, piece.end)
+        frame = self._broadcast.codec.piece(overlay.attempt_id, piece, reader.cursor)
         self._broadcast.serialisations += 1
-        if reader.caught_up and chat.attached > 1:
-            chat.newest = NewestPiece(overlay, size, reader.sequence, piece, frame)
+        if is_live and chat.attached > 1:
+            chat.responses.piece = NewestPiece(
+                overlay, overlay.size, at.cursor.sequence, piece, frame
+            )
         return frame
 
     async def _heartbeat(self) -> bytes | None:
         """Look at the log, in case a hint was lost; None when there is something to send."""
         reader, chat = self.reader, self.reader.chat
-        reader.beat = False
-        if self._broadcast.reads_at_heartbeat and not chat.refreshing:
+        reader.is_due = False
+        if self._broadcast.reads_at_heartbeat and not chat.is_refreshing:
+            known = chat.head
             await self._broadcast.refresh(chat)
-        if chat.head > reader.sequence or chat.deleted:
+            self._broadcast.look_for_silence(chat, known)
+        if reader.decide() is not Next.WAIT:
             return None
         return self._broadcast.codec.heartbeat(chat.head, reader.cursor)

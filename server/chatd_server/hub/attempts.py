@@ -1,0 +1,142 @@
+"""The attempts of one chat, as far as this process shows them.
+
+Three sources say that an attempt is over, and they arrive in any order: the event that closes it,
+the state of the chat as a new subscriber reads it, and the worker that abandons it. What the first
+two say is kept, so that an attempt that is opened after it was closed is never shown.
+"""
+
+from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.event import (
+    Event,
+    LoggedEvent,
+    MessageCommitted,
+    RetryScheduled,
+    StatusChanged,
+)
+from chatd_server.domain.ids import AttemptId
+from chatd_server.domain.limits import MIB
+from chatd_server.domain.message import Role
+from chatd_server.hub.overlay import Overlay, OverlayStatus
+
+CLOSED_MAX = 4
+"""Committed attempts kept for readers that had not begun them when they were committed."""
+CLOSED_BYTES_MAX = MIB
+"""Bytes of these: one long answer, or some ordinary ones."""
+
+_WORKING = frozenset({Status.RUNNING, Status.INTERRUPTING})
+
+
+class Attempts:
+    """The attempt that is shown, and the newest ones that were committed."""
+
+    __slots__ = ("_alive", "_as_of", "_committed", "current")
+
+    def __init__(self) -> None:
+        #: The attempt that is open, or ENDED.
+        self.current: Overlay | None = None
+        self._committed: dict[AttemptId, Overlay] = {}
+        #: The log had `_alive` open at this place, and no other attempt.
+        self._as_of = 0
+        self._alive = AttemptId("")
+
+    def open(self, attempt_id: AttemptId, base_sequence: int) -> Overlay:
+        """Open an attempt; one that is still open is void."""
+        if self.current is not None:
+            self.void(self.current)
+        self.current = Overlay(attempt_id, base_sequence)
+        self._compare()
+        return self.current
+
+    def void(self, overlay: Overlay) -> bool:
+        """Void an attempt unless the log has closed it; say whether that changed anything."""
+        return self._close(overlay, OverlayStatus.VOID, None)
+
+    def read(self, state: ChatState) -> None:
+        """Take what a state that was read from the store says: which attempt it has open."""
+        turn = state.turn
+        attempt = None if turn is None else turn.attempt
+        self._learn(state.head_sequence, AttemptId("") if attempt is None else attempt.id)
+
+    def observe(self, event: LoggedEvent) -> bool:
+        """Take an event of the log; say whether it closed what is shown."""
+        if isinstance(event.event, StatusChanged) and event.event.status not in _WORKING:
+            self._learn(event.sequence, AttemptId(""))
+        overlay = self.current
+        if overlay is None or event.sequence <= overlay.base_sequence:
+            return False
+        status = closing(event.event, overlay.attempt_id)
+        if status is OverlayStatus.OPEN:
+            return False
+        return self._close(overlay, status, event.sequence)
+
+    def committed(self, event: LoggedEvent, *, is_recent: bool) -> Overlay | None:
+        """Return the attempt that a committed message closes, for a reader that has not begun
+        it; made from the message itself when it is an answer of which nothing is kept.
+        """
+        message = event.message
+        assert message is not None, f"event {event.sequence} was read without its message"
+        kept = self._committed.get(message.attempt_id)
+        if kept is not None or message.role is not Role.ASSISTANT or message.compressed:
+            return kept
+        overlay = Overlay.of_message(message, event.sequence - 1)
+        overlay.over_at = event.sequence
+        if is_recent:
+            self._keep(overlay)
+        return overlay
+
+    def forget_committed(self) -> None:
+        """Drop what is kept for readers that are behind."""
+        if self._committed:
+            self._committed = {}
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _learn(self, sequence: int, alive: AttemptId) -> None:
+        if sequence < self._as_of:
+            return
+        self._as_of, self._alive = sequence, alive
+        self._compare()
+
+    def _compare(self) -> None:
+        """End the attempt that is shown if the log is known to have closed it."""
+        overlay = self.current
+        if (
+            overlay is not None
+            and overlay.status is OverlayStatus.OPEN
+            and overlay.base_sequence < self._as_of
+            and overlay.attempt_id != self._alive
+        ):
+            overlay.status, overlay.over_at = OverlayStatus.ENDED, self._as_of
+
+    def _close(self, overlay: Overlay, status: OverlayStatus, sequence: int | None) -> bool:
+        if overlay.status not in {OverlayStatus.OPEN, OverlayStatus.ENDED}:
+            return False
+        overlay.status, overlay.over_at = status, sequence
+        if self.current is overlay:
+            self.current = None
+        if status is OverlayStatus.COMMITTED:
+            self._keep(overlay)
+        return True
+
+    def _keep(self, overlay: Overlay) -> None:
+        if overlay.size > CLOSED_BYTES_MAX:
+            return  # readers that have begun it hold it themselves
+        kept = self._committed
+        kept[overlay.attempt_id] = overlay
+        while len(kept) > CLOSED_MAX or (
+            len(kept) > 1 and sum(it.size for it in kept.values()) > CLOSED_BYTES_MAX
+        ):
+            del kept[next(iter(kept))]
+
+
+def closing(event: Event, attempt_id: AttemptId) -> OverlayStatus:
+    """Say what an event makes of an attempt; OPEN: it does not concern it."""
+    match event:
+        case MessageCommitted() if event.attempt_id == attempt_id:
+            return OverlayStatus.COMMITTED
+        case RetryScheduled() if event.attempt_id == attempt_id:
+            return OverlayStatus.VOID
+        case StatusChanged() if event.status not in _WORKING:
+            return OverlayStatus.VOID
+        case _:
+            return OverlayStatus.OPEN

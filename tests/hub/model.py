@@ -1,0 +1,190 @@
+"""A store whose every read waits for the explorer: once before it looks, once before it answers.
+
+What it says is right at the moment at which it looks, as with a database; its transitions are
+those of the real `advance`.
+"""
+
+from collections.abc import Generator, Sequence
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from chatd_server.domain.chat import ChatConfig, ChatState
+from chatd_server.domain.command import Command, Create
+from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.ids import AttemptId, ChatId, Instant, OwnerId, WorkerId
+from chatd_server.domain.machine import advance
+from chatd_server.domain.message import Message, Text
+from chatd_server.domain.refusal import ChatNotFound, CursorAhead, CursorExpired
+from chatd_server.hub.attempts import closing
+from chatd_server.hub.overlay import OverlayStatus
+from chatd_server.ports import Applied, EventPage
+
+CHAT = ChatId("018bcfe5-6800-7000-8000-000000000001")
+OWNER = OwnerId("owner")
+NOW: Instant = 1_700_000_000_000_000
+
+
+class Gate:
+    """A wait that ends when the explorer says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __await__(self) -> Generator["Gate", None, None]:
+        """Hand itself to whoever drives the coroutine."""
+        yield self
+
+
+class ModelStore:
+    """The truth about one chat. `page_max` bounds a page of events, to make paging happen."""
+
+    def __init__(self, page_max: int = 64) -> None:
+        self._page_max = page_max
+        self._numbers = count(1)
+        self.log: list[LoggedEvent] = []
+        self.oldest = 1
+        self.messages_: list[Message] = []
+        #: Where each attempt began, and where the log closed it and how.
+        self.began: dict[AttemptId, int] = {}
+        self.closed: dict[AttemptId, tuple[int, OverlayStatus]] = {}
+        self.state = self.apply(
+            Create(
+                command_id=self.command_id(),
+                chat_id=CHAT,
+                owner_id=OWNER,
+                config=ChatConfig(),
+                parts=(Text("hello"),),
+            )
+        ).state
+
+    @property
+    def head(self) -> int:
+        """Newest sequence."""
+        return len(self.log)
+
+    def command_id(self) -> str:
+        """Return a fresh command id."""
+        return f"command-{next(self._numbers)}"
+
+    def hold(self, worker: str, epoch: int) -> dict[str, Any]:
+        """Return who sends a worker's command."""
+        return {
+            "command_id": self.command_id(),
+            "worker_id": WorkerId(worker),
+            "epoch": epoch,
+        }
+
+    def apply(self, command: Command) -> Applied:
+        """Commit a command."""
+        before = getattr(self, "state", None)
+        done = advance(before, command, NOW)
+        if done.removed_from is not None:
+            self.messages_ = [it for it in self.messages_ if it.position < done.removed_from]
+        self.messages_.extend(done.messages)
+        for event in done.events:
+            self._close(event)
+            self.log.append(event)
+        self.state = done.state
+        attempt = self.state.turn.attempt if self.state.turn else None
+        if attempt is not None:
+            self.began.setdefault(attempt.id, attempt.base_sequence)
+        return Applied(done.state, done.reply, done.state.head_sequence, done.events, done.messages)
+
+    def _close(self, event: LoggedEvent) -> None:
+        for attempt_id in self.began.keys() - self.closed.keys():
+            how = closing(event.event, attempt_id)
+            if how is not OverlayStatus.OPEN:
+                self.closed[attempt_id] = event.sequence, how
+
+    def prune(self) -> None:
+        """Drop every event, as a retention does."""
+        self.oldest = self.head + 1
+
+    # --- what the hub reads --------------------------------------------------------------------
+
+    async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
+        """Return the state as it is between the two waits."""
+        await Gate("load looks")
+        state = self.state
+        await Gate("load answers")
+        if owner_id is not None and (state.deleted or owner_id != state.owner_id):
+            raise ChatNotFound(chat_id)
+        return state
+
+    def snapshot(self, chat_id: ChatId) -> "_Snapshots":
+        """Show the chat as it is between two waits."""
+        return _Snapshots(self, chat_id)
+
+    async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
+        """Return events as they are between the two waits."""
+        assert bytes_max > 0
+        await Gate("events look")
+        head, oldest, deleted = self.head, self.oldest, self.state.deleted
+        page = tuple(self.log[after : after + min(limit, self._page_max)])
+        await Gate("events answer")
+        if deleted:
+            raise ChatNotFound(chat_id)
+        if after > head:
+            raise CursorAhead("beyond the head", oldest, head)
+        if after < oldest - 1:
+            raise CursorExpired("too old", oldest, head)
+        return EventPage(page, oldest, head)
+
+
+class ModelSnapshot(msgspec.Struct, frozen=True):
+    """A chat at one moment."""
+
+    state: ChatState
+    messages: tuple[Message, ...]
+
+    def pages(self) -> "_Pages":
+        """Return the messages as one page."""
+        return _Pages(self.messages)
+
+
+# These two would be generators, were it not that CPython complains when one that waits is dropped,
+# as the scenes of the explorer are.
+
+
+class _Snapshots:
+    """The context of a snapshot."""
+
+    def __init__(self, store: ModelStore, chat_id: ChatId) -> None:
+        self._store = store
+        self._chat_id = chat_id
+
+    async def __aenter__(self) -> ModelSnapshot:
+        """Look, and answer later."""
+        await Gate("snapshot looks")
+        snapshot = ModelSnapshot(self._store.state, tuple(self._store.messages_))
+        await Gate("snapshot answers")
+        if snapshot.state.deleted:
+            raise ChatNotFound(self._chat_id)
+        return snapshot
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+
+class _Pages:
+    """The pages of a snapshot."""
+
+    def __init__(self, messages: tuple[Message, ...]) -> None:
+        self._messages = messages
+
+    def __aiter__(self) -> "_Pages":
+        """Iterate once."""
+        return self
+
+    async def __anext__(self) -> Sequence[Message]:
+        """Return the page, after a wait."""
+        await Gate("page answers")
+        page, self._messages = self._messages, ()
+        if not page:
+            raise StopAsyncIteration
+        return page
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
