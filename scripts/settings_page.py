@@ -22,8 +22,18 @@ the settings file, its default. `chatd config show` prints every value and where
 
 The home folder is `--home`, `CHATD_HOME` or `~/.local/share/chatd`. It holds `root.key` (the key
 that the first start makes; only its owner can read it), `chatd.toml` if there is one, and
-`chatd.db` unless `database_url` says otherwise. No file there names the address of a running
-server: commands that talk to one take `--address` or `CHATD_ADDRESS`.
+`chatd.db` unless `database_url` says otherwise.
+
+## Which server a command talks to
+
+`chatd chat`, `send`, `tail`, `interrupt` and `health` have one rule: `--address`, else
+`CHATD_ADDRESS`, else `host` and `port` of the settings of the home (with their defaults). The key
+is `--key`, else `CHATD_KEY`, else the `root.key` of the home. So the root key of a home is sent
+only to the address that the settings of this home name, or to one that you give. A server that was
+started with another `--port` is not in the settings: give its address, or write `port` into
+`chatd.toml`.
+
+## All settings
 
 """
 

@@ -62,13 +62,18 @@ class Serving:
 @contextmanager
 def serving(home: Path, *arguments: str, **more: str) -> Iterator[Serving]:
     """Run `chatd serve` on a free port until the context is left."""
-    process = subprocess.Popen(
-        [*PROGRAM, "serve", "--port", "0", "--json", *arguments],
-        env=environment(home, **more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # The shell of the tests may let them ignore Ctrl-C, and a server would do the same.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*PROGRAM, "serve", "--port", "0", "--json", *arguments],
+            env=environment(home, **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -188,7 +188,7 @@ def test_an_unknown_default_model_is_said_at_start(tmp_path: Path) -> None:
     """Better now than with the first message."""
     run = chatd(tmp_path, "serve", "--port", "0", "--default-model", "nobody/none")
     assert run.returncode == USAGE
-    assert "nobody/none" in run.stderr
+    assert "default_model = 'nobody/none', from --default-model" in run.stderr
     assert "sandbox/echo" in run.stderr
 
 

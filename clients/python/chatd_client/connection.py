@@ -49,14 +49,17 @@ class Endpoint:
         return (("authorization", f"Bearer {self.key}"),) if self.key else ()
 
 
-def find_endpoint(address: str | None = None, key: str | None = None) -> Endpoint:
+def find_endpoint(
+    address: str | None = None, key: str | None = None, *, home: Path | None = None
+) -> Endpoint:
     """Return the endpoint that the arguments, the environment and the home folder name.
 
-    `CHATD_ADDRESS` and `CHATD_KEY`; else the loopback default and the root key of
+    `CHATD_ADDRESS` and `CHATD_KEY`; else the loopback default and the root key of `home`, else of
     `$CHATD_HOME` (by default `~/.local/share/chatd`), which the server wrote at its first start.
     Raises PermissionDenied for a key that is none.
     """
-    home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
+    if home is None:
+        home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
     address = address or os.environ.get("CHATD_ADDRESS") or ADDRESS_DEFAULT
     key = key or os.environ.get("CHATD_KEY")
     return Endpoint(address, _root_key(home / "root.key") if key is None else key)

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from chatd_client import ChatdError, PermissionDenied, Unavailable
 from chatd_server.config import BadConfig
 
 
@@ -18,6 +19,7 @@ class Exit(IntEnum):
     USAGE = 2
     DATABASE = 3
     ADDRESS = 4
+    INTERRUPTED = 130
 
 
 MEANINGS = {
@@ -28,6 +30,7 @@ MEANINGS = {
     Exit.USAGE: "a wrong option or setting",
     Exit.DATABASE: "the database is gone, held by another server, or of another schema",
     Exit.ADDRESS: "the address cannot be listened on",
+    Exit.INTERRUPTED: "ended by Ctrl-C",
 }
 """What each code means, as the docs say it."""
 
@@ -37,6 +40,10 @@ def told() -> Iterator[None]:
     """Turn expected failures into a message on standard error and an exit code."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise typer.Exit(int(Exit.INTERRUPTED)) from None
+    except BrokenPipeError:
+        raise  # who read the output has left: Click ends without a word
     except Exception as error:
         known = explained(error)
         if known is None:
@@ -46,8 +53,10 @@ def told() -> Iterator[None]:
 
 def explained(error: Exception) -> tuple[str, Exit] | None:
     """Return what to say of a failure, and the exit code; None for a defect of ours."""
+    if isinstance(error, ChatdError):
+        return _advice(error), Exit.FAILED
     # Whoever raised these has imported their modules already.
-    from chatd_server.domain.refusal import Refused, Unavailable
+    from chatd_server.domain.refusal import DatabaseUnavailable, Refused
     from chatd_server.rpc.server import PortInUse
     from chatd_server.store.errors import StoreError
 
@@ -60,15 +69,24 @@ def explained(error: Exception) -> tuple[str, Exit] | None:
                 "of this machine; stop that program, or choose another with --port or --host"
             )
             return message, Exit.ADDRESS
-        case StoreError() | Unavailable():
+        case StoreError() | DatabaseUnavailable():
             return str(error), Exit.DATABASE
         case PermissionError():
-            return f"{error.filename}: permission denied; whose is it?", Exit.FAILED
+            return f"{error.filename}: permission denied: check the owner of the file", Exit.FAILED
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}", Exit.FAILED
         case _:
             return None
+
+
+def _advice(error: ChatdError) -> str:
+    """Return what a server said, or that none did, and what to do about it."""
+    if isinstance(error, Unavailable) and not error.reason:
+        return f"{error}. Is the server running? Start it with: chatd serve"
+    if isinstance(error, PermissionDenied):
+        return f"{error}. Give a key by --key, CHATD_KEY, or the root.key of CHATD_HOME."
+    return str(error)
 
 
 def fail(message: str, code: Exit) -> NoReturn:

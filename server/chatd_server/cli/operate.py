@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from chatd_server.cli.exits import Exit, fail, told
-from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
+from chatd_server.cli.options import (
+    Address,
+    ConfigFile,
+    DatabaseUrl,
+    Home,
+    Json,
+    server_address,
+    settings,
+)
 from chatd_server.clock import RealClock
 from chatd_server.config import Config, server_version
 from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
@@ -53,10 +61,7 @@ def version(as_json: Json = False) -> None:
 
 
 def health(
-    address: Annotated[
-        str | None,
-        typer.Option(envvar="CHATD_ADDRESS", help="host:port of the server; else as configured."),
-    ] = None,
+    address: Address = None,
     service: Annotated[str, typer.Option(help="Full name of a service; else the server.")] = "",
     config: ConfigFile = None,
     home: Home = None,
@@ -64,8 +69,7 @@ def health(
 ) -> None:
     """Ask a server whether it serves; exit code 0 when it does, 1 when not. Needs no key."""
     with told():
-        found = settings(config, home=home).config
-        where = address or found.own_address
+        where = server_address(settings(config, home=home).config, address)
         status, detail = _health(where, service)
         if as_json:
             print(json.dumps({"address": where, "status": status, "detail": detail}))

@@ -1,11 +1,15 @@
 """Options that several commands share, and how they become settings."""
 
 import os
-from typing import Annotated
+import re
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chatd_server.config import Loaded, load
+from chatd_server.config import BadConfig, Config, Loaded, load
+
+if TYPE_CHECKING:
+    from chatd_client import Endpoint
 
 ConfigFile = Annotated[
     str | None,
@@ -21,10 +25,58 @@ DatabaseUrl = Annotated[
         "--database-url", help="postgresql://... or sqlite:///path; else chatd.db at home."
     ),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="host:port of the server; else CHATD_ADDRESS, else as the settings of the home say.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="API key; else CHATD_KEY, else the root key of the home."),
+]
 Json = Annotated[bool, typer.Option("--json", help="For a machine: one JSON object.")]
+
+PORT_MAX = 65535
+_HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})")
 
 
 def settings(config: str | None, **flags: object) -> Loaded:
     """Return the settings; flags that were not given are None. Raises BadConfig."""
     given = {name: value for name, value in flags.items() if value is not None}
     return load(given, os.environ, config)
+
+
+def server_address(config: Config, address: str | None) -> str:
+    """Return where the server is: the flag, else CHATD_ADDRESS, else what the settings name.
+
+    The one rule of all commands. So the root key of a home goes nowhere but to the address that
+    this home's settings name, or to one that the user gave. Raises BadConfig.
+    """
+    given = address or os.environ.get("CHATD_ADDRESS")
+    if given:
+        return _checked(given)
+    if config.port == 0:
+        raise BadConfig(
+            "port = 0 means any free port, so the settings do not say where the server is: "
+            "give --address or CHATD_ADDRESS"
+        )
+    return config.own_address
+
+
+def _checked(address: str) -> str:
+    """Return an address that grpc reads as it is meant; a port above 65535 it takes for another."""
+    parts = _HOST_AND_PORT.fullmatch(address)
+    if parts is None or not 0 < int(parts["port"]) <= PORT_MAX:
+        raise BadConfig(
+            f"{address!r} is not an address of a server: give host:port, as in 127.0.0.1:7410"
+        )
+    return address
+
+
+def endpoint(config: Config, address: str | None, key: str | None) -> "Endpoint":
+    """Return the server to talk to, with a key for it. Raises BadConfig, PermissionDenied."""
+    from chatd_client import find_endpoint
+
+    return find_endpoint(server_address(config, address), key, home=config.home_path)

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -13,10 +14,12 @@ from chatd_server.cli.exits import told
 from chatd_server.cli.logs import set_up_logs
 from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
 from chatd_server.collector import settle
-from chatd_server.config import Config, server_version
+from chatd_server.config import BadConfig, Config, Loaded, server_version
 
 if TYPE_CHECKING:
     from chatd_server.app import App
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(
@@ -67,8 +70,23 @@ def serve(
                 host=loaded.config.host,
                 advice="keys and chats travel readable: let a proxy in front speak TLS",
             )
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with _named(loaded), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(loaded.config, _announce_json if as_json else _announce))
+
+
+@contextmanager
+def _named(loaded: Loaded) -> Iterator[None]:
+    """Say of a default model that does not exist which setting names it, and from where."""
+    from chatd_server.domain.refusal import ModelNotFound
+
+    try:
+        yield
+    except ModelNotFound as refusal:
+        it = next(it for it in loaded.settings if it.name == "default_model")
+        words = "; ".join(violation.description for violation in refusal.violations)
+        raise BadConfig(
+            f"default_model = {it.value!r}, from {it.origin or it.source}, cannot be used: {words}"
+        ) from refusal
 
 
 async def run(config: Config, announce: Callable[["App"], None]) -> None:
@@ -77,7 +95,9 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A shell without job control lets its background ignore Ctrl-C, which is meant for another.
+    ends = [it for it in _ENDS if signal.getsignal(it) is not signal.SIG_IGN]
+    for number in ends:
         loop.add_signal_handler(number, stop.set)
     app = await composition.build(config)
     await app.start()
@@ -88,7 +108,7 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
     await _until(stop, app)
     # The second signal does not wait for anything.
     again = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ends:
         loop.add_signal_handler(number, again.set)
     await _drain(app, again)
 

@@ -1,13 +1,13 @@
-"""`chatd chat`, `chatd send` and `chatd tail`: talk to a server from a terminal.
+"""`chatd chat`, `send`, `tail` and `interrupt`: talk to a server from a terminal.
 
 Built on the public client and on nothing else.
 """
 
 import asyncio
-import contextlib
-import signal
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -15,47 +15,44 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import (
-    ChatdError,
-    ChatHandle,
-    Client,
-    Conflict,
-    InvalidRequest,
-    PermissionDenied,
-    Reconnect,
-    Unavailable,
-)
+from chatd_client import ChatHandle, Client, Reconnect, Unavailable
+from chatd_client.client import user_message
+from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
+from chatd_server.cli.exits import Exit, told
+from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, endpoint, settings
 from chatd_server.cli.transcript import Transcript
 
-EXIT_REFUSED = 1
-"""The server said no, or cannot be reached, or the turn failed."""
+RETRY_SECONDS = 60.0
+"""How long a server may be away: a restart that drains its turns takes half of it."""
 
-Address = Annotated[
-    str | None, typer.Option(help="host:port of the server; else CHATD_ADDRESS.", metavar="ADDRESS")
-]
-Key = Annotated[
-    str | None,
-    typer.Option(help="API key; else CHATD_KEY, else the root key of CHATD_HOME.", metavar="KEY"),
-]
 ModelName = Annotated[str, typer.Option(help='"provider/model"; else the server\'s default.')]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+RetrySeconds = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="How long to try to reach a server that went away."
+    ),
+]
+JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the main program."""
-    app.command()(chat)
-    app.command()(send)
-    app.command()(tail)
+    for command in (chat, send, tail, interrupt):
+        app.command()(command)
 
 
 def chat(
     chat_id: Annotated[str, typer.Argument(help="A chat to go on with; else a new one.")] = "",
     model: ModelName = "",
+    retry_seconds: RetrySeconds = RETRY_SECONDS,
     address: Address = None,
     key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
 ) -> None:
-    """Talk to a chat. Ctrl-C stops the answer, Ctrl-D leaves."""
-    _run(lambda client: converse(client, chat_id, model), address, key)
+    """Talk to a chat. Ctrl-C stops the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
+    server = _Server(address, key, config, home, retry_seconds)
+    _run(lambda client: converse(client, chat_id, model), server)
 
 
 def send(
@@ -63,23 +60,30 @@ def send(
     chat_id: Annotated[str, typer.Option("--chat", help="The chat; else a new one.")] = "",
     model: ModelName = "",
     wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
-    json: Json = False,
+    as_json: JsonLines = False,
+    retry_seconds: RetrySeconds = RETRY_SECONDS,
     address: Address = None,
     key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
 ) -> None:
-    """Send one message and print the answer."""
+    """Send one message and print the answer. Ctrl-C leaves, and the answer goes on."""
     words = _words(text)
-    _run(lambda client: _send(client, words, chat_id, model, wait=wait, json=json), address, key)
+    server = _Server(address, key, config, home, retry_seconds)
+    _run(lambda client: _send(client, words, chat_id, model, wait=wait, as_json=as_json), server)
 
 
 def tail(
     chat_id: Annotated[str, typer.Argument(help="The chat.")],
     until_settled: Annotated[bool, typer.Option(help="End when the chat is idle.")] = False,
-    json: Json = False,
+    as_json: JsonLines = False,
+    retry_seconds: RetrySeconds = RETRY_SECONDS,
     address: Address = None,
     key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
 ) -> None:
-    """Print what happened in a chat, and what happens."""
+    """Print what happened in a chat, and what happens. Ctrl-C leaves."""
     until = (
         chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
         if until_settled
@@ -87,15 +91,35 @@ def tail(
     )
 
     async def follow(client: Client) -> None:
-        await _print(client.chat(chat_id).follow(until=until), json=json)
+        await _print(client.chat(chat_id).follow(until=until), as_json=as_json)
 
-    _run(follow, address, key)
+    _run(follow, _Server(address, key, config, home, retry_seconds))
+
+
+def interrupt(
+    chat_id: Annotated[str, typer.Argument(help="The chat.")],
+    as_json: Json = False,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Stop the open turn of a chat and keep what it has."""
+
+    async def stop(client: Client) -> None:
+        was_open = await client.chat(chat_id).interrupt()
+        if as_json:
+            print(json.dumps({"interrupted": was_open}))
+        else:
+            print("interrupted" if was_open else "no turn was open")
+
+    _run(stop, _Server(address, key, config, home))
 
 
 def _words(text: str) -> str:
     """Return what to say; leaves when it is nothing, or no text."""
     try:
-        words = sys.stdin.read() if text == "-" else text
+        words = _standard_input() if text == "-" else text
         words.encode()
     except UnicodeError:
         raise typer.BadParameter("what to say must be UTF-8") from None
@@ -104,90 +128,64 @@ def _words(text: str) -> str:
     return words
 
 
-async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
-    """Hold a conversation until the end of input."""
-    console = Console()
-    handle = client.chat(chat_id) if chat_id else await client.create_chat(model=model)
-    transcript = Transcript(console, show_own=bool(chat_id))
-    if chat_id:
-        settled = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
-        async for response in handle.follow(until=settled):
-            transcript.show(response)
-    else:
-        chat = await handle.get()
-        transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
-    transcript.show_own = False
-    while (words := _ask(console)) is not None:
-        if not words.strip():
-            continue
-        try:
-            await _answered(handle, words, transcript)
-        except (Conflict, InvalidRequest) as refusal:
-            transcript.line(f"  ✗ {refusal}", "red")
+def _standard_input() -> str:
+    """Return all of standard input; nothing where the shell has closed it."""
+    return "" if sys.stdin is None else sys.stdin.read()
 
 
-async def _answered(handle: ChatHandle, words: str, transcript: Transcript) -> None:
-    """Send and show the answer; Ctrl-C interrupts the turn and not the program."""
-    loop = asyncio.get_running_loop()
-    interrupts: set[asyncio.Task[bool]] = set()
-
-    def interrupt() -> None:
-        interrupts.add(asyncio.ensure_future(handle.interrupt()))
-
-    with contextlib.suppress(NotImplementedError):  # no signal handlers on this platform
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-    try:
-        async for response in handle.run(words):
-            transcript.show(response)
-    finally:
-        with contextlib.suppress(NotImplementedError):
-            loop.remove_signal_handler(signal.SIGINT)
-        await asyncio.gather(*interrupts, return_exceptions=True)
+# --- one message -----------------------------------------------------------------------------
 
 
-def _ask(console: Console) -> str | None:
-    """Wait for a line in the main thread, which alone Ctrl-C reaches; no stream is open now.
+@dataclass(frozen=True)
+class _Sent:
+    """A message that the server has taken."""
 
-    A line that is no text is told, and gives an empty one.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        words = console.input("[bold]> [/bold]")
-        words.encode()
-        return words
-    except UnicodeError:
-        console.print("  ✗ what to say must be UTF-8", style="red", highlight=False)
-        return ""
-    except (EOFError, KeyboardInterrupt):
-        console.print()
-        return None
-    finally:
-        signal.signal(signal.SIGINT, before)
+    handle: ChatHandle
+    response: chat_service_pb2.CreateChatResponse | chat_service_pb2.SendMessageResponse
+    #: The newest event before it.
+    before: int
+    #: Why there is no answer yet and what to do; empty when it comes.
+    waits: str = ""
 
 
 async def _send(
-    client: Client, words: str, chat_id: str, model: str, *, wait: bool, json: bool
+    client: Client, words: str, chat_id: str, model: str, *, wait: bool, as_json: bool
 ) -> None:
-    if chat_id:
-        handle = client.chat(chat_id)
-    else:
-        handle = await client.create_chat(model=model)
-    options = chat_pb2.TurnOptions(model=model)
-    if wait:
-        if not chat_id and not json:
-            Console(stderr=True).print(f"chat {handle.id}", style="dim", highlight=False)
-        status = await _print(handle.run(words, options=options), json=json, show_own=False)
-        if status == chat_pb2.CHAT_STATUS_ERROR:
-            raise typer.Exit(EXIT_REFUSED)
+    sent = await (
+        _to(client.chat(chat_id), words, model) if chat_id else _new(client, words, model)
+    )
+    notes = Console(stderr=True, soft_wrap=True, highlight=False)
+    if wait and not chat_id and not as_json:
+        notes.print(f"chat {sent.handle.id}", style="dim")
+    if sent.waits:
+        notes.print(sent.waits, style="magenta", markup=False)
+    if not wait:
+        print(_as_json(sent.response) if as_json else sent.handle.id)
         return
-    response = await handle.send(words, options=options)
-    sys.stdout.write(_as_json(response) + "\n" if json else f"{handle.id}\n")
+    cursor = chat_pb2.Cursor(sequence=sent.before)
+    answer = sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED)
+    status = await _print(answer, as_json=as_json, show_own=False)
+    if status == chat_pb2.CHAT_STATUS_ERROR:
+        raise typer.Exit(Exit.FAILED)
+
+
+async def _new(client: Client, words: str, model: str) -> _Sent:
+    """Make a chat with its first message: one that is refused leaves no chat behind."""
+    request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
+    response = await client.call(client.chats.CreateChat, request)
+    return _Sent(client.chat(response.chat.chat_id), response, before=0)
+
+
+async def _to(handle: ChatHandle, words: str, model: str) -> _Sent:
+    before = (await handle.get()).head_sequence
+    response = await handle.send(words, options=chat_pb2.TurnOptions(model=model))
+    return _Sent(handle, response, before, await why_it_waits(handle, response))
 
 
 async def _print(
     responses: AsyncIterator[chat_service_pb2.SubscribeResponse],
     *,
-    json: bool,
+    as_json: bool,
     show_own: bool = True,
 ) -> chat_pb2.ChatStatus.ValueType:
     """Print what comes, and return the status that the chat had last."""
@@ -196,9 +194,8 @@ async def _print(
     async for response in responses:
         if response.event.HasField("status_changed"):
             status = response.event.status_changed.status
-        if json:
-            sys.stdout.write(_as_json(response) + "\n")
-            sys.stdout.flush()
+        if as_json:
+            print(_as_json(response), flush=True)
         else:
             transcript.show(response)
     return status
@@ -208,36 +205,49 @@ def _as_json(message: Any) -> str:
     return json_format.MessageToJson(message, indent=None, ensure_ascii=False)
 
 
-def _run(
-    work: Callable[[Client], Coroutine[Any, Any, None]], address: str | None, key: str | None
-) -> None:
-    try:
-        asyncio.run(_with_client(work, address, key))
-    except ChatdError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"chatd: {_advice(error)}", style="red", highlight=False, markup=False
-        )
-        raise typer.Exit(EXIT_REFUSED) from error
-    except (KeyboardInterrupt, BrokenPipeError) as stopped:
-        raise typer.Exit(EXIT_REFUSED) from stopped
+# --- the server ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Server:
+    """What the options say of the server to talk to."""
+
+    address: str | None
+    key: str | None
+    config: str | None
+    home: str | None
+    retry_seconds: float = RETRY_SECONDS
+
+
+@dataclass
+class Patience:
+    """Says that the server is away, and raises Unavailable when that takes too long."""
+
+    seconds_max: float
+    _waited: float = 0.0
+
+    def __call__(self, reconnect: Reconnect) -> None:
+        """Take what the client is about to try."""
+        if reconnect.failures == 1:
+            self._waited = 0.0
+        self._waited += reconnect.delay_seconds
+        if self._waited > self.seconds_max:
+            raise Unavailable(
+                f"the server did not come back within {self.seconds_max:g} s: {reconnect.cause}"
+            )
+        words = f"… {reconnect.cause}; trying again in {reconnect.delay_seconds:.1f} s"
+        Console(stderr=True).print(words, style="dim", highlight=False, markup=False)
+
+
+def _run(work: Callable[[Client], Coroutine[Any, Any, None]], server: _Server) -> None:
+    with told():
+        asyncio.run(_with_client(work, server))
 
 
 async def _with_client(
-    work: Callable[[Client], Coroutine[Any, Any, None]], address: str | None, key: str | None
+    work: Callable[[Client], Coroutine[Any, Any, None]], server: _Server
 ) -> None:
-    def say(reconnect: Reconnect) -> None:
-        words = f"… {reconnect.cause}; trying again in {reconnect.delay_seconds:.1f} s"
-        Console(stderr=True).print(words, style="dim", highlight=False)
-
-    async with Client(address, key, on_reconnect=say) as client:
+    found = settings(server.config, home=server.home).config
+    there = endpoint(found, server.address, server.key)
+    async with Client(endpoint=there, on_reconnect=Patience(server.retry_seconds)) as client:
         await work(client)
-
-
-def _advice(error: ChatdError) -> str:
-    """Return what went wrong and what to do about it."""
-    words = [str(error)]
-    if isinstance(error, Unavailable) and not error.reason:
-        words.append("Is the server running? Start it with: chatd serve")
-    elif isinstance(error, PermissionDenied):
-        words.append("Give a key by --key, CHATD_KEY, or the root.key of CHATD_HOME.")
-    return "\n".join(words)

@@ -1,6 +1,9 @@
 """`python -m chatd_server.demo`: start a server, play the acts, and talk if somebody is there."""
 
 import asyncio
+import errno
+import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -9,12 +12,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chatd_client import ChatdError, Client, Reconnect
-from chatd_server.cli.talk import converse
+from chatd_client import ChatdError, Client, Reconnect, Unavailable
+from chatd_server.cli.conversation import converse
+from chatd_server.cli.exits import Exit
+from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.transcript import Transcript
 from chatd_server.demo.acts import ACTS, Act, ActFailed, Stage, get_weather
 from chatd_server.demo.cutter import Cutter
 from chatd_server.demo.server import ServerProcess
+
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def play(console: Console, acts: Sequence[tuple[str, Act]] = ACTS) -> bool:
@@ -47,6 +54,7 @@ async def _staged(home: Path, console: Console) -> AsyncIterator[Stage]:
 
     def on_reconnect(reconnect: Reconnect) -> None:
         reconnects.append(reconnect)
+        server.check()
         if console.is_terminal:
             transcript.line("  ⟲ the stream was cut; resuming", "dim")
 
@@ -59,6 +67,9 @@ async def _staged(home: Path, console: Console) -> AsyncIterator[Stage]:
             chat = await client.create_chat(model="sandbox/echo", tools=[get_weather])
             show = transcript.show if console.is_terminal else _show_nothing
             yield Stage(server, cutter, client, chat, show, reconnects)
+    except Unavailable:
+        server.check()
+        raise
     finally:
         await server.stop()
 
@@ -67,16 +78,43 @@ def _show_nothing(_: object) -> None:
     """Nobody watches: the acts' own lines are enough."""
 
 
-def main() -> None:
-    """Play, and exit 1 at the first act that fails."""
+async def _played(acts: Sequence[tuple[str, Act]]) -> int:
+    """Play, clean up whatever ends it, and return the exit code."""
+    ended_by: list[int] = []
+    whole = asyncio.current_task()
+    assert whole is not None
+
+    def end(number: int) -> bool:
+        # Only the first signal counts: cleaning up is short, and a second one must not cut it.
+        if not ended_by:
+            ended_by.append(number)
+            whole.cancel()
+        return True
+
+    with on_signals(end, *_ENDS):
+        try:
+            return 0 if await play(Console(), acts) else Exit.FAILED
+        except ChatdError as error:
+            Console(stderr=True).print(f"chatd: {error}", style="red", highlight=False)
+            return Exit.FAILED
+        except asyncio.CancelledError:
+            return 128 + ended_by[0]
+        except OSError as error:
+            # The terminal, or who reads the pipe, is gone; a signal may say so just now.
+            if error.errno not in {errno.EIO, errno.EPIPE}:
+                raise
+            return 128 + signal.SIGHUP
+
+
+def main(acts: Sequence[tuple[str, Act]] = ACTS) -> None:
+    """Play; exit 1 at the first act that fails, 128 + n for signal n."""
+    code = asyncio.run(_played(acts))
     try:
-        held = asyncio.run(play(Console()))
-    except ChatdError as error:
-        Console(stderr=True).print(f"chatd: {error}", style="red", highlight=False)
-        held = False
-    except KeyboardInterrupt:
-        held = False
-    sys.exit(0 if held else 1)
+        sys.stdout.flush()
+    except OSError:
+        # What nobody can read must not fail once more when Python leaves.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,13 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 from chatd_client import Client, Unavailable
+from chatd_server.clock import RealClock
 
 STARTS_MAX = 100
 """Tries to reach a server that starts, each after a longer pause: about a minute."""
+
+STOP_SECONDS_MAX = 15.0
+"""How long a server may take to leave before it is killed: its disk may be slow."""
 
 
 class ServerProcess:
@@ -20,38 +24,55 @@ class ServerProcess:
         self._home = home
         self._process: Process | None = None
         self.port = _free_port()
+        self._is_killed = False
 
     @property
     def key(self) -> str:
         """The root key that the server wrote at its first start."""
         return (self._home / "root.key").read_text().strip()
 
+    def check(self) -> None:
+        """Raise Unavailable when it has ended by itself: nobody will start it again."""
+        if self._process is None or self._is_killed or self._process.returncode is None:
+            return
+        raise Unavailable("the demo's server has ended; start again with: make run")
+
     async def start(self) -> None:
         """Start it and wait until it answers. Raises Unavailable with what it printed."""
+        self._is_killed = False
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CHATD_")}
         log = (self._home / "server.log").open("ab")
         with log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "chatd_server", "serve"),
-                *("--port", str(self.port)),
+                # Who stops it has no use for the answers that it is at.
+                *("--port", str(self.port), "--drain-seconds", "0"),
                 env={**environment, "CHATD_HOME": str(self._home)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Away from the terminal, whose Ctrl-C is meant for the chat.
+                start_new_session=True,
             )
         await self._reached()
 
     async def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""
         assert self._process is not None
+        self._is_killed = True
         self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM: drain and leave. Does nothing when it is gone already."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            await self._process.wait()
+        """SIGTERM: leave in order. Does nothing when it is gone already."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            async with RealClock().timeout(STOP_SECONDS_MAX, "demo.stop"):
+                await self._process.wait()
+        except TimeoutError:
+            await self.kill()
 
     async def _reached(self) -> None:
         assert self._process is not None

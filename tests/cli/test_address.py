@@ -1,0 +1,122 @@
+"""Which server a command talks to, and with which key: one rule for all commands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from chatd_client import PermissionDenied
+from chatd_server.cli.main import command_line
+from chatd_server.cli.options import endpoint, server_address
+from chatd_server.config import BadConfig, load
+from tests.cli.programs import Serving, chatd, serving
+
+USAGE = 2
+
+# Every command that talks to a server, with arguments; CHAT is a chat that exists.
+COMMANDS = {
+    "chat": ["CHAT"],
+    "send": ["!say Hello."],
+    "tail": ["CHAT", "--until-settled"],
+    "interrupt": ["CHAT"],
+    "health": [],
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the home of the server."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Serving]:
+    """Start a server whose port the settings of its home name."""
+    with serving(home) as server:
+        (home / "chatd.toml").write_text(f"port = {server.port}\n", encoding="utf-8")
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CHATD_ADDRESS", "CHATD_KEY", "CHATD_HOME", "CHATD_PORT", "CHATD_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_command_that_takes_an_address_takes_a_home() -> None:
+    """So the rule holds for each of them, and this file tries each of them."""
+    group = typer.main.get_command(command_line())
+    options = {
+        name: {it for param in command.params for it in param.opts}
+        for name, command in group.commands.items()  # type: ignore[attr-defined]  # it is a group
+    }
+    talking = {name: it for name, it in options.items() if "--address" in it}
+    assert set(talking) == set(COMMANDS)
+    assert all({"--home", "--config"} <= it for it in talking.values())
+    assert {name for name, it in talking.items() if "--key" not in it} == {"health"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_finds_the_server_of_its_home(
+    tmp_path: Path, home: Path, server: Serving, command: str
+) -> None:
+    """The port of that home's chatd.toml and its root key, not those of the environment's home."""
+    (tmp_path / "chatd.toml").write_text("port = 1\n", encoding="utf-8")
+    (tmp_path / "root.key").write_text("chatd_of_another_home\n", encoding="utf-8")
+    made = chatd(home, "send", "--no-wait", "!say Hello.", "--address", server.address)
+    words = [made.stdout.strip() if it == "CHAT" else it for it in COMMANDS[command]]
+    run = chatd(tmp_path, command, *words, "--home", str(home))
+    assert (run.returncode, "Traceback" in run.stderr) == (0, False), run.stderr
+
+
+def test_the_address_is_the_flag_then_the_environment_then_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And at last the default of the settings."""
+    home = {"home": str(tmp_path)}
+    assert server_address(load(home, {}).config, None) == "127.0.0.1:7410"
+    (tmp_path / "chatd.toml").write_text('host = "::"\nport = 7\n', encoding="utf-8")
+    config = load(home, {}).config
+    assert server_address(config, None) == "[::1]:7"
+    monkeypatch.setenv("CHATD_ADDRESS", "b:2")
+    assert server_address(config, None) == "b:2"
+    assert server_address(config, "a:1") == "a:1"
+
+
+def test_the_root_key_is_that_of_the_home_whose_settings_name_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of another home in the environment; a key that the user gives goes first."""
+    for name, port in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "chatd.toml").write_text(f"port = {port}\n", encoding="utf-8")
+        (tmp_path / name / "root.key").write_text(f"chatd_{name}\n", encoding="utf-8")
+    monkeypatch.setenv("CHATD_HOME", str(tmp_path / "one"))
+    config = load({"home": str(tmp_path / "two")}, {}).config
+    found = endpoint(config, None, None)
+    assert (found.address, found.key) == ("127.0.0.1:2", "chatd_two")
+    assert endpoint(config, None, "chatd_given").key == "chatd_given"
+
+
+def test_a_root_key_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """By the name of the file."""
+    (tmp_path / "root.key").mkdir()
+    with pytest.raises(PermissionDenied, match=r"root\.key cannot be read"):
+        endpoint(load({"home": str(tmp_path)}, {}).config, None, None)
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "h:0", "127.0.0.1:99999", "http://h:1", "::1:7410", "h:", ":1", "h:1 "]
+)
+def test_an_address_that_is_none_is_a_wrong_option(tmp_path: Path, address: str) -> None:
+    """Above 65535 grpc would go to another port, and show it the key."""
+    with pytest.raises(BadConfig, match="host:port"):
+        server_address(load({"home": str(tmp_path)}, {}).config, address)
+
+
+def test_settings_without_a_port_name_no_server(tmp_path: Path) -> None:
+    """Port 0 is any free one; nobody can guess which."""
+    run = chatd(tmp_path, "send", "hello", CHATD_PORT="0")
+    assert run.returncode == USAGE
+    assert "--address" in run.stderr

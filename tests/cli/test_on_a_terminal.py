@@ -1,0 +1,123 @@
+"""`chatd chat`, `send` and `tail` on a terminal: what Ctrl-C and Ctrl-D do there."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cli.programs import PROGRAM, chatd, environment, serving
+from tests.cli.terminals import CTRL_C, CTRL_D, Seat, terminal
+
+INTERRUPTED = 130
+LONG = "!text 20000 50/s"
+
+# A shell that has no job control, as in a script: the server shares the group of the chat, and
+# the shell protects it from Ctrl-C only by letting it ignore SIGINT; itself it has a trap.
+SAME_SHELL = """
+trap : INT
+"$0" -c "$1" serve --port 0 --json >"$2" 2>/dev/null &
+until [ -s "$2" ]; do :; done
+address=$(sed 's/.*"address": "\\([^"]*\\)".*/\\1/' "$2")
+"$0" -c "$1" chat --address "$address"
+echo "chat ended with $?"
+kill -0 $! && echo "the server runs"
+kill $!
+wait $!
+"""
+
+
+@contextmanager
+def _typing(home: Path, *words: str) -> Iterator[Seat]:
+    with terminal([*PROGRAM, *words], environment(home)) as seat:
+        yield seat
+
+
+@pytest.mark.parametrize("options", [[], ["-m"]], ids=["no job control", "job control"])
+def test_ctrl_c_in_a_chat_leaves_the_server_of_the_same_shell_alone(
+    tmp_path: Path, options: list[str]
+) -> None:
+    """It stops the answer; the conversation and the server go on."""
+    words = ["/bin/sh", *options, "-c", SAME_SHELL, *(sys.executable, PROGRAM[2])]
+    with terminal([*words, str(tmp_path / "facts")], environment(tmp_path)) as seat:
+        seat.until("> ")
+        seat.note_processes()
+        seat.types(LONG.encode() + b"\n")
+        seat.until("sandbox says")
+        seat.types(CTRL_C)
+        seat.until("interrupted")
+        seat.until("> ")
+        seat.types(b"!say Still here.\n")
+        seat.until("\nStill here.")
+        seat.until("> ")
+        seat.types(CTRL_D)
+        seat.until("chat ended with 0")
+        seat.until("the server runs")
+        seat.ends()
+        assert seat.left_behind() == []
+
+
+def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
+    """At once: nothing waits for the end of a line that nobody types."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until("> ")
+        seat.types(b"never sent" + CTRL_C)
+        assert seat.ends() == 0
+
+
+def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) -> None:
+    """The first one asks the server to stop the answer; nobody waits for a server that is stuck."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until("> ")
+        seat.types(LONG.encode() + b"\n")
+        seat.until("sandbox says")
+        stuck = psutil.Process(server.process.pid)
+        stuck.suspend()
+        seat.types(CTRL_C)
+        seat.until("^C")
+        seat.types(CTRL_C)
+        assert seat.ends() == INTERRUPTED
+        assert b"Traceback" not in seat.shown
+        stuck.resume()
+
+
+@pytest.mark.parametrize("command", ["send", "tail"])
+def test_ctrl_c_ends_a_command_cleanly(tmp_path: Path, command: str) -> None:
+    """Exit 130 and no traceback; the turn goes on at the server."""
+    with serving(tmp_path) as server:
+        at = ["--address", server.address]
+        words = ["send", LONG]
+        if command == "tail":
+            words = ["tail", chatd(tmp_path, "send", "--no-wait", LONG, *at).stdout.strip()]
+        with _typing(tmp_path, *words, *at) as seat:
+            seat.until("sandbox says")
+            seat.types(CTRL_C)
+            assert seat.ends() == INTERRUPTED
+            assert b"Traceback" not in seat.shown
+        assert chatd(tmp_path, "health", *at).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["chat", "send"])
+def test_a_server_that_does_not_come_back_is_given_up(tmp_path: Path, command: str) -> None:
+    """After the time that --retry-seconds allows: what happened, what to do, and a failure."""
+    with serving(tmp_path) as server:
+        words = ["chat"] if command == "chat" else ["send", LONG]
+        options = ["--address", server.address, "--retry-seconds", "0.5"]
+        with _typing(tmp_path, *words, *options) as seat:
+            if command == "chat":
+                seat.until("> ")
+                seat.types(LONG.encode() + b"\n")
+            seat.until("sandbox says")
+            server.process.kill()
+            assert seat.ends() == 1
+    assert b"did not come back within 0.5 s" in seat.shown
+    assert b"chatd serve" in seat.shown
+    assert b"Traceback" not in seat.shown

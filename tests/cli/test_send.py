@@ -1,0 +1,121 @@
+"""`chatd send` and its neighbours towards clumsy users and closed pipes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from chatd.v1 import chat_pb2, chat_service_pb2_grpc, tool_pb2
+from chatd.v1 import chat_service_pb2 as pb
+from tests.cli.programs import PROGRAM, SECONDS_MAX, Serving, chatd, environment, serving
+from tests.kit.server import bearer, said
+
+FAILED, USAGE = 1, 2
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Serving]:
+    """Start a server, and name it in the settings of its home."""
+    with serving(tmp_path) as server:
+        (tmp_path / "chatd.toml").write_text(f"port = {server.port}\n", encoding="utf-8")
+        yield server
+
+
+class Stub:
+    """Calls of the root key."""
+
+    def __init__(self, home: Path, channel: grpc.Channel) -> None:
+        self._chats = chat_service_pb2_grpc.ChatServiceStub(channel)
+        key = (home / "root.key").read_text(encoding="utf-8").strip()
+        self._auth = bearer(key)
+
+    def chats(self) -> list[chat_pb2.Chat]:
+        """Return all chats."""
+        return list(self._chats.ListChats(pb.ListChatsRequest(), metadata=self._auth).chats)
+
+    def waiting_chat(self) -> str:
+        """Make a chat that waits for a client tool; return its id."""
+        schema = '{"type": "object"}'
+        tool = tool_pb2.ToolDefinition(name="get_weather", input_schema_json=schema)
+        request = pb.CreateChatRequest(tools=[tool], message=said("!call get_weather {}"))
+        chat_id = self._chats.CreateChat(request, metadata=self._auth).chat.chat_id
+        until = pb.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+        follow = pb.SubscribeRequest(chat_id=chat_id, until=until)
+        for _ in self._chats.Subscribe(follow, metadata=self._auth):
+            pass
+        return str(chat_id)
+
+
+@pytest.fixture
+def stub(tmp_path: Path, server: Serving) -> Iterator[Stub]:
+    """Connect to the server."""
+    with grpc.insecure_channel(server.address) as channel:
+        yield Stub(tmp_path, channel)
+
+
+@pytest.mark.parametrize("wait", ["--wait", "--no-wait"])
+def test_a_refused_message_leaves_no_chat(tmp_path: Path, stub: Stub, wait: str) -> None:
+    """The chat is made with its first message, or not at all."""
+    run = chatd(tmp_path, "send", wait, "--model", "nobody/none", "hello")
+    assert run.returncode == FAILED
+    run = chatd(tmp_path, "send", wait, "x" * 100_000 + "\udcff")
+    assert run.returncode == USAGE
+    assert stub.chats() == []
+    assert chatd(tmp_path, "send", wait, "!say Hello.").returncode == 0
+    assert len(stub.chats()) == 1
+
+
+def test_a_message_to_a_chat_that_waits_for_tools_says_why_and_what_to_do(
+    tmp_path: Path, stub: Stub
+) -> None:
+    """Which tools, and the command that stops the wait; after it the message is answered."""
+    chat_id = stub.waiting_chat()
+    run = chatd(tmp_path, "send", "--chat", chat_id, "!say Answered.")
+    assert run.returncode == 0
+    assert "waits for results of client tools (get_weather)" in run.stderr
+    assert f"chatd interrupt {chat_id}" in run.stderr
+
+    stopped = chatd(tmp_path, "interrupt", chat_id)
+    assert (stopped.returncode, stopped.stdout) == (0, "interrupted\n")
+    shown = chatd(tmp_path, "tail", "--until-settled", chat_id).stdout
+    assert "Answered." in shown.splitlines()
+    again = chatd(tmp_path, "interrupt", "--json", chat_id)
+    assert (again.returncode, again.stdout) == (0, '{"interrupted": false}\n')
+
+
+@pytest.mark.parametrize("words", [["tail"], ["tail", "--json"]], ids=["text", "json"])
+@pytest.mark.usefixtures("server")
+def test_a_reader_that_leaves_ends_the_command(tmp_path: Path, words: list[str]) -> None:
+    """As `| head -1` does: without a word, and soon."""
+    chat_id = chatd(tmp_path, "send", "--no-wait", "!text 20000 200/s").stdout.strip()
+    process = subprocess.Popen(
+        [*PROGRAM, *words, chat_id],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(SECONDS_MAX) == FAILED
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_closed_standard_input_is_nothing_to_say(tmp_path: Path) -> None:
+    """A shell may close it: `<&-`."""
+    run = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" send - <&-', sys.executable, PROGRAM[2]],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert run.returncode == USAGE
+    assert "nothing to say" in run.stderr
+    assert "Traceback" not in run.stderr
