@@ -163,11 +163,14 @@ def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
     return [*groups, results[begin:]]
 
 
+def is_wanted(call: OpenCall) -> bool:
+    """Say whether the client still owes the result of this call."""
+    return call.executor is Executor.CLIENT and call.outcome is None
+
+
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:
     """Return the client's calls that have no result yet, in call order."""
-    return tuple(
-        call.id for call in calls if call.executor is Executor.CLIENT and call.outcome is None
-    )
+    return tuple(call.id for call in calls if is_wanted(call))
 
 
 def completes(calls: Iterable[OpenCall], command: SubmitToolResults) -> bool:

@@ -196,14 +196,6 @@ class ServiceCalls:
 
     # --- client tools --------------------------------------------------------------------
 
-    def check_submit(self, request: pb.SubmitToolResultsRequest) -> Iterator[Violation]:
-        """Refuse what a later version implements; the rest is judged by the state machine."""
-        if request.allow_partial:
-            raise NotImplementedHere(
-                "allow_partial is not implemented by this server yet; submit all results at once"
-            )
-        return iter(())
-
     async def submit_tool_results(
         self, call: Call, request: pb.SubmitToolResultsRequest
     ) -> pb.SubmitToolResultsResponse:
@@ -212,6 +204,7 @@ class ServiceCalls:
             call.caller.owner_id,
             request.chat_id,
             tuple(asked.submitted_result_from(it) for it in request.results),
+            allow_partial=request.allow_partial,
             request=call.request_key(request),
         )
         return pb.SubmitToolResultsResponse(
@@ -235,7 +228,7 @@ class ServiceCalls:
                 tool_names=frozenset(request.tool_names),
             )
 
-        actions, next_key = await _fitting(read, request.page_size, convert.pending_action)
+        actions, next_key = await _fitting(read, request.page_size, convert.wanted_action)
         return pb.ListPendingActionsResponse(
             actions=actions, next_page_token=page_token.encode(next_key, query)
         )
