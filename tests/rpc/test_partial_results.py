@@ -19,7 +19,7 @@ from chatd_server.domain.limits import (
     TOOL_BATCH_BYTES_MAX,
     TOOL_RESULT_BYTES_MAX,
 )
-from tests.kit.server import Served, said, serving
+from tests.kit.server import Served, refusal_of, said, serving
 
 TIMEOUT_SECONDS = 300.0
 
@@ -182,16 +182,17 @@ async def test_of_ten_submitters_of_the_same_call_one_is_taken(served: Served) -
     action = await asking(served, 2)
     first, _ = ids(action)
 
-    async def submit(number: int) -> str:
-        request = part_of(action, first, output=str(number))
-        try:
-            await served.call("SubmitToolResults", request)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-            return ""
-        return str(number)
-
-    (winner,) = filter(None, await asyncio.gather(*map(submit, range(10))))
+    requests = [part_of(action, first, output=str(number)) for number in range(10)]
+    answers = await asyncio.gather(
+        *(served.call("SubmitToolResults", it) for it in requests), return_exceptions=True
+    )
+    refused = [it for it in answers if isinstance(it, grpc.aio.AioRpcError)]
+    assert {refusal_of(it).reason for it in refused} == {"TOOL_RESULTS_MISMATCH"}
+    (winner,) = (
+        it.results[0].output_text
+        for it, answer in zip(requests, answers, strict=True)
+        if answer not in refused
+    )
     await served.call("InterruptChat", pb.InterruptChatRequest(chat_id=action.chat_id))
     assert (await results(served, action.chat_id))[0].output_text == winner
 
