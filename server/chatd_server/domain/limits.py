@@ -42,7 +42,8 @@ CLIENT_RESULT_ROOM_BYTES = TOOL_BATCH_BYTES_MAX // CALLS_PER_ANSWER_MAX
 """What a client's result may have however large those before it were, so that whatever was asked
 for can be answered. A longer one is cut to what is left of TOOL_BATCH_BYTES_MAX."""
 EVENT_PAYLOAD_BYTES_MAX = 16 * KIB
-"""Payload of a durable event other than a message."""
+"""Arguments of calls that `action_required` and a snapshot show. Other payloads are bounded by what
+they hold: the largest, a full queue in the widest characters, has 42 KiB."""
 ERROR_DETAILS_BYTES_MAX = 4 * KIB
 """Above 8 KiB of metadata peers begin to refuse at random, and the true status is lost."""
 QUEUE_LENGTH_MAX = 50
