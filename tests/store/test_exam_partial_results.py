@@ -7,6 +7,7 @@ import pytest
 from chatd_server.domain.chat import Status
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import MICROSECONDS, ChatId, ToolCallId
+from chatd_server.domain.limits import TOOL_BATCH_BYTES_MAX, TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.machine_calls import waiting_calls
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import ToolResultsMismatch
@@ -104,3 +105,24 @@ async def test_a_list_of_actions_knows_which_calls_have_their_result(
     await desk.submit(state.id, "a", allow_partial=True)
     (listed,) = (await store.list_actions(ANN, limit=10)).chats
     assert waiting_calls(listed.calls) == ("b",)
+
+
+async def test_the_largest_results_of_a_step_are_kept_and_committed(
+    store: Store, desk: Desk
+) -> None:
+    """16 MiB in one transaction, in messages of which each fits one event."""
+    count = TOOL_BATCH_BYTES_MAX // TOOL_RESULT_BYTES_MAX
+    wanted = [ToolCallId(f"call-{n}") for n in range(count)]
+    state = await desk.asking(*wanted)
+    for begin in range(0, count, 5):
+        part = tuple(
+            SubmittedResult(it, "x" * TOOL_RESULT_BYTES_MAX, is_json=False)
+            for it in wanted[begin : begin + 5]
+        )
+        command = SubmitToolResults(command_id=desk.id(), results=part, allow_partial=True)
+        await store.apply(state.id, command, owner_id=ANN)
+    found = await results(desk, state.id)
+    assert [it.call_id for it in found] == wanted
+    assert {len(it.output) for it in found} == {TOOL_RESULT_BYTES_MAX}
+    messages = [it.message for it in await desk.log(state.id) if it.message is not None]
+    assert [len(it.results) for it in messages if it.results] == [1] * count
