@@ -80,6 +80,7 @@ PUBLISHED = (
     Limit("answer_bytes", ANSWER_BYTES_MAX, "bytes", "one answer of a model"),
     Limit("tool_result_bytes", TOOL_RESULT_BYTES_MAX, "bytes", "one result; longer ones are cut"),
     Limit("tool_batch_bytes", TOOL_BATCH_BYTES_MAX, "bytes", "all results of one step"),
+    Limit("client_result_room_bytes", CLIENT_RESULT_ROOM_BYTES, "bytes", "never cut of a result"),
     Limit("calls_per_answer", CALLS_PER_ANSWER_MAX, "calls", "calls of one answer that are run"),
     Limit("queue_length", QUEUE_LENGTH_MAX, "messages", "queued messages of one chat"),
     Limit("client_tools", CLIENT_TOOLS_MAX, "tools", "client tools of one chat"),

@@ -435,8 +435,8 @@ type Chat struct {
 	RootChatId string `protobuf:"bytes,18,opt,name=root_chat_id,json=rootChatId,proto3" json:"root_chat_id,omitempty"`
 	// Sum over every answer that was committed, also of those that an edit has
 	// removed since, and over every model call that an interrupt cut, also when it
-	// had said nothing and so left no message. Calls that failed do not count,
-	// whether they were retried or not: what a provider charges may be more.
+	// had said nothing and so left no message. A call that failed, or was lost with
+	// its server, does not count: what a provider charges may be more.
 	UsageTotal *Usage `protobuf:"bytes,19,opt,name=usage_total,json=usageTotal,proto3" json:"usage_total,omitempty"`
 	// Changes when a field changes that UpdateChat may change; not with the run.
 	Etag string `protobuf:"bytes,20,opt,name=etag,proto3" json:"etag,omitempty"`

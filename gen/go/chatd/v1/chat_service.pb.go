@@ -209,8 +209,8 @@ type CreateChatResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The first message, absent when the request had none; without its parts, which are those of
-	// the request, where the response would be above 1 MiB with them.
+	// The first message, absent when the request had none; without its parts, which
+	// are those of the request, where the response would be above 1 MiB with them.
 	Message       *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1058,8 +1058,8 @@ type SendMessageResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Where the message went; without its parts, which are those of
-	// the request, where the response would be above 1 MiB with them.
+	// Where the message went; without its parts, which are those of the request,
+	// where the response would be above 1 MiB with them.
 	//
 	// Types that are valid to be assigned to Placed:
 	//
@@ -1256,8 +1256,8 @@ type EditMessageResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The new message; without its parts, which are those of
-	// the request, where the response would be above 1 MiB with them.
+	// The new message; without its parts, which are those of the request, where the
+	// response would be above 1 MiB with them.
 	Message       *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2505,10 +2505,11 @@ type SubmitToolResultsRequest struct {
 	// One result for each call that still waits, or with allow_partial for some of
 	// them. A request of more than 3 MiB is refused: larger results come by parts.
 	Results []*ToolResultInput `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
-	// Keep these results and wait for the missing ones. Nothing else changes until
-	// the last one is there; then all are committed in call order, and the turn
-	// goes on. A kept result is final: a second one for its call is refused, and an
-	// interrupt or the deadline answers only the calls that still wait.
+	// Keep these results and wait for the missing ones. Status, history and events
+	// stay as they are until the last one is there; then all are committed in call
+	// order, and the turn goes on. A kept result is final: a second one for its
+	// call is refused, and an interrupt or the deadline answers only the calls that
+	// still wait.
 	AllowPartial  bool `protobuf:"varint,4,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

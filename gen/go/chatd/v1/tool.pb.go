@@ -265,9 +265,9 @@ type ToolResultInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The call that it answers.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
-	// What the tool gave; at most 512 KiB. All results of one step have 16 MiB:
-	// one that is too long for what is left is cut, with a note at its end, but
-	// never below 64 KiB.
+	// What the tool gave; at most 512 KiB. The client's results of one step have
+	// 16 MiB together: one that is too long for what is left is cut, with a note at
+	// its end, but never below 64 KiB.
 	//
 	// Types that are valid to be assigned to Output:
 	//

@@ -349,8 +349,8 @@ class Chat(_message.Message):
     def usage_total(self) -> _message_pb2.Usage:
         """Sum over every answer that was committed, also of those that an edit has
         removed since, and over every model call that an interrupt cut, also when it
-        had said nothing and so left no message. Calls that failed do not count,
-        whether they were retried or not: what a provider charges may be more.
+        had said nothing and so left no message. A call that failed, or was lost with
+        its server, does not count: what a provider charges may be more.
         """
 
     @_builtins.property

@@ -160,8 +160,8 @@ class CreateChatResponse(_message.Message):
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The first message, absent when the request had none; without its parts, which are those of
-        the request, where the response would be above 1 MiB with them.
+        """The first message, absent when the request had none; without its parts, which
+        are those of the request, where the response would be above 1 MiB with them.
         """
 
     def __init__(
@@ -706,8 +706,8 @@ class EditMessageResponse(_message.Message):
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The new message; without its parts, which are those of
-        the request, where the response would be above 1 MiB with them.
+        """The new message; without its parts, which are those of the request, where the
+        response would be above 1 MiB with them.
         """
 
     def __init__(
@@ -1332,10 +1332,11 @@ class SubmitToolResultsRequest(_message.Message):
     stored response again for 24 hours; empty means no such protection.
     """
     allow_partial: _builtins.bool
-    """Keep these results and wait for the missing ones. Nothing else changes until
-    the last one is there; then all are committed in call order, and the turn
-    goes on. A kept result is final: a second one for its call is refused, and an
-    interrupt or the deadline answers only the calls that still wait.
+    """Keep these results and wait for the missing ones. Status, history and events
+    stay as they are until the last one is there; then all are committed in call
+    order, and the turn goes on. A kept result is final: a second one for its
+    call is refused, and an interrupt or the deadline answers only the calls that
+    still wait.
     """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolResultInput]:

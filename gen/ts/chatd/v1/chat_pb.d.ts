@@ -200,8 +200,8 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   /**
    * Sum over every answer that was committed, also of those that an edit has
    * removed since, and over every model call that an interrupt cut, also when it
-   * had said nothing and so left no message. Calls that failed do not count,
-   * whether they were retried or not: what a provider charges may be more.
+   * had said nothing and so left no message. A call that failed, or was lost with
+   * its server, does not count: what a provider charges may be more.
    *
    * @generated from field: chatd.v1.Usage usage_total = 19;
    */

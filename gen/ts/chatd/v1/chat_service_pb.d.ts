@@ -115,8 +115,8 @@ export declare type CreateChatResponse = Message<"chatd.v1.CreateChatResponse"> 
   sequence: bigint;
 
   /**
-   * The first message, absent when the request had none; without its parts, which are those of
-   * the request, where the response would be above 1 MiB with them.
+   * The first message, absent when the request had none; without its parts, which
+   * are those of the request, where the response would be above 1 MiB with them.
    *
    * @generated from field: chatd.v1.Message message = 3;
    */
@@ -556,8 +556,8 @@ export declare type SendMessageResponse = Message<"chatd.v1.SendMessageResponse"
   sequence: bigint;
 
   /**
-   * Where the message went; without its parts, which are those of
-   * the request, where the response would be above 1 MiB with them.
+   * Where the message went; without its parts, which are those of the request,
+   * where the response would be above 1 MiB with them.
    *
    * @generated from oneof chatd.v1.SendMessageResponse.placed
    */
@@ -663,8 +663,8 @@ export declare type EditMessageResponse = Message<"chatd.v1.EditMessageResponse"
   sequence: bigint;
 
   /**
-   * The new message; without its parts, which are those of
-   * the request, where the response would be above 1 MiB with them.
+   * The new message; without its parts, which are those of the request, where the
+   * response would be above 1 MiB with them.
    *
    * @generated from field: chatd.v1.Message message = 3;
    */
@@ -1311,10 +1311,11 @@ export declare type SubmitToolResultsRequest = Message<"chatd.v1.SubmitToolResul
   results: ToolResultInput[];
 
   /**
-   * Keep these results and wait for the missing ones. Nothing else changes until
-   * the last one is there; then all are committed in call order, and the turn
-   * goes on. A kept result is final: a second one for its call is refused, and an
-   * interrupt or the deadline answers only the calls that still wait.
+   * Keep these results and wait for the missing ones. Status, history and events
+   * stay as they are until the last one is there; then all are committed in call
+   * order, and the turn goes on. A kept result is final: a second one for its
+   * call is refused, and an interrupt or the deadline answers only the calls that
+   * still wait.
    *
    * @generated from field: bool allow_partial = 4;
    */

@@ -164,9 +164,9 @@ export declare type ToolResultInput = Message<"chatd.v1.ToolResultInput"> & {
   toolCallId: string;
 
   /**
-   * What the tool gave; at most 512 KiB. All results of one step have 16 MiB:
-   * one that is too long for what is left is cut, with a note at its end, but
-   * never below 64 KiB.
+   * What the tool gave; at most 512 KiB. The client's results of one step have
+   * 16 MiB together: one that is too long for what is left is cut, with a note at
+   * its end, but never below 64 KiB.
    *
    * @generated from oneof chatd.v1.ToolResultInput.output
    */
