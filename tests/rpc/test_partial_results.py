@@ -207,7 +207,8 @@ async def test_an_interrupt_and_the_deadline_use_what_was_kept(served: Served) -
             await served.call("InterruptChat", pb.InterruptChatRequest(chat_id=action.chat_id))
         else:
             await served.clock.advance(TIMEOUT_SECONDS + 1)
-        await served.settled(action.chat_id)
+        until = pb.SUBSCRIBE_UNTIL_SETTLED  # not at an action that is about to expire
+        await served.subscribe(pb.SubscribeRequest(chat_id=action.chat_id, until=until))
         found = await results(served, action.chat_id)
         assert [it.is_error for it in found] == [True, False], leave
         assert found[1].output_text == "kept"
