@@ -208,6 +208,33 @@ def test_leaving_an_action_otherwise_cancels_it(leave: Callable[[ByHand], object
     assert chat.state.action is None
 
 
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda chat: chat.interrupt(),
+        lambda chat: chat.send("instead", BusyBehavior.INTERRUPT),
+    ],
+)
+def test_a_result_that_was_kept_is_the_outcome_when_the_rest_never_comes(
+    leave: Callable[[ByHand], object],
+) -> None:
+    """What a client has handed in is not lost, though it was not all."""
+    chat = action()
+    chat.submit("c2", output="kept", partial=True)
+    leave(chat)
+    assert errors(chat) == {"c1": ToolErrorKind.INTERRUPTED, "c2": None}
+    assert chat.results["c2"].output == "kept"
+
+
+def test_an_edit_removes_results_that_were_kept() -> None:
+    """They answer calls that are gone; the model is never told of them."""
+    chat = action()
+    chat.submit("c2", partial=True)
+    chat.do(EditMessage(command_id="x", position=1, parts=(Text("rather"),)))
+    assert not chat.state.calls
+    assert not chat.results
+
+
 def test_a_message_that_replaces_a_turn_has_an_id_of_its_own() -> None:
     """The results that close the old turn and the message that begins the new one are two."""
     chat = action()

@@ -87,7 +87,7 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
         "SendMessage": pb.SendMessageRequest(chat_id=chat_id, message=said("x")),
         "ListMessages": pb.ListMessagesRequest(chat_id=chat_id, page_size=-1),
         "InterruptChat": pb.InterruptChatRequest(chat_id=chat_id, request_id="no uuid"),
-        "SubmitToolResults": pb.SubmitToolResultsRequest(chat_id=chat_id, allow_partial=True),
+        "SubmitToolResults": pb.SubmitToolResultsRequest(chat_id=chat_id),
         "ListPendingActions": pb.ListPendingActionsRequest(chat_id=chat_id),
         "ListEvents": pb.ListEventsRequest(chat_id=chat_id, after_sequence=99),
     }

@@ -37,10 +37,20 @@ from chatd_server.domain.event import (
     SubagentChanged,
 )
 from chatd_server.domain.failure import ChatError, ErrorKind
-from chatd_server.domain.ids import AttemptId, ChatId, MessageId, OwnerId, ToolCallId, TurnId
+from chatd_server.domain.ids import (
+    AttemptId,
+    ChatId,
+    MessageId,
+    OwnerId,
+    ToolCallId,
+    TurnId,
+    new_tool_call_id,
+)
 from chatd_server.domain.limits import (
+    CALLS_PER_ANSWER_MAX,
     CLIENT_TOOLS_BYTES_MAX,
     CLIENT_TOOLS_MAX,
+    EVENT_PAYLOAD_BYTES_MAX,
     KIB,
     QUEUE_LENGTH_MAX,
     RESPONSE_BYTES_MAX,
@@ -213,8 +223,8 @@ def test_a_snapshot_of_the_largest_chat_is_one_response() -> None:
     config = ChatConfig("t" * 200, "m" * 256, "p" * 256 * KIB, labels, tools)
     queue = tuple(Queued(MessageId(str(n)), (Text("𝄞" * 300),), 1) for n in range(QUEUE_LENGTH_MAX))
     calls = tuple(
-        OpenCall(ToolCallId(f"call_{n}"), "look", Executor.CLIENT, 1, "x" * 10_000)
-        for n in range(70)
+        OpenCall(new_tool_call_id(), "n" * 64, Executor.CLIENT, AT, "x" * (16 + n % 2 * 6000))
+        for n in range(CALLS_PER_ANSWER_MAX)
     )
     largest = ChatState(
         id=ChatId("c"),
@@ -232,11 +242,25 @@ def test_a_snapshot_of_the_largest_chat_is_one_response() -> None:
     shown = convert_event.snapshot(largest)
     assert shown.ByteSize() < RESPONSE_BYTES_MAX
     assert [call.tool_call_id for call in shown.pending_action.tool_calls] == [c.id for c in calls]
-    assert [bool(call.arguments_json) for call in shown.pending_action.tool_calls[:2]] == [
-        True,
-        False,
-    ]
-    assert convert.pending_action(largest) is not None
+    arguments = [call.arguments_json for call in shown.pending_action.tool_calls]
+    assert {len(it) for it in arguments} == {0, 16, 6016}
+    assert sum(map(len, arguments)) <= EVENT_PAYLOAD_BYTES_MAX
+
+
+def test_what_a_chat_still_waits_for_has_no_call_that_is_answered() -> None:
+    """A snapshot shows the step, a list of actions shows the work that is left, arguments whole."""
+    kept = ToolResult(ToolCallId("c1"), "mine", "kept", Executor.CLIENT, AT)
+    calls = (
+        OpenCall(ToolCallId("c1"), "mine", Executor.CLIENT, AT, "{}", outcome=kept),
+        OpenCall(ToolCallId("c2"), "mine", Executor.CLIENT, AT, "x" * 20_000),
+    )
+    owner = OwnerId("o")
+    state = ChatState(CHAT, owner, CHAT, AT, AT, calls=calls, action=Action(TurnId("t1"), AT, 9))
+    shown, wanted = convert_event.snapshot(state).pending_action, convert.wanted_action(state)
+    assert [it.answered for it in shown.tool_calls] == [True, False]
+    assert wanted is not None
+    assert [(it.tool_call_id, it.answered) for it in wanted.tool_calls] == [("c2", False)]
+    assert wanted.tool_calls[0].arguments_json == "x" * 20_000
 
 
 def test_options_cross_in_both_ways_of_absent() -> None:

@@ -64,14 +64,6 @@ async def test_file_parts_are_refused_before_anything_is_written(
     assert after == chat
 
 
-async def test_partial_results_are_refused_before_anything_is_written(served: Served) -> None:
-    """allow_partial is promised for later; until then all results come at once."""
-    chat = (await served.call("CreateChat", pb.CreateChatRequest())).chat
-    request = pb.SubmitToolResultsRequest(chat_id=chat.chat_id, allow_partial=True)
-    request.results.add(tool_call_id="c", output_text="x")
-    assert (await served.refused("SubmitToolResults", request)).reason == "NOT_IMPLEMENTED"
-
-
 async def test_an_rpc_that_the_contract_does_not_have_is_grpcs_own_answer(served: Served) -> None:
     """Nothing of ours is called; grpc says UNIMPLEMENTED."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -210,6 +210,26 @@ async def test_results_must_match_exactly_and_every_mismatch_is_told(
     await served.settled(asking.chat_id)
 
 
+async def test_calls_above_the_limit_are_answered_and_the_turn_goes_on(served: Served) -> None:
+    """Ours run, those above the limit are told why not, and the model is called with all of it."""
+    calls = "\n".join(["!call current_time"] * 300)
+    message = said(f"{calls}\n!step\n!say All were asked.")
+    created = await served.call("CreateChat", pb.CreateChatRequest(message=message))
+    await served.settled(created.chat.chat_id)
+    listed = await served.call("ListMessages", pb.ListMessagesRequest(chat_id=created.chat.chat_id))
+    results = [
+        part.tool_result
+        for it in listed.messages
+        for part in it.parts
+        if part.WhichOneof("kind") == "tool_result"
+    ]
+    asked = [it.tool_call.tool_call_id for it in listed.messages[1].parts]
+    assert sorted(it.tool_call_id for it in results) == sorted(asked)
+    refused = {it.tool_call_id for it in results if it.is_error}
+    assert refused == set(asked[256:])
+    assert listed.messages[-1].parts[0].text.text == "All were asked."
+
+
 async def test_a_failed_turn_is_not_open(served: Served) -> None:
     """`turn_id` names the open turn: a chat in ERROR has none, and neither has its log."""
     message = said("!error auth")

@@ -215,10 +215,12 @@ class ChatHandle:
         return page.actions[0] if page.actions else None
 
     async def submit_tool_results(
-        self, results: Iterable[tool_pb2.ToolResultInput]
+        self, results: Iterable[tool_pb2.ToolResultInput], *, allow_partial: bool = False
     ) -> chat_service_pb2.SubmitToolResultsResponse:
-        """Hand in one result for each pending call."""
-        request = chat_service_pb2.SubmitToolResultsRequest(chat_id=self.id, results=results)
+        """Hand in one result for each pending call, or for some of them with `allow_partial`."""
+        request = chat_service_pb2.SubmitToolResultsRequest(
+            chat_id=self.id, results=results, allow_partial=allow_partial
+        )
         return await self._client.call(self._client.chats.SubmitToolResults, request)
 
     def follow(

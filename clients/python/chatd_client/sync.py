@@ -162,10 +162,12 @@ class SyncChat:
         return self._thread.wait(self._handle.messages())
 
     def submit_tool_results(
-        self, results: list[tool_pb2.ToolResultInput]
+        self, results: list[tool_pb2.ToolResultInput], *, allow_partial: bool = False
     ) -> chat_service_pb2.SubmitToolResultsResponse:
-        """Hand in one result for each pending call."""
-        return self._thread.wait(self._handle.submit_tool_results(results))
+        """Hand in one result for each pending call, or for some of them with `allow_partial`."""
+        return self._thread.wait(
+            self._handle.submit_tool_results(results, allow_partial=allow_partial)
+        )
 
     def follow(self, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:
         """Yield what happened and what happens; the options are those of ChatHandle.follow."""

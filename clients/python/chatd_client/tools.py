@@ -15,7 +15,7 @@ function may run twice: what they share needs a lock.
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 RESULT_BYTES_MAX = 512 * 1024
 """Longest result that a server takes."""
+
+REQUEST_BYTES_MAX = 2 * 1024 * 1024
+"""Results of one request together: a server takes 3 MiB, everything included."""
 
 _REFUSALS_OF_LATE_RESULTS = frozenset({"NOT_WAITING_FOR_ACTION", "TOOL_RESULTS_MISMATCH"})
 
@@ -197,23 +200,34 @@ class ToolRunner:
                 await self.answer(pending)
 
     async def answer(self, action: tool_pb2.PendingAction) -> None:
-        """Run every call of an action, side by side, and submit the results.
+        """Run every call of an action, side by side, and submit the results: by parts when they
+        are too large for one request.
 
-        Somebody else was faster, or the action is over: that is fine, and nothing is submitted.
-        Nor is anything when this is cancelled; plain functions that have begun go on to their end.
+        Somebody else was faster, or the action is over: that is fine, and only what is still
+        wanted is submitted. Nothing is when this is cancelled; plain functions that have begun go
+        on to their end.
         """
         calls = list(action.tool_calls)
-        results = await asyncio.gather(*(self._result(call) for call in calls))
-        try:
-            await self._chat.submit_tool_results(results)
-        except (Conflict, InvalidRequest) as refusal:
-            # The model may have asked anew meanwhile: then the ids are no longer the open ones.
-            if refusal.reason not in _REFUSALS_OF_LATE_RESULTS or await self._is_open(action):
-                raise
+        left = list(await asyncio.gather(*(self._result(call) for call in calls)))
+        while left:
+            part = _one_request(left)
+            try:
+                await self._chat.submit_tool_results(part, allow_partial=len(part) < len(left))
+            except (Conflict, InvalidRequest) as refusal:
+                # The model may have asked anew meanwhile: then the ids are no longer the open ones.
+                wanted = await self._wanted(action)
+                still = [it for it in left if it.tool_call_id in wanted]
+                if refusal.reason not in _REFUSALS_OF_LATE_RESULTS or len(still) == len(left):
+                    raise
+                left = still
+            else:
+                left = left[len(part) :]
 
-    async def _is_open(self, action: tool_pb2.PendingAction) -> bool:
+    async def _wanted(self, action: tool_pb2.PendingAction) -> frozenset[str]:
         pending = await self._chat.pending_action()
-        return pending is not None and pending.sequence == action.sequence
+        if pending is None or pending.sequence != action.sequence:
+            return frozenset()
+        return frozenset(call.tool_call_id for call in pending.tool_calls)
 
     async def _result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
         known = self._tools.get(call.tool_name)
@@ -224,3 +238,15 @@ class ToolRunner:
             output_text=f"this client has no tool named {call.tool_name}",
             is_error=True,
         )
+
+
+def _one_request(results: Sequence[tool_pb2.ToolResultInput]) -> list[tool_pb2.ToolResultInput]:
+    """Return the first results, as many as one request holds, at least one."""
+    part: list[tool_pb2.ToolResultInput] = []
+    size = 0
+    for result in results:
+        size += result.ByteSize()
+        if part and size > REQUEST_BYTES_MAX:
+            break
+        part.append(result)
+    return part

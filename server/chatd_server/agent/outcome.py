@@ -7,7 +7,7 @@ from chatd_server.domain.ids import Instant
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.machine_calls import NOT_RUN, OUTCOME_UNKNOWN
 from chatd_server.domain.message import ToolErrorKind, ToolResult
-from chatd_server.domain.text import well_formed
+from chatd_server.domain.text import cut_to, well_formed
 from chatd_server.ports import ToolOutput
 
 CUT_NOTE = f"\n[cut: the result was longer than {TOOL_RESULT_BYTES_MAX} bytes]"
@@ -77,14 +77,7 @@ def cut(text: str) -> tuple[str, bool]:
     """Return the text within TOOL_RESULT_BYTES_MAX, at a character boundary, and whether it was
     cut.
     """
-    # UTF-8 never has fewer bytes than characters, nor more than four times as many.
-    if len(text) * 4 <= TOOL_RESULT_BYTES_MAX:
-        return text, False
-    raw = text.encode()
-    if len(raw) <= TOOL_RESULT_BYTES_MAX:
-        return text, False
-    kept = raw[: TOOL_RESULT_BYTES_MAX - len(CUT_NOTE.encode())].decode(errors="ignore")
-    return kept + CUT_NOTE, True
+    return cut_to(text, TOOL_RESULT_BYTES_MAX, CUT_NOTE)
 
 
 def _error(call: OpenCall, kind: ToolErrorKind, text: str, at: Instant) -> ToolResult:

@@ -12,7 +12,7 @@ from chatd_server.domain.ids import AttemptId, ChatId, Instant, MessageId, ToolC
 from chatd_server.domain.message import FileReference, Message, Part, Text, Value
 
 QUEUE_PREVIEW_CHARACTERS = 200
-"""Characters of a queued message that `queue_changed` shows; keeps the event below 16 KiB."""
+"""Characters of a queued message that `queue_changed` shows: 42 KiB for a full queue at most."""
 
 
 class MessageCommitted(Value, frozen=True, tag_field="kind", tag="message_committed"):

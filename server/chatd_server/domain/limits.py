@@ -32,9 +32,18 @@ RESULTS_MESSAGE_BYTES_MAX = 768 * KIB
 """Results of one tool message. A batch that gives more is committed as several, so that any
 committed message fits one event."""
 TOOL_BATCH_BYTES_MAX = 16 * MIB
-"""Results of one batch of tools."""
+"""Results of one batch of tools, and those of one action of the client's: they are committed
+together, and held in memory until then."""
+CALLS_PER_ANSWER_MAX = 256
+"""Calls of one answer that are run or handed to the client; the provider's own count for nothing.
+One SubmitToolResults has room for as many results, and a snapshot that shows all of them as
+pending is one response."""
+CLIENT_RESULT_ROOM_BYTES = TOOL_BATCH_BYTES_MAX // CALLS_PER_ANSWER_MAX
+"""What a client's result may have however large those before it were, so that whatever was asked
+for can be answered. A longer one is cut to what is left of TOOL_BATCH_BYTES_MAX."""
 EVENT_PAYLOAD_BYTES_MAX = 16 * KIB
-"""Payload of a durable event other than a message."""
+"""Arguments of calls that `action_required` and a snapshot show. Other payloads are bounded by what
+they hold: the largest, a full queue in the widest characters, has 42 KiB."""
 ERROR_DETAILS_BYTES_MAX = 4 * KIB
 """Above 8 KiB of metadata peers begin to refuse at random, and the true status is lost."""
 QUEUE_LENGTH_MAX = 50
@@ -71,6 +80,8 @@ PUBLISHED = (
     Limit("answer_bytes", ANSWER_BYTES_MAX, "bytes", "one answer of a model"),
     Limit("tool_result_bytes", TOOL_RESULT_BYTES_MAX, "bytes", "one result; longer ones are cut"),
     Limit("tool_batch_bytes", TOOL_BATCH_BYTES_MAX, "bytes", "all results of one step"),
+    Limit("client_result_room_bytes", CLIENT_RESULT_ROOM_BYTES, "bytes", "never cut of a result"),
+    Limit("calls_per_answer", CALLS_PER_ANSWER_MAX, "calls", "calls of one answer that are run"),
     Limit("queue_length", QUEUE_LENGTH_MAX, "messages", "queued messages of one chat"),
     Limit("client_tools", CLIENT_TOOLS_MAX, "tools", "client tools of one chat"),
     Limit("client_tools_bytes", CLIENT_TOOLS_BYTES_MAX, "bytes", "names, descriptions, schemas"),

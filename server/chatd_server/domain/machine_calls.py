@@ -14,7 +14,12 @@ import msgspec
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import Instant, ToolCallId
-from chatd_server.domain.limits import RESULTS_MESSAGE_BYTES_MAX
+from chatd_server.domain.limits import (
+    CALLS_PER_ANSWER_MAX,
+    CLIENT_RESULT_ROOM_BYTES,
+    RESULTS_MESSAGE_BYTES_MAX,
+    TOOL_BATCH_BYTES_MAX,
+)
 from chatd_server.domain.message import (
     Executor,
     Part,
@@ -23,6 +28,7 @@ from chatd_server.domain.message import (
     ToolResult,
 )
 from chatd_server.domain.refusal import ToolResultsMismatch, Violation
+from chatd_server.domain.text import cut_to
 
 _ANSWER_CUT = "Not run: the answer was cut, so this call may be incomplete. Ask for it again."
 NOT_RUN = {
@@ -37,6 +43,15 @@ OUTCOME_UNKNOWN = (
     "taken effect; check before doing it again."
 )
 """What the model is told of a call that had started and left no outcome."""
+
+_TOO_MANY_CALLS = (
+    f"Not run: the answer has more than {CALLS_PER_ANSWER_MAX} calls. Ask for it again in another "
+    "answer."
+)
+"""What the model is told of a call above the limit."""
+
+_CUT_NOTE = f"\n[cut: the results of this step are longer than {TOOL_BATCH_BYTES_MAX} bytes]"
+"""What stands at the end of a client's result for which there was no more room."""
 
 _RESULT_BYTES = 256
 """Bytes of an event that a result takes beside its name and its output, rounded up."""
@@ -67,19 +82,13 @@ def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
 def cut_results(parts: Iterable[Part], now: Instant) -> tuple[ToolResult, ...]:
     """Return a result for each call of an answer that was cut: none of them is opened, or runs."""
     return tuple(
-        [
-            ToolResult(
-                call_id=part.id,
-                name=part.name,
-                output=_ANSWER_CUT,
-                executor=part.executor,
-                created_at=now,
-                error=ToolErrorKind.ANSWER_CUT,
-            )
-            for part in parts
-            if type(part) is ToolCall and part.executor is not Executor.PROVIDER
-        ]
+        [_error(call, ToolErrorKind.ANSWER_CUT, _ANSWER_CUT, now) for call in opened_calls(parts)]
     )
+
+
+def surplus_results(calls: Iterable[OpenCall], now: Instant) -> tuple[ToolResult, ...]:
+    """Return a result for each call above CALLS_PER_ANSWER_MAX: it is not opened, or run."""
+    return tuple([_error(call, ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
 
 
 def closing_results(
@@ -102,14 +111,19 @@ def closing_results(
 
 
 def _without_outcome(call: OpenCall, why: ToolErrorKind, now: Instant) -> ToolResult:
-    lost = call.started_at is not None
+    if call.started_at is not None:
+        return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, now)
+    return _error(call, why, NOT_RUN[why], now)
+
+
+def _error(call: OpenCall, kind: ToolErrorKind, output: str, now: Instant) -> ToolResult:
     return ToolResult(
         call_id=call.id,
         name=call.name,
-        output=OUTCOME_UNKNOWN if lost else NOT_RUN[why],
+        output=output,
         executor=call.executor,
         created_at=now,
-        error=ToolErrorKind.OUTCOME_UNKNOWN if lost else why,
+        error=kind,
     )
 
 
@@ -149,11 +163,14 @@ def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
     return [*groups, results[begin:]]
 
 
+def is_wanted(call: OpenCall) -> bool:
+    """Say whether the client still owes the result of this call."""
+    return call.executor is Executor.CLIENT and call.outcome is None
+
+
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:
     """Return the client's calls that have no result yet, in call order."""
-    return tuple(
-        call.id for call in calls if call.executor is Executor.CLIENT and call.outcome is None
-    )
+    return tuple(call.id for call in calls if is_wanted(call))
 
 
 def completes(calls: Iterable[OpenCall], command: SubmitToolResults) -> bool:
@@ -166,30 +183,40 @@ def with_outcomes(
 ) -> tuple[OpenCall, ...]:
     """Return the calls with the client's results kept in them.
 
-    Raises ToolResultsMismatch with every missing (unless partial is allowed), unexpected and
-    duplicate id and every invalid JSON output.
+    A result is cut when it would leave another one without CLIENT_RESULT_ROOM_BYTES of
+    TOOL_BATCH_BYTES_MAX: results kept earlier count, then it goes in call order. Raises
+    ToolResultsMismatch with every missing (unless partial is allowed), unexpected and duplicate
+    id and every invalid JSON output.
     """
     violations = _violations(calls, command)
     if violations:
         raise ToolResultsMismatch(*violations)
     given = {result.call_id: result for result in command.results}
-    return tuple(
-        msgspec.structs.replace(call, outcome=_outcome(call, given[call.id], now))
-        if call.id in given
-        else call
-        for call in calls
-    )
+    kept = [call.outcome for call in calls if call.outcome is not None]
+    spare = TOOL_BATCH_BYTES_MAX - sum(len(it.output.encode()) for it in kept)
+    spare -= CLIENT_RESULT_ROOM_BYTES * (len(calls) - len(kept))
+    answered: list[OpenCall] = []
+    for call in calls:
+        if call.id in given:
+            outcome = _outcome(call, given[call.id], CLIENT_RESULT_ROOM_BYTES + spare, now)
+            spare += CLIENT_RESULT_ROOM_BYTES - len(outcome.output.encode())
+            answered.append(msgspec.structs.replace(call, outcome=outcome))
+        else:
+            answered.append(call)
+    return tuple(answered)
 
 
-def _outcome(call: OpenCall, result: SubmittedResult, now: Instant) -> ToolResult:
+def _outcome(call: OpenCall, result: SubmittedResult, bytes_max: int, now: Instant) -> ToolResult:
+    output, is_cut = cut_to(result.output, bytes_max, _CUT_NOTE)
     return ToolResult(
         call_id=call.id,
         name=call.name,
-        output=result.output,
+        output=output,
         executor=call.executor,
         created_at=now,
-        is_json=result.is_json,
+        is_json=result.is_json and not is_cut,
         error=ToolErrorKind.FAILED if result.is_error else None,
+        truncated=is_cut,
     )
 
 

@@ -41,8 +41,13 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, Instant
-from chatd_server.domain.limits import RESCUES_MAX
-from chatd_server.domain.machine_calls import batch_results, cut_results, opened_calls
+from chatd_server.domain.limits import CALLS_PER_ANSWER_MAX, RESCUES_MAX
+from chatd_server.domain.machine_calls import (
+    batch_results,
+    cut_results,
+    opened_calls,
+    surplus_results,
+)
 from chatd_server.domain.machine_change import NO_ATTEMPT, Change, end_turn, fail_turn
 from chatd_server.domain.machine_events import pending_calls
 from chatd_server.domain.message import (
@@ -120,7 +125,8 @@ def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Tran
     """Commit the model's answer before its tools run, and open its calls.
 
     A finish reason other than TOOL_CALLS means that the answer was cut: every call of ours
-    and of the client's is answered so in the same transition, and none runs.
+    and of the client's is answered so in the same transition, and none runs. So are calls above
+    CALLS_PER_ANSWER_MAX.
     """
     attempt = _open_attempt(state, command.attempt_id, AttemptKind.MODEL)
     turn = _turn(state)
@@ -138,6 +144,9 @@ def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Tran
     calls: tuple[OpenCall, ...] = ()
     if command.finish_reason is FinishReason.TOOL_CALLS:
         calls = opened_calls(command.parts)
+        if len(calls) > CALLS_PER_ANSWER_MAX:
+            change.add_results(surplus_results(calls[CALLS_PER_ANSWER_MAX:], now), turn.id)
+            calls = calls[:CALLS_PER_ANSWER_MAX]
     elif cut := cut_results(command.parts, now):
         change.add_results(cut, turn.id)
     return change.seal_step(

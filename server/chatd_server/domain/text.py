@@ -1,4 +1,4 @@
-"""Text that can travel: no lone surrogates, whatever a vendor's escapes held."""
+"""Text that can travel: no lone surrogates, whatever a vendor's escapes held, and not too long."""
 
 
 def well_formed(text: str) -> str:
@@ -14,3 +14,17 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def cut_to(text: str, bytes_max: int, note: str) -> tuple[str, bool]:
+    """Return the text within so many bytes, and whether it was cut: at a character boundary, with
+    the note at its end, which is inside the limit.
+    """
+    # UTF-8 never has fewer bytes than characters, nor more than four times as many.
+    if len(text) * 4 <= bytes_max:
+        return text, False
+    raw = text.encode()
+    if len(raw) <= bytes_max:
+        return text, False
+    kept = raw[: bytes_max - len(note.encode())].decode(errors="ignore")
+    return kept + note, True

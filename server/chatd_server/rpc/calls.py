@@ -10,7 +10,12 @@ from chatd.v1 import chat_pb2, message_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.chat import ChatConfig, ChatState
 from chatd_server.domain.ids import ChatId
-from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, PAGE_BYTES_MAX, PUBLISHED
+from chatd_server.domain.limits import (
+    CLIENT_TOOLS_BYTES_MAX,
+    PAGE_BYTES_MAX,
+    PUBLISHED,
+    RESPONSE_BYTES_MAX,
+)
 from chatd_server.domain.refusal import NotImplementedHere, Violation
 from chatd_server.ports import ChatPage
 from chatd_server.rpc import convert, convert_event, page_token
@@ -91,11 +96,13 @@ class ServiceCalls:
             request=call.request_key(request),
         )
         message = applied.reply.message
-        return pb.CreateChatResponse(
+        response = pb.CreateChatResponse(
             chat=convert.chat(applied.state),
             sequence=applied.sequence,
             message=None if message is None else convert.message(applied.state.id, message),
         )
+        _bound(response, response.message)
+        return response
 
     async def get_chat(self, call: Call, request: pb.GetChatRequest) -> pb.GetChatResponse:
         """Return a chat."""
@@ -171,8 +178,10 @@ class ServiceCalls:
         if applied.reply.message is not None:
             wire = convert.message(applied.state.id, applied.reply.message)
             response.message.CopyFrom(wire)
+            _bound(response, response.message)
         elif applied.reply.queued is not None:
             response.queued_message.CopyFrom(convert.queued_message(applied.reply.queued))
+            _bound(response, response.queued_message)
         return response
 
     async def list_messages(
@@ -196,14 +205,6 @@ class ServiceCalls:
 
     # --- client tools --------------------------------------------------------------------
 
-    def check_submit(self, request: pb.SubmitToolResultsRequest) -> Iterator[Violation]:
-        """Refuse what a later version implements; the rest is judged by the state machine."""
-        if request.allow_partial:
-            raise NotImplementedHere(
-                "allow_partial is not implemented by this server yet; submit all results at once"
-            )
-        return iter(())
-
     async def submit_tool_results(
         self, call: Call, request: pb.SubmitToolResultsRequest
     ) -> pb.SubmitToolResultsResponse:
@@ -212,6 +213,7 @@ class ServiceCalls:
             call.caller.owner_id,
             request.chat_id,
             tuple(asked.submitted_result_from(it) for it in request.results),
+            allow_partial=request.allow_partial,
             request=call.request_key(request),
         )
         return pb.SubmitToolResultsResponse(
@@ -235,7 +237,7 @@ class ServiceCalls:
                 tool_names=frozenset(request.tool_names),
             )
 
-        actions, next_key = await _fitting(read, request.page_size, convert.pending_action)
+        actions, next_key = await _fitting(read, request.page_size, convert.wanted_action)
         return pb.ListPendingActionsResponse(
             actions=actions, next_page_token=page_token.encode(next_key, query)
         )
@@ -289,6 +291,17 @@ def _config_of(request: pb.CreateChatRequest) -> ChatConfig:
         tools=tuple(asked.tool_definition_from(it) for it in request.tools),
         action_timeout_seconds=timeout,
     )
+
+
+def _bound(
+    response: pb.CreateChatResponse | pb.SendMessageResponse,
+    sent: message_pb2.Message | message_pb2.QueuedMessage,
+) -> None:
+    """Keep a response within RESPONSE_BYTES_MAX: the largest chat and the largest message do not
+    fit together, and the caller has just sent the parts of the message.
+    """
+    if response.ByteSize() > RESPONSE_BYTES_MAX:
+        sent.ClearField("parts")
 
 
 def _refuse_files(message: message_pb2.UserMessage) -> None:

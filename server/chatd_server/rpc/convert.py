@@ -22,6 +22,7 @@ from chatd_server.domain.chat import (
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, Instant
+from chatd_server.domain.machine_calls import is_wanted
 from chatd_server.domain.machine_events import open_turn_id
 from chatd_server.domain.message import (
     Executor,
@@ -264,13 +265,24 @@ def _pending_call(it: OpenCall) -> tool_pb2.PendingToolCall:
 
 
 def pending_action(state: ChatState) -> tool_pb2.PendingAction | None:
-    """Return what a chat waits for; None unless it is in `requires_action`."""
+    """Return what a chat waits for, calls that have their result already included; None unless it
+    is in `requires_action`.
+    """
+    return _action(state, [it for it in state.calls if it.executor is Executor.CLIENT])
+
+
+def wanted_action(state: ChatState) -> tool_pb2.PendingAction | None:
+    """Return what a chat still waits for; None unless it is in `requires_action`."""
+    return _action(state, [it for it in state.calls if is_wanted(it)])
+
+
+def _action(state: ChatState, calls: Sequence[OpenCall]) -> tool_pb2.PendingAction | None:
     if state.action is None:
         return None
     return tool_pb2.PendingAction(
         chat_id=state.id,
         turn_id=state.action.turn_id,
-        tool_calls=[_pending_call(it) for it in state.calls if it.executor is Executor.CLIENT],
+        tool_calls=[_pending_call(it) for it in calls],
         deadline=timestamp(state.action.deadline),
         sequence=state.action.sequence,
     )

@@ -164,8 +164,8 @@ def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
 def snapshot(state: ChatState) -> event_pb2.Snapshot:
     """Return a chat as it is, its messages left out.
 
-    Arguments of pending calls have the room that they have in `action_required`: with all that a
-    chat may be configured with, a snapshot stays below RESPONSE_BYTES_MAX.
+    Arguments of pending calls have the room that they have in `action_required`: with every limit
+    of a chat at its maximum, a snapshot stays below RESPONSE_BYTES_MAX.
     """
     action = convert.pending_action(state)
     if action is not None:

@@ -45,7 +45,7 @@ def answers(calls: ServiceCalls, subscribe: Streaming) -> Mapping[str, Answer]:
         "SendMessage": Answer(unary=calls.send_message, check=calls.check_send),
         "ListMessages": Answer(unary=calls.list_messages),
         "InterruptChat": Answer(unary=calls.interrupt_chat),
-        "SubmitToolResults": Answer(unary=calls.submit_tool_results, check=calls.check_submit),
+        "SubmitToolResults": Answer(unary=calls.submit_tool_results),
         "ListPendingActions": Answer(unary=calls.list_pending_actions, is_about_a_chat=False),
         "Subscribe": Answer(stream=subscribe),
         "ListEvents": Answer(unary=calls.list_events),

@@ -7,7 +7,7 @@ import msgspec
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import OwnerId
-from chatd_server.domain.message import Executor
+from chatd_server.domain.machine_calls import is_wanted
 from chatd_server.ports import Applied, ChatPage, Clock, RequestKey, Store
 from chatd_server.service.authority import chat_id_of
 from chatd_server.service.chats import command_id
@@ -26,10 +26,15 @@ class ToolResults:
         chat_id: str,
         results: tuple[SubmittedResult, ...],
         *,
+        allow_partial: bool = False,
         request: RequestKey | None = None,
     ) -> Applied:
-        """Hand in the results of exactly the pending calls."""
-        command = SubmitToolResults(command_id=command_id(self._clock, request), results=results)
+        """Hand in the results of exactly the pending calls, or of some with `allow_partial`."""
+        command = SubmitToolResults(
+            command_id=command_id(self._clock, request),
+            results=results,
+            allow_partial=allow_partial,
+        )
         return await self._store.apply(
             chat_id_of(chat_id), command, owner_id=owner_id, request=request
         )
@@ -61,4 +66,4 @@ class ToolResults:
 
 
 def _wants(state: ChatState, tool_names: Collection[str]) -> bool:
-    return any(it.executor is Executor.CLIENT and it.name in tool_names for it in state.calls)
+    return any(it.name in tool_names and is_wanted(it) for it in state.calls)

@@ -30,7 +30,7 @@ type ChatStatus int32
 const (
 	// Never sent.
 	ChatStatus_CHAT_STATUS_UNSPECIFIED ChatStatus = 0
-	// Idle: the last turn is over, the queue is empty.
+	// Idle: no turn is open, the queue is empty.
 	ChatStatus_CHAT_STATUS_WAITING ChatStatus = 1
 	// There is work, and no worker holds it yet.
 	ChatStatus_CHAT_STATUS_PENDING ChatStatus = 2
@@ -40,7 +40,7 @@ const (
 	ChatStatus_CHAT_STATUS_INTERRUPTING ChatStatus = 4
 	// The client owes results of tools.
 	ChatStatus_CHAT_STATUS_REQUIRES_ACTION ChatStatus = 5
-	// The last turn failed; last_error says why.
+	// The last turn failed; last_error says why. Messages may be queued.
 	ChatStatus_CHAT_STATUS_ERROR ChatStatus = 6
 )
 
@@ -99,17 +99,18 @@ type StopReason int32
 const (
 	// The turn has not ended.
 	StopReason_STOP_REASON_UNSPECIFIED StopReason = 0
-	// The model was done.
+	// The model was done, or a tool that ends the turn was run.
 	StopReason_STOP_REASON_END_TURN StopReason = 1
 	// The answer was cut at the token limit.
 	StopReason_STOP_REASON_MAX_TOKENS StopReason = 2
-	// The turn took as many steps as it may.
+	// The turn took as many steps as it may, or the provider paused ten times in a
+	// row.
 	StopReason_STOP_REASON_MAX_STEPS StopReason = 3
 	// The model refused.
 	StopReason_STOP_REASON_REFUSAL StopReason = 4
 	// The provider's filter cut the answer.
 	StopReason_STOP_REASON_CONTENT_FILTER StopReason = 5
-	// A user's interrupt.
+	// InterruptChat, or a message that took its place.
 	StopReason_STOP_REASON_INTERRUPTED StopReason = 6
 	// An edit of an earlier message replaced the turn.
 	StopReason_STOP_REASON_REPLACED StopReason = 7
@@ -308,15 +309,15 @@ func (BusyBehavior) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
 }
 
-// Choices for one turn. Absent fields take the chat's, then the server's
-// default.
+// Choices for one turn.
 type TurnOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "provider/model" for this turn; empty means the chat's model.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// How much the model may think.
 	ReasoningEffort ReasoningEffort `protobuf:"varint,2,opt,name=reasoning_effort,json=reasoningEffort,proto3,enum=chatd.v1.ReasoningEffort" json:"reasoning_effort,omitempty"`
-	// Most model calls of the turn; absent means the server's default.
+	// Most answers of the turn, retries not counted; absent means the limit
+	// "steps_per_turn", 1,200.
 	MaxSteps *int32 `protobuf:"varint,3,opt,name=max_steps,json=maxSteps,proto3,oneof" json:"max_steps,omitempty"`
 	// Most tokens of one answer; absent means the model's default.
 	MaxOutputTokens *int32 `protobuf:"varint,4,opt,name=max_output_tokens,json=maxOutputTokens,proto3,oneof" json:"max_output_tokens,omitempty"`
@@ -414,7 +415,8 @@ type Chat struct {
 	ActionTimeout *durationpb.Duration `protobuf:"bytes,9,opt,name=action_timeout,json=actionTimeout,proto3" json:"action_timeout,omitempty"`
 	// Id of the open turn; empty when none is open.
 	TurnId string `protobuf:"bytes,10,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// Why the last turn ended; unspecified while one is open.
+	// Why the last turn ended; unspecified while one is open, and before the
+	// first.
 	StopReason StopReason `protobuf:"varint,11,opt,name=stop_reason,json=stopReason,proto3,enum=chatd.v1.StopReason" json:"stop_reason,omitempty"`
 	// Why the last turn failed; present only in status ERROR.
 	LastError *ChatError `protobuf:"bytes,12,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
@@ -422,7 +424,8 @@ type Chat struct {
 	QueuedMessageCount int32 `protobuf:"varint,13,opt,name=queued_message_count,json=queuedMessageCount,proto3" json:"queued_message_count,omitempty"`
 	// Sequence of the newest durable event.
 	HeadSequence int64 `protobuf:"varint,14,opt,name=head_sequence,json=headSequence,proto3" json:"head_sequence,omitempty"`
-	// Sequence of the oldest durable event that the log still has.
+	// Sequence of the oldest durable event that the log still has: 1 unless the
+	// server has a retention, head_sequence + 1 when that has dropped them all.
 	OldestSequence int64 `protobuf:"varint,15,opt,name=oldest_sequence,json=oldestSequence,proto3" json:"oldest_sequence,omitempty"`
 	// Counts committed transitions.
 	Revision int64 `protobuf:"varint,16,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -430,7 +433,10 @@ type Chat struct {
 	ParentChatId string `protobuf:"bytes,17,opt,name=parent_chat_id,json=parentChatId,proto3" json:"parent_chat_id,omitempty"`
 	// Root of the family; its own id for a root chat.
 	RootChatId string `protobuf:"bytes,18,opt,name=root_chat_id,json=rootChatId,proto3" json:"root_chat_id,omitempty"`
-	// Sum over all answers.
+	// Sum over every answer that was committed, also of those that an edit has
+	// removed since, and over every model call that an interrupt cut, also when it
+	// had said nothing and so left no message. A call that failed, or was lost with
+	// its server, does not count: what a provider charges may be more.
 	UsageTotal *Usage `protobuf:"bytes,19,opt,name=usage_total,json=usageTotal,proto3" json:"usage_total,omitempty"`
 	// Changes when a field changes that UpdateChat may change; not with the run.
 	Etag string `protobuf:"bytes,20,opt,name=etag,proto3" json:"etag,omitempty"`

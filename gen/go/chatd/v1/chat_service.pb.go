@@ -103,7 +103,7 @@ type CreateChatRequest struct {
 	ActionTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=action_timeout,json=actionTimeout,proto3" json:"action_timeout,omitempty"`
 	// First message; absent means that the chat waits for one.
 	Message *UserMessage `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
-	// Choices for the first turn.
+	// Choices for the first turn; refused without a message.
 	Options       *TurnOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -209,7 +209,8 @@ type CreateChatResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The first message; absent when the request had none.
+	// The first message, absent when the request had none; without its parts, which
+	// are those of the request, where the response would be above 1 MiB with them.
 	Message       *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -443,7 +444,7 @@ func (x *ListChatsRequest) GetStatuses() []ChatStatus {
 // Response of ListChats.
 type ListChatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The chats, newest first.
+	// The chats, newest first; a page holds at most about 2 MiB.
 	Chats []*Chat `protobuf:"bytes,1,rep,name=chats,proto3" json:"chats,omitempty"`
 	// Token of the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1057,14 +1058,15 @@ type SendMessageResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Where the message went.
+	// Where the message went; without its parts, which are those of the request,
+	// where the response would be above 1 MiB with them.
 	//
 	// Types that are valid to be assigned to Placed:
 	//
 	//	*SendMessageResponse_Message
 	//	*SendMessageResponse_QueuedMessage
 	Placed isSendMessageResponse_Placed `protobuf_oneof:"placed"`
-	// Whether an open turn was asked to stop.
+	// Whether an open turn was cut, or is being cut now.
 	Interrupted   bool `protobuf:"varint,5,opt,name=interrupted,proto3" json:"interrupted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1254,7 +1256,8 @@ type EditMessageResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The new message.
+	// The new message; without its parts, which are those of the request, where the
+	// response would be above 1 MiB with them.
 	Message       *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1443,7 +1446,11 @@ func (x *ListMessagesResponse) GetNextPageToken() string {
 type ListQueuedMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
-	ChatId        string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	// Most items of the page; 0 means 50, more than 200 means 200.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty means the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1485,13 +1492,29 @@ func (x *ListQueuedMessagesRequest) GetChatId() string {
 	return ""
 }
 
+func (x *ListQueuedMessagesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListQueuedMessagesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // Response of ListQueuedMessages.
 type ListQueuedMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The queue, head first.
+	// The queue, head first; a page holds at most about 2 MiB.
 	QueuedMessages []*QueuedMessage `protobuf:"bytes,1,rep,name=queued_messages,json=queuedMessages,proto3" json:"queued_messages,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Token of the next page; empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListQueuedMessagesResponse) Reset() {
@@ -1529,6 +1552,13 @@ func (x *ListQueuedMessagesResponse) GetQueuedMessages() []*QueuedMessage {
 		return x.QueuedMessages
 	}
 	return nil
+}
+
+func (x *ListQueuedMessagesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // Request of DeleteQueuedMessage.
@@ -2472,9 +2502,14 @@ type SubmitToolResultsRequest struct {
 	// UUID chosen by the client. The same id with the same request gets the
 	// stored response again for 24 hours; empty means no such protection.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// One result for each pending call.
+	// One result for each call that still waits, or with allow_partial for some of
+	// them. A request of more than 3 MiB is refused: larger results come by parts.
 	Results []*ToolResultInput `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
-	// Keep these results and wait for the missing ones. Not implemented yet.
+	// Keep these results and wait for the missing ones. Status, history and events
+	// stay as they are until the last one is there; then all are committed in call
+	// order, and the turn goes on. A kept result is final: a second one for its
+	// call is refused, and an interrupt or the deadline answers only the calls that
+	// still wait.
 	AllowPartial  bool `protobuf:"varint,4,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2545,7 +2580,7 @@ type SubmitToolResultsResponse struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request: read your writes.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Ids of calls that still wait.
+	// Ids of the calls that still wait, in call order; empty when the turn goes on.
 	MissingToolCallIds []string `protobuf:"bytes,3,rep,name=missing_tool_call_ids,json=missingToolCallIds,proto3" json:"missing_tool_call_ids,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -2611,7 +2646,8 @@ type ListPendingActionsRequest struct {
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only this chat; empty means all of the caller's.
 	ChatId string `protobuf:"bytes,3,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Only actions with a call of one of these tools; empty means any.
+	// Only actions in which a call of one of these tools still waits; empty means
+	// any. A page may be short, or empty, though more follow.
 	ToolNames     []string `protobuf:"bytes,4,rep,name=tool_names,json=toolNames,proto3" json:"tool_names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2678,7 +2714,8 @@ func (x *ListPendingActionsRequest) GetToolNames() []string {
 // Response of ListPendingActions.
 type ListPendingActionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The actions, oldest first.
+	// The actions, first deadline first, with the calls that still wait; a page
+	// holds at most about 2 MiB.
 	Actions []*PendingAction `protobuf:"bytes,1,rep,name=actions,proto3" json:"actions,omitempty"`
 	// Token of the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -2742,8 +2779,8 @@ type SubscribeRequest struct {
 	Until SubscribeUntil `protobuf:"varint,3,opt,name=until,proto3,enum=chatd.v1.SubscribeUntil" json:"until,omitempty"`
 	// Whether live pieces of answers are sent; absent means yes.
 	IncludeDeltas *bool `protobuf:"varint,4,opt,name=include_deltas,json=includeDeltas,proto3,oneof" json:"include_deltas,omitempty"`
-	// Pause between heartbeats of a stream with nothing else to send; absent means
-	// 15 seconds; 1 to 300 seconds.
+	// Pause between heartbeats of a stream with nothing else to send; 1 to 300
+	// seconds; absent means the server's, 15 seconds unless it was set otherwise.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -3012,12 +3049,13 @@ type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Only events behind this sequence; 0 means from the first.
+	// Only events behind this sequence; 0 means from the first. CURSOR_EXPIRED when
+	// a retention has dropped some of those.
 	AfterSequence int64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
 	// Most events of the page; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// How long to wait for the first event when there is none yet; absent means
-	// not at all; at most 60 seconds.
+	// not at all; at most 60 seconds. A server that shuts down waits no longer.
 	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3401,11 +3439,15 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x0eafter_position\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterPosition\"m\n" +
 	"\x14ListMessagesResponse\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chatd.v1.MessageR\bmessages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"=\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n" +
 	"\x19ListQueuedMessagesRequest\x12 \n" +
-	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\"^\n" +
+	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"\x86\x01\n" +
 	"\x1aListQueuedMessagesResponse\x12@\n" +
-	"\x0fqueued_messages\x18\x01 \x03(\v2\x17.chatd.v1.QueuedMessageR\x0equeuedMessages\"\x92\x01\n" +
+	"\x0fqueued_messages\x18\x01 \x03(\v2\x17.chatd.v1.QueuedMessageR\x0equeuedMessages\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x92\x01\n" +
 	"\x1aDeleteQueuedMessageRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +

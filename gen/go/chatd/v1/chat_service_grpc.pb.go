@@ -84,7 +84,7 @@ type ChatServiceClient interface {
 	ListChats(ctx context.Context, in *ListChatsRequest, opts ...grpc.CallOption) (*ListChatsResponse, error)
 	// Changes fields of a chat.
 	UpdateChat(ctx context.Context, in *UpdateChatRequest, opts ...grpc.CallOption) (*UpdateChatResponse, error)
-	// Archives an idle chat and its children.
+	// Archives an idle or failed chat and its children.
 	ArchiveChat(ctx context.Context, in *ArchiveChatRequest, opts ...grpc.CallOption) (*ArchiveChatResponse, error)
 	// Unarchives a chat and its children.
 	UnarchiveChat(ctx context.Context, in *UnarchiveChatRequest, opts ...grpc.CallOption) (*UnarchiveChatResponse, error)
@@ -452,7 +452,7 @@ type ChatServiceServer interface {
 	ListChats(context.Context, *ListChatsRequest) (*ListChatsResponse, error)
 	// Changes fields of a chat.
 	UpdateChat(context.Context, *UpdateChatRequest) (*UpdateChatResponse, error)
-	// Archives an idle chat and its children.
+	// Archives an idle or failed chat and its children.
 	ArchiveChat(context.Context, *ArchiveChatRequest) (*ArchiveChatResponse, error)
 	// Unarchives a chat and its children.
 	UnarchiveChat(context.Context, *UnarchiveChatRequest) (*UnarchiveChatResponse, error)

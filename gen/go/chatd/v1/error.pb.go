@@ -47,8 +47,9 @@ const (
 	ErrorReason_ERROR_REASON_MALFORMED_REQUEST ErrorReason = 6
 	// INVALID_ARGUMENT. The request is larger than chatd accepts.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 7
-	// INVALID_ARGUMENT. The results do not match the pending calls exactly;
-	// BadRequest lists each missing, unexpected and repeated id.
+	// INVALID_ARGUMENT. The results do not match the calls that still wait;
+	// BadRequest lists each id that is missing (unless allow_partial), unexpected,
+	// repeated or answered already, and each output_json that is not JSON.
 	ErrorReason_ERROR_REASON_TOOL_RESULTS_MISMATCH ErrorReason = 8
 	// FAILED_PRECONDITION. The chat does not wait for client tool results;
 	// metadata "status" says what it does.

@@ -33,7 +33,7 @@ const (
 	ActionResolution_ACTION_RESOLUTION_SUBMITTED ActionResolution = 1
 	// The deadline passed.
 	ActionResolution_ACTION_RESOLUTION_EXPIRED ActionResolution = 2
-	// An interrupt, an edit or a new message cut it.
+	// An interrupt, an edit, another message or the end of the chat cut it.
 	ActionResolution_ACTION_RESOLUTION_CANCELLED ActionResolution = 3
 )
 
@@ -151,7 +151,8 @@ const (
 	StreamEndReason_STREAM_END_REASON_DRAINING StreamEndReason = 3
 	// The stream is as old as a stream may be; resume.
 	StreamEndReason_STREAM_END_REASON_MAX_DURATION StreamEndReason = 4
-	// The caller may not read the chat any more.
+	// The caller may not read the chat any more. Not sent yet: the stream of a
+	// revoked key ends with UNAUTHENTICATED.
 	StreamEndReason_STREAM_END_REASON_PERMISSION_CHANGED StreamEndReason = 5
 )
 
@@ -211,7 +212,7 @@ type ChatEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of a durable event; 0 for a live one.
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// When it happened; absent for deltas.
+	// When it was committed; absent for live events.
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	// What happened. A client ignores kinds that it does not know.
 	//
@@ -528,7 +529,8 @@ type ChatEvent_SubagentChanged struct {
 }
 
 type ChatEvent_Snapshot struct {
-	// Live: the chat as it is, sent first on a stream without a cursor.
+	// Live: the chat as it is, sent first on a stream without a cursor, or with
+	// one that says "snapshot unfinished".
 	Snapshot *Snapshot `protobuf:"bytes,30,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -623,7 +625,8 @@ type MessageCommitted struct {
 	// The message. It supersedes all pieces of its attempt.
 	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// The attempt that it closes; empty when it closes none: a user's message,
-	// and results of tools that are followed by more results of the same batch.
+	// results that no attempt made, and results of tools that are followed by more
+	// results of the same batch.
 	AttemptId     string `protobuf:"bytes,2,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -678,7 +681,8 @@ type StatusChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the chat does now.
 	Status ChatStatus `protobuf:"varint,1,opt,name=status,proto3,enum=chatd.v1.ChatStatus" json:"status,omitempty"`
-	// The turn that is open, or that just ended.
+	// The turn that is open, or that just ended; empty when there is none, as in a
+	// chat that was created without a message.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// Why the turn ended; unspecified while it is open.
 	StopReason StopReason `protobuf:"varint,3,opt,name=stop_reason,json=stopReason,proto3,enum=chatd.v1.StopReason" json:"stop_reason,omitempty"`
@@ -806,7 +810,8 @@ type QueueEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the queued message.
 	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// Its first 200 characters.
+	// The first 200 characters of its text and of the contents of its file
+	// references.
 	Preview       string `protobuf:"bytes,2,opt,name=preview,proto3" json:"preview,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -960,7 +965,7 @@ func (x *ActionResolved) GetResolution() ActionResolution {
 // A model call failed and will be tried again.
 type RetryScheduled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The attempt that failed.
+	// The attempt that failed; this closes it.
 	AttemptId string `protobuf:"bytes,1,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	// Number of the failed attempt, from 1.
 	AttemptNumber int32 `protobuf:"varint,2,opt,name=attempt_number,json=attemptNumber,proto3" json:"attempt_number,omitempty"`
@@ -1099,7 +1104,8 @@ type CompactionFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What asked for it.
 	Source CompactionSource `protobuf:"varint,1,opt,name=source,proto3,enum=chatd.v1.CompactionSource" json:"source,omitempty"`
-	// Position of the message at which the context begins now.
+	// Position from which the context begins now; after ClearContext that of the
+	// next message.
 	BoundaryPosition int64 `protobuf:"varint,2,opt,name=boundary_position,json=boundaryPosition,proto3" json:"boundary_position,omitempty"`
 	// Tokens of the context before; absent when unknown.
 	TokensBefore *int64 `protobuf:"varint,3,opt,name=tokens_before,json=tokensBefore,proto3,oneof" json:"tokens_before,omitempty"`
@@ -1168,7 +1174,7 @@ func (x *CompactionFinished) GetTokensAfter() int64 {
 }
 
 // Fields of the chat changed. Each field is the new value, absent ones did not
-// change.
+// change. The log of a chat that was created with any of them begins with it.
 type ChatUpdated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// New title.
@@ -1415,14 +1421,17 @@ func (x *SubagentChanged) GetToolCallId() string {
 	return ""
 }
 
-// The chat as it is.
+// The chat as it is, without its messages. With all that a chat may hold it is
+// one response: the queue is shortened here, and so are long arguments of
+// pending calls.
 type Snapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Its queue, head first.
+	// Its queue, head first; ListQueuedMessages has the whole messages.
 	Queue []*QueueEntry `protobuf:"bytes,2,rep,name=queue,proto3" json:"queue,omitempty"`
-	// What it waits for; present only in status REQUIRES_ACTION.
+	// What it waits for, calls that have their result already included; present
+	// only in status REQUIRES_ACTION.
 	PendingAction *PendingAction `protobuf:"bytes,3,opt,name=pending_action,json=pendingAction,proto3" json:"pending_action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -300,7 +300,8 @@ const (
 	ToolErrorKind_TOOL_ERROR_KIND_EXPIRED ToolErrorKind = 4
 	// The model's answer was cut, so the call never ran.
 	ToolErrorKind_TOOL_ERROR_KIND_ANSWER_CUT ToolErrorKind = 5
-	// No such tool, or arguments that are not valid.
+	// No such tool, arguments that are not valid, or a call above the 256 of one
+	// answer that are run.
 	ToolErrorKind_TOOL_ERROR_KIND_INVALID_CALL ToolErrorKind = 6
 )
 
@@ -371,17 +372,20 @@ type Message struct {
 	Parts []*Part `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty"`
 	// The turn that it belongs to.
 	TurnId string `protobuf:"bytes,7,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// The attempt that made it; empty for a user's message.
+	// The attempt that made it; empty for a user's message, and for results that
+	// no attempt of the service made: the client's, and those of calls that were
+	// answered without being run.
 	AttemptId string `protobuf:"bytes,8,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	// "provider/model" that wrote it; empty unless the role is ASSISTANT.
 	Model string `protobuf:"bytes,9,opt,name=model,proto3" json:"model,omitempty"`
 	// Why the answer ended; unspecified unless the role is ASSISTANT.
 	FinishReason FinishReason `protobuf:"varint,10,opt,name=finish_reason,json=finishReason,proto3,enum=chatd.v1.FinishReason" json:"finish_reason,omitempty"`
-	// Tokens of the answer; absent unless the role is ASSISTANT.
+	// Tokens of the answer, as far as the provider had told when it ended or was
+	// cut; absent unless the role is ASSISTANT.
 	Usage *Usage `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Whether a compaction made it.
 	Compressed bool `protobuf:"varint,12,opt,name=compressed,proto3" json:"compressed,omitempty"`
-	// When it was committed.
+	// When it was committed; for a user's message, when it was sent.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Sequence of the event that announced it.
 	Sequence      int64 `protobuf:"varint,14,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -891,7 +895,7 @@ type ToolCallPart struct {
 	ArgumentsJson string `protobuf:"bytes,3,opt,name=arguments_json,json=argumentsJson,proto3" json:"arguments_json,omitempty"`
 	// Who executes it.
 	Executor ToolExecutor `protobuf:"varint,4,opt,name=executor,proto3,enum=chatd.v1.ToolExecutor" json:"executor,omitempty"`
-	// When the model had emitted the call.
+	// When the model began the call.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -980,11 +984,13 @@ type ToolResultPart struct {
 	IsError bool `protobuf:"varint,5,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
 	// Why it is an error; unspecified when it is none.
 	ErrorKind ToolErrorKind `protobuf:"varint,6,opt,name=error_kind,json=errorKind,proto3,enum=chatd.v1.ToolErrorKind" json:"error_kind,omitempty"`
-	// Whether the output was cut at the size limit.
+	// Whether the output was cut at a size limit. It is plain text then, and ends
+	// with a note that says so.
 	Truncated bool `protobuf:"varint,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	// Who executed the call.
 	Executor ToolExecutor `protobuf:"varint,8,opt,name=executor,proto3,enum=chatd.v1.ToolExecutor" json:"executor,omitempty"`
-	// When the call finished or was interrupted.
+	// When the call finished or was interrupted; when the client's result was
+	// submitted.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1455,8 +1461,8 @@ func (x *ProviderNotePart) GetBlockType() string {
 	return ""
 }
 
-// Tokens of one answer, or of a whole chat. Absent means that the provider did
-// not say, which is not zero.
+// Tokens of one answer, or of a whole chat (Chat.usage_total says what counts).
+// Absent means that the provider did not say, which is not zero.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Tokens of the prompt, cached ones left out.
@@ -1469,9 +1475,10 @@ type Usage struct {
 	CacheReadTokens *int64 `protobuf:"varint,4,opt,name=cache_read_tokens,json=cacheReadTokens,proto3,oneof" json:"cache_read_tokens,omitempty"`
 	// Prompt tokens written to the provider's cache.
 	CacheWriteTokens *int64 `protobuf:"varint,5,opt,name=cache_write_tokens,json=cacheWriteTokens,proto3,oneof" json:"cache_write_tokens,omitempty"`
-	// Tokens that the whole context holds after this answer.
+	// Tokens that the whole context holds after this answer; of a chat: after the
+	// newest one that counted.
 	ContextTokens *int64 `protobuf:"varint,6,opt,name=context_tokens,json=contextTokens,proto3,oneof" json:"context_tokens,omitempty"`
-	// Tokens that the model's context can hold.
+	// Tokens that the model's context can hold; of a chat: as context_tokens.
 	ContextLimit *int64 `protobuf:"varint,7,opt,name=context_limit,json=contextLimit,proto3,oneof" json:"context_limit,omitempty"`
 	// Cost in millionths of a US dollar.
 	CostMicros    *int64 `protobuf:"varint,8,opt,name=cost_micros,json=costMicros,proto3,oneof" json:"cost_micros,omitempty"`
@@ -1696,7 +1703,7 @@ type isUserPart_Kind interface {
 }
 
 type UserPart_Text struct {
-	// Text, not empty.
+	// Text, not empty; a message of nothing but white space is refused.
 	Text *UserText `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
 }
 

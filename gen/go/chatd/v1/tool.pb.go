@@ -90,7 +90,7 @@ func (x *ToolDefinition) GetInputSchemaJson() string {
 	return ""
 }
 
-// A client tool call that waits for its result.
+// A call of a client tool in an action that is open.
 type PendingToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The call's id, to be sent back with the result.
@@ -101,9 +101,11 @@ type PendingToolCall struct {
 	// has room for 16 KiB of them together: what does not fit is empty there, and
 	// stands in ListPendingActions and in the message of the calls.
 	ArgumentsJson string `protobuf:"bytes,3,opt,name=arguments_json,json=argumentsJson,proto3" json:"arguments_json,omitempty"`
-	// When the model had emitted the call.
+	// When the model began the call.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Whether a result was already submitted with allow_partial.
+	// Whether its result was submitted already, with allow_partial. Only a
+	// snapshot shows such calls: action_required comes before any result, and
+	// ListPendingActions leaves them out.
 	Answered      bool `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -181,9 +183,11 @@ type PendingAction struct {
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
 	// The turn that asked.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// Every call of the step that the client must answer, in call order.
+	// The calls of the step that the client must answer, in call order, at most
+	// 256; in ListPendingActions those that still wait for their result.
 	ToolCalls []*PendingToolCall `protobuf:"bytes,3,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// When the service stops to wait and answers the calls itself as expired.
+	// When the service stops waiting and answers the calls that still wait as
+	// expired. A submit counts until it has done so, also a late one.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Sequence of the event that asked.
 	Sequence      int64 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -261,7 +265,9 @@ type ToolResultInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The call that it answers.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
-	// What the tool gave; at most 512 KiB.
+	// What the tool gave; at most 512 KiB. The client's results of one step have
+	// 16 MiB together: one that is too long for what is left is cut, with a note at
+	// its end, but never below 64 KiB.
 	//
 	// Types that are valid to be assigned to Output:
 	//
@@ -348,7 +354,7 @@ type isToolResultInput_Output interface {
 }
 
 type ToolResultInput_OutputJson struct {
-	// Valid JSON.
+	// Valid JSON (RFC 8259: no NaN, no Infinity). Plain text once it is cut.
 	OutputJson string `protobuf:"bytes,2,opt,name=output_json,json=outputJson,proto3,oneof"`
 }
 

@@ -33,7 +33,7 @@ class _ChatStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChatStatus
     CHAT_STATUS_UNSPECIFIED: _ChatStatus.ValueType  # 0
     """Never sent."""
     CHAT_STATUS_WAITING: _ChatStatus.ValueType  # 1
-    """Idle: the last turn is over, the queue is empty."""
+    """Idle: no turn is open, the queue is empty."""
     CHAT_STATUS_PENDING: _ChatStatus.ValueType  # 2
     """There is work, and no worker holds it yet."""
     CHAT_STATUS_RUNNING: _ChatStatus.ValueType  # 3
@@ -43,7 +43,7 @@ class _ChatStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChatStatus
     CHAT_STATUS_REQUIRES_ACTION: _ChatStatus.ValueType  # 5
     """The client owes results of tools."""
     CHAT_STATUS_ERROR: _ChatStatus.ValueType  # 6
-    """The last turn failed; last_error says why."""
+    """The last turn failed; last_error says why. Messages may be queued."""
 
 class ChatStatus(_ChatStatus, metaclass=_ChatStatusEnumTypeWrapper):
     """What a chat does now."""
@@ -51,7 +51,7 @@ class ChatStatus(_ChatStatus, metaclass=_ChatStatusEnumTypeWrapper):
 CHAT_STATUS_UNSPECIFIED: ChatStatus.ValueType  # 0
 """Never sent."""
 CHAT_STATUS_WAITING: ChatStatus.ValueType  # 1
-"""Idle: the last turn is over, the queue is empty."""
+"""Idle: no turn is open, the queue is empty."""
 CHAT_STATUS_PENDING: ChatStatus.ValueType  # 2
 """There is work, and no worker holds it yet."""
 CHAT_STATUS_RUNNING: ChatStatus.ValueType  # 3
@@ -61,7 +61,7 @@ CHAT_STATUS_INTERRUPTING: ChatStatus.ValueType  # 4
 CHAT_STATUS_REQUIRES_ACTION: ChatStatus.ValueType  # 5
 """The client owes results of tools."""
 CHAT_STATUS_ERROR: ChatStatus.ValueType  # 6
-"""The last turn failed; last_error says why."""
+"""The last turn failed; last_error says why. Messages may be queued."""
 Global___ChatStatus: _TypeAlias = ChatStatus  # noqa: Y015
 
 class _StopReason:
@@ -73,17 +73,19 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     STOP_REASON_UNSPECIFIED: _StopReason.ValueType  # 0
     """The turn has not ended."""
     STOP_REASON_END_TURN: _StopReason.ValueType  # 1
-    """The model was done."""
+    """The model was done, or a tool that ends the turn was run."""
     STOP_REASON_MAX_TOKENS: _StopReason.ValueType  # 2
     """The answer was cut at the token limit."""
     STOP_REASON_MAX_STEPS: _StopReason.ValueType  # 3
-    """The turn took as many steps as it may."""
+    """The turn took as many steps as it may, or the provider paused ten times in a
+    row.
+    """
     STOP_REASON_REFUSAL: _StopReason.ValueType  # 4
     """The model refused."""
     STOP_REASON_CONTENT_FILTER: _StopReason.ValueType  # 5
     """The provider's filter cut the answer."""
     STOP_REASON_INTERRUPTED: _StopReason.ValueType  # 6
-    """A user's interrupt."""
+    """InterruptChat, or a message that took its place."""
     STOP_REASON_REPLACED: _StopReason.ValueType  # 7
     """An edit of an earlier message replaced the turn."""
     STOP_REASON_ERROR: _StopReason.ValueType  # 8
@@ -99,17 +101,19 @@ class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
 STOP_REASON_UNSPECIFIED: StopReason.ValueType  # 0
 """The turn has not ended."""
 STOP_REASON_END_TURN: StopReason.ValueType  # 1
-"""The model was done."""
+"""The model was done, or a tool that ends the turn was run."""
 STOP_REASON_MAX_TOKENS: StopReason.ValueType  # 2
 """The answer was cut at the token limit."""
 STOP_REASON_MAX_STEPS: StopReason.ValueType  # 3
-"""The turn took as many steps as it may."""
+"""The turn took as many steps as it may, or the provider paused ten times in a
+row.
+"""
 STOP_REASON_REFUSAL: StopReason.ValueType  # 4
 """The model refused."""
 STOP_REASON_CONTENT_FILTER: StopReason.ValueType  # 5
 """The provider's filter cut the answer."""
 STOP_REASON_INTERRUPTED: StopReason.ValueType  # 6
-"""A user's interrupt."""
+"""InterruptChat, or a message that took its place."""
 STOP_REASON_REPLACED: StopReason.ValueType  # 7
 """An edit of an earlier message replaced the turn."""
 STOP_REASON_ERROR: StopReason.ValueType  # 8
@@ -194,9 +198,7 @@ Global___BusyBehavior: _TypeAlias = BusyBehavior  # noqa: Y015
 
 @_typing.final
 class TurnOptions(_message.Message):
-    """Choices for one turn. Absent fields take the chat's, then the server's
-    default.
-    """
+    """Choices for one turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -210,7 +212,9 @@ class TurnOptions(_message.Message):
     reasoning_effort: Global___ReasoningEffort.ValueType
     """How much the model may think."""
     max_steps: _builtins.int
-    """Most model calls of the turn; absent means the server's default."""
+    """Most answers of the turn, retries not counted; absent means the limit
+    "steps_per_turn", 1,200.
+    """
     max_output_tokens: _builtins.int
     """Most tokens of one answer; absent means the model's default."""
     temperature: _builtins.float
@@ -306,13 +310,17 @@ class Chat(_message.Message):
     turn_id: _builtins.str
     """Id of the open turn; empty when none is open."""
     stop_reason: Global___StopReason.ValueType
-    """Why the last turn ended; unspecified while one is open."""
+    """Why the last turn ended; unspecified while one is open, and before the
+    first.
+    """
     queued_message_count: _builtins.int
     """Number of queued messages."""
     head_sequence: _builtins.int
     """Sequence of the newest durable event."""
     oldest_sequence: _builtins.int
-    """Sequence of the oldest durable event that the log still has."""
+    """Sequence of the oldest durable event that the log still has: 1 unless the
+    server has a retention, head_sequence + 1 when that has dropped them all.
+    """
     revision: _builtins.int
     """Counts committed transitions."""
     parent_chat_id: _builtins.str
@@ -339,7 +347,11 @@ class Chat(_message.Message):
 
     @_builtins.property
     def usage_total(self) -> _message_pb2.Usage:
-        """Sum over all answers."""
+        """Sum over every answer that was committed, also of those that an edit has
+        removed since, and over every model call that an interrupt cut, also when it
+        had said nothing and so left no message. A call that failed, or was lost with
+        its server, does not count: what a provider charges may be more.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

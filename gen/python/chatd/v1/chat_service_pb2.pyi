@@ -120,7 +120,7 @@ class CreateChatRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _chat_pb2.TurnOptions:
-        """Choices for the first turn."""
+        """Choices for the first turn; refused without a message."""
 
     def __init__(
         self,
@@ -160,7 +160,9 @@ class CreateChatResponse(_message.Message):
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The first message; absent when the request had none."""
+        """The first message, absent when the request had none; without its parts, which
+        are those of the request, where the response would be above 1 MiB with them.
+        """
 
     def __init__(
         self,
@@ -297,7 +299,7 @@ class ListChatsResponse(_message.Message):
     """Token of the next page; empty at the end."""
     @_builtins.property
     def chats(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Chat]:
-        """The chats, newest first."""
+        """The chats, newest first; a page holds at most about 2 MiB."""
 
     def __init__(
         self,
@@ -611,7 +613,7 @@ class SendMessageResponse(_message.Message):
     sequence: _builtins.int
     """Sequence of the newest durable event after this request: read your writes."""
     interrupted: _builtins.bool
-    """Whether an open turn was asked to stop."""
+    """Whether an open turn was cut, or is being cut now."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -704,7 +706,9 @@ class EditMessageResponse(_message.Message):
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The new message."""
+        """The new message; without its parts, which are those of the request, where the
+        response would be above 1 MiB with them.
+        """
 
     def __init__(
         self,
@@ -790,16 +794,24 @@ class ListQueuedMessagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """UUID of the chat."""
+    page_size: _builtins.int
+    """Most items of the page; 0 means 50, more than 200 means 200."""
+    page_token: _builtins.str
+    """next_page_token of the page before; empty means the first page."""
     def __init__(
         self,
         *,
         chat_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -812,18 +824,22 @@ class ListQueuedMessagesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUEUED_MESSAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
     @_builtins.property
     def queued_messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.QueuedMessage]:
-        """The queue, head first."""
+        """The queue, head first; a page holds at most about 2 MiB."""
 
     def __init__(
         self,
         *,
         queued_messages: _abc.Iterable[_message_pb2.QueuedMessage] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["queued_messages", b"queued_messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "queued_messages", b"queued_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1316,10 +1332,17 @@ class SubmitToolResultsRequest(_message.Message):
     stored response again for 24 hours; empty means no such protection.
     """
     allow_partial: _builtins.bool
-    """Keep these results and wait for the missing ones. Not implemented yet."""
+    """Keep these results and wait for the missing ones. Status, history and events
+    stay as they are until the last one is there; then all are committed in call
+    order, and the turn goes on. A kept result is final: a second one for its
+    call is refused, and an interrupt or the deadline answers only the calls that
+    still wait.
+    """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolResultInput]:
-        """One result for each pending call."""
+        """One result for each call that still waits, or with allow_partial for some of
+        them. A request of more than 3 MiB is refused: larger results come by parts.
+        """
 
     def __init__(
         self,
@@ -1354,7 +1377,7 @@ class SubmitToolResultsResponse(_message.Message):
 
     @_builtins.property
     def missing_tool_call_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of calls that still wait."""
+        """Ids of the calls that still wait, in call order; empty when the turn goes on."""
 
     def __init__(
         self,
@@ -1389,7 +1412,9 @@ class ListPendingActionsRequest(_message.Message):
     """Only this chat; empty means all of the caller's."""
     @_builtins.property
     def tool_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only actions with a call of one of these tools; empty means any."""
+        """Only actions in which a call of one of these tools still waits; empty means
+        any. A page may be short, or empty, though more follow.
+        """
 
     def __init__(
         self,
@@ -1419,7 +1444,9 @@ class ListPendingActionsResponse(_message.Message):
     """Token of the next page; empty at the end."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.PendingAction]:
-        """The actions, oldest first."""
+        """The actions, first deadline first, with the calls that still wait; a page
+        holds at most about 2 MiB.
+        """
 
     def __init__(
         self,
@@ -1460,8 +1487,8 @@ class SubscribeRequest(_message.Message):
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Pause between heartbeats of a stream with nothing else to send; absent means
-        15 seconds; 1 to 300 seconds.
+        """Pause between heartbeats of a stream with nothing else to send; 1 to 300
+        seconds; absent means the server's, 15 seconds unless it was set otherwise.
         """
 
     def __init__(
@@ -1618,13 +1645,15 @@ class ListEventsRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     after_sequence: _builtins.int
-    """Only events behind this sequence; 0 means from the first."""
+    """Only events behind this sequence; 0 means from the first. CURSOR_EXPIRED when
+    a retention has dropped some of those.
+    """
     page_size: _builtins.int
     """Most events of the page; 0 means 50, more than 200 means 200."""
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
         """How long to wait for the first event when there is none yet; absent means
-        not at all; at most 60 seconds.
+        not at all; at most 60 seconds. A server that shuts down waits no longer.
         """
 
     def __init__(

@@ -243,7 +243,7 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveChat(self, request, context):
-        """Archives an idle chat and its children.
+        """Archives an idle or failed chat and its children.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

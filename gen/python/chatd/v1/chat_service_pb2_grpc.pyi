@@ -67,7 +67,7 @@ class ChatServiceStub:
     UpdateChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpdateChatRequest, _chat_service_pb2.UpdateChatResponse]
     """Changes fields of a chat."""
     ArchiveChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ArchiveChatRequest, _chat_service_pb2.ArchiveChatResponse]
-    """Archives an idle chat and its children."""
+    """Archives an idle or failed chat and its children."""
     UnarchiveChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UnarchiveChatRequest, _chat_service_pb2.UnarchiveChatResponse]
     """Unarchives a chat and its children."""
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]
@@ -150,7 +150,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     UpdateChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpdateChatRequest, _chat_service_pb2.UpdateChatResponse]  # type: ignore[assignment]
     """Changes fields of a chat."""
     ArchiveChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ArchiveChatRequest, _chat_service_pb2.ArchiveChatResponse]  # type: ignore[assignment]
-    """Archives an idle chat and its children."""
+    """Archives an idle or failed chat and its children."""
     UnarchiveChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UnarchiveChatRequest, _chat_service_pb2.UnarchiveChatResponse]  # type: ignore[assignment]
     """Unarchives a chat and its children."""
     DeleteChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]  # type: ignore[assignment]
@@ -260,7 +260,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ArchiveChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ArchiveChatResponse, _abc.Awaitable[_chat_service_pb2.ArchiveChatResponse]]:
-        """Archives an idle chat and its children."""
+        """Archives an idle or failed chat and its children."""
 
     @_abc_1.abstractmethod
     def UnarchiveChat(

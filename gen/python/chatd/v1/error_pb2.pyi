@@ -45,8 +45,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT. The request is larger than chatd accepts."""
     ERROR_REASON_TOOL_RESULTS_MISMATCH: _ErrorReason.ValueType  # 8
-    """INVALID_ARGUMENT. The results do not match the pending calls exactly;
-    BadRequest lists each missing, unexpected and repeated id.
+    """INVALID_ARGUMENT. The results do not match the calls that still wait;
+    BadRequest lists each id that is missing (unless allow_partial), unexpected,
+    repeated or answered already, and each output_json that is not JSON.
     """
     ERROR_REASON_NOT_WAITING_FOR_ACTION: _ErrorReason.ValueType  # 9
     """FAILED_PRECONDITION. The chat does not wait for client tool results;
@@ -125,8 +126,9 @@ ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 6
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT. The request is larger than chatd accepts."""
 ERROR_REASON_TOOL_RESULTS_MISMATCH: ErrorReason.ValueType  # 8
-"""INVALID_ARGUMENT. The results do not match the pending calls exactly;
-BadRequest lists each missing, unexpected and repeated id.
+"""INVALID_ARGUMENT. The results do not match the calls that still wait;
+BadRequest lists each id that is missing (unless allow_partial), unexpected,
+repeated or answered already, and each output_json that is not JSON.
 """
 ERROR_REASON_NOT_WAITING_FOR_ACTION: ErrorReason.ValueType  # 9
 """FAILED_PRECONDITION. The chat does not wait for client tool results;

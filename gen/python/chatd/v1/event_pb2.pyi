@@ -38,7 +38,7 @@ class _ActionResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Acti
     ACTION_RESOLUTION_EXPIRED: _ActionResolution.ValueType  # 2
     """The deadline passed."""
     ACTION_RESOLUTION_CANCELLED: _ActionResolution.ValueType  # 3
-    """An interrupt, an edit or a new message cut it."""
+    """An interrupt, an edit, another message or the end of the chat cut it."""
 
 class ActionResolution(_ActionResolution, metaclass=_ActionResolutionEnumTypeWrapper):
     """How an action was resolved."""
@@ -50,7 +50,7 @@ ACTION_RESOLUTION_SUBMITTED: ActionResolution.ValueType  # 1
 ACTION_RESOLUTION_EXPIRED: ActionResolution.ValueType  # 2
 """The deadline passed."""
 ACTION_RESOLUTION_CANCELLED: ActionResolution.ValueType  # 3
-"""An interrupt, an edit or a new message cut it."""
+"""An interrupt, an edit, another message or the end of the chat cut it."""
 Global___ActionResolution: _TypeAlias = ActionResolution  # noqa: Y015
 
 class _CompactionSource:
@@ -98,7 +98,9 @@ class _StreamEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strea
     STREAM_END_REASON_MAX_DURATION: _StreamEndReason.ValueType  # 4
     """The stream is as old as a stream may be; resume."""
     STREAM_END_REASON_PERMISSION_CHANGED: _StreamEndReason.ValueType  # 5
-    """The caller may not read the chat any more."""
+    """The caller may not read the chat any more. Not sent yet: the stream of a
+    revoked key ends with UNAUTHENTICATED.
+    """
 
 class StreamEndReason(_StreamEndReason, metaclass=_StreamEndReasonEnumTypeWrapper):
     """Why a stream ended on purpose."""
@@ -114,7 +116,9 @@ STREAM_END_REASON_DRAINING: StreamEndReason.ValueType  # 3
 STREAM_END_REASON_MAX_DURATION: StreamEndReason.ValueType  # 4
 """The stream is as old as a stream may be; resume."""
 STREAM_END_REASON_PERMISSION_CHANGED: StreamEndReason.ValueType  # 5
-"""The caller may not read the chat any more."""
+"""The caller may not read the chat any more. Not sent yet: the stream of a
+revoked key ends with UNAUTHENTICATED.
+"""
 Global___StreamEndReason: _TypeAlias = StreamEndReason  # noqa: Y015
 
 @_typing.final
@@ -154,7 +158,7 @@ class ChatEvent(_message.Message):
     """Number of a durable event; 0 for a live one."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened; absent for deltas."""
+        """When it was committed; absent for live events."""
 
     @_builtins.property
     def message_committed(self) -> Global___MessageCommitted:
@@ -198,7 +202,9 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
-        """Live: the chat as it is, sent first on a stream without a cursor."""
+        """Live: the chat as it is, sent first on a stream without a cursor, or with
+        one that says "snapshot unfinished".
+        """
 
     @_builtins.property
     def snapshot_messages(self) -> Global___SnapshotMessages:
@@ -282,7 +288,8 @@ class MessageCommitted(_message.Message):
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt that it closes; empty when it closes none: a user's message,
-    and results of tools that are followed by more results of the same batch.
+    results that no attempt made, and results of tools that are followed by more
+    results of the same batch.
     """
     @_builtins.property
     def message(self) -> _message_pb2.Message:
@@ -316,7 +323,9 @@ class StatusChanged(_message.Message):
     status: _chat_pb2.ChatStatus.ValueType
     """What the chat does now."""
     turn_id: _builtins.str
-    """The turn that is open, or that just ended."""
+    """The turn that is open, or that just ended; empty when there is none, as in a
+    chat that was created without a message.
+    """
     stop_reason: _chat_pb2.StopReason.ValueType
     """Why the turn ended; unspecified while it is open."""
     archived: _builtins.bool
@@ -377,7 +386,9 @@ class QueueEntry(_message.Message):
     message_id: _builtins.str
     """UUID of the queued message."""
     preview: _builtins.str
-    """Its first 200 characters."""
+    """The first 200 characters of its text and of the contents of its file
+    references.
+    """
     def __init__(
         self,
         *,
@@ -455,7 +466,7 @@ class RetryScheduled(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
-    """The attempt that failed."""
+    """The attempt that failed; this closes it."""
     attempt_number: _builtins.int
     """Number of the failed attempt, from 1."""
     turn_id: _builtins.str
@@ -525,7 +536,9 @@ class CompactionFinished(_message.Message):
     source: Global___CompactionSource.ValueType
     """What asked for it."""
     boundary_position: _builtins.int
-    """Position of the message at which the context begins now."""
+    """Position from which the context begins now; after ClearContext that of the
+    next message.
+    """
     tokens_before: _builtins.int
     """Tokens of the context before; absent when unknown."""
     tokens_after: _builtins.int
@@ -556,7 +569,7 @@ Global___CompactionFinished: _TypeAlias = CompactionFinished  # noqa: Y015
 @_typing.final
 class ChatUpdated(_message.Message):
     """Fields of the chat changed. Each field is the new value, absent ones did not
-    change.
+    change. The log of a chat that was created with any of them begins with it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -712,7 +725,10 @@ Global___SubagentChanged: _TypeAlias = SubagentChanged  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """The chat as it is."""
+    """The chat as it is, without its messages. With all that a chat may hold it is
+    one response: the queue is shortened here, and so are long arguments of
+    pending calls.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -725,11 +741,13 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def queue(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueEntry]:
-        """Its queue, head first."""
+        """Its queue, head first; ListQueuedMessages has the whole messages."""
 
     @_builtins.property
     def pending_action(self) -> _tool_pb2.PendingAction:
-        """What it waits for; present only in status REQUIRES_ACTION."""
+        """What it waits for, calls that have their result already included; present
+        only in status REQUIRES_ACTION.
+        """
 
     def __init__(
         self,

@@ -185,7 +185,9 @@ class _ToolErrorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolErr
     TOOL_ERROR_KIND_ANSWER_CUT: _ToolErrorKind.ValueType  # 5
     """The model's answer was cut, so the call never ran."""
     TOOL_ERROR_KIND_INVALID_CALL: _ToolErrorKind.ValueType  # 6
-    """No such tool, or arguments that are not valid."""
+    """No such tool, arguments that are not valid, or a call above the 256 of one
+    answer that are run.
+    """
 
 class ToolErrorKind(_ToolErrorKind, metaclass=_ToolErrorKindEnumTypeWrapper):
     """Why a tool result is an error."""
@@ -205,7 +207,9 @@ TOOL_ERROR_KIND_EXPIRED: ToolErrorKind.ValueType  # 4
 TOOL_ERROR_KIND_ANSWER_CUT: ToolErrorKind.ValueType  # 5
 """The model's answer was cut, so the call never ran."""
 TOOL_ERROR_KIND_INVALID_CALL: ToolErrorKind.ValueType  # 6
-"""No such tool, or arguments that are not valid."""
+"""No such tool, arguments that are not valid, or a call above the 256 of one
+answer that are run.
+"""
 Global___ToolErrorKind: _TypeAlias = ToolErrorKind  # noqa: Y015
 
 @_typing.final
@@ -243,7 +247,10 @@ class Message(_message.Message):
     turn_id: _builtins.str
     """The turn that it belongs to."""
     attempt_id: _builtins.str
-    """The attempt that made it; empty for a user's message."""
+    """The attempt that made it; empty for a user's message, and for results that
+    no attempt of the service made: the client's, and those of calls that were
+    answered without being run.
+    """
     model: _builtins.str
     """"provider/model" that wrote it; empty unless the role is ASSISTANT."""
     finish_reason: Global___FinishReason.ValueType
@@ -258,11 +265,13 @@ class Message(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens of the answer; absent unless the role is ASSISTANT."""
+        """Tokens of the answer, as far as the provider had told when it ended or was
+        cut; absent unless the role is ASSISTANT.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was committed."""
+        """When it was committed; for a user's message, when it was sent."""
 
     def __init__(
         self,
@@ -465,7 +474,7 @@ class ToolCallPart(_message.Message):
     """Who executes it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the model had emitted the call."""
+        """When the model began the call."""
 
     def __init__(
         self,
@@ -512,12 +521,16 @@ class ToolResultPart(_message.Message):
     error_kind: Global___ToolErrorKind.ValueType
     """Why it is an error; unspecified when it is none."""
     truncated: _builtins.bool
-    """Whether the output was cut at the size limit."""
+    """Whether the output was cut at a size limit. It is plain text then, and ends
+    with a note that says so.
+    """
     executor: Global___ToolExecutor.ValueType
     """Who executed the call."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the call finished or was interrupted."""
+        """When the call finished or was interrupted; when the client's result was
+        submitted.
+        """
 
     def __init__(
         self,
@@ -692,8 +705,8 @@ Global___ProviderNotePart: _TypeAlias = ProviderNotePart  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Tokens of one answer, or of a whole chat. Absent means that the provider did
-    not say, which is not zero.
+    """Tokens of one answer, or of a whole chat (Chat.usage_total says what counts).
+    Absent means that the provider did not say, which is not zero.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -717,9 +730,11 @@ class Usage(_message.Message):
     cache_write_tokens: _builtins.int
     """Prompt tokens written to the provider's cache."""
     context_tokens: _builtins.int
-    """Tokens that the whole context holds after this answer."""
+    """Tokens that the whole context holds after this answer; of a chat: after the
+    newest one that counted.
+    """
     context_limit: _builtins.int
-    """Tokens that the model's context can hold."""
+    """Tokens that the model's context can hold; of a chat: as context_tokens."""
     cost_micros: _builtins.int
     """Cost in millionths of a US dollar."""
     def __init__(
@@ -810,7 +825,7 @@ class UserPart(_message.Message):
     FILE_REFERENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def text(self) -> Global___UserText:
-        """Text, not empty."""
+        """Text, not empty; a message of nothing but white space is refused."""
 
     @_builtins.property
     def file(self) -> Global___FilePart:

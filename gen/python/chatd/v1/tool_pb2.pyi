@@ -57,7 +57,7 @@ Global___ToolDefinition: _TypeAlias = ToolDefinition  # noqa: Y015
 
 @_typing.final
 class PendingToolCall(_message.Message):
-    """A client tool call that waits for its result."""
+    """A call of a client tool in an action that is open."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,10 +76,13 @@ class PendingToolCall(_message.Message):
     stands in ListPendingActions and in the message of the calls.
     """
     answered: _builtins.bool
-    """Whether a result was already submitted with allow_partial."""
+    """Whether its result was submitted already, with allow_partial. Only a
+    snapshot shows such calls: action_required comes before any result, and
+    ListPendingActions leaves them out.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the model had emitted the call."""
+        """When the model began the call."""
 
     def __init__(
         self,
@@ -117,11 +120,15 @@ class PendingAction(_message.Message):
     """Sequence of the event that asked."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingToolCall]:
-        """Every call of the step that the client must answer, in call order."""
+        """The calls of the step that the client must answer, in call order, at most
+        256; in ListPendingActions those that still wait for their result.
+        """
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the service stops to wait and answers the calls itself as expired."""
+        """When the service stops waiting and answers the calls that still wait as
+        expired. A submit counts until it has done so, also a late one.
+        """
 
     def __init__(
         self,
@@ -153,7 +160,7 @@ class ToolResultInput(_message.Message):
     tool_call_id: _builtins.str
     """The call that it answers."""
     output_json: _builtins.str
-    """Valid JSON."""
+    """Valid JSON (RFC 8259: no NaN, no Infinity). Plain text once it is cut."""
     output_text: _builtins.str
     """Plain text."""
     is_error: _builtins.bool

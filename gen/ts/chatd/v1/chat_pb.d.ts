@@ -15,8 +15,7 @@ import type { Usage } from "./message_pb.js";
 export declare const file_chatd_v1_chat: GenFile;
 
 /**
- * Choices for one turn. Absent fields take the chat's, then the server's
- * default.
+ * Choices for one turn.
  *
  * @generated from message chatd.v1.TurnOptions
  */
@@ -36,7 +35,8 @@ export declare type TurnOptions = Message<"chatd.v1.TurnOptions"> & {
   reasoningEffort: ReasoningEffort;
 
   /**
-   * Most model calls of the turn; absent means the server's default.
+   * Most answers of the turn, retries not counted; absent means the limit
+   * "steps_per_turn", 1,200.
    *
    * @generated from field: optional int32 max_steps = 3;
    */
@@ -140,7 +140,8 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   turnId: string;
 
   /**
-   * Why the last turn ended; unspecified while one is open.
+   * Why the last turn ended; unspecified while one is open, and before the
+   * first.
    *
    * @generated from field: chatd.v1.StopReason stop_reason = 11;
    */
@@ -168,7 +169,8 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   headSequence: bigint;
 
   /**
-   * Sequence of the oldest durable event that the log still has.
+   * Sequence of the oldest durable event that the log still has: 1 unless the
+   * server has a retention, head_sequence + 1 when that has dropped them all.
    *
    * @generated from field: int64 oldest_sequence = 15;
    */
@@ -196,7 +198,10 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   rootChatId: string;
 
   /**
-   * Sum over all answers.
+   * Sum over every answer that was committed, also of those that an edit has
+   * removed since, and over every model call that an interrupt cut, also when it
+   * had said nothing and so left no message. A call that failed, or was lost with
+   * its server, does not count: what a provider charges may be more.
    *
    * @generated from field: chatd.v1.Usage usage_total = 19;
    */
@@ -290,7 +295,7 @@ export enum ChatStatus {
   UNSPECIFIED = 0,
 
   /**
-   * Idle: the last turn is over, the queue is empty.
+   * Idle: no turn is open, the queue is empty.
    *
    * @generated from enum value: CHAT_STATUS_WAITING = 1;
    */
@@ -325,7 +330,7 @@ export enum ChatStatus {
   REQUIRES_ACTION = 5,
 
   /**
-   * The last turn failed; last_error says why.
+   * The last turn failed; last_error says why. Messages may be queued.
    *
    * @generated from enum value: CHAT_STATUS_ERROR = 6;
    */
@@ -351,7 +356,7 @@ export enum StopReason {
   UNSPECIFIED = 0,
 
   /**
-   * The model was done.
+   * The model was done, or a tool that ends the turn was run.
    *
    * @generated from enum value: STOP_REASON_END_TURN = 1;
    */
@@ -365,7 +370,8 @@ export enum StopReason {
   MAX_TOKENS = 2,
 
   /**
-   * The turn took as many steps as it may.
+   * The turn took as many steps as it may, or the provider paused ten times in a
+   * row.
    *
    * @generated from enum value: STOP_REASON_MAX_STEPS = 3;
    */
@@ -386,7 +392,7 @@ export enum StopReason {
   CONTENT_FILTER = 5,
 
   /**
-   * A user's interrupt.
+   * InterruptChat, or a message that took its place.
    *
    * @generated from enum value: STOP_REASON_INTERRUPTED = 6;
    */

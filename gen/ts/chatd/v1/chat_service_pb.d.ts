@@ -81,7 +81,7 @@ export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & 
   message?: UserMessage | undefined;
 
   /**
-   * Choices for the first turn.
+   * Choices for the first turn; refused without a message.
    *
    * @generated from field: chatd.v1.TurnOptions options = 9;
    */
@@ -115,7 +115,8 @@ export declare type CreateChatResponse = Message<"chatd.v1.CreateChatResponse"> 
   sequence: bigint;
 
   /**
-   * The first message; absent when the request had none.
+   * The first message, absent when the request had none; without its parts, which
+   * are those of the request, where the response would be above 1 MiB with them.
    *
    * @generated from field: chatd.v1.Message message = 3;
    */
@@ -223,7 +224,7 @@ export declare const ListChatsRequestSchema: GenMessage<ListChatsRequest>;
  */
 export declare type ListChatsResponse = Message<"chatd.v1.ListChatsResponse"> & {
   /**
-   * The chats, newest first.
+   * The chats, newest first; a page holds at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.Chat chats = 1;
    */
@@ -555,7 +556,8 @@ export declare type SendMessageResponse = Message<"chatd.v1.SendMessageResponse"
   sequence: bigint;
 
   /**
-   * Where the message went.
+   * Where the message went; without its parts, which are those of the request,
+   * where the response would be above 1 MiB with them.
    *
    * @generated from oneof chatd.v1.SendMessageResponse.placed
    */
@@ -578,7 +580,7 @@ export declare type SendMessageResponse = Message<"chatd.v1.SendMessageResponse"
   } | { case: undefined; value?: undefined };
 
   /**
-   * Whether an open turn was asked to stop.
+   * Whether an open turn was cut, or is being cut now.
    *
    * @generated from field: bool interrupted = 5;
    */
@@ -661,7 +663,8 @@ export declare type EditMessageResponse = Message<"chatd.v1.EditMessageResponse"
   sequence: bigint;
 
   /**
-   * The new message.
+   * The new message; without its parts, which are those of the request, where the
+   * response would be above 1 MiB with them.
    *
    * @generated from field: chatd.v1.Message message = 3;
    */
@@ -754,6 +757,20 @@ export declare type ListQueuedMessagesRequest = Message<"chatd.v1.ListQueuedMess
    * @generated from field: string chat_id = 1;
    */
   chatId: string;
+
+  /**
+   * Most items of the page; 0 means 50, more than 200 means 200.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the page before; empty means the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
 };
 
 /**
@@ -769,11 +786,18 @@ export declare const ListQueuedMessagesRequestSchema: GenMessage<ListQueuedMessa
  */
 export declare type ListQueuedMessagesResponse = Message<"chatd.v1.ListQueuedMessagesResponse"> & {
   /**
-   * The queue, head first.
+   * The queue, head first; a page holds at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.QueuedMessage queued_messages = 1;
    */
   queuedMessages: QueuedMessage[];
+
+  /**
+   * Token of the next page; empty at the end.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -1279,14 +1303,19 @@ export declare type SubmitToolResultsRequest = Message<"chatd.v1.SubmitToolResul
   requestId: string;
 
   /**
-   * One result for each pending call.
+   * One result for each call that still waits, or with allow_partial for some of
+   * them. A request of more than 3 MiB is refused: larger results come by parts.
    *
    * @generated from field: repeated chatd.v1.ToolResultInput results = 3;
    */
   results: ToolResultInput[];
 
   /**
-   * Keep these results and wait for the missing ones. Not implemented yet.
+   * Keep these results and wait for the missing ones. Status, history and events
+   * stay as they are until the last one is there; then all are committed in call
+   * order, and the turn goes on. A kept result is final: a second one for its
+   * call is refused, and an interrupt or the deadline answers only the calls that
+   * still wait.
    *
    * @generated from field: bool allow_partial = 4;
    */
@@ -1320,7 +1349,7 @@ export declare type SubmitToolResultsResponse = Message<"chatd.v1.SubmitToolResu
   sequence: bigint;
 
   /**
-   * Ids of calls that still wait.
+   * Ids of the calls that still wait, in call order; empty when the turn goes on.
    *
    * @generated from field: repeated string missing_tool_call_ids = 3;
    */
@@ -1361,7 +1390,8 @@ export declare type ListPendingActionsRequest = Message<"chatd.v1.ListPendingAct
   chatId: string;
 
   /**
-   * Only actions with a call of one of these tools; empty means any.
+   * Only actions in which a call of one of these tools still waits; empty means
+   * any. A page may be short, or empty, though more follow.
    *
    * @generated from field: repeated string tool_names = 4;
    */
@@ -1381,7 +1411,8 @@ export declare const ListPendingActionsRequestSchema: GenMessage<ListPendingActi
  */
 export declare type ListPendingActionsResponse = Message<"chatd.v1.ListPendingActionsResponse"> & {
   /**
-   * The actions, oldest first.
+   * The actions, first deadline first, with the calls that still wait; a page
+   * holds at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.PendingAction actions = 1;
    */
@@ -1437,8 +1468,8 @@ export declare type SubscribeRequest = Message<"chatd.v1.SubscribeRequest"> & {
   includeDeltas?: boolean | undefined;
 
   /**
-   * Pause between heartbeats of a stream with nothing else to send; absent means
-   * 15 seconds; 1 to 300 seconds.
+   * Pause between heartbeats of a stream with nothing else to send; 1 to 300
+   * seconds; absent means the server's, 15 seconds unless it was set otherwise.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 5;
    */
@@ -1568,7 +1599,8 @@ export declare type ListEventsRequest = Message<"chatd.v1.ListEventsRequest"> & 
   chatId: string;
 
   /**
-   * Only events behind this sequence; 0 means from the first.
+   * Only events behind this sequence; 0 means from the first. CURSOR_EXPIRED when
+   * a retention has dropped some of those.
    *
    * @generated from field: int64 after_sequence = 2;
    */
@@ -1583,7 +1615,7 @@ export declare type ListEventsRequest = Message<"chatd.v1.ListEventsRequest"> & 
 
   /**
    * How long to wait for the first event when there is none yet; absent means
-   * not at all; at most 60 seconds.
+   * not at all; at most 60 seconds. A server that shuts down waits no longer.
    *
    * @generated from field: google.protobuf.Duration wait = 4;
    */
@@ -1824,7 +1856,7 @@ export declare const ChatService: GenService<{
     output: typeof UpdateChatResponseSchema;
   },
   /**
-   * Archives an idle chat and its children.
+   * Archives an idle or failed chat and its children.
    *
    * @generated from rpc chatd.v1.ChatService.ArchiveChat
    */

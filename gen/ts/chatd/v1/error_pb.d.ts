@@ -142,8 +142,9 @@ export enum ErrorReason {
   MESSAGE_TOO_LARGE = 7,
 
   /**
-   * INVALID_ARGUMENT. The results do not match the pending calls exactly;
-   * BadRequest lists each missing, unexpected and repeated id.
+   * INVALID_ARGUMENT. The results do not match the calls that still wait;
+   * BadRequest lists each id that is missing (unless allow_partial), unexpected,
+   * repeated or answered already, and each output_json that is not JSON.
    *
    * @generated from enum value: ERROR_REASON_TOOL_RESULTS_MISMATCH = 8;
    */

@@ -33,7 +33,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
   sequence: bigint;
 
   /**
-   * When it happened; absent for deltas.
+   * When it was committed; absent for live events.
    *
    * @generated from field: google.protobuf.Timestamp event_time = 2;
    */
@@ -126,7 +126,8 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "subagentChanged";
   } | {
     /**
-     * Live: the chat as it is, sent first on a stream without a cursor.
+     * Live: the chat as it is, sent first on a stream without a cursor, or with
+     * one that says "snapshot unfinished".
      *
      * @generated from field: chatd.v1.Snapshot snapshot = 30;
      */
@@ -228,7 +229,8 @@ export declare type MessageCommitted = Message<"chatd.v1.MessageCommitted"> & {
 
   /**
    * The attempt that it closes; empty when it closes none: a user's message,
-   * and results of tools that are followed by more results of the same batch.
+   * results that no attempt made, and results of tools that are followed by more
+   * results of the same batch.
    *
    * @generated from field: string attempt_id = 2;
    */
@@ -255,7 +257,8 @@ export declare type StatusChanged = Message<"chatd.v1.StatusChanged"> & {
   status: ChatStatus;
 
   /**
-   * The turn that is open, or that just ended.
+   * The turn that is open, or that just ended; empty when there is none, as in a
+   * chat that was created without a message.
    *
    * @generated from field: string turn_id = 2;
    */
@@ -323,7 +326,8 @@ export declare type QueueEntry = Message<"chatd.v1.QueueEntry"> & {
   messageId: string;
 
   /**
-   * Its first 200 characters.
+   * The first 200 characters of its text and of the contents of its file
+   * references.
    *
    * @generated from field: string preview = 2;
    */
@@ -390,7 +394,7 @@ export declare const ActionResolvedSchema: GenMessage<ActionResolved>;
  */
 export declare type RetryScheduled = Message<"chatd.v1.RetryScheduled"> & {
   /**
-   * The attempt that failed.
+   * The attempt that failed; this closes it.
    *
    * @generated from field: string attempt_id = 1;
    */
@@ -472,7 +476,8 @@ export declare type CompactionFinished = Message<"chatd.v1.CompactionFinished"> 
   source: CompactionSource;
 
   /**
-   * Position of the message at which the context begins now.
+   * Position from which the context begins now; after ClearContext that of the
+   * next message.
    *
    * @generated from field: int64 boundary_position = 2;
    */
@@ -501,7 +506,7 @@ export declare const CompactionFinishedSchema: GenMessage<CompactionFinished>;
 
 /**
  * Fields of the chat changed. Each field is the new value, absent ones did not
- * change.
+ * change. The log of a chat that was created with any of them begins with it.
  *
  * @generated from message chatd.v1.ChatUpdated
  */
@@ -630,7 +635,9 @@ export declare type SubagentChanged = Message<"chatd.v1.SubagentChanged"> & {
 export declare const SubagentChangedSchema: GenMessage<SubagentChanged>;
 
 /**
- * The chat as it is.
+ * The chat as it is, without its messages. With all that a chat may hold it is
+ * one response: the queue is shortened here, and so are long arguments of
+ * pending calls.
  *
  * @generated from message chatd.v1.Snapshot
  */
@@ -643,14 +650,15 @@ export declare type Snapshot = Message<"chatd.v1.Snapshot"> & {
   chat?: Chat | undefined;
 
   /**
-   * Its queue, head first.
+   * Its queue, head first; ListQueuedMessages has the whole messages.
    *
    * @generated from field: repeated chatd.v1.QueueEntry queue = 2;
    */
   queue: QueueEntry[];
 
   /**
-   * What it waits for; present only in status REQUIRES_ACTION.
+   * What it waits for, calls that have their result already included; present
+   * only in status REQUIRES_ACTION.
    *
    * @generated from field: chatd.v1.PendingAction pending_action = 3;
    */
@@ -1028,7 +1036,7 @@ export enum ActionResolution {
   EXPIRED = 2,
 
   /**
-   * An interrupt, an edit or a new message cut it.
+   * An interrupt, an edit, another message or the end of the chat cut it.
    *
    * @generated from enum value: ACTION_RESOLUTION_CANCELLED = 3;
    */
@@ -1122,7 +1130,8 @@ export enum StreamEndReason {
   MAX_DURATION = 4,
 
   /**
-   * The caller may not read the chat any more.
+   * The caller may not read the chat any more. Not sent yet: the stream of a
+   * revoked key ends with UNAUTHENTICATED.
    *
    * @generated from enum value: STREAM_END_REASON_PERMISSION_CHANGED = 5;
    */

@@ -68,7 +68,9 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   turnId: string;
 
   /**
-   * The attempt that made it; empty for a user's message.
+   * The attempt that made it; empty for a user's message, and for results that
+   * no attempt of the service made: the client's, and those of calls that were
+   * answered without being run.
    *
    * @generated from field: string attempt_id = 8;
    */
@@ -89,7 +91,8 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   finishReason: FinishReason;
 
   /**
-   * Tokens of the answer; absent unless the role is ASSISTANT.
+   * Tokens of the answer, as far as the provider had told when it ended or was
+   * cut; absent unless the role is ASSISTANT.
    *
    * @generated from field: chatd.v1.Usage usage = 11;
    */
@@ -103,7 +106,7 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   compressed: boolean;
 
   /**
-   * When it was committed.
+   * When it was committed; for a user's message, when it was sent.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 13;
    */
@@ -325,7 +328,7 @@ export declare type ToolCallPart = Message$1<"chatd.v1.ToolCallPart"> & {
   executor: ToolExecutor;
 
   /**
-   * When the model had emitted the call.
+   * When the model began the call.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 5;
    */
@@ -396,7 +399,8 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
   errorKind: ToolErrorKind;
 
   /**
-   * Whether the output was cut at the size limit.
+   * Whether the output was cut at a size limit. It is plain text then, and ends
+   * with a note that says so.
    *
    * @generated from field: bool truncated = 7;
    */
@@ -410,7 +414,8 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
   executor: ToolExecutor;
 
   /**
-   * When the call finished or was interrupted.
+   * When the call finished or was interrupted; when the client's result was
+   * submitted.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 9;
    */
@@ -596,8 +601,8 @@ export declare type ProviderNotePart = Message$1<"chatd.v1.ProviderNotePart"> & 
 export declare const ProviderNotePartSchema: GenMessage<ProviderNotePart>;
 
 /**
- * Tokens of one answer, or of a whole chat. Absent means that the provider did
- * not say, which is not zero.
+ * Tokens of one answer, or of a whole chat (Chat.usage_total says what counts).
+ * Absent means that the provider did not say, which is not zero.
  *
  * @generated from message chatd.v1.Usage
  */
@@ -638,14 +643,15 @@ export declare type Usage = Message$1<"chatd.v1.Usage"> & {
   cacheWriteTokens?: bigint | undefined;
 
   /**
-   * Tokens that the whole context holds after this answer.
+   * Tokens that the whole context holds after this answer; of a chat: after the
+   * newest one that counted.
    *
    * @generated from field: optional int64 context_tokens = 6;
    */
   contextTokens?: bigint | undefined;
 
   /**
-   * Tokens that the model's context can hold.
+   * Tokens that the model's context can hold; of a chat: as context_tokens.
    *
    * @generated from field: optional int64 context_limit = 7;
    */
@@ -699,7 +705,7 @@ export declare type UserPart = Message$1<"chatd.v1.UserPart"> & {
    */
   kind: {
     /**
-     * Text, not empty.
+     * Text, not empty; a message of nothing but white space is refused.
      *
      * @generated from field: chatd.v1.UserText text = 1;
      */
@@ -1016,7 +1022,8 @@ export enum ToolErrorKind {
   ANSWER_CUT = 5,
 
   /**
-   * No such tool, or arguments that are not valid.
+   * No such tool, arguments that are not valid, or a call above the 256 of one
+   * answer that are run.
    *
    * @generated from enum value: TOOL_ERROR_KIND_INVALID_CALL = 6;
    */

@@ -49,7 +49,7 @@ export declare type ToolDefinition = Message<"chatd.v1.ToolDefinition"> & {
 export declare const ToolDefinitionSchema: GenMessage<ToolDefinition>;
 
 /**
- * A client tool call that waits for its result.
+ * A call of a client tool in an action that is open.
  *
  * @generated from message chatd.v1.PendingToolCall
  */
@@ -78,14 +78,16 @@ export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
   argumentsJson: string;
 
   /**
-   * When the model had emitted the call.
+   * When the model began the call.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 4;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * Whether a result was already submitted with allow_partial.
+   * Whether its result was submitted already, with allow_partial. Only a
+   * snapshot shows such calls: action_required comes before any result, and
+   * ListPendingActions leaves them out.
    *
    * @generated from field: bool answered = 5;
    */
@@ -119,14 +121,16 @@ export declare type PendingAction = Message<"chatd.v1.PendingAction"> & {
   turnId: string;
 
   /**
-   * Every call of the step that the client must answer, in call order.
+   * The calls of the step that the client must answer, in call order, at most
+   * 256; in ListPendingActions those that still wait for their result.
    *
    * @generated from field: repeated chatd.v1.PendingToolCall tool_calls = 3;
    */
   toolCalls: PendingToolCall[];
 
   /**
-   * When the service stops to wait and answers the calls itself as expired.
+   * When the service stops waiting and answers the calls that still wait as
+   * expired. A submit counts until it has done so, also a late one.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 4;
    */
@@ -160,13 +164,15 @@ export declare type ToolResultInput = Message<"chatd.v1.ToolResultInput"> & {
   toolCallId: string;
 
   /**
-   * What the tool gave; at most 512 KiB.
+   * What the tool gave; at most 512 KiB. The client's results of one step have
+   * 16 MiB together: one that is too long for what is left is cut, with a note at
+   * its end, but never below 64 KiB.
    *
    * @generated from oneof chatd.v1.ToolResultInput.output
    */
   output: {
     /**
-     * Valid JSON.
+     * Valid JSON (RFC 8259: no NaN, no Infinity). Plain text once it is cut.
      *
      * @generated from field: string output_json = 2;
      */
