@@ -1,6 +1,7 @@
 """The asynchronous client: one channel, one key, and a handle for each chat."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -21,7 +22,8 @@ from chatd_client import clock
 from chatd_client.connection import Endpoint, find_endpoint
 from chatd_client.errors import from_rpc, may_try_again
 from chatd_client.follow import Follower, Reconnect
-from chatd_client.tools import ClientTool, ToolRunner
+from chatd_client.runner import ToolRunner
+from chatd_client.tools import ClientTool
 
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
@@ -72,9 +74,9 @@ class Client:
         """Where this client talks to."""
         return self._endpoint
 
-    def chat(self, chat_id: str) -> "ChatHandle":
-        """Return a handle; asks the server nothing."""
-        return ChatHandle(self, chat_id)
+    def chat(self, chat_id: str, tools: Iterable[ClientTool] = ()) -> "ChatHandle":
+        """Return a handle; asks the server nothing. `tools` are functions of the chat's tools."""
+        return ChatHandle(self, chat_id, tools)
 
     async def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
         """Return what the server says of itself."""
@@ -165,7 +167,10 @@ class Client:
 
 
 class ChatHandle:
-    """One chat of one client. `tools` are those that `run` answers by itself."""
+    """One chat of one client. `tools` are those that it answers by itself while it follows a turn.
+
+    `run` sends a message and follows its turn; `resume` goes on after a restart of the program.
+    """
 
     def __init__(self, client: Client, chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
         self._client = client
@@ -215,10 +220,12 @@ class ChatHandle:
         return page.actions[0] if page.actions else None
 
     async def submit_tool_results(
-        self, results: Iterable[tool_pb2.ToolResultInput]
+        self, results: Iterable[tool_pb2.ToolResultInput], *, request_id: str = ""
     ) -> chat_service_pb2.SubmitToolResultsResponse:
-        """Hand in one result for each pending call."""
-        request = chat_service_pb2.SubmitToolResultsRequest(chat_id=self.id, results=results)
+        """Hand in one result for each pending call. Give a UUID to repeat it safely."""
+        request = chat_service_pb2.SubmitToolResultsRequest(
+            chat_id=self.id, results=results, request_id=request_id
+        )
         return await self._client.call(self._client.chats.SubmitToolResults, request)
 
     def follow(
@@ -248,16 +255,35 @@ class ChatHandle:
         """
         before = (await self.get()).head_sequence
         await self.send(text, options=options)
-        until = (
-            chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
-            if self.tools
-            else chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+        async with aclosing(self._settling(chat_pb2.Cursor(sequence=before))) as responses:
+            async for response in responses:
+                yield response
+
+    def resume(
+        self, cursor: chat_pb2.Cursor | None = None, *, include_deltas: bool = True
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Yield all that follows a stored cursor until the chat has settled: the rest of a `run`.
+
+        Calls of this handle's tools are answered as in `run`, also those that were asked for before
+        the cursor. Without a cursor a snapshot comes first.
+        """
+        return self._settling(cursor, include_deltas=include_deltas)
+
+    def _settling(
+        self, cursor: chat_pb2.Cursor | None, *, include_deltas: bool = True
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Follow until the chat has settled, or owes what this handle has no tools for."""
+        if self.tools:
+            return ToolRunner(self).follow(
+                cursor=cursor,
+                until=chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED,
+                include_deltas=include_deltas,
+            )
+        return self.follow(
+            cursor=cursor,
+            until=chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED,
+            include_deltas=include_deltas,
         )
-        runner = ToolRunner(self, self.tools)
-        follow = runner.follow if self.tools else self.follow
-        cursor = chat_pb2.Cursor(sequence=before)
-        async for response in follow(cursor=cursor, until=until):
-            yield response
 
 
 def user_message(text: str) -> message_pb2.UserMessage:
