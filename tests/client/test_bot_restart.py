@@ -1,5 +1,6 @@
 """A bot that is killed inside its tool and started again with the cursor that it had stored."""
 
+import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
@@ -18,6 +19,7 @@ from tests.kit.server import Served, serving
 
 pytestmark = pytest.mark.timeout(120)
 
+SETTLED = chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
 DAY_SECONDS = 86_400.0
 TIMEOUT_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
@@ -115,9 +117,11 @@ async def answered(chat: ChatHandle, _: Served) -> None:
     await chat.submit_tool_results([result])
 
 
-async def expired(_: ChatHandle, served: Served) -> None:
-    """Let the deadline pass."""
-    await served.clock.advance(TIMEOUT_SECONDS + 1)
+async def expired(chat: ChatHandle, served: Served) -> None:
+    """Let the deadline pass, from one look of the rescuer to the next."""
+    over = asyncio.create_task(drained(chat.follow(until=SETTLED)))
+    while not over.done():
+        await served.clock.advance_to("rescue")
 
 
 async def interrupted(chat: ChatHandle, _: Served) -> None:
@@ -135,8 +139,7 @@ async def test_a_restarted_bot_runs_no_call_that_is_over(
         bot = Bot(served.app.address, served.key, chat, tmp_path)
         await bot.killed_inside_its_tool()
         await ended(chat, served)
-        async for _ in chat.follow(until=chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED):
-            pass
+        await drained(chat.follow(until=SETTLED))
 
         assert await bot.restarted() == ["settled"]
         (result,) = await results_of(chat)

@@ -242,8 +242,7 @@ async def test_a_result_is_kept_while_the_server_is_away(tmp_path: Path, failure
     address = f"127.0.0.1:{server.port}"
     async with Client(address, server.key, on_reconnect=start) as client:
         chat = await client.create_chat(model="sandbox/echo", tools=[work])
-        async for _ in chat.run(CALL):
-            pass
+        assert await chat.ask(CALL) == "Thank you."
         results = [
             part.tool_result.output_text
             for message in await chat.messages()

@@ -24,6 +24,7 @@ from chatd_client.errors import from_rpc, may_try_again
 from chatd_client.follow import Follower, Reconnect
 from chatd_client.runner import ToolRunner
 from chatd_client.tools import ClientTool
+from chatd_client.turn import OwnTurn, ShownText, text_of
 
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
@@ -169,7 +170,8 @@ class Client:
 class ChatHandle:
     """One chat of one client. `tools` are those that it answers by itself while it follows a turn.
 
-    `run` sends a message and follows its turn; `resume` goes on after a restart of the program.
+    To send a message and get its answer: `ask` gives the text, `text` gives it as it comes, `run`
+    gives every event. To go on after a restart of the program: `resume`.
     """
 
     def __init__(self, client: Client, chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
@@ -245,19 +247,78 @@ class ChatHandle:
         )
         return self._client.follower(request, cursor, failures_max).responses()
 
+    async def ask(
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+    ) -> str:
+        """Send a message and return the text of its turn's last answer. Raises as `text` does."""
+        turn, cursor = await self._sent(text, busy, options)
+        answer = ""
+        async with aclosing(self._settling(cursor, include_deltas=False)) as responses:
+            async for response in responses:
+                turn.apply(response.event)
+                message = response.event.message_committed.message
+                if turn.is_open and message.role == message_pb2.ROLE_ASSISTANT:
+                    answer = text_of(message)
+                if turn.is_over:
+                    break
+        turn.check_over()
+        return answer
+
+    async def text(
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """Send a message and yield the text of its turn as it comes, to be shown as it is.
+
+        What was yielded cannot be taken back. So when an answer breaks off and the model is asked
+        again, a `Voided` piece comes first: it says so in words, and the answer's text so far is
+        void. Between two answers of the turn stands a blank line. `ask` has neither.
+
+        Raises TurnFailed, Conflict when results of client tools are owed that this handle has no
+        tools for, and NotFound when the chat is deleted.
+        """
+        turn, cursor = await self._sent(text, busy, options)
+        shown = ShownText()
+        async with aclosing(self._settling(cursor)) as responses:
+            async for response in responses:
+                turn.apply(response.event)
+                if turn.is_over:
+                    break
+                if turn.is_open:
+                    for piece in shown.pieces(response.event):
+                        yield piece
+        turn.check_over()
+
     async def run(
-        self, text: str, *, options: chat_pb2.TurnOptions | None = None
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+        raise_on_error: bool = True,
     ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
         """Send a message and yield all that follows until the chat has settled.
 
         Calls of this handle's tools are answered on the way; without tools the stream also ends
-        when the client owes results.
+        when the client owes results. When everything was yielded, raises TurnFailed if the
+        message's turn failed, or one before it that the message still waits for; NotFound if the
+        chat was deleted. With `raise_on_error=False` only the events say so.
         """
-        before = (await self.get()).head_sequence
-        await self.send(text, options=options)
-        async with aclosing(self._settling(chat_pb2.Cursor(sequence=before))) as responses:
+        turn, cursor = await self._sent(text, busy, options)
+        async with aclosing(self._settling(cursor)) as responses:
             async for response in responses:
+                turn.apply(response.event)
                 yield response
+        failure = turn.failure()
+        if raise_on_error and failure is not None:
+            raise failure
 
     def resume(
         self, cursor: chat_pb2.Cursor | None = None, *, include_deltas: bool = True
@@ -265,9 +326,21 @@ class ChatHandle:
         """Yield all that follows a stored cursor until the chat has settled: the rest of a `run`.
 
         Calls of this handle's tools are answered as in `run`, also those that were asked for before
-        the cursor. Without a cursor a snapshot comes first.
+        the cursor. Without a cursor a snapshot comes first. A failed turn is an event among others.
         """
         return self._settling(cursor, include_deltas=include_deltas)
+
+    async def _sent(
+        self,
+        text: str,
+        busy: chat_pb2.BusyBehavior.ValueType,
+        options: chat_pb2.TurnOptions | None,
+    ) -> tuple[OwnTurn, chat_pb2.Cursor]:
+        """Send a message; return its turn, and a cursor from before the message."""
+        before = (await self.get()).head_sequence
+        sent = await self.send(text, busy=busy, options=options)
+        message_id = sent.message.message_id or sent.queued_message.message_id
+        return OwnTurn(message_id), chat_pb2.Cursor(sequence=before)
 
     def _settling(
         self, cursor: chat_pb2.Cursor | None, *, include_deltas: bool = True

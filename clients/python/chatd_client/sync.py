@@ -176,6 +176,14 @@ class SyncChat:
         """Yield what happened and what happens; the options are those of ChatHandle.follow."""
         return self._thread.each(self._handle.follow(**options))
 
+    def ask(self, text: str, **options: Any) -> str:
+        """Send a message and return the answer; options and errors are those of ChatHandle.ask."""
+        return self._thread.wait(self._handle.ask(text, **options))
+
+    def text(self, text: str, **options: Any) -> Iterator[str]:
+        """Send a message and yield the answer as it comes; as ChatHandle.text in all else."""
+        return self._thread.each(self._handle.text(text, **options))
+
     def run(self, text: str, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:
         """Send a message and yield all that follows; as ChatHandle.run in all else."""
         return self._thread.each(self._handle.run(text, **options))

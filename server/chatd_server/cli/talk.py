@@ -137,7 +137,7 @@ async def _answered(handle: ChatHandle, words: str, transcript: Transcript) -> N
     with contextlib.suppress(NotImplementedError):  # no signal handlers on this platform
         loop.add_signal_handler(signal.SIGINT, interrupt)
     try:
-        async for response in handle.run(words):
+        async for response in handle.run(words, raise_on_error=False):
             transcript.show(response)
     finally:
         with contextlib.suppress(NotImplementedError):
@@ -176,7 +176,8 @@ async def _send(
     if wait:
         if not chat_id and not json:
             Console(stderr=True).print(f"chat {handle.id}", style="dim", highlight=False)
-        status = await _print(handle.run(words, options=options), json=json, show_own=False)
+        responses = handle.run(words, options=options, raise_on_error=False)
+        status = await _print(responses, json=json, show_own=False)
         if status == chat_pb2.CHAT_STATUS_ERROR:
             raise typer.Exit(EXIT_REFUSED)
         return
