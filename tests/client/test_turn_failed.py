@@ -77,9 +77,11 @@ async def test_every_event_comes_before_the_exception(client: Client) -> None:
     kinds: list[str] = []
     with pytest.raises(TurnFailed):
         await collect(chat.run("!error auth"), kinds)
-    assert kinds[-2:] == ["status_changed", "stream_end"]
+    assert kinds[-1] == "stream_end"
+    assert "status_changed" in kinds
     kinds = await ran(chat, "!error auth", raise_on_error=False)
-    assert kinds[-2:] == ["status_changed", "stream_end"]
+    assert kinds[-1] == "stream_end"
+    assert "status_changed" in kinds
 
 
 async def test_the_sync_twin_raises_it_too(served: Served) -> None:
@@ -134,7 +136,7 @@ async def test_a_message_that_is_held_up_by_a_failed_turn_says_so(
 ) -> None:
     """The turn before it failed, so it stays in the queue, which nobody guesses from silence."""
     chat = await client.create_chat()
-    await chat.send("!stall 100\n!error auth")
+    await chat.send("!stall 1\n!error auth")
     await served.clock.sleeping("sandbox.stall")
     async with aclosing(chat.run("!say Mine.")) as run:
         assert (await anext(run)).event.HasField("queue_changed")

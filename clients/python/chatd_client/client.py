@@ -20,7 +20,7 @@ from chatd.v1 import (
 )
 from chatd_client import clock
 from chatd_client.connection import Endpoint, find_endpoint
-from chatd_client.errors import from_rpc, may_try_again
+from chatd_client.errors import ChatdError, PermissionDenied, from_rpc, may_try_again
 from chatd_client.follow import Follower, Reconnect
 from chatd_client.runner import ToolRunner
 from chatd_client.tools import ClientTool
@@ -147,8 +147,18 @@ class Client:
                 failures += 1
                 known = from_rpc(error)
                 if failures == UNARY_TRIES or not may_try_again(error):
-                    raise known from error
+                    raise self._advised(known) from error
             await clock.pause(known.retry_seconds or clock.backoff_seconds(failures, most=3.0))
+
+    def _advised(self, error: ChatdError) -> ChatdError:
+        """Return the error in words for a user of this library."""
+        if not isinstance(error, PermissionDenied) or self._endpoint.key:
+            return error
+        return PermissionDenied(
+            "this client has no key: set CHATD_KEY, or set CHATD_HOME to the home folder of the "
+            "server, which wrote root.key there at its first start",
+            reason=error.reason,
+        )
 
     def follower(
         self,
@@ -178,6 +188,9 @@ class ChatHandle:
         self._client = client
         self.id = chat_id
         self.tools = tuple(tools)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
 
     async def get(self) -> chat_pb2.Chat:
         """Return the chat as it is."""

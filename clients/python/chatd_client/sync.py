@@ -133,6 +133,10 @@ class SyncClient:
         """Yield all chats of the caller, newest first."""
         return self._thread.each(self._client.list_chats(include_archived=include_archived))
 
+    def pending_actions(self) -> Iterator[tool_pb2.PendingAction]:
+        """Yield what the caller's chats wait for, oldest first."""
+        return self._thread.each(self._client.pending_actions())
+
 
 class SyncChat:
     """`ChatHandle` for code without an event loop."""
