@@ -1,5 +1,6 @@
 """A ChatService that plays scripts: what each Subscribe sends, and how it ends."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ class Script:
 
     responses: list[chat_service_pb2.SubscribeResponse]
     end: grpc.StatusCode | None = None
+    #: It does not end by itself.
+    is_silent: bool = False
 
 
 @dataclass
@@ -35,6 +38,8 @@ class ScriptedService(chat_service_pb2_grpc.ChatServiceServicer):
         script = self.scripts.pop(0)
         for response in script.responses:
             await context.write(response)
+        if script.is_silent:
+            await asyncio.get_running_loop().create_future()
         if script.end is not None:
             await context.abort(script.end, "cut by the script")
 

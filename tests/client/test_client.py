@@ -210,6 +210,27 @@ async def test_the_sync_twin_does_the_same() -> None:
         assert await asyncio.to_thread(script) == "t"
 
 
+async def test_a_client_without_a_key_is_told_where_keys_come_from() -> None:
+    """The server's own words are for who writes metadata by hand."""
+    async with scripted_server() as (service, address), Client(address, "") as client:
+        service.answer = lambda _: grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(PermissionDenied, match=r"CHATD_KEY.*CHATD_HOME"):
+            await client.create_chat()
+
+
+async def test_the_sync_twin_lists_what_its_chats_wait_for() -> None:
+    """A script can answer all of them, as its asynchronous twin can."""
+    async with scripted_server() as (service, address):
+        action = tool_pb2.PendingAction(chat_id="c", sequence=7)
+        service.answer = lambda _: chat_service_pb2.ListPendingActionsResponse(actions=[action])
+
+        def script() -> list[str]:
+            with SyncClient(address, "k") as client:
+                return [it.chat_id for it in client.pending_actions()]
+
+        assert await asyncio.to_thread(script) == ["c"]
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"chatd_a\nchatd_b\n"])
 def test_a_root_key_that_is_none_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chatd.v1 import chat_service_pb2, message_pb2, tool_pb2
 from chatd_client import ChatHandle, Client, tool
-from chatd_client.tools import ToolRunner
+from chatd_client.runner import ToolRunner
 from tests.kit.server import serving
 
 LARGE = 500 * 1024

@@ -57,3 +57,17 @@ def test_a_new_snapshot_forgets_the_retry_of_the_old_one() -> None:
     snapshot = event_pb2.ChatEvent(snapshot=event_pb2.Snapshot())
     assert view_of(retry).retry is not None
     assert view_of(retry, snapshot).retry is None
+
+
+def test_the_text_in_progress_goes_when_it_is_void() -> None:
+    """What a program shows in place is the answer as it stands, without its reasoning."""
+
+    def piece(attempt: str, index: int, **words: Any) -> event_pb2.ChatEvent:
+        part = event_pb2.MessagePart(attempt_id=attempt, part_index=index, **words)
+        return event_pb2.ChatEvent(message_part=part)
+
+    begun = [piece("a", 0, reasoning="Hm"), piece("a", 1, text="Hel"), piece("a", 1, text="lo")]
+    assert view_of(*begun).live_text == "Hello"
+    reset = event_pb2.ChatEvent(preview_reset=event_pb2.PreviewReset(attempt_id="a"))
+    assert not view_of(*begun, reset).live_text
+    assert view_of(*begun, reset, piece("b", 0, text="Hi")).live_text == "Hi"

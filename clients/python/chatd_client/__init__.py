@@ -1,9 +1,8 @@
 """The Python client of chatd: create a chat, send a message, follow it; resume is automatic.
 
     async with Client() as client:
-        chat = await client.create_chat("What is the weather in Oslo?", tools=[get_weather])
-        async for response in chat.follow():
-            ...
+        chat = await client.create_chat(tools=[get_weather])
+        print(await chat.ask("What is the weather in Oslo?"))
 
 `Client` is asynchronous; `SyncClient` is its twin for scripts. A stream that is cut goes on
 behind the last event that was seen; client tools are functions under `@tool`.
@@ -19,11 +18,14 @@ from chatd_client.errors import (
     NotImplementedByServer,
     PermissionDenied,
     StreamLost,
+    TurnFailed,
     Unavailable,
 )
 from chatd_client.follow import Reconnect
+from chatd_client.runner import ToolRunner
 from chatd_client.sync import SyncChat, SyncClient
-from chatd_client.tools import ClientTool, ToolFailed, ToolRunner, tool
+from chatd_client.tools import ClientTool, ToolCallContext, ToolFailed, tool
+from chatd_client.turn import Voided
 from chatd_client.view import ChatView
 
 __all__ = [
@@ -42,9 +44,12 @@ __all__ = [
     "StreamLost",
     "SyncChat",
     "SyncClient",
+    "ToolCallContext",
     "ToolFailed",
     "ToolRunner",
+    "TurnFailed",
     "Unavailable",
+    "Voided",
     "find_endpoint",
     "tool",
 ]

@@ -1,6 +1,7 @@
 """The asynchronous client: one channel, one key, and a handle for each chat."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -19,9 +20,11 @@ from chatd.v1 import (
 )
 from chatd_client import clock
 from chatd_client.connection import Endpoint, find_endpoint
-from chatd_client.errors import from_rpc, may_try_again
+from chatd_client.errors import ChatdError, PermissionDenied, from_rpc, may_try_again
 from chatd_client.follow import Follower, Reconnect
-from chatd_client.tools import ClientTool, ToolRunner
+from chatd_client.runner import ToolRunner
+from chatd_client.tools import ClientTool
+from chatd_client.turn import OwnTurn, ShownText, text_of
 
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
@@ -72,9 +75,9 @@ class Client:
         """Where this client talks to."""
         return self._endpoint
 
-    def chat(self, chat_id: str) -> "ChatHandle":
-        """Return a handle; asks the server nothing."""
-        return ChatHandle(self, chat_id)
+    def chat(self, chat_id: str, tools: Iterable[ClientTool] = ()) -> "ChatHandle":
+        """Return a handle; asks the server nothing. `tools` are functions of the chat's tools."""
+        return ChatHandle(self, chat_id, tools)
 
     async def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
         """Return what the server says of itself."""
@@ -144,8 +147,18 @@ class Client:
                 failures += 1
                 known = from_rpc(error)
                 if failures == UNARY_TRIES or not may_try_again(error):
-                    raise known from error
+                    raise self._advised(known) from error
             await clock.pause(known.retry_seconds or clock.backoff_seconds(failures, most=3.0))
+
+    def _advised(self, error: ChatdError) -> ChatdError:
+        """Return the error in words for a user of this library."""
+        if not isinstance(error, PermissionDenied) or self._endpoint.key:
+            return error
+        return PermissionDenied(
+            "this client has no key: set CHATD_KEY, or set CHATD_HOME to the home folder of the "
+            "server, which wrote root.key there at its first start",
+            reason=error.reason,
+        )
 
     def follower(
         self,
@@ -165,12 +178,19 @@ class Client:
 
 
 class ChatHandle:
-    """One chat of one client. `tools` are those that `run` answers by itself."""
+    """One chat of one client. `tools` are those that it answers by itself while it follows a turn.
+
+    To send a message and get its answer: `ask` gives the text, `text` gives it as it comes, `run`
+    gives every event. To go on after a restart of the program: `resume`.
+    """
 
     def __init__(self, client: Client, chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
         self._client = client
         self.id = chat_id
         self.tools = tuple(tools)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
 
     async def get(self) -> chat_pb2.Chat:
         """Return the chat as it is."""
@@ -215,11 +235,18 @@ class ChatHandle:
         return page.actions[0] if page.actions else None
 
     async def submit_tool_results(
-        self, results: Iterable[tool_pb2.ToolResultInput], *, allow_partial: bool = False
+        self,
+        results: Iterable[tool_pb2.ToolResultInput],
+        *,
+        allow_partial: bool = False,
+        request_id: str = "",
     ) -> chat_service_pb2.SubmitToolResultsResponse:
-        """Hand in one result for each pending call, or for some of them with `allow_partial`."""
+        """Hand in one result for each pending call, or for some of them with `allow_partial`.
+
+        Give a UUID as `request_id` to repeat it safely.
+        """
         request = chat_service_pb2.SubmitToolResultsRequest(
-            chat_id=self.id, results=results, allow_partial=allow_partial
+            chat_id=self.id, results=results, allow_partial=allow_partial, request_id=request_id
         )
         return await self._client.call(self._client.chats.SubmitToolResults, request)
 
@@ -240,26 +267,116 @@ class ChatHandle:
         )
         return self._client.follower(request, cursor, failures_max).responses()
 
+    async def ask(
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+    ) -> str:
+        """Send a message and return the text of its turn's last answer. Raises as `text` does."""
+        turn, cursor = await self._sent(text, busy, options)
+        answer = ""
+        async with aclosing(self._settling(cursor, include_deltas=False)) as responses:
+            async for response in responses:
+                turn.apply(response.event)
+                message = response.event.message_committed.message
+                if turn.is_open and message.role == message_pb2.ROLE_ASSISTANT:
+                    answer = text_of(message)
+                if turn.is_over:
+                    break
+        turn.check_over()
+        return answer
+
+    async def text(
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """Send a message and yield the text of its turn as it comes, to be shown as it is.
+
+        What was yielded cannot be taken back. So when an answer breaks off and the model is asked
+        again, a `Voided` piece comes first: it says so in words, and the answer's text so far is
+        void. Between two answers of the turn stands a blank line. `ask` has neither.
+
+        Raises TurnFailed, Conflict when results of client tools are owed that this handle has no
+        tools for, and NotFound when the chat is deleted.
+        """
+        turn, cursor = await self._sent(text, busy, options)
+        shown = ShownText()
+        async with aclosing(self._settling(cursor)) as responses:
+            async for response in responses:
+                turn.apply(response.event)
+                if turn.is_over:
+                    break
+                if turn.is_open:
+                    for piece in shown.pieces(response.event):
+                        yield piece
+        turn.check_over()
+
     async def run(
-        self, text: str, *, options: chat_pb2.TurnOptions | None = None
+        self,
+        text: str,
+        *,
+        busy: chat_pb2.BusyBehavior.ValueType = chat_pb2.BUSY_BEHAVIOR_QUEUE,
+        options: chat_pb2.TurnOptions | None = None,
+        raise_on_error: bool = True,
     ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
         """Send a message and yield all that follows until the chat has settled.
 
         Calls of this handle's tools are answered on the way; without tools the stream also ends
-        when the client owes results.
+        when the client owes results. When everything was yielded, raises TurnFailed if the
+        message's turn failed, or one before it that the message still waits for; NotFound if the
+        chat was deleted. With `raise_on_error=False` only the events say so.
         """
+        turn, cursor = await self._sent(text, busy, options)
+        async with aclosing(self._settling(cursor)) as responses:
+            async for response in responses:
+                turn.apply(response.event)
+                yield response
+        failure = turn.failure()
+        if raise_on_error and failure is not None:
+            raise failure
+
+    def resume(
+        self, cursor: chat_pb2.Cursor | None = None, *, include_deltas: bool = True
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Yield all that follows a stored cursor until the chat has settled: the rest of a `run`.
+
+        Calls of this handle's tools are answered as in `run`, also those that were asked for before
+        the cursor. Without a cursor a snapshot comes first. A failed turn is an event among others.
+        """
+        return self._settling(cursor, include_deltas=include_deltas)
+
+    async def _sent(
+        self,
+        text: str,
+        busy: chat_pb2.BusyBehavior.ValueType,
+        options: chat_pb2.TurnOptions | None,
+    ) -> tuple[OwnTurn, chat_pb2.Cursor]:
+        """Send a message; return its turn, and a cursor from before the message."""
         before = (await self.get()).head_sequence
-        await self.send(text, options=options)
-        until = (
-            chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
-            if self.tools
-            else chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+        sent = await self.send(text, busy=busy, options=options)
+        message_id = sent.message.message_id or sent.queued_message.message_id
+        return OwnTurn(message_id), chat_pb2.Cursor(sequence=before)
+
+    def _settling(
+        self, cursor: chat_pb2.Cursor | None, *, include_deltas: bool = True
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Follow until the chat has settled, or owes what this handle has no tools for."""
+        if self.tools:
+            return ToolRunner(self).follow(
+                cursor=cursor,
+                until=chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED,
+                include_deltas=include_deltas,
+            )
+        return self.follow(
+            cursor=cursor,
+            until=chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED,
+            include_deltas=include_deltas,
         )
-        runner = ToolRunner(self, self.tools)
-        follow = runner.follow if self.tools else self.follow
-        cursor = chat_pb2.Cursor(sequence=before)
-        async for response in follow(cursor=cursor, until=until):
-            yield response
 
 
 def user_message(text: str) -> message_pb2.UserMessage:

@@ -7,9 +7,10 @@
     ├── PermissionDenied         no key, a wrong key, or a key that may not do this
     ├── NotImplementedByServer   this server does not have it (yet)
     ├── StreamLost               the cursor is not in the log any more; start again without it
+    ├── TurnFailed               the model gave no answer; `kind` and `retryable` say what to do
     └── Unavailable              try again later (the client did, several times)
 
-Every error of the server carries a stable `reason` (see the error catalogue).
+Every refusal of the server carries a stable `reason` (see the error catalogue).
 """
 
 from typing import cast
@@ -17,6 +18,8 @@ from typing import cast
 import grpc
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ships no types
 from grpc_status import rpc_status
+
+from chatd.v1 import error_pb2
 
 
 class ChatdError(Exception):
@@ -64,6 +67,35 @@ class NotImplementedByServer(ChatdError):
 
 class StreamLost(ChatdError):
     """The cursor is not in the log (any more): subscribe again without one."""
+
+
+class TurnFailed(ChatdError):
+    """A turn ended in an error, and the chat stands in ERROR until the next message.
+
+    `kind` is the name of an ErrorKind ("AUTH", "RATE_LIMIT"), `retryable` whether the same message
+    may succeed later, `error` all that the server said. `is_queued`: the message never had its
+    turn, because the one before it failed (`turn_id` is that one); it is still queued, and has its
+    turn after the next message is sent.
+    """
+
+    def __init__(
+        self, error: error_pb2.ChatError, *, turn_id: str = "", is_queued: bool = False
+    ) -> None:
+        words = f"{error.message} ({error.detail})" if error.detail else error.message
+        asked_to_wait = error.HasField("retry_after")
+        super().__init__(
+            f"an earlier turn failed, and the message is still queued: {words}"
+            if is_queued
+            else words,
+            retry_seconds=error.retry_after.ToTimedelta().total_seconds()
+            if asked_to_wait
+            else None,
+        )
+        self.kind = error_pb2.ErrorKind.Name(error.kind).removeprefix("ERROR_KIND_")
+        self.retryable = error.retryable
+        self.error = error
+        self.turn_id = turn_id
+        self.is_queued = is_queued
 
 
 class Unavailable(ChatdError):

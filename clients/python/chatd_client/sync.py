@@ -7,12 +7,13 @@ so they may use the client that runs them.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from chatd.v1 import admin_service_pb2, chat_pb2, chat_service_pb2, message_pb2, tool_pb2
 from chatd_client.client import ChatHandle, Client
+from chatd_client.tools import ClientTool
 
 _T = TypeVar("_T")
 
@@ -124,13 +125,17 @@ class SyncClient:
         handle = self._thread.wait(self._client.create_chat(text, **options))
         return SyncChat(self._thread, handle)
 
-    def chat(self, chat_id: str) -> "SyncChat":
-        """Return a handle; asks the server nothing."""
-        return SyncChat(self._thread, self._client.chat(chat_id))
+    def chat(self, chat_id: str, tools: Iterable[ClientTool] = ()) -> "SyncChat":
+        """Return a handle; asks the server nothing. `tools` are functions of the chat's tools."""
+        return SyncChat(self._thread, self._client.chat(chat_id, tools))
 
     def list_chats(self, *, include_archived: bool = False) -> Iterator[chat_pb2.Chat]:
         """Yield all chats of the caller, newest first."""
         return self._thread.each(self._client.list_chats(include_archived=include_archived))
+
+    def pending_actions(self) -> Iterator[tool_pb2.PendingAction]:
+        """Yield what the caller's chats wait for, oldest first."""
+        return self._thread.each(self._client.pending_actions())
 
 
 class SyncChat:
@@ -161,6 +166,10 @@ class SyncChat:
         """Return all messages, in order."""
         return self._thread.wait(self._handle.messages())
 
+    def pending_action(self) -> tool_pb2.PendingAction | None:
+        """Return what the chat waits for, or None when it waits for nothing."""
+        return self._thread.wait(self._handle.pending_action())
+
     def submit_tool_results(
         self, results: list[tool_pb2.ToolResultInput], *, allow_partial: bool = False
     ) -> chat_service_pb2.SubmitToolResultsResponse:
@@ -173,9 +182,23 @@ class SyncChat:
         """Yield what happened and what happens; the options are those of ChatHandle.follow."""
         return self._thread.each(self._handle.follow(**options))
 
+    def ask(self, text: str, **options: Any) -> str:
+        """Send a message and return the answer; options and errors are those of ChatHandle.ask."""
+        return self._thread.wait(self._handle.ask(text, **options))
+
+    def text(self, text: str, **options: Any) -> Iterator[str]:
+        """Send a message and yield the answer as it comes; as ChatHandle.text in all else."""
+        return self._thread.each(self._handle.text(text, **options))
+
     def run(self, text: str, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:
-        """Send a message and yield all that follows until the chat has settled."""
+        """Send a message and yield all that follows; as ChatHandle.run in all else."""
         return self._thread.each(self._handle.run(text, **options))
+
+    def resume(
+        self, cursor: chat_pb2.Cursor | None = None, **options: Any
+    ) -> Iterator[chat_service_pb2.SubscribeResponse]:
+        """Yield the rest of a run behind a stored cursor; as ChatHandle.resume in all else."""
+        return self._thread.each(self._handle.resume(cursor, **options))
 
 
 async def _made(address: str | None, key: str | None) -> Client:

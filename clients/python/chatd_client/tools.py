@@ -4,8 +4,9 @@
     async def get_weather(city: str, unit: Literal["C", "F"] = "C") -> str:
         '''Say what the weather is in a city.'''
 
-The schema comes from the type hints, the description from the docstring. `ToolRunner` follows a
-chat and answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
+The schema comes from the type hints, the description from the docstring. A parameter whose type is
+`ToolCallContext` is not the model's: it says which call this is. `ToolRunner` follows a chat and
+answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
 
 An async function runs on the event loop, a plain one in a thread beside it, so that it may compute
 or wait without holding up a stream. Plain functions of one action run at the same time, and one
@@ -15,29 +16,34 @@ function may run twice: what they share needs a lock.
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from chatd.v1 import chat_service_pb2, tool_pb2
-from chatd_client.errors import Conflict, InvalidRequest
-
-if TYPE_CHECKING:
-    from chatd_client.client import ChatHandle
+from chatd.v1 import tool_pb2
 
 RESULT_BYTES_MAX = 512 * 1024
 """Longest result that a server takes."""
 
-REQUEST_BYTES_MAX = 2 * 1024 * 1024
-"""Results of one request together: a server takes 3 MiB, everything included."""
-
-_REFUSALS_OF_LATE_RESULTS = frozenset({"NOT_WAITING_FOR_ACTION", "TOOL_RESULTS_MISMATCH"})
-
 
 class ToolFailed(Exception):
     """Raise it in a tool to give the model an error with these words and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCallContext:
+    """Which call a tool runs for. A function gets it by a parameter of this type.
+
+    `tool_call_id` names the call for ever, and is the same when the call runs again (after a crash
+    of this program, or in another one): remember it with the effect, and the effect comes once.
+    Later versions add fields, each with a default; build it by keywords, as in a test.
+    """
+
+    tool_call_id: str
+    tool_name: str
+    chat_id: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class ClientTool:
     input_schema_json: str
     function: Callable[..., Any] = field(repr=False)
     arguments: type[msgspec.Struct] = field(repr=False)
+    #: Name of the parameter that takes the ToolCallContext; empty when there is none.
+    context_parameter: str = field(default="", repr=False)
 
     @property
     def definition(self) -> tool_pb2.ToolDefinition:
@@ -59,7 +67,9 @@ class ClientTool:
             input_schema_json=self.input_schema_json,
         )
 
-    async def result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
+    async def result(
+        self, call: tool_pb2.PendingToolCall, chat_id: str = ""
+    ) -> tool_pb2.ToolResultInput:
         """Run one call and return what to submit.
 
         Whatever the function raises is an error result; only ToolFailed's own words are shown
@@ -69,7 +79,7 @@ class ClientTool:
         """
         answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
         try:
-            value = await self._value(self._read(call.arguments_json))
+            value = await self._value(self._arguments(call, chat_id))
             if isinstance(value, str):
                 answer.output_text = _fitting(value)
             else:
@@ -80,7 +90,22 @@ class ClientTool:
         except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
             answer.output_text = self._defect(error)
             answer.is_error = True
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            # It cancelled itself, which is a defect like any other.
+            answer.output_text = self._defect(error)
+            answer.is_error = True
         return answer
+
+    def _arguments(self, call: tool_pb2.PendingToolCall, chat_id: str) -> dict[str, Any]:
+        """Return what to call the function with. Raises ToolFailed."""
+        arguments = self._read(call.arguments_json)
+        if self.context_parameter:
+            arguments[self.context_parameter] = ToolCallContext(
+                tool_call_id=call.tool_call_id, tool_name=self.name, chat_id=chat_id
+            )
+        return arguments
 
     def _read(self, arguments_json: str) -> dict[str, Any]:
         """Return the arguments by name. Raises ToolFailed for those that do not fit."""
@@ -109,9 +134,14 @@ class ClientTool:
             # the CancelledError of a thread pool would arrive as the end of our own task.
             raise ToolFailed(self._defect(error)) from error
 
-    def _defect(self, error: Exception) -> str:
+    def _defect(self, error: BaseException) -> str:
         """Say that the function broke. Its words may hold secrets, so only the type is named."""
         return f"{self.name} failed: {type(error).__name__}"
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -142,11 +172,19 @@ def tool(function: Callable[..., Any]) -> ClientTool:
     A plain one runs in a thread, with the context variables of its run and without an event loop.
     """
     hints = get_type_hints(function, include_extras=True)
+    context_parameter = ""
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if name not in hints:
             raise TypeError(f"{function.__name__}: parameter {name!r} needs a type hint")
-        if parameter.default is inspect.Parameter.empty:
+        if _mentions_context(hints[name]):
+            if hints[name] is not ToolCallContext or context_parameter:
+                raise TypeError(
+                    f"{function.__name__}: one parameter may be a ToolCallContext, "
+                    f"and its type hint must be that alone; {name!r} is not so"
+                )
+            context_parameter = name
+        elif parameter.default is inspect.Parameter.empty:
             fields.append((name, hints[name]))
         else:
             fields.append((name, hints[name], parameter.default))
@@ -157,7 +195,12 @@ def tool(function: Callable[..., Any]) -> ClientTool:
         input_schema_json=msgspec.json.encode(_schema(arguments)).decode(),
         function=function,
         arguments=arguments,
+        context_parameter=context_parameter,
     )
+
+
+def _mentions_context(hint: Any) -> bool:
+    return hint is ToolCallContext or any(map(_mentions_context, get_args(hint)))
 
 
 def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
@@ -171,82 +214,3 @@ def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
     )
     decoded: dict[str, Any] = msgspec.json.decode(whole)
     return decoded
-
-
-class ToolRunner:
-    """Follows one chat and answers the calls of its tools, for as long as it is asked to."""
-
-    def __init__(self, chat: "ChatHandle", tools: Iterable[ClientTool]) -> None:
-        self._chat = chat
-        self._tools = {tool.name: tool for tool in tools}
-
-    async def follow(
-        self, **options: Any
-    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
-        """Yield what `ChatHandle.follow` yields, and answer every open action on the way."""
-        async for response in self._chat.follow(**options):
-            yield response
-            kind = response.event.WhichOneof("event")
-            if kind == "action_required":
-                action = response.event.action_required.action
-            elif kind == "snapshot" and response.event.snapshot.HasField("pending_action"):
-                action = response.event.snapshot.pending_action
-            else:
-                continue
-            # A log tells of old actions too, and leaves long arguments out; what is pending
-            # now is whole.
-            pending = await self._chat.pending_action()
-            if pending is not None and pending.sequence == action.sequence:
-                await self.answer(pending)
-
-    async def answer(self, action: tool_pb2.PendingAction) -> None:
-        """Run every call of an action, side by side, and submit the results: by parts when they
-        are too large for one request.
-
-        Somebody else was faster, or the action is over: that is fine, and only what is still
-        wanted is submitted. Nothing is when this is cancelled; plain functions that have begun go
-        on to their end.
-        """
-        calls = list(action.tool_calls)
-        left = list(await asyncio.gather(*(self._result(call) for call in calls)))
-        while left:
-            part = _one_request(left)
-            try:
-                await self._chat.submit_tool_results(part, allow_partial=len(part) < len(left))
-            except (Conflict, InvalidRequest) as refusal:
-                # The model may have asked anew meanwhile: then the ids are no longer the open ones.
-                wanted = await self._wanted(action)
-                still = [it for it in left if it.tool_call_id in wanted]
-                if refusal.reason not in _REFUSALS_OF_LATE_RESULTS or len(still) == len(left):
-                    raise
-                left = still
-            else:
-                left = left[len(part) :]
-
-    async def _wanted(self, action: tool_pb2.PendingAction) -> frozenset[str]:
-        pending = await self._chat.pending_action()
-        if pending is None or pending.sequence != action.sequence:
-            return frozenset()
-        return frozenset(call.tool_call_id for call in pending.tool_calls)
-
-    async def _result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
-        known = self._tools.get(call.tool_name)
-        if known is not None:
-            return await known.result(call)
-        return tool_pb2.ToolResultInput(
-            tool_call_id=call.tool_call_id,
-            output_text=f"this client has no tool named {call.tool_name}",
-            is_error=True,
-        )
-
-
-def _one_request(results: Sequence[tool_pb2.ToolResultInput]) -> list[tool_pb2.ToolResultInput]:
-    """Return the first results, as many as one request holds, at least one."""
-    part: list[tool_pb2.ToolResultInput] = []
-    size = 0
-    for result in results:
-        size += result.ByteSize()
-        if part and size > REQUEST_BYTES_MAX:
-            break
-        part.append(result)
-    return part

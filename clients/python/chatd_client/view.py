@@ -47,6 +47,13 @@ class ChatView:
                 return "".join(part.text.text for part in message.parts)
         return ""
 
+    @property
+    def live_text(self) -> str:
+        """The text of the answer in progress; empty when there is none, or when it was void."""
+        return "".join(
+            self.live[index].text for index in sorted(self.live) if self.live[index].kind == "text"
+        )
+
     def apply(self, response: chat_service_pb2.SubscribeResponse) -> None:
         """Take one response."""
         event = response.event

@@ -635,7 +635,8 @@ func (x *Chat) GetUpdateTime() *timestamppb.Timestamp {
 // A position in what a stream sends. Store it and hand it back as it is.
 //
 // The cursor of a response is the position up to which that stream has sent;
-// resuming with it continues exactly behind it, on any replica.
+// resuming with it continues exactly behind it, on any server that shares the
+// database (see guarantee 2 of ChatService for when).
 type Cursor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sequence of the last durable event.

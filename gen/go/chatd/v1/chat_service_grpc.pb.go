@@ -59,7 +59,9 @@ const (
 //     rewritten; all subscribers see the same numbers in the same order.
 //  2. Replay, then live, on one stream, without gap or duplicate; also in the
 //     middle of a step: with a cursor inside the open attempt, exactly the
-//     missing text follows, on any replica.
+//     missing text follows, on any server that shares the database. On the
+//     server that runs the turn it follows live; on another one it follows
+//     together, when the answer is committed.
 //  3. A slow reader never slows the run or another reader, and loses nothing:
 //     deltas it has not read are merged into larger ones.
 //  4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -114,7 +116,9 @@ type ChatServiceClient interface {
 	ClearContext(ctx context.Context, in *ClearContextRequest, opts ...grpc.CallOption) (*ClearContextResponse, error)
 	// Writes a new title.
 	RegenerateTitle(ctx context.Context, in *RegenerateTitleRequest, opts ...grpc.CallOption) (*RegenerateTitleResponse, error)
-	// Hands in results of client tools.
+	// Hands in results of client tools. The first complete answer counts, and a
+	// later one is refused. Nothing keeps two clients from running the same call:
+	// a tool whose effect must come once remembers the call's id.
 	SubmitToolResults(ctx context.Context, in *SubmitToolResultsRequest, opts ...grpc.CallOption) (*SubmitToolResultsResponse, error)
 	// Lists what the caller's chats wait for.
 	ListPendingActions(ctx context.Context, in *ListPendingActionsRequest, opts ...grpc.CallOption) (*ListPendingActionsResponse, error)
@@ -427,7 +431,9 @@ type ChatService_RunTurnClient = grpc.ServerStreamingClient[RunTurnResponse]
 //     rewritten; all subscribers see the same numbers in the same order.
 //  2. Replay, then live, on one stream, without gap or duplicate; also in the
 //     middle of a step: with a cursor inside the open attempt, exactly the
-//     missing text follows, on any replica.
+//     missing text follows, on any server that shares the database. On the
+//     server that runs the turn it follows live; on another one it follows
+//     together, when the answer is committed.
 //  3. A slow reader never slows the run or another reader, and loses nothing:
 //     deltas it has not read are merged into larger ones.
 //  4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -482,7 +488,9 @@ type ChatServiceServer interface {
 	ClearContext(context.Context, *ClearContextRequest) (*ClearContextResponse, error)
 	// Writes a new title.
 	RegenerateTitle(context.Context, *RegenerateTitleRequest) (*RegenerateTitleResponse, error)
-	// Hands in results of client tools.
+	// Hands in results of client tools. The first complete answer counts, and a
+	// later one is refused. Nothing keeps two clients from running the same call:
+	// a tool whose effect must come once remembers the call's id.
 	SubmitToolResults(context.Context, *SubmitToolResultsRequest) (*SubmitToolResultsResponse, error)
 	// Lists what the caller's chats wait for.
 	ListPendingActions(context.Context, *ListPendingActionsRequest) (*ListPendingActionsResponse, error)

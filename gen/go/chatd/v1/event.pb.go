@@ -540,17 +540,21 @@ type ChatEvent_SnapshotMessages struct {
 }
 
 type ChatEvent_MessagePart struct {
-	// Live: a piece of an answer in progress.
+	// Live: a piece of an answer in progress. A server that does not run the turn
+	// sends the pieces of an answer when it is committed, just before
+	// message_committed.
 	MessagePart *MessagePart `protobuf:"bytes,32,opt,name=message_part,json=messagePart,proto3,oneof"`
 }
 
 type ChatEvent_ToolCallStarted struct {
-	// Live: a tool of the service began.
+	// Live, and only from the server that runs the turn: a tool of the service
+	// began.
 	ToolCallStarted *ToolCallStarted `protobuf:"bytes,33,opt,name=tool_call_started,json=toolCallStarted,proto3,oneof"`
 }
 
 type ChatEvent_ToolCallFinished struct {
-	// Live: a tool of the service ended.
+	// Live, and only from the server that runs the turn: a tool of the service
+	// ended.
 	ToolCallFinished *ToolCallFinished `protobuf:"bytes,34,opt,name=tool_call_finished,json=toolCallFinished,proto3,oneof"`
 }
 

@@ -93,7 +93,8 @@ func (x *ToolDefinition) GetInputSchemaJson() string {
 // A call of a client tool in an action that is open.
 type PendingToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The call's id, to be sent back with the result.
+	// The call's id, to be sent back with the result. Unique in the chat, and the
+	// same for every client that runs the call, and each time it is run.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the tool.
 	ToolName string `protobuf:"bytes,2,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`

@@ -400,7 +400,8 @@ class Cursor(_message.Message):
     """A position in what a stream sends. Store it and hand it back as it is.
 
     The cursor of a response is the position up to which that stream has sent;
-    resuming with it continues exactly behind it, on any replica.
+    resuming with it continues exactly behind it, on any server that shares the
+    database (see guarantee 2 of ChatService for when).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -35,7 +35,9 @@ class ChatServiceStub(object):
     rewritten; all subscribers see the same numbers in the same order.
     2. Replay, then live, on one stream, without gap or duplicate; also in the
     middle of a step: with a cursor inside the open attempt, exactly the
-    missing text follows, on any replica.
+    missing text follows, on any server that shares the database. On the
+    server that runs the turn it follows live; on another one it follows
+    together, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
     deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -196,7 +198,9 @@ class ChatServiceServicer(object):
     rewritten; all subscribers see the same numbers in the same order.
     2. Replay, then live, on one stream, without gap or duplicate; also in the
     middle of a step: with a cursor inside the open attempt, exactly the
-    missing text follows, on any replica.
+    missing text follows, on any server that shares the database. On the
+    server that runs the turn it follows live; on another one it follows
+    together, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
     deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -348,7 +352,9 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SubmitToolResults(self, request, context):
-        """Hands in results of client tools.
+        """Hands in results of client tools. The first complete answer counts, and a
+        later one is refused. Nothing keeps two clients from running the same call:
+        a tool whose effect must come once remembers the call's id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -536,7 +542,9 @@ class ChatService(object):
     rewritten; all subscribers see the same numbers in the same order.
     2. Replay, then live, on one stream, without gap or duplicate; also in the
     middle of a step: with a cursor inside the open attempt, exactly the
-    missing text follows, on any replica.
+    missing text follows, on any server that shares the database. On the
+    server that runs the turn it follows live; on another one it follows
+    together, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
     deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the

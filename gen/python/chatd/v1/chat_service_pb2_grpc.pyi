@@ -36,7 +36,9 @@ class ChatServiceStub:
        rewritten; all subscribers see the same numbers in the same order.
     2. Replay, then live, on one stream, without gap or duplicate; also in the
        middle of a step: with a cursor inside the open attempt, exactly the
-       missing text follows, on any replica.
+       missing text follows, on any server that shares the database. On the
+       server that runs the turn it follows live; on another one it follows
+       together, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
        deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -97,7 +99,10 @@ class ChatServiceStub:
     RegenerateTitle: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]
     """Writes a new title."""
     SubmitToolResults: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]
-    """Hands in results of client tools."""
+    """Hands in results of client tools. The first complete answer counts, and a
+    later one is refused. Nothing keeps two clients from running the same call:
+    a tool whose effect must come once remembers the call's id.
+    """
     ListPendingActions: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListPendingActionsRequest, _chat_service_pb2.ListPendingActionsResponse]
     """Lists what the caller's chats wait for."""
     Subscribe: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]
@@ -122,7 +127,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
        rewritten; all subscribers see the same numbers in the same order.
     2. Replay, then live, on one stream, without gap or duplicate; also in the
        middle of a step: with a cursor inside the open attempt, exactly the
-       missing text follows, on any replica.
+       missing text follows, on any server that shares the database. On the
+       server that runs the turn it follows live; on another one it follows
+       together, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
        deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -180,7 +187,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
     RegenerateTitle: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]  # type: ignore[assignment]
     """Writes a new title."""
     SubmitToolResults: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]  # type: ignore[assignment]
-    """Hands in results of client tools."""
+    """Hands in results of client tools. The first complete answer counts, and a
+    later one is refused. Nothing keeps two clients from running the same call:
+    a tool whose effect must come once remembers the call's id.
+    """
     ListPendingActions: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListPendingActionsRequest, _chat_service_pb2.ListPendingActionsResponse]  # type: ignore[assignment]
     """Lists what the caller's chats wait for."""
     Subscribe: _aio.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]  # type: ignore[assignment]
@@ -204,7 +214,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
        rewritten; all subscribers see the same numbers in the same order.
     2. Replay, then live, on one stream, without gap or duplicate; also in the
        middle of a step: with a cursor inside the open attempt, exactly the
-       missing text follows, on any replica.
+       missing text follows, on any server that shares the database. On the
+       server that runs the turn it follows live; on another one it follows
+       together, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
        deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -380,7 +392,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.SubmitToolResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.SubmitToolResultsResponse, _abc.Awaitable[_chat_service_pb2.SubmitToolResultsResponse]]:
-        """Hands in results of client tools."""
+        """Hands in results of client tools. The first complete answer counts, and a
+        later one is refused. Nothing keeps two clients from running the same call:
+        a tool whose effect must come once remembers the call's id.
+        """
 
     @_abc_1.abstractmethod
     def ListPendingActions(

@@ -212,15 +212,22 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def message_part(self) -> Global___MessagePart:
-        """Live: a piece of an answer in progress."""
+        """Live: a piece of an answer in progress. A server that does not run the turn
+        sends the pieces of an answer when it is committed, just before
+        message_committed.
+        """
 
     @_builtins.property
     def tool_call_started(self) -> Global___ToolCallStarted:
-        """Live: a tool of the service began."""
+        """Live, and only from the server that runs the turn: a tool of the service
+        began.
+        """
 
     @_builtins.property
     def tool_call_finished(self) -> Global___ToolCallFinished:
-        """Live: a tool of the service ended."""
+        """Live, and only from the server that runs the turn: a tool of the service
+        ended.
+        """
 
     @_builtins.property
     def compaction_started(self) -> Global___CompactionStarted:

@@ -67,7 +67,9 @@ class PendingToolCall(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """The call's id, to be sent back with the result."""
+    """The call's id, to be sent back with the result. Unique in the chat, and the
+    same for every client that runs the call, and each time it is run.
+    """
     tool_name: _builtins.str
     """Name of the tool."""
     arguments_json: _builtins.str

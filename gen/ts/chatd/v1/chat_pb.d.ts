@@ -239,7 +239,8 @@ export declare const ChatSchema: GenMessage<Chat>;
  * A position in what a stream sends. Store it and hand it back as it is.
  *
  * The cursor of a response is the position up to which that stream has sent;
- * resuming with it continues exactly behind it, on any replica.
+ * resuming with it continues exactly behind it, on any server that shares the
+ * database (see guarantee 2 of ChatService for when).
  *
  * @generated from message chatd.v1.Cursor
  */

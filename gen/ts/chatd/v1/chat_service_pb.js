@@ -390,7 +390,9 @@ export const SubscribeUntil = /*@__PURE__*/
  *    rewritten; all subscribers see the same numbers in the same order.
  * 2. Replay, then live, on one stream, without gap or duplicate; also in the
  *    middle of a step: with a cursor inside the open attempt, exactly the
- *    missing text follows, on any replica.
+ *    missing text follows, on any server that shares the database. On the
+ *    server that runs the turn it follows live; on another one it follows
+ *    together, when the answer is committed.
  * 3. A slow reader never slows the run or another reader, and loses nothing:
  *    deltas it has not read are merged into larger ones.
  * 4. The deltas of an attempt that a subscriber got are a prefix of the

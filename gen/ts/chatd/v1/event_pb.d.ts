@@ -143,7 +143,9 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "snapshotMessages";
   } | {
     /**
-     * Live: a piece of an answer in progress.
+     * Live: a piece of an answer in progress. A server that does not run the turn
+     * sends the pieces of an answer when it is committed, just before
+     * message_committed.
      *
      * @generated from field: chatd.v1.MessagePart message_part = 32;
      */
@@ -151,7 +153,8 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "messagePart";
   } | {
     /**
-     * Live: a tool of the service began.
+     * Live, and only from the server that runs the turn: a tool of the service
+     * began.
      *
      * @generated from field: chatd.v1.ToolCallStarted tool_call_started = 33;
      */
@@ -159,7 +162,8 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "toolCallStarted";
   } | {
     /**
-     * Live: a tool of the service ended.
+     * Live, and only from the server that runs the turn: a tool of the service
+     * ended.
      *
      * @generated from field: chatd.v1.ToolCallFinished tool_call_finished = 34;
      */

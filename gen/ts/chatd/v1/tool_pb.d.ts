@@ -55,7 +55,8 @@ export declare const ToolDefinitionSchema: GenMessage<ToolDefinition>;
  */
 export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
   /**
-   * The call's id, to be sent back with the result.
+   * The call's id, to be sent back with the result. Unique in the chat, and the
+   * same for every client that runs the call, and each time it is run.
    *
    * @generated from field: string tool_call_id = 1;
    */

@@ -1,0 +1,278 @@
+"""Follows a chat and answers the calls of its client tools.
+
+The tools run next to the stream and not in its way: the stream goes on while they run, and an
+action that is over (answered by another client, expired, interrupted) cancels them.
+
+What a chat waits for is a fact of the database, not of the stream. So a runner asks for it when its
+stream has caught up, and does not depend on the event that announced it: a program that was killed
+inside a tool has a stored cursor that is already past that event.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Self, TypeVar
+from uuid import uuid4
+
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, tool_pb2
+from chatd_client import clock
+from chatd_client.errors import Conflict, InvalidRequest, StreamLost, Unavailable
+from chatd_client.tools import ClientTool
+
+if TYPE_CHECKING:
+    from chatd_client.client import ChatHandle
+
+_T = TypeVar("_T")
+
+REQUEST_BYTES_MAX = 2 * 1024 * 1024
+"""Results of one request together: a server takes 3 MiB, everything included."""
+
+_REFUSALS_OF_LATE_RESULTS = frozenset({"NOT_WAITING_FOR_ACTION", "TOOL_RESULTS_MISMATCH"})
+
+
+class ToolRunner:
+    """Follows one chat and answers the calls of its tools: those given, else the handle's own.
+
+    One stream of a runner runs a call once. After a crash, and where several runners follow one
+    chat, a call may run more than once; the first result counts. A tool that must not have its
+    effect twice asks for its `ToolCallContext`.
+    """
+
+    def __init__(self, chat: "ChatHandle", tools: Iterable[ClientTool] | None = None) -> None:
+        self._chat = chat
+        self._tools = {tool.name: tool for tool in (chat.tools if tools is None else tools)}
+
+    async def follow(
+        self,
+        *,
+        cursor: chat_pb2.Cursor | None = None,
+        until: chat_service_pb2.SubscribeUntil.ValueType = chat_service_pb2.SUBSCRIBE_UNTIL_FOREVER,
+        include_deltas: bool = True,
+        failures_max: int | None = None,
+    ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+        """Yield what `ChatHandle.follow` yields, and answer every open action meanwhile.
+
+        An action that is open when the stream begins is answered too, wherever the cursor stands.
+        While the server cannot be reached, results are kept, and submitted as soon as it can.
+        """
+        follow = self._chat.follow(
+            cursor=cursor, until=until, include_deltas=include_deltas, failures_max=failures_max
+        )
+        answers = _Answers(self._chat, self._tools, failures_max)
+        async with aclosing(follow) as responses, _Duty(answers) as duty:
+            while (response := await duty.next_of(responses)) is not None:
+                event = response.event
+                if event.stream_end.reason == event_pb2.STREAM_END_REASON_UNTIL_REACHED:
+                    await duty.done()
+                yield response
+                if _may_ask(event):
+                    duty.look()
+                elif event.HasField("action_resolved"):
+                    duty.drop(event.sequence)
+
+    async def answer(self, action: tool_pb2.PendingAction) -> None:
+        """Run every call of an action, next to each other, and submit the results.
+
+        Somebody else was faster, or the action is over: that is fine, and nothing is submitted.
+        Nor is anything when this is cancelled; plain functions that have begun go on to their end.
+        """
+        answers = _Answers(self._chat, self._tools, failures_max=0)
+        await answers.submit(action, await answers.results(action))
+
+
+class _Answers:
+    """Runs the calls of actions and submits what they give.
+
+    `failures_max` bounds the failures in a row to reach the server; None means no bound.
+    """
+
+    def __init__(
+        self, chat: "ChatHandle", tools: Mapping[str, ClientTool], failures_max: int | None
+    ) -> None:
+        self._chat = chat
+        self._tools = tools
+        self._failures_max = failures_max
+
+    async def pending(self) -> tool_pb2.PendingAction | None:
+        """Return the action that is open now, with its arguments in full."""
+        return await self._patiently(self._chat.pending_action)
+
+    async def results(self, action: tool_pb2.PendingAction) -> list[tool_pb2.ToolResultInput]:
+        """Run every call of an action, next to each other."""
+        calls = list(action.tool_calls)
+        return await asyncio.gather(*(self._result(call) for call in calls))
+
+    async def submit(
+        self, action: tool_pb2.PendingAction, results: list[tool_pb2.ToolResultInput]
+    ) -> None:
+        """Submit the results of an action unless it is over: by parts when they are too large for
+        one request, and only those that nobody else has submitted.
+        """
+        left = results
+        while left:
+            part = _one_request(left)
+            try:
+                await self._submit(part, is_last=len(part) == len(left))
+                left = left[len(part) :]
+            except (Conflict, InvalidRequest) as refusal:
+                wanted = await self._wanted(action)
+                still = [it for it in left if it.tool_call_id in wanted]
+                if refusal.reason not in _REFUSALS_OF_LATE_RESULTS or len(still) == len(left):
+                    raise
+                left = still
+
+    async def _submit(self, part: list[tool_pb2.ToolResultInput], *, is_last: bool) -> None:
+        # The same id each time: the answer to a submit that was accepted may have been lost.
+        request_id = str(uuid4())
+        await self._patiently(
+            lambda: self._chat.submit_tool_results(
+                part, allow_partial=not is_last, request_id=request_id
+            )
+        )
+
+    async def _wanted(self, action: tool_pb2.PendingAction) -> frozenset[str]:
+        """Return the calls of an action that still wait."""
+        pending = await self.pending()
+        # The model may have asked again meanwhile: then other calls are open now.
+        if pending is None or pending.sequence != action.sequence:
+            return frozenset()
+        return frozenset(call.tool_call_id for call in pending.tool_calls)
+
+    async def _result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
+        known = self._tools.get(call.tool_name)
+        if known is not None:
+            return await known.result(call, self._chat.id)
+        return tool_pb2.ToolResultInput(
+            tool_call_id=call.tool_call_id,
+            output_text=f"this client has no tool named {call.tool_name}",
+            is_error=True,
+        )
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call again until the server can be reached. Raises other errors at once."""
+        failures = 0
+        while True:
+            try:
+                return await call()
+            except Unavailable as error:
+                failures += 1
+                if self._failures_max is not None and failures > self._failures_max:
+                    raise
+                delay = error.retry_seconds
+            await clock.pause(delay or clock.backoff_seconds(failures))
+
+
+class _Duty:
+    """The work on open actions during one stream: one task, while there is something to do.
+
+    Leaving the context cancels it.
+    """
+
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
+        self._task: asyncio.Task[None] | None = None
+        self._look_again = False
+        self._tools: asyncio.Future[list[tool_pb2.ToolResultInput]] | None = None
+        #: Actions asked for up to this sequence were begun, or are over.
+        self._done_up_to = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        # After this error one begins again without a cursor. If the action were still open then,
+        # its tools would run a second time.
+        if isinstance(error, StreamLost):
+            await self.done()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def look(self) -> None:
+        """Ask what is open, and work on it unless that was begun already. Does not wait.
+
+        Raises what went wrong with earlier work, as the other methods do.
+        """
+        self._collect()
+        self._look_again = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+
+    def drop(self, sequence: int) -> None:
+        """Stop the tools of the action that was over at this event: nobody wants their results."""
+        self._done_up_to = max(self._done_up_to, sequence)
+        if self._tools is not None:
+            self._tools.cancel()
+
+    async def done(self) -> None:
+        """Wait until the open action is answered or over."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            self._collect()
+
+    async def next_of(self, responses: AsyncGenerator[_T, None]) -> _T | None:
+        """Return the next response, None at the end. Tools go on meanwhile."""
+        self._collect()
+        if self._task is None:
+            return await anext(responses, None)
+        step = asyncio.ensure_future(_next(responses))
+        try:
+            await asyncio.wait({step, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            self._collect()
+            return await step
+        finally:
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
+
+    def _collect(self) -> None:
+        """Forget work that has ended. Raises what went wrong with it."""
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            task.result()
+
+    async def _work(self) -> None:
+        while self._look_again:
+            self._look_again = False
+            action = await self._answers.pending()
+            if action is not None and action.sequence > self._done_up_to:
+                self._done_up_to = action.sequence
+                await self._answer(action)
+
+    async def _answer(self, action: tool_pb2.PendingAction) -> None:
+        self._tools = tools = asyncio.ensure_future(self._answers.results(action))
+        try:
+            await asyncio.wait({tools})
+        finally:
+            self._tools = None
+            tools.cancel()  # has an effect only when the work itself is cancelled
+            await asyncio.gather(tools, return_exceptions=True)
+        if not tools.cancelled():
+            await self._answers.submit(action, tools.result())
+
+
+def _one_request(results: Sequence[tool_pb2.ToolResultInput]) -> list[tool_pb2.ToolResultInput]:
+    """Return the first results, as many as one request holds, at least one."""
+    part: list[tool_pb2.ToolResultInput] = []
+    size = 0
+    for result in results:
+        size += result.ByteSize()
+        if part and size > REQUEST_BYTES_MAX:
+            break
+        part.append(result)
+    return part
+
+
+def _may_ask(event: event_pb2.ChatEvent) -> bool:
+    """Say whether an action may be open that was not looked at.
+
+    The log tells of old actions too, and leaves long arguments out, so it is never the answer.
+    """
+    return (
+        event.HasField("action_required")
+        or event.HasField("caught_up")
+        or event.snapshot.HasField("pending_action")
+    )
+
+
+async def _next(items: AsyncGenerator[_T, None]) -> _T | None:
+    return await anext(items, None)
