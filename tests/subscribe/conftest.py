@@ -16,6 +16,7 @@ from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
 from chatd_server.rpc.dispatch import Dispatch
 from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.page_token import PageTokens
 from chatd_server.rpc.server import Listen, RpcServer
 from chatd_server.rpc.subscribe import Subscribe
 from chatd_server.rpc.table import answers, table
@@ -136,6 +137,7 @@ def calls_of(store: Any, hub: Hub, clock: ManualClock) -> ServiceCalls:
         tool_results=ToolResults(store, clock),
         events=Events(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock), MODEL),
+        tokens=PageTokens(b"held"),
         facts=ServerFacts(
             version="0", instance_id="test", default_model=MODEL, heartbeat_seconds=15
         ),
