@@ -23,6 +23,7 @@ from chatd_server.observe import LogObserver, NullObserver, Observer, Span
 from chatd_server.ports import Clock, CommitListener, KeyStore, Store
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
 from chatd_server.rpc.dispatch import Dispatch
@@ -118,7 +119,8 @@ class App:
             await self._close()
             raise
         self._work = asyncio.create_task(self.worker.run(), name="worker")
-        self._tasks = [asyncio.create_task(self._chores.run(), name="chores")]
+        parts = {"chores": self._chores.run(), "rpc.server": self.server.failed()}
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         self._observer.note(
             Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
         )
@@ -209,7 +211,6 @@ def _assembled(
         observer=observer,
         default_model=config.default_model,
     )
-    worker = Worker(worker_settings(config), database.wake, env)
     events = Events(store, hub, clock)
     checks = Checks(models, tools, config.default_model)
     facts = ServerFacts(
@@ -227,10 +228,12 @@ def _assembled(
     authenticator = Authenticator(database.keys, clock)
     rpcs = table(answers(calls, Subscribe(hub, authenticator, clock)))
     calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
+    arrivals = Arrivals(clock)
     dispatch = Dispatch(
         rpcs,
         store=store,
         authenticator=authenticator,
+        arrivals=arrivals,
         model_examples=checks.model_examples,
         observer=observer,
     )
@@ -238,11 +241,11 @@ def _assembled(
         config=config,
         database=database,
         hub=hub,
-        worker=worker,
+        worker=Worker(worker_settings(config), database.wake, env),
         events=events,
         chores=Chores(store, clock, observer, config.event_retention_days),
         models=models,
-        server=RpcServer(dispatch, authenticator, store, clock, _listen(config)),
+        server=RpcServer(dispatch, authenticator, arrivals, store, clock, _listen(config)),
         observer=observer,
     )
 

@@ -12,6 +12,7 @@ from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports import KeyStore
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
 from chatd_server.rpc.dispatch import Dispatch
@@ -100,14 +101,16 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
                 stop_hints()
 
             authenticator = Authenticator(keys, clock)
+            arrivals = Arrivals(clock)
             dispatch = Dispatch(
                 table(answers(calls_of(store, hub, clock), Subscribe(hub, authenticator, clock))),
                 store=store,
                 authenticator=authenticator,
+                arrivals=arrivals,
                 model_examples=tuple,
                 observer=NullObserver(),
             )
-            server = RpcServer(dispatch, authenticator, store, clock, Listen(port=0))
+            server = RpcServer(dispatch, authenticator, arrivals, store, clock, Listen(port=0))
             port = await server.start()
             registered = Keys(keys, clock)
             _, key = await registered.create(OWNER, "test")
