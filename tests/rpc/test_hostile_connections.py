@@ -21,6 +21,8 @@ from tests.kit.server import Served, refusal_of
 
 LATE = REQUEST_WAIT_SECONDS_MAX + LOOK_SECONDS
 
+AT_ONCE = 3_000
+
 METHODS = [f"{service.full_name}/{it.name}" for service in SERVICES for it in service.methods] + [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
@@ -186,3 +188,10 @@ async def test_reflection_without_a_key_is_refused_when_it_asks(served: Served) 
     broken: Any = served.channel.stream_stream(f"/{method}")(metadata=served.auth)
     await broken.write(b"\xff\xff")
     assert (await outcome(broken)).reason == "MALFORMED_REQUEST"
+
+
+async def test_calls_that_are_made_at_once_are_all_answered(served: Served) -> None:
+    """A client that does much at once is not hostile: grpc's own bound cancelled its calls."""
+    get_info: Any = served.channel.unary_unary("/chatd.v1.AdminService/GetServerInfo")
+    answers = await asyncio.gather(*(get_info(b"") for _ in range(AT_ONCE)))
+    assert len(answers) == AT_ONCE
