@@ -11,7 +11,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.limits import (
     REQUEST_WAIT_SECONDS_MAX,
+    WAITING_CALLS_MAX,
     WAITING_CALLS_PER_CONNECTION_MAX,
+    WATCHES_MAX,
     WATCHES_PER_CONNECTION_MAX,
 )
 from chatd_server.rpc.arrivals import LOOK_SECONDS
@@ -195,3 +197,46 @@ async def test_calls_that_are_made_at_once_are_all_answered(served: Served) -> N
     get_info: Any = served.channel.unary_unary("/chatd.v1.AdminService/GetServerInfo")
     answers = await asyncio.gather(*(get_info(b"") for _ in range(AT_ONCE)))
     assert len(answers) == AT_ONCE
+
+
+async def test_calls_without_a_request_are_bounded_per_server(served: Served) -> None:
+    """Over any number of connections; each refusal leaves those alone that wait already."""
+    path = METHODS[0].encode()
+    hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(5)]
+    for client in hostile:
+        for _ in range(WAITING_CALLS_PER_CONNECTION_MAX):
+            client.send(client.headers(b"/" + path)[1])
+    arrivals = served.app.server._arrivals
+    async with elsewhere(served) as other:
+        get_info: Any = other.unary_unary("/chatd.v1.AdminService/GetServerInfo")
+        refusal = None
+        while refusal is None:
+            try:
+                await get_info(b"")
+            except grpc.aio.AioRpcError as error:
+                refusal = refusal_of(error)
+    assert refusal.reason == "TOO_MANY_STREAMS"
+    assert len(arrivals._waiting) == WAITING_CALLS_MAX
+    for client in hostile:
+        client.break_off()
+    await until(served, lambda: not arrivals._waiting)
+    await served.call("ListChats", pb.ListChatsRequest())
+
+
+async def test_health_watches_are_bounded_per_server(served: Served) -> None:
+    """Over any number of connections; who only asks is still told."""
+    count = WATCHES_MAX // WATCHES_PER_CONNECTION_MAX
+    hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(count)]
+    for client in hostile:
+        for _ in range(WATCHES_PER_CONNECTION_MAX):
+            client.call(b"/grpc.health.v1.Health/Watch", b"")
+    watches = served.app.server._health._watches
+    await until(served, lambda: watches.total() == WATCHES_MAX)
+    channel: Any = served.channel
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    refusal = await outcome(stub.Watch(health_pb2.HealthCheckRequest()))
+    assert refusal.reason == "TOO_MANY_STREAMS"
+    await stub.Check(health_pb2.HealthCheckRequest())
+    for client in hostile:
+        client.break_off()
+    await until(served, lambda: not watches)

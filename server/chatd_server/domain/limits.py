@@ -64,12 +64,12 @@ so this is the time that a slow network takes for one request of REQUEST_BYTES_M
 WAITING_CALLS_PER_CONNECTION_MAX = 1_000
 """Calls of one connection whose request has not come; nobody knows yet who calls."""
 WAITING_CALLS_MAX = 5_000
-"""The same of all connections: about 70 MB."""
+"""The same of all connections: about 70 MB, 13 KB each."""
 WATCHES_PER_CONNECTION_MAX = 100
 """Health watches need no key. A client library has one per connection and service; a proxy sends
 those of many clients over one connection."""
 WATCHES_MAX = 2_000
-"""Health watches of one server: about 30 MB."""
+"""Health watches of one server: about 25 MB, 13 KB each."""
 TOOL_CANCEL_SECONDS_MAX = 5
 """A tool that ignores its cancel is abandoned after this time (outcome unknown)."""
 REQUEST_ID_HOURS = 24
