@@ -23,10 +23,12 @@ from chatd_server.observe import LogObserver, NullObserver, Observer, Span
 from chatd_server.ports import Clock, CommitListener, KeyStore, Store
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
 from chatd_server.rpc.dispatch import Dispatch
 from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.page_token import PURPOSE, PageTokens
 from chatd_server.rpc.server import Listen, RpcServer
 from chatd_server.rpc.subscribe import Subscribe
 from chatd_server.rpc.table import answers, table
@@ -117,7 +119,8 @@ class App:
             await self._close()
             raise
         self._work = asyncio.create_task(self.worker.run(), name="worker")
-        self._tasks = [asyncio.create_task(self._chores.run(), name="chores")]
+        parts = {"chores": self._chores.run(), "rpc.server": self.server.failed()}
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         self._observer.note(
             Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
         )
@@ -178,13 +181,16 @@ async def build(
     database = await open_database(config, clock, observer)
     try:
         await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path))
-        return _assembled(config, database, clock, observer)
+        tokens = PageTokens(await database.store.secret(PURPOSE))
+        return _assembled(config, database, tokens, clock, observer)
     except BaseException:
         await database.close()
         raise
 
 
-def _assembled(config: Config, database: Database, clock: Clock, observer: Observer) -> App:
+def _assembled(
+    config: Config, database: Database, tokens: PageTokens, clock: Clock, observer: Observer
+) -> App:
     store = database.store
     instance_id = new_uuid(clock.now())
     models = ModelRegistry(provider_settings(config), clock)
@@ -205,29 +211,29 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
         observer=observer,
         default_model=config.default_model,
     )
-    worker = Worker(worker_settings(config), database.wake, env)
     events = Events(store, hub, clock)
     checks = Checks(models, tools, config.default_model)
+    facts = ServerFacts(
+        server_version(), instance_id, config.default_model, config.stream_heartbeat_seconds
+    )
     calls = ServiceCalls(
         chats=Chats(store, clock, config.default_model),
         messages=Messages(store, clock),
         tool_results=ToolResults(store, clock),
         events=events,
         checks=checks,
-        facts=ServerFacts(
-            version=server_version(),
-            instance_id=instance_id,
-            default_model=config.default_model,
-            heartbeat_seconds=config.stream_heartbeat_seconds,
-        ),
+        tokens=tokens,
+        facts=facts,
     )
     authenticator = Authenticator(database.keys, clock)
     rpcs = table(answers(calls, Subscribe(hub, authenticator, clock)))
     calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
+    arrivals = Arrivals(clock)
     dispatch = Dispatch(
         rpcs,
         store=store,
         authenticator=authenticator,
+        arrivals=arrivals,
         model_examples=checks.model_examples,
         observer=observer,
     )
@@ -235,11 +241,11 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
         config=config,
         database=database,
         hub=hub,
-        worker=worker,
+        worker=Worker(worker_settings(config), database.wake, env),
         events=events,
         chores=Chores(store, clock, observer, config.event_retention_days),
         models=models,
-        server=RpcServer(dispatch, authenticator, store, clock, _listen(config)),
+        server=RpcServer(dispatch, authenticator, arrivals, store, clock, _listen(config)),
         observer=observer,
     )
 
@@ -256,13 +262,8 @@ async def open_database(config: Config, clock: Clock, observer: Observer) -> Dat
     path = config.sqlite_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = await SqliteStore.open(path, clock=clock, wake=wake, observer=observer)
-    return Database(
-        store=store,
-        keys=SqliteKeyStore(store),
-        wake=wake,
-        listen=store.listen,
-        close=store.close,
-    )
+    keys = SqliteKeyStore(store)
+    return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=store.close)
 
 
 @contextmanager
@@ -349,11 +350,8 @@ async def _nothing_to_close() -> None:
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
     """Return what the providers are told."""
-    return {
-        "anthropic": ProviderSettings(
-            api_key=config.anthropic_api_key, base_url=config.anthropic_base_url
-        )
-    }
+    key, url = config.anthropic_api_key, config.anthropic_base_url
+    return {"anthropic": ProviderSettings(api_key=key, base_url=url)}
 
 
 def worker_settings(config: Config) -> WorkerSettings:

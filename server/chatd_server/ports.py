@@ -220,6 +220,11 @@ class Store(Protocol):
     async def prune_commands(self, before: Instant) -> int:
         """Drop command records older than that; return how many."""
 
+    async def secret(self, name: str) -> bytes:
+        """Return a secret of the database, 32 random bytes: made when it is first asked for,
+        and the same for every server of the database.
+        """
+
     async def is_reachable(self) -> bool:
         """Say whether the database answers; never raises."""
 

@@ -103,3 +103,39 @@ def test_a_line_without_a_loop_is_written_at_once() -> None:
     LinesTogether(file).write(b"a\n")
 
     assert file.getvalue() == b"a\n"
+
+
+LIBRARIES = """
+import logging, sys, threading, warnings
+from chatd_server.cli.logs import set_up_logs
+from chatd_server.config import Config
+
+set_up_logs(Config(log_format="json"))
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("grpc").exception("it went %s", "wrong")
+warnings.warn("old")
+thread = threading.Thread(target=lambda: 1 / 0, name="aside")
+thread.start()
+thread.join()
+
+class Broken:
+    def __del__(self):
+        1 / 0
+
+Broken()
+logging.getLogger("quiet").info("nothing")
+"""
+
+
+def test_what_libraries_say_is_a_line_too() -> None:
+    """Errors, warnings, threads that die, exceptions that nobody can catch: no plain text."""
+    run = subprocess.run(
+        [sys.executable, "-c", LIBRARIES], capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    assert [it["event"] for it in lines] == ["library.log"] * 4
+    assert [it["logger"] for it in lines] == ["grpc", "py.warnings", "python", "python"]
+    assert lines[0]["message"] == "it went wrong"
+    assert ["ZeroDivisionError" in it.get("trace", "") for it in lines] == [True, False, True, True]

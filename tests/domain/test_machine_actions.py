@@ -20,7 +20,6 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.ids import MICROSECONDS, MessageId, ToolCallId
 from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX
-from chatd_server.domain.machine_calls import is_json
 from chatd_server.domain.message import (
     Executor,
     Text,
@@ -245,15 +244,22 @@ def test_a_message_that_replaces_a_turn_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids) == 2
 
 
-@pytest.mark.parametrize("text", ["{", "", "NaN", "{'a':1}", "[" * 100_000, "1e", '"\x00"'])
-def test_text_that_is_no_json_is_not_taken_for_json(text: str) -> None:
-    """The model would be told of something that it cannot read."""
-    assert not is_json(text)
-
-
 @pytest.mark.parametrize(
-    "text", ["null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }']
+    "output, word",
+    [("{", "not valid JSON"), ("[" * 20_000 + "]" * 20_000, "nested too deeply")],
+    ids=["cut", "deep"],
 )
-def test_json_of_any_kind_is_taken(text: str) -> None:
-    """Numbers of any length, and escapes of any kind, are the tool's business."""
-    assert is_json(text)
+def test_a_result_that_cannot_be_read_is_refused_with_what_is_wrong(output: str, word: str) -> None:
+    """The model would be told of something that it cannot read."""
+    chat = action()
+    results = tuple(SubmittedResult(ToolCallId(it), output, is_json=True) for it in ("c1", "c2"))
+    with pytest.raises(ToolResultsMismatch) as refused:
+        chat.do(SubmitToolResults(command_id="x", results=results))
+    assert all(word in it.description for it in refused.value.violations)
+
+
+def test_a_result_with_a_number_of_any_length_is_taken() -> None:
+    """It is valid JSON, and nothing here has to convert it."""
+    chat = action()
+    chat.submit("c1", "c2", output="9" * 4301, is_json=True)
+    assert chat.last.results[0].output == "9" * 4301

@@ -10,8 +10,10 @@ from google.protobuf.message import Message
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.refusal import Violation
 from chatd_server.observe import Span
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.dispatch import Call, Context, Dispatch, Rpc
+from chatd_server.rpc.grpc_server import register
 from tests.kit.server import Served, refused
 
 GET = "chatd.v1.ChatService/GetChat"
@@ -25,11 +27,12 @@ async def answering(served: Served, *rpcs: Rpc) -> AsyncIterator[grpc.aio.Channe
         rpcs,
         store=served.app.database.store,
         authenticator=Authenticator(served.app.database.keys, served.clock),
+        arrivals=Arrivals(served.clock),
         model_examples=lambda: (),
         observer=served.observer,
     )
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((dispatch,))
+    register(server, dispatch.handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

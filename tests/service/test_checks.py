@@ -54,6 +54,7 @@ def tool(schema: str) -> ChatConfig:
         "",
         '{"type": "object"}',
         '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}',
+        '{"type":"object","minimum":-' + "9" * 4301 + ',"maxProperties":' + "9" * 4301 + "}",
     ],
 )
 def test_object_schemas_are_taken(checks: Checks, schema: str) -> None:
@@ -73,8 +74,10 @@ def test_object_schemas_are_taken(checks: Checks, schema: str) -> None:
         ('{"type":"object","required":"a"}', "required"),
         ('{"type":"object","x":NaN}', "NaN"),
         ('{"type":"object","a":' + "[" * 20_000 + "]" * 20_000 + "}", "nested too deeply"),
+        ('{"type":"object","not":' * 200 + "{}" + "}" * 200, "nested too deeply"),
+        ('{"type":"object","maxProperties":-' + "9" * 4301 + "}", "maxProperties"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_schemas_that_no_model_would_take_are_refused(
     checks: Checks, schema: str, word: str

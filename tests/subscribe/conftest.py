@@ -12,10 +12,12 @@ from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports import KeyStore
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
 from chatd_server.rpc.dispatch import Dispatch
 from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.page_token import PageTokens
 from chatd_server.rpc.server import Listen, RpcServer
 from chatd_server.rpc.subscribe import Subscribe
 from chatd_server.rpc.table import answers, table
@@ -99,14 +101,16 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
                 stop_hints()
 
             authenticator = Authenticator(keys, clock)
+            arrivals = Arrivals(clock)
             dispatch = Dispatch(
                 table(answers(calls_of(store, hub, clock), Subscribe(hub, authenticator, clock))),
                 store=store,
                 authenticator=authenticator,
+                arrivals=arrivals,
                 model_examples=tuple,
                 observer=NullObserver(),
             )
-            server = RpcServer(dispatch, authenticator, store, clock, Listen(port=0))
+            server = RpcServer(dispatch, authenticator, arrivals, store, clock, Listen(port=0))
             port = await server.start()
             registered = Keys(keys, clock)
             _, key = await registered.create(OWNER, "test")
@@ -136,6 +140,7 @@ def calls_of(store: Any, hub: Hub, clock: ManualClock) -> ServiceCalls:
         tool_results=ToolResults(store, clock),
         events=Events(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock), MODEL),
+        tokens=PageTokens(b"held"),
         facts=ServerFacts(
             version="0", instance_id="test", default_model=MODEL, heartbeat_seconds=15
         ),

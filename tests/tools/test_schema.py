@@ -120,17 +120,27 @@ def test_values_are_not_bent_into_a_type(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    ["[]", "null", '"{}"', "{", '{"text":}', '{"text":"\\ud800"}', '{"a":' + "[" * 100_000, "\x00"],
-    ids=["array", "null", "text", "cut", "hole", "surrogate", "deep", "nul"],
+    "arguments, words",
+    [
+        ("[]", "cannot be read: Expected `object`"),
+        ("null", "cannot be read: Expected `object`"),
+        ('"{}"', "cannot be read: Expected `object`"),
+        ("{", "are not valid JSON"),
+        ('{"text":}', "are not valid JSON"),
+        ('{"text":"\\ud800"}', "are not valid JSON"),
+        ('{"a":' + "[" * 100_000, "are nested too deeply"),
+        ('{"count":' + "9" * 4301 + "}", "cannot be read: Integer value out of range"),
+        ("\x00", "are not valid JSON"),
+    ],
+    ids=["array", "null", "text", "cut", "hole", "surrogate", "deep", "digits", "nul"],
 )
-def test_what_is_no_object_is_one_problem(arguments: str) -> None:
+def test_what_is_no_object_is_one_problem(arguments: str, words: str) -> None:
     """Whatever a model writes, it gets an answer."""
     with pytest.raises(InvalidArguments) as caught:
         Arguments(everything).read(arguments)
 
     (problem,) = caught.value.problems
-    assert problem.startswith(("the arguments are no JSON object", "the arguments are not valid"))
+    assert problem.startswith(f"the arguments {words}")
 
 
 async def _untyped(a) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001  the point of it

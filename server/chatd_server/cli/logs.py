@@ -4,6 +4,8 @@ import asyncio
 import atexit
 import logging
 import sys
+import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -35,8 +37,33 @@ def set_up_logs(config: Config) -> None:
         logger_factory=lines,
         cache_logger_on_first_use=True,
     )
-    # What libraries log is theirs; what goes wrong in them is ours to see.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # What libraries log is theirs; what goes wrong in them is ours to see, in lines like ours.
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()])
+    logging.captureWarnings(capture=True)
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _died
+
+
+class LibraryLines(logging.Handler):
+    """Writes what libraries log as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        facts: dict[str, object] = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1] is not None:
+            facts["trace"] = "".join(traceback.format_exception(record.exc_info[1]))
+        structlog.get_logger("chatd").log(record.levelno, "library.log", **facts)
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    logging.getLogger("python").error(
+        "%s: %r", what.err_msg or "an exception was ignored", what.object, exc_info=what.exc_value
+    )
+
+
+def _died(what: threading.ExceptHookArgs) -> None:
+    name = "?" if what.thread is None else what.thread.name
+    logging.getLogger("python").error("thread %s died", name, exc_info=what.exc_value)
 
 
 class LinesTogether:

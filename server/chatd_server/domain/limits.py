@@ -67,6 +67,18 @@ RESCUES_MAX = 5
 """Rescues in a row without progress; the next one fails the turn with worker_lost."""
 SUBSCRIBERS_PER_CHAT_MAX = 2000
 STREAMS_PER_OWNER_MAX = 20_000
+REQUEST_WAIT_SECONDS_MAX = 20
+"""How long a call may be open before its request has come. A client library sends both at once,
+so this is the time that a slow network takes for one request of REQUEST_BYTES_MAX."""
+WAITING_CALLS_PER_CONNECTION_MAX = 1_000
+"""Calls of one connection whose request has not come; nobody knows yet who calls."""
+WAITING_CALLS_MAX = 5_000
+"""The same of all connections: about 70 MB, 13 KB each."""
+WATCHES_PER_CONNECTION_MAX = 100
+"""Health watches need no key. A client library has one per connection and service; a proxy sends
+those of many clients over one connection."""
+WATCHES_MAX = 2_000
+"""Health watches of one server: about 25 MB, 13 KB each."""
 TOOL_CANCEL_SECONDS_MAX = 5
 """A tool that ignores its cancel is abandoned after this time (outcome unknown)."""
 REQUEST_ID_HOURS = 24
@@ -91,5 +103,30 @@ PUBLISHED = (
     Limit("attempts", ATTEMPTS_MAX, "calls", "calls of one step before the turn fails"),
     Limit("subscribers_per_chat", SUBSCRIBERS_PER_CHAT_MAX, "streams", "open streams of one chat"),
     Limit("streams_per_owner", STREAMS_PER_OWNER_MAX, "streams", "open streams of one owner"),
+    Limit(
+        "request_wait_seconds",
+        REQUEST_WAIT_SECONDS_MAX,
+        "seconds",
+        "from the start of a call to its request",
+    ),
+    Limit(
+        "waiting_calls_per_connection",
+        WAITING_CALLS_PER_CONNECTION_MAX,
+        "calls",
+        "calls of one connection whose request has not come",
+    ),
+    Limit(
+        "waiting_calls",
+        WAITING_CALLS_MAX,
+        "calls",
+        "calls of one server whose request has not come",
+    ),
+    Limit(
+        "watches_per_connection",
+        WATCHES_PER_CONNECTION_MAX,
+        "streams",
+        "health watches of one connection, which need no key",
+    ),
+    Limit("watches", WATCHES_MAX, "streams", "health watches of one server"),
     Limit("request_id_hours", REQUEST_ID_HOURS, "hours", "how long a response is kept"),
 )

@@ -6,7 +6,6 @@ a boundary, or enters waiting or error writes exactly one result for each of the
 here decides which; no command does it by itself.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import Instant, ToolCallId
+from chatd_server.domain.json_text import json_fault
 from chatd_server.domain.limits import (
     CALLS_PER_ANSWER_MAX,
     CLIENT_RESULT_ROOM_BYTES,
@@ -235,10 +235,9 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
         elif result.call_id not in waiting:
             found.append(Violation(field, f"{shown!r} is no pending call"))
         seen.add(result.call_id)
-        if result.is_json and not is_json(result.output):
-            found.append(
-                Violation(f"results[{index}].output_json", "is not valid JSON; send plain text")
-            )
+        fault = json_fault(result.output) if result.is_json else ""
+        if fault:
+            found.append(Violation(f"results[{index}].output_json", f"{fault}; send plain text"))
     if not command.allow_partial:
         found.extend(
             Violation("results", f"the result of {call_id!r} is missing")
@@ -246,16 +245,3 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
             if call_id not in seen
         )
     return found
-
-
-def is_json(text: str) -> bool:
-    """Say whether text is JSON as RFC 8259 has it: any number, any escape, but no NaN."""
-    try:
-        json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")

@@ -16,11 +16,12 @@ from chatd_server.domain.limits import (
     PUBLISHED,
     RESPONSE_BYTES_MAX,
 )
-from chatd_server.domain.refusal import NotImplementedHere, Violation
+from chatd_server.domain.refusal import InvalidRequest, NotImplementedHere, Violation
 from chatd_server.ports import ChatPage
-from chatd_server.rpc import convert, convert_event, page_token
+from chatd_server.rpc import convert, convert_event
 from chatd_server.rpc import convert_request as asked
 from chatd_server.rpc.dispatch import Call
+from chatd_server.rpc.page_token import PageTokens, size_of
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.events import Events
@@ -56,6 +57,7 @@ class ServiceCalls:
         tool_results: ToolResults,
         events: Events,
         checks: Checks,
+        tokens: PageTokens,
         facts: ServerFacts,
     ) -> None:
         self._chats = chats
@@ -63,6 +65,7 @@ class ServiceCalls:
         self._tool_results = tool_results
         self._events = events
         self._checks = checks
+        self._tokens = tokens
         self._facts = facts
         self.implemented: Sequence[str] = ()
 
@@ -111,25 +114,27 @@ class ServiceCalls:
 
     async def list_chats(self, call: Call, request: pb.ListChatsRequest) -> pb.ListChatsResponse:
         """List the caller's chats."""
-        query = (
+        tokens = self._tokens.of(
+            call.caller.owner_id,
             call.name,
             request.include_archived,
             sorted(request.labels.items()),
             sorted(request.statuses),
         )
+        after_key = tokens.key(request.page_token, numbers=1)
 
         async def read(limit: int) -> ChatPage:
             return await self._chats.page(
                 call.caller.owner_id,
                 limit=limit,
-                after_key=page_token.decode(request.page_token, query),
+                after_key=after_key,
                 include_archived=request.include_archived,
                 labels=dict(request.labels),
                 statuses=asked.statuses_from(request.statuses),
             )
 
         chats, next_key = await _fitting(read, request.page_size, convert.chat)
-        return pb.ListChatsResponse(chats=chats, next_page_token=page_token.encode(next_key, query))
+        return pb.ListChatsResponse(chats=chats, next_page_token=tokens.token(next_key))
 
     async def interrupt_chat(
         self, call: Call, request: pb.InterruptChatRequest
@@ -188,19 +193,25 @@ class ServiceCalls:
         self, call: Call, request: pb.ListMessagesRequest
     ) -> pb.ListMessagesResponse:
         """List messages in order."""
-        query = (call.name, request.chat_id, request.after_position)
-        key = page_token.decode(request.page_token, query)
+        owner_id = call.caller.owner_id
+        tokens = self._tokens.of(owner_id, call.name, request.chat_id, request.after_position)
+        try:
+            key = tokens.key(request.page_token, numbers=1)
+        except InvalidRequest:
+            # A stranger's chat is not found, whatever else is wrong.
+            await self._chats.get(owner_id, request.chat_id)
+            raise
         page, more = await self._messages.page(
-            call.caller.owner_id,
+            owner_id,
             request.chat_id,
             after_position=request.after_position if key is None else int(key),
-            limit=page_token.size_of(request.page_size),
+            limit=size_of(request.page_size),
         )
         last = str(page[-1].position) if more and page else None
         chat_id = ChatId(request.chat_id)
         return pb.ListMessagesResponse(
             messages=[convert.message(chat_id, it) for it in page],
-            next_page_token=page_token.encode(last, query),
+            next_page_token=tokens.token(last),
         )
 
     # --- client tools --------------------------------------------------------------------
@@ -226,20 +237,23 @@ class ServiceCalls:
         self, call: Call, request: pb.ListPendingActionsRequest
     ) -> pb.ListPendingActionsResponse:
         """List what the caller's chats wait for."""
-        query = (call.name, request.chat_id, sorted(request.tool_names))
+        tokens = self._tokens.of(
+            call.caller.owner_id, call.name, request.chat_id, sorted(request.tool_names)
+        )
+        after_key = tokens.key(request.page_token, numbers=2)
 
         async def read(limit: int) -> ChatPage:
             return await self._tool_results.pending(
                 call.caller.owner_id,
                 limit=limit,
-                after_key=page_token.decode(request.page_token, query),
+                after_key=after_key,
                 chat_id=request.chat_id,
                 tool_names=frozenset(request.tool_names),
             )
 
         actions, next_key = await _fitting(read, request.page_size, convert.wanted_action)
         return pb.ListPendingActionsResponse(
-            actions=actions, next_page_token=page_token.encode(next_key, query)
+            actions=actions, next_page_token=tokens.token(next_key)
         )
 
     # --- the log -------------------------------------------------------------------------
@@ -250,7 +264,7 @@ class ServiceCalls:
             call.caller.owner_id,
             request.chat_id,
             after=request.after_sequence,
-            limit=page_token.size_of(request.page_size),
+            limit=size_of(request.page_size),
             wait_seconds=convert.seconds_of(request.wait),
         )
         chat_id = ChatId(request.chat_id)
@@ -322,7 +336,7 @@ async def _fitting(
     One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is read
     once more with as many chats as fit; at least one.
     """
-    limit = page_token.size_of(page_size)
+    limit = size_of(page_size)
     while True:
         page = await read(limit)
         wires = [shown(it) for it in page.chats]

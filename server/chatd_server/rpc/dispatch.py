@@ -3,6 +3,7 @@
 Nothing here knows a single RPC; they stand in the table (`rpc.table`).
 """
 
+import asyncio
 import hashlib
 import secrets
 import traceback
@@ -20,7 +21,9 @@ from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import RequestKey, Store
 from chatd_server.rpc import errors
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator, Caller
+from chatd_server.rpc.grpc_server import Handler
 from chatd_server.rpc.validate import Rules, refusal_of
 from chatd_server.service.authority import authorise
 
@@ -30,11 +33,11 @@ Streaming: TypeAlias = Callable[["Call", Any, Context], Awaitable[None]]
 Prepare: TypeAlias = Callable[[Any], Awaitable[None]]
 Check: TypeAlias = Callable[[Any], Iterator[Violation]]
 
+GONE = (asyncio.CancelledError, grpc.aio.BaseError)
+"""How grpc says that a call is over, because the client left or its request was late."""
+
 ANONYMOUS = Caller(owner_id=OwnerId(""), key_id="")
 """Who calls a public RPC without a key."""
-
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Rpc(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +83,7 @@ class Call(msgspec.Struct, frozen=True):
         )
 
 
-class Dispatch(grpc.GenericRpcHandler):
+class Dispatch:
     """Answers every RPC of the table."""
 
     def __init__(
@@ -89,58 +92,60 @@ class Dispatch(grpc.GenericRpcHandler):
         *,
         store: Store,
         authenticator: Authenticator,
+        arrivals: Arrivals,
         model_examples: Callable[[], Sequence[str]],
         observer: Observer,
     ) -> None:
         self._store = store
         self._authenticator = authenticator
+        self._arrivals = arrivals
         self._model_examples = model_examples
         self._observer = observer
         self._rules = Rules()
-        self._handlers: Mapping[str, Handler] = {f"/{rpc.name}": self._handler(rpc) for rpc in rpcs}
+        self.handlers: Mapping[str, Handler] = {rpc.name: self._handler(rpc) for rpc in rpcs}
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
-        """Return how a method is answered; None for one that no row names."""
-        return self._handlers.get(handler_call_details.method)
-
-    def _handler(self, rpc: Rpc) -> "Handler":
-        """Return a handler that takes and gives bytes, so that grpc decodes nothing."""
+    def _handler(self, rpc: Rpc) -> Handler:
+        """Return a handler that takes and gives bytes, so that grpc decodes nothing, and that
+        reads the request by itself, so that it has a deadline.
+        """
         if rpc.is_streaming:  # each token passes here: a partial is no coroutine more
-            return grpc.unary_stream_rpc_method_handler(partial(self._answer_stream, rpc))
+            return grpc.stream_stream_rpc_method_handler(partial(self._answer_stream, rpc))
 
         # Each request passes here once: grpc recognises a plain function sooner than a partial.
-        async def unary(raw: bytes, context: Context) -> bytes:
-            return await self._answer(rpc, raw, context)
+        async def unary(_requests: object, context: Context) -> bytes:
+            return await self._answer(rpc, context)
 
-        return grpc.unary_unary_rpc_method_handler(unary)
+        return grpc.stream_unary_rpc_method_handler(unary)
 
-    async def _answer(self, rpc: Rpc, raw: bytes, context: Context) -> bytes:
+    async def _answer(self, rpc: Rpc, context: Context) -> bytes:
         try:
-            call, request = await self._admit(rpc, raw, context)
+            call, request = await self._admit(rpc, context)
             assert rpc.unary is not None
             response = await rpc.unary(call, request)
             answer = response.SerializeToString()
+        except GONE:
+            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
+            raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
             await self._refuse(rpc, error, context)
         self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
         return answer
 
-    async def _answer_stream(self, rpc: Rpc, raw: bytes, context: Context) -> None:
+    async def _answer_stream(self, rpc: Rpc, _requests: object, context: Context) -> None:
         try:
-            call, request = await self._admit(rpc, raw, context)
+            call, request = await self._admit(rpc, context)
             assert rpc.stream is not None
             await rpc.stream(call, request, context)
+        except GONE:
+            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
+            raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
-            if context.done():
-                # The client left while we wrote; grpc says so with errors of several types.
-                self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
-                return
             await self._refuse(rpc, error, context)
         self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
 
-    async def _admit(self, rpc: Rpc, raw: bytes, context: Context) -> tuple[Call, Any]:
+    async def _admit(self, rpc: Rpc, context: Context) -> tuple[Call, Any]:
         """Return a request that may be answered; raises what stands against it."""
-        request: Any = decoded(rpc.request_type, raw)
+        request: Any = decoded(rpc.request_type, await self._arrivals.request(context))
         caller = ANONYMOUS
         if rpc.needs_key:
             caller = await self._authenticator.caller(context.invocation_metadata() or ())
@@ -184,11 +189,7 @@ class Dispatch(grpc.GenericRpcHandler):
                 code=failure.code.name,
                 reason=getattr(error, "reason", ""),
             )
-        await context.abort(
-            failure.code,
-            failure.message,
-            trailing_metadata=((errors.DETAILS_KEY, failure.details),),
-        )
+        await errors.abort(context, failure)
 
 
 def decoded(request_type: type[Message], raw: bytes) -> Message:

@@ -5,6 +5,7 @@ and at most one of BadRequest, PreconditionFailure, QuotaFailure, RetryInfo and 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import grpc
 import msgspec
@@ -176,6 +177,18 @@ def failure_of(error: Exception) -> Failure | None:
     assert isinstance(error, Refused | Unavailable)
     metadata = error.metadata if isinstance(error, Refused) else {}
     return _pack(row.code, str(error), error.reason, metadata, row.detail(error))
+
+
+async def abort(context: Any, told: "Failure | Refused | Unavailable") -> NoReturn:
+    """End a call with an error. Raises grpc's AbortError, which grpc takes from the handler."""
+    failure = told if isinstance(told, Failure) else failure_of(told)
+    assert failure is not None
+    await context.abort(
+        failure.code,
+        failure.message,
+        trailing_metadata=((DETAILS_KEY, failure.details),),
+    )
+    raise AssertionError("abort returned")
 
 
 def internal_failure(error_id: str) -> Failure:

@@ -1,42 +1,84 @@
-"""Page tokens: opaque to clients, bound to the list that they came from."""
+"""Page tokens: opaque to clients, signed, and bound to the list that they came from.
+
+A token is the position where its page begins, behind an HMAC of that position, the owner, the
+method and the filters. The secret is the database's, so a token works on every server of it and
+after a restart. A position that was signed is looked at even so: it reaches SQL.
+"""
 
 import base64
 import hashlib
+import hmac
+import re
 
 import msgspec
 
+from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from chatd_server.domain.refusal import InvalidRequest, Violation
 
+PURPOSE = "page_token"
+"""What the secret in the database is for."""
 
-class _Token(msgspec.Struct, frozen=True, array_like=True):
-    key: str
-    fingerprint: str
+FORMAT = "chatd page token 1"
+"""Signed with every token, so that no other format of token is taken for this one."""
+
+SIGNATURE_BYTES = 16
+"""128 bits of HMAC-SHA256: nobody guesses them online."""
+
+TOKEN_CHARACTERS_MAX = 256
+"""Ours have at most 75; looked at before anything is decoded."""
+
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_NUMBER_END = 2**63
 
 
-def encode(key: str | None, query: object) -> str:
-    """Return the token of the page that begins behind a key; empty at the end."""
-    if key is None:
-        return ""
-    packed = msgspec.json.encode(_Token(key, _fingerprint(key, query)))
-    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+class PageTokens:
+    """Makes and reads the tokens of one database."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def of(self, owner_id: OwnerId, method: str, *filters: object) -> "ListTokens":
+        """Return the tokens of one list. Filters are values that become JSON, in a fixed order."""
+        return ListTokens(self._secret, msgspec.json.encode([FORMAT, owner_id, method, filters]))
 
 
-def decode(token: str, query: object) -> str | None:
-    """Return the key behind which the page begins; None for the first page.
+class ListTokens:
+    """Makes and reads the tokens of one list."""
 
-    Raises InvalidRequest for a token that this list, with these filters, did not give.
-    """
-    if not token:
-        return None
-    try:
-        packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        known = msgspec.json.decode(packed, type=_Token)
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise _wrong("is no token of this server; begin again without one") from error
-    if known.fingerprint != _fingerprint(known.key, query):
-        raise _wrong("belongs to another list; keep the filters of the first page")
-    return known.key
+    def __init__(self, secret: bytes, name: bytes) -> None:
+        self._secret = secret
+        self._name = name
+
+    def token(self, key: str | None) -> str:
+        """Return the token of the page that begins behind a key; empty at the end."""
+        if key is None:
+            return ""
+        position = key.encode()
+        packed = self._signature(position) + position
+        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+    def key(self, token: str, *, numbers: int) -> str | None:
+        """Return the key behind which the page begins; None for the first page.
+
+        A key is so many 64-bit numbers with dots between them. Raises InvalidRequest for a token
+        that this list, with these filters, did not give.
+        """
+        if not token:
+            return None
+        packed = _unpacked(token)
+        position = packed[SIGNATURE_BYTES:]
+        if not hmac.compare_digest(packed[:SIGNATURE_BYTES], self._signature(position)):
+            raise _wrong()
+        key = position.decode(errors="replace")
+        found = key.split(".")
+        if len(found) != numbers or not all(map(_is_number, found)):
+            raise _wrong()
+        return key
+
+    def _signature(self, position: bytes) -> bytes:
+        # The name is JSON and ends where its list ends, so it cannot run into the position.
+        return hmac.digest(self._secret, self._name + position, hashlib.sha256)[:SIGNATURE_BYTES]
 
 
 def size_of(page_size: int) -> int:
@@ -44,9 +86,24 @@ def size_of(page_size: int) -> int:
     return min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
-def _fingerprint(key: str, query: object) -> str:
-    return hashlib.blake2b(repr((key, query)).encode(), digest_size=8).hexdigest()
+def _unpacked(token: str) -> bytes:
+    if len(token) > TOKEN_CHARACTERS_MAX:
+        raise _wrong()
+    try:
+        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise _wrong() from error
 
 
-def _wrong(what: str) -> InvalidRequest:
-    return InvalidRequest(Violation("page_token", what))
+def _is_number(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and -_NUMBER_END <= int(text) < _NUMBER_END
+
+
+def _wrong() -> InvalidRequest:
+    return InvalidRequest(
+        Violation(
+            "page_token",
+            "not a token of this list: keep the filters of the first page, "
+            "or start again without a token",
+        )
+    )

@@ -1,22 +1,18 @@
 """The gRPC server: what listens, what it promises to connections, and how it leaves."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import grpc
 import msgspec
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_NAME
-from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
-from chatd_server.domain.refusal import Refused, Unavailable
 from chatd_server.ports import Clock, Store
-from chatd_server.rpc import errors
+from chatd_server.rpc import health, reflection
+from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.dispatch import Dispatch
+from chatd_server.rpc.grpc_server import new_server, register
+from chatd_server.rpc.health import Health
+from chatd_server.rpc.reflection import Reflection
 from chatd_server.rpc.table import SERVICES
 
 PING_INTERVAL_MIN_SECONDS = 20
@@ -34,6 +30,18 @@ calls go to another replica."""
 
 CONNECTION_GRACE_SECONDS = 60 * 60
 """Open streams may finish after that; above Subscribe's own longest duration."""
+
+PENDING_CALLS_MAX = 10_000
+"""Calls that arrived and that Python has not seen yet. grpc's own bound is about 1,000, and it
+answers CANCELLED beyond it, which a client takes for its own doing: of 5,000 calls that one
+client made at once, a third were lost."""
+
+HANDSHAKE_SECONDS_MAX = 10
+"""How long a new connection may take to begin to speak HTTP/2; grpc's own default is 120."""
+
+CONNECTION_IDLE_SECONDS_MAX = 5 * 60
+"""A connection without a call is told to go after this time; a client library connects again with
+its next call and does not notice."""
 
 STREAMS_PER_CONNECTION_MAX = 20_000
 """Not the protection against too many streams (that is per owner and per chat): a client library
@@ -73,6 +81,7 @@ class RpcServer:
         self,
         dispatch: Dispatch,
         authenticator: Authenticator,
+        arrivals: Arrivals,
         store: Store,
         clock: Clock,
         listen: Listen,
@@ -80,14 +89,13 @@ class RpcServer:
         self._listen = listen
         self._store = store
         self._clock = clock
-        self._health = health_aio.HealthServicer()
-        self._health_task: asyncio.Task[None] | None = None
-        self._server = grpc.aio.server(options=_options(listen))
-        self._server.add_generic_rpc_handlers((dispatch,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # so in the stubs
-            GuardedReflection(service_names(), authenticator), self._server
-        )
+        self._arrivals = arrivals
+        self._health = Health((it.full_name for it in SERVICES), arrivals)
+        self._reflection = Reflection(service_names(), authenticator, arrivals)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server = new_server(_options(listen))
+        for part in (dispatch, self._health, self._reflection):
+            register(self._server, part.handlers)
         self.port = 0
 
     async def start(self) -> int:
@@ -96,19 +104,28 @@ class RpcServer:
             self.port = self._server.add_insecure_port(self._listen.address)
         except RuntimeError as error:
             raise PortInUse(self._listen.address) from error
-        await self._set_health(serving=True)
+        self._health.set(serving=True)
         await self._server.start()
-        self._health_task = asyncio.create_task(self._watch_health(), name="rpc.health")
+        self._tasks = [
+            asyncio.create_task(self._watch_health(), name="rpc.health"),
+            asyncio.create_task(self._arrivals.sweep(), name="rpc.arrivals"),
+        ]
         return self.port
+
+    async def failed(self) -> None:
+        """Wait until it is stopped; raises what it died of when nobody stopped it."""
+        await self._server.wait_for_termination()
 
     async def enter_drain(self) -> None:
         """Say NOT_SERVING, so that balancers send nobody any more; still answer."""
-        await self._stop_watching_health()
-        await self._health.enter_graceful_shutdown()
+        self._health.leave()
 
     async def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let open ones finish for so long, then cut them."""
-        await self._stop_watching_health()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.stop(grace_seconds)
 
     async def _watch_health(self) -> None:
@@ -119,68 +136,12 @@ class RpcServer:
             reachable = await self._store.is_reachable()
             if reachable != serving:
                 serving = reachable
-                await self._set_health(serving=serving)
-
-    async def _stop_watching_health(self) -> None:
-        task, self._health_task = self._health_task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _set_health(self, *, serving: bool) -> None:
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if serving else response.NOT_SERVING
-        for name in ("", *(service.full_name for service in SERVICES)):
-            await self._health.set(name, status)
-
-
-class GuardedReflection(reflection_pb2_grpc.ServerReflectionServicer):
-    """Reflection for callers with a key."""
-
-    def __init__(self, names: Sequence[str], authenticator: Authenticator) -> None:
-        self._reflection = reflection_aio.ReflectionServicer(names)
-        self._authenticator = authenticator
-
-    async def ServerReflectionInfo(
-        self,
-        request_iterator: AsyncIterable[reflection_pb2.ServerReflectionRequest],
-        context: "grpc.aio.ServicerContext[Any, Any]",
-    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
-        """Answer what the contract looks like."""
-        requests = aiter(request_iterator)
-        # grpc's own client fails by itself when it is refused before it could ask.
-        first = await anext(requests, None)
-        try:
-            await self._authenticator.caller(context.invocation_metadata() or ())
-        except (Refused, Unavailable) as error:
-            failure = errors.failure_of(error)
-            assert failure is not None
-            await context.abort(
-                failure.code,
-                failure.message,
-                trailing_metadata=((errors.DETAILS_KEY, failure.details),),
-            )
-        # The stubs take the generator for a coroutine.
-        told: Any = self._reflection.ServerReflectionInfo(_again(first, requests), context)
-        async for response in told:
-            yield response
-
-
-async def _again(
-    first: reflection_pb2.ServerReflectionRequest | None,
-    rest: AsyncIterator[reflection_pb2.ServerReflectionRequest],
-) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-    """Yield what was read already, and then the rest."""
-    if first is not None:
-        yield first
-    async for request in rest:
-        yield request
+                self._health.set(serving=serving)
 
 
 def service_names() -> Sequence[str]:
     """Return the full names of all services of this server."""
-    health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    return (*(service.full_name for service in SERVICES), health, REFLECTION_NAME)
+    return (*(service.full_name for service in SERVICES), health.SERVICE, reflection.SERVICE)
 
 
 def _options(listen: Listen) -> list[tuple[str, int]]:
@@ -189,10 +150,14 @@ def _options(listen: Listen) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", GRPC_RECEIVE_BYTES_MAX),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+        ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
         ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MIN_SECONDS * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS_MAX * 1000),
+        ("grpc.max_connection_idle_ms", CONNECTION_IDLE_SECONDS_MAX * 1000),
         ("grpc.max_connection_age_ms", CONNECTION_AGE_SECONDS_MAX * 1000),
         ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_SECONDS * 1000),
     ]

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from protovalidate import Validator
 
 from chatd_server.domain.refusal import InvalidRequest, ModelNotFound, Violation
+from chatd_server.rpc.well_known import malformed
 from chatd_server.service.checks import UnknownModel
 
 
@@ -17,11 +18,16 @@ class Rules:
         self._validator = Validator()
 
     def violations(self, request: Message) -> Iterator[Violation]:
-        """Yield what the annotations of the contract say against a request."""
+        """Yield what the annotations of the contract say against a request, and spans that
+        protobuf does not know: for these the annotations have no meaning.
+        """
+        odd = list(malformed(request))
+        yield from odd
+        fields = {it.field for it in odd}
         for it in self._validator.collect_violations(request):
-            yield Violation(
-                _path(it.proto.field.elements if it.proto.field else ()), it.proto.message
-            )
+            field = _path(it.proto.field.elements if it.proto.field else ())
+            if field not in fields:
+                yield Violation(field, it.proto.message)
 
 
 def refusal_of(violations: list[Violation], model_examples: Iterable[str]) -> InvalidRequest:

@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import jsonschema
 import msgspec
 
 from chatd_server.domain.chat import ChatConfig, TurnOptions
+from chatd_server.domain.json_text import json_fault, parse
 from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
@@ -115,29 +115,6 @@ class Checks:
     def _schema_fault(self, schema: str) -> str:
         known = self._faults.get(_digest(schema))
         return schema_fault(schema) if known is None else known
-
-
-def json_fault(text: str) -> str:
-    """Return what is wrong with JSON text; empty when nothing is."""
-    try:
-        parse(text)
-    except RecursionError:
-        return "the JSON is nested too deeply"
-    except ValueError as error:
-        return f"not valid JSON: {error}"
-    return ""
-
-
-def parse(text: str) -> object:
-    """Return the value of JSON text, as strictly as RFC 8259: no NaN, no Infinity.
-
-    Raises ValueError, and RecursionError for text that is nested too deeply.
-    """
-    return json.loads(text, parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _inline_bytes(part: Part) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy import Connection
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration, which is the schema that this server needs."""
 _VERSION = "SELECT version_num FROM alembic_version"
 _HAS_VERSION = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"

@@ -222,3 +222,14 @@ api_keys = Table(
     # find_key: every authenticated request that the cache does not answer.
     UniqueConstraint("key_hash", name="api_keys_hash_unique"),
 )
+
+secrets = Table(
+    "secrets",
+    metadata,
+    # What it is for, as "page_token".
+    Column("name", Text, nullable=False),
+    # Random bytes, made by the first server that needs them.
+    Column("value", LargeBinary, nullable=False),
+    # secret: once at each start.
+    PrimaryKeyConstraint("name", name="secrets_pk"),
+)

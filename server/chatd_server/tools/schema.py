@@ -126,9 +126,12 @@ def _object(arguments: str) -> Json:
         return {}
     try:
         return msgspec.json.decode(arguments, type=dict[str, Any])
+    except RecursionError as error:
+        raise InvalidArguments(["the arguments are nested too deeply"]) from error
     except msgspec.ValidationError as error:
-        raise InvalidArguments([f"the arguments are no JSON object: {error}"]) from error
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        # An array, for example, or a number that is too large to be one of Python's.
+        raise InvalidArguments([f"the arguments cannot be read: {error}"]) from error
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidArguments([f"the arguments are not valid JSON: {error}"]) from error
 
 

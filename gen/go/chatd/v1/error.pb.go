@@ -43,7 +43,8 @@ const (
 	// INVALID_ARGUMENT. One or more fields break a rule; BadRequest lists every
 	// violation at once.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 5
-	// INVALID_ARGUMENT. The request is no protobuf message of this RPC.
+	// INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
+	// not come.
 	ErrorReason_ERROR_REASON_MALFORMED_REQUEST ErrorReason = 6
 	// INVALID_ARGUMENT. The request is larger than chatd accepts.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 7
@@ -75,7 +76,9 @@ const (
 	ErrorReason_ERROR_REASON_CURSOR_AHEAD ErrorReason = 17
 	// RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 18
-	// RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller.
+	// RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
+	// too many calls of one connection or server that need no key or have sent no
+	// request yet.
 	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 19
 	// FAILED_PRECONDITION. The chat's queue of messages is full.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 20

@@ -41,7 +41,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     violation at once.
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT. The request is no protobuf message of this RPC."""
+    """INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
+    not come.
+    """
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT. The request is larger than chatd accepts."""
     ERROR_REASON_TOOL_RESULTS_MISMATCH: _ErrorReason.ValueType  # 8
@@ -78,7 +80,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 18
     """RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again."""
     ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 19
-    """RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller."""
+    """RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
+    too many calls of one connection or server that need no key or have sent no
+    request yet.
+    """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION. The chat's queue of messages is full."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
@@ -122,7 +127,9 @@ ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 5
 violation at once.
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT. The request is no protobuf message of this RPC."""
+"""INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
+not come.
+"""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT. The request is larger than chatd accepts."""
 ERROR_REASON_TOOL_RESULTS_MISMATCH: ErrorReason.ValueType  # 8
@@ -159,7 +166,10 @@ restore of a backup; start again without a cursor.
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 18
 """RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again."""
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 19
-"""RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller."""
+"""RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
+too many calls of one connection or server that need no key or have sent no
+request yet.
+"""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION. The chat's queue of messages is full."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21

@@ -128,7 +128,8 @@ export enum ErrorReason {
   INVALID_FIELD = 5,
 
   /**
-   * INVALID_ARGUMENT. The request is no protobuf message of this RPC.
+   * INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
+   * not come.
    *
    * @generated from enum value: ERROR_REASON_MALFORMED_REQUEST = 6;
    */
@@ -225,7 +226,9 @@ export enum ErrorReason {
   RATE_LIMITED = 18,
 
   /**
-   * RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller.
+   * RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
+   * too many calls of one connection or server that need no key or have sent no
+   * request yet.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_STREAMS = 19;
    */

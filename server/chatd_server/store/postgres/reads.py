@@ -20,6 +20,7 @@ from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, read_journal, read_state
 from chatd_server.store.postgres.sweeps import Swept
 from chatd_server.store.rows import STATE_COLUMNS, event_of, state_of
+from chatd_server.store.secret import new_secret
 
 SNAPSHOT_PAGE_MAX = 500
 """Messages of one page of a snapshot: more small ones than that wait for the next page."""
@@ -158,6 +159,16 @@ async def next_due(link: Any, now: Instant | None) -> Instant | None:
     """Return when the earliest retry after now, or the earliest deadline, is due."""
     due: Instant | None = await link.fetchval(sql.NEXT_DUE, now)
     return due
+
+
+async def secret(link: Any, name: str) -> bytes:
+    """Return a secret; the first who asks for it makes it."""
+    found: bytes | None = await link.fetchval(sql.FIND_SECRET, name)
+    if found is None:
+        await link.execute(sql.INSERT_SECRET, name, new_secret())
+        found = await link.fetchval(sql.FIND_SECRET, name)
+    assert found is not None
+    return found
 
 
 async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:

@@ -189,6 +189,14 @@ REVOKE_KEY = """
 UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id
 """
 
+# --- secrets -------------------------------------------------------------------------------
+
+FIND_SECRET = "SELECT value FROM secrets WHERE name = $1"  # noqa: S105  a statement
+# The first one stands.
+INSERT_SECRET = """
+INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING
+"""  # noqa: S105  a statement
+
 # --- chores --------------------------------------------------------------------------------
 
 # A chat that is being written is left to the next time.

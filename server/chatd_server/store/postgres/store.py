@@ -267,6 +267,11 @@ class PostgresStore:
             raise ChatNotFound(chat_id)
         yield PostgresSnapshot(state, self.readers)
 
+    async def secret(self, name: str) -> bytes:
+        """Return a secret of this database, making it when it is first asked for."""
+        async with self.writers.use() as link:
+            return await reads.secret(link, name)
+
     async def is_reachable(self) -> bool:
         """Say whether the database answers."""
         try:

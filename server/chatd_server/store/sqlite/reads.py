@@ -181,6 +181,12 @@ def list_keys(cursor: sqlite3.Cursor) -> list[KeyRecord]:
     return [KeyRecord(*row) for row in cursor.execute(sql.LIST_KEYS)]
 
 
+def secret(cursor: sqlite3.Cursor, name: str) -> bytes | None:
+    """Return a secret; None until it is made."""
+    row = cursor.execute(sql.FIND_SECRET, (name,)).fetchone()
+    return None if row is None else row[0]
+
+
 def one(cursor: sqlite3.Cursor) -> bool:
     """Read the smallest thing there is."""
     cursor.execute("SELECT 1 FROM chats LIMIT 1").fetchone()

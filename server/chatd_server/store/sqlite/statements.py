@@ -148,6 +148,14 @@ SELECT id, owner_id, name, created_at, revoked_at FROM api_keys ORDER BY created
 """
 REVOKE_KEY = "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 
+# --- secrets -------------------------------------------------------------------------------
+
+FIND_SECRET = "SELECT value FROM secrets WHERE name = ?"  # noqa: S105  a statement
+# The first one stands.
+INSERT_SECRET = """
+INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING
+"""  # noqa: S105  a statement
+
 # --- chores --------------------------------------------------------------------------------
 
 WITH_OLD_EVENTS = """

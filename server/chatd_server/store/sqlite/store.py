@@ -28,6 +28,7 @@ from chatd_server.ports import (
     Wake,
 )
 from chatd_server.store.migrate import migrate_sqlite
+from chatd_server.store.secret import new_secret
 from chatd_server.store.sqlite import files, jobs, reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.failures import translated
@@ -262,6 +263,15 @@ class SqliteStore:
         if state.deleted:
             raise ChatNotFound(chat_id)
         yield SqliteSnapshot(state, self.readers)
+
+    async def secret(self, name: str) -> bytes:
+        """Return a secret of this database, making it when it is first asked for."""
+        found = await self.readers.read(reads.secret, name)
+        if found is None:
+            await self.write(sql.INSERT_SECRET, name, new_secret())
+            found = await self.readers.read(reads.secret, name)
+        assert found is not None
+        return found
 
     async def is_reachable(self) -> bool:
         """Say whether the database answers."""

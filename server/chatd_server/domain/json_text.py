@@ -1,0 +1,37 @@
+"""JSON text as RFC 8259 has it: any number, any escape, but no NaN and no Infinity.
+
+What clients and models write stays the text that it is; it is parsed only to be looked at.
+"""
+
+import json
+
+DIGITS_KEPT = 100
+"""Of a whole number that is longer, only its kind and its sign are looked at. Python refuses to
+convert more than 4,300 digits, and RFC 8259 sets no bound."""
+
+
+def parse(text: str) -> object:
+    """Return the value of JSON text; whole numbers keep at most their first DIGITS_KEPT digits.
+
+    Raises ValueError, and RecursionError for text that is nested too deeply.
+    """
+    return json.loads(text, parse_int=_whole_number, parse_constant=_no_constant)
+
+
+def json_fault(text: str) -> str:
+    """Return what is wrong with JSON text; empty when nothing is."""
+    try:
+        parse(text)
+    except RecursionError:
+        return "the JSON is nested too deeply"
+    except ValueError as error:
+        return f"not valid JSON: {error}"
+    return ""
+
+
+def _whole_number(digits: str) -> int:
+    return int(digits[:DIGITS_KEPT])
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

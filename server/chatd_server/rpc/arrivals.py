@@ -1,0 +1,89 @@
+"""Calls whose request has not come yet: they hold memory, and nobody knows yet who calls.
+
+A request that is late ends its call. It is not the reading that is cut, which grpc does not
+survive, but the call: grpc then ends the reading by itself.
+"""
+
+from collections import Counter
+from typing import Any
+
+import grpc
+
+from chatd_server.domain.ids import MICROSECONDS, Instant
+from chatd_server.domain.limits import (
+    REQUEST_WAIT_SECONDS_MAX,
+    WAITING_CALLS_MAX,
+    WAITING_CALLS_PER_CONNECTION_MAX,
+)
+from chatd_server.domain.refusal import TooManyStreams
+from chatd_server.ports import Clock
+from chatd_server.rpc import errors
+
+LOOK_SECONDS = 1.0
+"""How often late calls are looked for; so much later than its limit a call may end."""
+
+
+class Arrivals:
+    """Waits for requests, of so many calls at once and so long."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        #: Oldest first: when each must have come, and from which connection.
+        self._waiting: dict[Any, tuple[Instant, str]] = {}
+        self._per_connection: Counter[str] = Counter()
+
+    async def request(self, context: Any) -> bytes:
+        """Return the first message of a call as it came.
+
+        Raises TooManyStreams, MalformedRequest when the client ends without one, and grpc's
+        AbortError when it was late, which a handler lets pass.
+        """
+        peer = context.peer()
+        if self._per_connection[peer] >= WAITING_CALLS_PER_CONNECTION_MAX:
+            raise TooManyStreams(
+                f"{WAITING_CALLS_PER_CONNECTION_MAX} calls of this connection have sent no request "
+                "yet; send them first"
+            )
+        if len(self._waiting) >= WAITING_CALLS_MAX:
+            raise TooManyStreams(
+                f"{WAITING_CALLS_MAX} calls of this server have sent no request yet; try later"
+            )
+        due = self._clock.now() + REQUEST_WAIT_SECONDS_MAX * MICROSECONDS
+        self._waiting[context] = (due, peer)
+        self._per_connection[peer] += 1
+        try:
+            raw: Any = await context.read()
+        finally:
+            self._forget(context)
+        if raw is grpc.aio.EOF:
+            raise errors.MalformedRequest("the call ended without a request")
+        message: bytes = raw
+        return message
+
+    def _forget(self, context: Any) -> None:
+        _, peer = self._waiting.pop(context)
+        left = self._per_connection[peer] - 1
+        if left:
+            self._per_connection[peer] = left
+        else:
+            del self._per_connection[peer]
+
+    async def sweep(self) -> None:
+        """End late calls until it is cancelled."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS, "rpc.arrivals")
+            now = self._clock.now()
+            late = [it for it, (due, _) in self._waiting.items() if due <= now]
+            for context in late:
+                # It may have come, or gone, while others were told.
+                if context in self._waiting and not context.done():
+                    await _end(context)
+
+
+async def _end(context: Any) -> None:
+    error = errors.MalformedRequest(f"no request came within {REQUEST_WAIT_SECONDS_MAX} seconds")
+    try:
+        await errors.abort(context, error)
+    except grpc.aio.BaseError:
+        # Raised to end a handler, and this is none; or the client has left.
+        return

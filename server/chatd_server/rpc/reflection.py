@@ -1,0 +1,55 @@
+"""grpc.reflection.v1alpha: what the contract looks like, for callers with a key."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME
+from grpc_reflection.v1alpha.reflection import aio as reflection_aio
+
+from chatd_server.domain.refusal import Refused, Unavailable
+from chatd_server.rpc import errors
+from chatd_server.rpc.arrivals import Arrivals
+from chatd_server.rpc.auth import Authenticator
+from chatd_server.rpc.dispatch import decoded
+from chatd_server.rpc.grpc_server import Handler
+
+SERVICE: str = SERVICE_NAME
+
+
+class Reflection:
+    """Answers what grpc's own reflection answers."""
+
+    def __init__(
+        self, names: Sequence[str], authenticator: Authenticator, arrivals: Arrivals
+    ) -> None:
+        self._reflection: Any = reflection_aio.ReflectionServicer(names)
+        self._authenticator = authenticator
+        self._arrivals = arrivals
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """How its method is answered."""
+        name = f"{SERVICE}/ServerReflectionInfo"
+        return {name: grpc.stream_stream_rpc_method_handler(self._answer)}
+
+    async def _answer(self, _requests: object, context: Any) -> None:
+        try:
+            # grpc's own client fails by itself when it is refused before it could ask.
+            raw = await self._arrivals.request(context)
+            await self._authenticator.caller(context.invocation_metadata() or ())
+            async for response in self._reflection.ServerReflectionInfo(
+                _asked(raw, context), context
+            ):
+                await context.write(response.SerializeToString())
+        except (Refused, Unavailable) as error:
+            await errors.abort(context, error)
+
+
+async def _asked(raw: Any, context: Any) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+    """Yield what was read already, and then the rest; raises MalformedRequest."""
+    while raw is not grpc.aio.EOF:
+        request: Any = decoded(reflection_pb2.ServerReflectionRequest, raw)
+        yield request
+        raw = await context.read()
