@@ -28,6 +28,11 @@ TOOL_RESULT_BYTES_MAX = 512 * KIB
 """Longer results are cut with a note, live and committed alike."""
 ANSWER_BYTES_MAX = 768 * KIB
 """A model's answer; beyond it the attempt fails with output_too_large."""
+ANSWER_PARTS_MAX = 2000
+"""Parts of an answer. Each costs microseconds whenever the message is shown, and as many as fit
+into ANSWER_BYTES_MAX would hold everybody up for half a second."""
+TOOL_CALLS_MAX = 256
+"""Calls of one answer that need a result: SubmitToolResults takes so many at once."""
 RESULTS_MESSAGE_BYTES_MAX = 768 * KIB
 """Results of one tool message. A batch that gives more is committed as several, so that any
 committed message fits one event."""
@@ -69,6 +74,8 @@ PUBLISHED = (
     Limit("user_message_bytes", USER_MESSAGE_BYTES_MAX, "bytes", "inline parts of one message"),
     Limit("parts_per_message", PARTS_MAX, "parts", "parts of one message"),
     Limit("answer_bytes", ANSWER_BYTES_MAX, "bytes", "one answer of a model"),
+    Limit("parts_per_answer", ANSWER_PARTS_MAX, "parts", "one answer of a model"),
+    Limit("calls_per_answer", TOOL_CALLS_MAX, "calls", "as many results are taken at once"),
     Limit("tool_result_bytes", TOOL_RESULT_BYTES_MAX, "bytes", "one result; longer ones are cut"),
     Limit("tool_batch_bytes", TOOL_BATCH_BYTES_MAX, "bytes", "all results of one step"),
     Limit("queue_length", QUEUE_LENGTH_MAX, "messages", "queued messages of one chat"),
