@@ -17,6 +17,11 @@ class Limit(msgspec.Struct, frozen=True):
 
 REQUEST_BYTES_MAX = 3 * MIB
 """Below grpc's own 4 MiB, so that our error names the limit and grpc's bare one is not met."""
+REQUEST_VALUES_MAX = 4096
+"""Fields and items of one request. The largest that the other limits allow has 2,252; a million
+take seconds to decode and to judge."""
+LIST_ITEMS_MAX = 256
+"""Items of a list in a request for which the contract says no other number."""
 RESPONSE_BYTES_MAX = MIB
 """Any event fits a client with default limits, with room for four in a page."""
 USER_MESSAGE_BYTES_MAX = 512 * KIB
@@ -70,6 +75,8 @@ COMPACTIONS_PER_TURN_MAX = 3
 
 PUBLISHED = (
     Limit("request_bytes", REQUEST_BYTES_MAX, "bytes", "one request, below grpc's own limit"),
+    Limit("request_values", REQUEST_VALUES_MAX, "values", "fields and items of one request"),
+    Limit("list_items", LIST_ITEMS_MAX, "items", "a list of a request, if no other limit is less"),
     Limit("response_bytes", RESPONSE_BYTES_MAX, "bytes", "one response of a stream"),
     Limit("user_message_bytes", USER_MESSAGE_BYTES_MAX, "bytes", "inline parts of one message"),
     Limit("parts_per_message", PARTS_MAX, "parts", "parts of one message"),

@@ -15,13 +15,14 @@ import msgspec
 from google.protobuf.message import DecodeError, Message
 
 from chatd_server.domain.ids import OwnerId
-from chatd_server.domain.limits import REQUEST_BYTES_MAX
+from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
 from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import RequestKey, Store
 from chatd_server.rpc import errors
 from chatd_server.rpc.auth import Authenticator, Caller
-from chatd_server.rpc.validate import Rules, refusal_of
+from chatd_server.rpc.validate import Rules, refusal_of, too_long
+from chatd_server.rpc.wire import has_more_values
 from chatd_server.service.authority import authorise
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -146,9 +147,12 @@ class Dispatch(grpc.GenericRpcHandler):
             caller = await self._authenticator.caller(context.invocation_metadata() or ())
         if not rpc.is_implemented:
             raise NotImplementedHere(f"{rpc.name} is not implemented by this server yet")
-        if rpc.prepare is not None:
-            await rpc.prepare(request)
-        refusal = self._against(rpc, request)
+        # An item takes at least a byte, so nearly all requests need not be asked.
+        refusal = too_long(request) if len(raw) > LIST_ITEMS_MAX else None
+        if refusal is None:
+            if rpc.prepare is not None:
+                await rpc.prepare(request)
+            refusal = self._against(rpc, request)
         if refusal is not None:
             if rpc.is_about_a_chat:
                 await authorise(self._store, caller.owner_id, request.chat_id)
@@ -193,8 +197,18 @@ class Dispatch(grpc.GenericRpcHandler):
 
 def decoded(request_type: type[Message], raw: bytes) -> Message:
     """Return the request; raises MessageTooLarge, MalformedRequest."""
-    if len(raw) > REQUEST_BYTES_MAX:
-        raise errors.MessageTooLarge(len(raw))
+    size = len(raw)
+    if size > REQUEST_BYTES_MAX:
+        raise errors.MessageTooLarge(
+            f"the request has {size} bytes, at most {REQUEST_BYTES_MAX} are accepted; "
+            "send less text in one message"
+        )
+    # No value but a packed one takes less than two bytes, and few packed ones are no harm.
+    if size > 2 * REQUEST_VALUES_MAX and has_more_values(raw, request_type, REQUEST_VALUES_MAX):
+        raise errors.MessageTooLarge(
+            f"the request has more than {REQUEST_VALUES_MAX} values (items of lists and their "
+            "fields); send fewer in one request"
+        )
     try:
         return request_type.FromString(raw)
     except (DecodeError, UnicodeDecodeError) as error:
