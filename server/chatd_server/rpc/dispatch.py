@@ -97,7 +97,7 @@ class Dispatch(grpc.GenericRpcHandler):
         self._authenticator = authenticator
         self._model_examples = model_examples
         self._observer = observer
-        self._rules = Rules()
+        self._rules = Rules(rpc.request_type for rpc in rpcs)
         self._handlers: Mapping[str, Handler] = {f"/{rpc.name}": self._handler(rpc) for rpc in rpcs}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":

@@ -15,10 +15,15 @@ from chatd_server.service.checks import UnknownModel
 
 
 class Rules:
-    """The compiled rules; made once, because each message's rules are compiled when first met."""
+    """The compiled rules of some messages; made once.
 
-    def __init__(self) -> None:
+    They are compiled here: it takes 12 ms, and the first request would take them from all others.
+    """
+
+    def __init__(self, kinds: Iterable[type[Message]]) -> None:
         self._validator = Validator()
+        for kind in kinds:
+            self._validator.collect_violations(kind())
 
     def violations(self, request: Message) -> Iterator[Violation]:
         """Yield what the annotations of the contract say against a request."""
