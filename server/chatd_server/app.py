@@ -220,6 +220,7 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
             default_model=config.default_model,
             heartbeat_seconds=config.stream_heartbeat_seconds,
         ),
+        clock=clock,
     )
     authenticator = Authenticator(database.keys, clock)
     rpcs = table(answers(calls, Subscribe(hub, authenticator, clock)))

@@ -328,7 +328,10 @@ MANY: dict[str, tuple[str, Message]] = {
         "SubmitToolResults",
         pb.SubmitToolResultsRequest(chat_id="x", results=[tool_pb2.ToolResultInput()] * 100_000),
     ),
-    "statuses": ("ListChats", pb.ListChatsRequest(statuses=[1] * 100_000)),
+    "statuses": (
+        "ListChats",
+        pb.ListChatsRequest(statuses=[chat_pb2.CHAT_STATUS_ERROR] * 100_000),
+    ),
     "tool names": (
         "ListPendingActions",
         pb.ListPendingActionsRequest(tool_names=["a"] * 100_000),

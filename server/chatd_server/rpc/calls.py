@@ -1,6 +1,7 @@
 """How each implemented RPC is answered: the request as values, one use case, the response."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -12,10 +13,11 @@ from chatd_server.domain.chat import ChatConfig, ChatState
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, PAGE_BYTES_MAX, PUBLISHED
 from chatd_server.domain.refusal import NotImplementedHere, Violation
-from chatd_server.ports import ChatPage
+from chatd_server.ports import ChatPage, Clock
 from chatd_server.rpc import convert, convert_event, page_token
 from chatd_server.rpc import convert_request as asked
 from chatd_server.rpc.dispatch import Call
+from chatd_server.rpc.slices import in_slices
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.events import Events
@@ -52,6 +54,7 @@ class ServiceCalls:
         events: Events,
         checks: Checks,
         facts: ServerFacts,
+        clock: Clock,
     ) -> None:
         self._chats = chats
         self._messages = messages
@@ -59,6 +62,7 @@ class ServiceCalls:
         self._events = events
         self._checks = checks
         self._facts = facts
+        self._clock = clock
         self.implemented: Sequence[str] = ()
 
     # --- chats ---------------------------------------------------------------------------
@@ -121,7 +125,7 @@ class ServiceCalls:
                 statuses=asked.statuses_from(request.statuses),
             )
 
-        chats, next_key = await _fitting(read, request.page_size, convert.chat)
+        chats, next_key = await self._fitting(read, request.page_size, convert.chat)
         return pb.ListChatsResponse(chats=chats, next_page_token=page_token.encode(next_key, query))
 
     async def interrupt_chat(
@@ -189,8 +193,9 @@ class ServiceCalls:
         )
         last = str(page[-1].position) if more and page else None
         chat_id = ChatId(request.chat_id)
+        shown = partial(convert.message, chat_id)
         return pb.ListMessagesResponse(
-            messages=[convert.message(chat_id, it) for it in page],
+            messages=[it async for it in in_slices(page, shown, self._clock)],
             next_page_token=page_token.encode(last, query),
         )
 
@@ -235,7 +240,7 @@ class ServiceCalls:
                 tool_names=frozenset(request.tool_names),
             )
 
-        actions, next_key = await _fitting(read, request.page_size, convert.pending_action)
+        actions, next_key = await self._fitting(read, request.page_size, convert.pending_action)
         return pb.ListPendingActionsResponse(
             actions=actions, next_page_token=page_token.encode(next_key, query)
         )
@@ -252,8 +257,9 @@ class ServiceCalls:
             wait_seconds=convert.seconds_of(request.wait),
         )
         chat_id = ChatId(request.chat_id)
+        shown = partial(convert_event.event, chat_id)
         return pb.ListEventsResponse(
-            events=[convert_event.event(chat_id, it) for it in page.events],
+            events=[it async for it in in_slices(page.events, shown, self._clock)],
             head_sequence=page.head_sequence,
         )
 
@@ -276,6 +282,31 @@ class ServiceCalls:
             heartbeat_interval=convert.duration(self._facts.heartbeat_seconds),
         )
 
+    async def _fitting(
+        self,
+        read: Callable[[int], Awaitable[ChatPage]],
+        page_size: int,
+        shown: Callable[[ChatState], Wire | None],
+    ) -> tuple[list[Wire], str | None]:
+        """Return a page of at most about PAGE_BYTES_MAX, and the key of the next one.
+
+        One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is
+        read once more with as many chats as fit; at least one.
+        """
+        limit = page_token.size_of(page_size)
+        while True:
+            page = await read(limit)
+            wires: list[Wire | None] = []
+            size = 0
+            async for wire in in_slices(page.chats, shown, self._clock):
+                size += 0 if wire is None else wire.ByteSize()
+                if size > PAGE_BYTES_MAX and wires:
+                    break
+                wires.append(wire)
+            if len(wires) == len(page.chats):
+                return [it for it in wires if it is not None], page.next_key
+            limit = len(wires)
+
 
 def _config_of(request: pb.CreateChatRequest) -> ChatConfig:
     timeout = ACTION_TIMEOUT_SECONDS
@@ -297,28 +328,3 @@ def _refuse_files(message: message_pb2.UserMessage) -> None:
             "file parts are not implemented by this server yet; "
             "send the words of the file as a text part"
         )
-
-
-async def _fitting(
-    read: Callable[[int], Awaitable[ChatPage]],
-    page_size: int,
-    shown: Callable[[ChatState], Wire | None],
-) -> tuple[list[Wire], str | None]:
-    """Return a page of at most about PAGE_BYTES_MAX, and the key of the next one.
-
-    One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is read
-    once more with as many chats as fit; at least one.
-    """
-    limit = page_token.size_of(page_size)
-    while True:
-        page = await read(limit)
-        wires = [shown(it) for it in page.chats]
-        size, fit = 0, 0
-        for wire in wires:
-            size += 0 if wire is None else wire.ByteSize()
-            if size > PAGE_BYTES_MAX and fit:
-                break
-            fit += 1
-        if fit == len(wires):
-            return [it for it in wires if it is not None], page.next_key
-        limit = fit
