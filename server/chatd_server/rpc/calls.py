@@ -1,6 +1,6 @@
 """How each implemented RPC is answered: the request as values, one use case, the response."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableSequence, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -125,8 +125,10 @@ class ServiceCalls:
                 statuses=asked.statuses_from(request.statuses),
             )
 
-        chats, next_key = await self._fitting(read, request.page_size, convert.chat)
-        return pb.ListChatsResponse(chats=chats, next_page_token=page_token.encode(next_key, query))
+        response = pb.ListChatsResponse()
+        next_key = await self._fill(response.chats, read, request.page_size, convert.chat)
+        response.next_page_token = page_token.encode(next_key, query)
+        return response
 
     async def interrupt_chat(
         self, call: Call, request: pb.InterruptChatRequest
@@ -194,10 +196,10 @@ class ServiceCalls:
         last = str(page[-1].position) if more and page else None
         chat_id = ChatId(request.chat_id)
         shown = partial(convert.message, chat_id)
-        return pb.ListMessagesResponse(
-            messages=[it async for it in in_slices(page, shown, self._clock)],
-            next_page_token=page_token.encode(last, query),
-        )
+        response = pb.ListMessagesResponse(next_page_token=page_token.encode(last, query))
+        async for wire in in_slices(page, shown, self._clock):
+            response.messages.append(wire)
+        return response
 
     # --- client tools --------------------------------------------------------------------
 
@@ -240,10 +242,12 @@ class ServiceCalls:
                 tool_names=frozenset(request.tool_names),
             )
 
-        actions, next_key = await self._fitting(read, request.page_size, convert.pending_action)
-        return pb.ListPendingActionsResponse(
-            actions=actions, next_page_token=page_token.encode(next_key, query)
+        response = pb.ListPendingActionsResponse()
+        next_key = await self._fill(
+            response.actions, read, request.page_size, convert.pending_action
         )
+        response.next_page_token = page_token.encode(next_key, query)
+        return response
 
     # --- the log -------------------------------------------------------------------------
 
@@ -258,10 +262,10 @@ class ServiceCalls:
         )
         chat_id = ChatId(request.chat_id)
         shown = partial(convert_event.event, chat_id)
-        return pb.ListEventsResponse(
-            events=[it async for it in in_slices(page.events, shown, self._clock)],
-            head_sequence=page.head_sequence,
-        )
+        response = pb.ListEventsResponse(head_sequence=page.head_sequence)
+        async for wire in in_slices(page.events, shown, self._clock):
+            response.events.append(wire)
+        return response
 
     # --- the server ----------------------------------------------------------------------
 
@@ -282,30 +286,34 @@ class ServiceCalls:
             heartbeat_interval=convert.duration(self._facts.heartbeat_seconds),
         )
 
-    async def _fitting(
+    async def _fill(
         self,
+        page: MutableSequence[Wire],
         read: Callable[[int], Awaitable[ChatPage]],
         page_size: int,
         shown: Callable[[ChatState], Wire | None],
-    ) -> tuple[list[Wire], str | None]:
-        """Return a page of at most about PAGE_BYTES_MAX, and the key of the next one.
+    ) -> str | None:
+        """Fill a page with at most about PAGE_BYTES_MAX; return the key of the next one.
 
         One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is
         read once more with as many chats as fit; at least one.
         """
         limit = page_token.size_of(page_size)
         while True:
-            page = await read(limit)
-            wires: list[Wire | None] = []
-            size = 0
-            async for wire in in_slices(page.chats, shown, self._clock):
+            found = await read(limit)
+            size = fit = 0
+            async for wire in in_slices(found.chats, shown, self._clock):
                 size += 0 if wire is None else wire.ByteSize()
-                if size > PAGE_BYTES_MAX and wires:
+                if size > PAGE_BYTES_MAX and fit:
                     break
-                wires.append(wire)
-            if len(wires) == len(page.chats):
-                return [it for it in wires if it is not None], page.next_key
-            limit = len(wires)
+                fit += 1
+                if wire is not None:
+                    # One by one, because it is copied: all at once would take as long again.
+                    page.append(wire)
+            if fit == len(found.chats):
+                return found.next_key
+            limit = fit
+            del page[:]
 
 
 def _config_of(request: pb.CreateChatRequest) -> ChatConfig:
