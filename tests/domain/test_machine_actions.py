@@ -218,14 +218,23 @@ def test_a_message_that_replaces_a_turn_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids) == 2
 
 
-@pytest.mark.parametrize("text", ["{", "", "NaN", "{'a':1}", "[" * 100_000, "1e", '"\x00"'])
+BROKEN = ['"\\ud80"', '"\\ud800', '[NaN, "\\ud800"]', '"\\\\\\"']
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "", "NaN", "{'a':1}", "[" * 100_000, "1e", '"\x00"', *BROKEN]
+)
 def test_text_that_is_no_json_is_not_taken_for_json(text: str) -> None:
     """The model would be told of something that it cannot read."""
     assert not is_json(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }']
+    "text",
+    [
+        *("null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }', "9" * 4301),
+        *('"\\\\ud800"', '"\\\\\\ud800"', '"\\uDFFF\\ud83d\\ude00"'),
+    ],
 )
 def test_json_of_any_kind_is_taken(text: str) -> None:
     """Numbers of any length, and escapes of any kind, are the tool's business."""
