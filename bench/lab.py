@@ -103,10 +103,10 @@ def _text(path: Path) -> str:
 
 
 @asynccontextmanager
-async def watched(folder: Path, vendor: str, database_url: str = "") -> AsyncIterator[Lab]:
+async def watched(folder: Path, vendor: str) -> AsyncIterator[Lab]:
     """Run the watched server, and a client of it."""
     home = folder / "watched"
-    command = ["-m", "bench.probe", "--home", str(home), "--database-url", database_url]
+    command = ["-m", "bench.probe", "--home", str(home)]
     environment = product_environment(vendor)
     options = [("grpc.max_receive_message_length", 1 << 26)]
     async with (

@@ -153,7 +153,6 @@ def main() -> None:
     """Serve, and say where."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", required=True)
-    parser.add_argument("--database-url", default="")
     given = parser.parse_args()
     flags = {
         "home": given.home,
@@ -161,7 +160,6 @@ def main() -> None:
         "runs_max": RUNS_MAX,
         "drain_seconds": 1.0,
         "log_level": "error",
-        **({"database_url": given.database_url} if given.database_url else {}),
     }
     config = load(flags, os.environ).config
     set_up_logs(config)
