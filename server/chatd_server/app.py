@@ -57,8 +57,7 @@ from chatd_server.worker.settings import WorkerSettings
 from chatd_server.worker.worker import Worker
 
 STREAMS_END_SECONDS = 2.0
-"""How long calls may still finish after the drain before they are cut: streams have had their
-`stream_end`, so only clients that do not read are left."""
+"""How long open calls may finish after the drain; only streams of clients that do not read do."""
 
 
 class Database(msgspec.Struct, frozen=True):
