@@ -9,7 +9,7 @@ from bench.lab import TEXT_BYTES_MAX, Lab, filled, message
 from bench.servers import MODEL as VENDOR
 from chatd.v1 import chat_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.domain.limits import PARTS_MAX
+from chatd_server.domain.limits import ANSWER_PARTS_MAX, PARTS_MAX
 from chatd_server.domain.message import Part, Text
 
 Case: TypeAlias = Callable[[Lab, Mapping[str, str]], Awaitable[object]]
@@ -272,7 +272,9 @@ CASES: Mapping[str, Case] = {
     "sandbox: blank lines": says(filled("\n"), "!say a"),
     "sandbox: restarts": says(filled("!restart\n")),
     "sandbox: finishes": says(filled("!finish other\n")),
+    "sandbox: 4,000 directives": says("!usage none\n" * 3_998 + "!call a\n!step\n"),
     # answers
+    "answer: 2,000 parts": says("!source u\n" * ANSWER_PARTS_MAX),
     "answer: 110,000 deltas": says("!text 110000"),
     "answer: 768 KiB of text": says("!say " + _HALF[:-10], "!say " + _HALF[:-10]),
     "answer: too long": says("!text 1000000"),
