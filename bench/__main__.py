@@ -101,6 +101,17 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
+def table_of_cases(rows: Sequence[Row]) -> Table:
+    """Return the table of the cases of all rows that have some."""
+    drawn = Table(title="Longest callback of the event loop in each case")
+    for name in ("case", "CPU ms", "wall ms"):
+        drawn.add_column(name, justify="left" if name == "case" else "right", no_wrap=True)
+    drawn.add_column("which, and in how many of the looks at it")
+    for case in (case for row in rows for case in row.cases):
+        drawn.add_row(case.name, f"{case.cpu_ms:.1f}", f"{case.wall_ms:.1f}", case.where)
+    return drawn
+
+
 def _names(text: str) -> list[str]:
     names = text.split(",") if text else list(NAMES)
     unknown = sorted(set(names) - set(NAMES))
@@ -133,7 +144,10 @@ def main() -> int:
     else:
         console = Console()
         # A file or a pipe has no width of its own.
-        Console(width=None if console.is_terminal else TABLE_WIDTH).print(table(rows))
+        wide = Console(width=None if console.is_terminal else TABLE_WIDTH)
+        wide.print(table(rows))
+        if any(row.cases for row in rows):
+            wide.print(table_of_cases(rows))
     return 0 if all(row.product is not None for row in rows) else 1
 
 

@@ -32,6 +32,16 @@ class Limit(msgspec.Struct, frozen=True):
         return f"{self.what} <= {self.most:g}"
 
 
+class Case(msgspec.Struct, frozen=True):
+    """One case of a row that is the worst of many."""
+
+    name: str
+    cpu_ms: float
+    wall_ms: float
+    #: What took so long.
+    where: str
+
+
 class Row(msgspec.Struct, frozen=True):
     """One row, as `bench/results/latest.json` has it. `why` says why a number is missing."""
 
@@ -46,6 +56,7 @@ class Row(msgspec.Struct, frozen=True):
     met: bool = False
     why: str = ""
     detail: dict[str, dict[str, float]] = {}
+    cases: list[Case] = []
 
 
 Sides = Mapping[str, Callable[[], Awaitable[Sample]]]

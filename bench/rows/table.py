@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bench.context import Measure
-from bench.rows import encoding, service, steps, stream, writes
+from bench.rows import encoding, loop, service, steps, stream, writes
 
 GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("e2e_100x50",): stream.e2e_100x50,
@@ -19,6 +19,7 @@ GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("encode_10_200",): encoding.encode_10_200,
     ("cold_start",): service.cold_start,
     ("idle_10000",): service.idle_10000,
+    ("loop_longest",): loop.loop_longest,
 }
 """Rows that come from the same runs, and how they are measured."""
 

@@ -5,11 +5,8 @@ order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then t
 """
 
 import asyncio
-import os
-import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
@@ -23,6 +20,7 @@ from chatd_server.observe import LogObserver, NullObserver, Observer, Span
 from chatd_server.ports import Clock, CommitListener, KeyStore, Store
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
+from chatd_server.root_key import root_key
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
@@ -36,7 +34,7 @@ from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
 from chatd_server.service.events import Events
-from chatd_server.service.keys import KEY_PREFIX, Keys, new_key
+from chatd_server.service.keys import Keys
 from chatd_server.service.messages import Messages
 from chatd_server.service.tool_results import ToolResults
 from chatd_server.store.migrate import (
@@ -59,8 +57,7 @@ from chatd_server.worker.settings import WorkerSettings
 from chatd_server.worker.worker import Worker
 
 STREAMS_END_SECONDS = 2.0
-"""How long calls may still finish after the drain before they are cut: streams have had their
-`stream_end`, so only clients that do not read are left."""
+"""How long open calls may finish after the drain; only streams of clients that do not read do."""
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -196,11 +193,7 @@ def _assembled(
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.default_model)
     tools = BuiltinTools(clock)
-    hub_settings = HubSettings(
-        heartbeat_seconds=config.stream_heartbeat_seconds,
-        reads_at_heartbeat=config.is_postgres,  # SQLite has no other process to hear of late
-    )
-    hub = Hub(store, clock, EventFrames(), hub_settings, observer)
+    hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
     env = Env(
         worker_id=WorkerId(instance_id),
         store=store,
@@ -224,6 +217,7 @@ def _assembled(
         checks=checks,
         tokens=tokens,
         facts=facts,
+        clock=clock,
     )
     authenticator = Authenticator(database.keys, clock)
     rpcs = table(answers(calls, Subscribe(hub, authenticator, clock)))
@@ -365,33 +359,12 @@ def worker_settings(config: Config) -> WorkerSettings:
     )
 
 
-def root_key(path: Path) -> str:
-    """Return the root key, making it at the first start; only its owner can read the file.
-
-    Raises BadConfig when the file holds something else.
-    """
-    if path.exists():
-        return _key_in(path)
-    key = new_key()
-    # Written beside and linked into place: two first starts agree, and nobody reads half a key.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(key + "\n")
-        os.link(draft, path)
-    except FileExistsError:
-        return _key_in(path)
-    finally:
-        draft.unlink()
-    return key
-
-
-def _key_in(path: Path) -> str:
-    key = path.read_text(encoding="utf-8", errors="replace").strip()
-    if not key.startswith(KEY_PREFIX):
-        raise BadConfig(f"{path} holds no key of chatd: remove it, and the next start makes one")
-    return key
+def hub_settings(config: Config) -> HubSettings:
+    """Return what the hub is told."""
+    return HubSettings(
+        heartbeat_seconds=config.stream_heartbeat_seconds,
+        reads_at_heartbeat=config.is_postgres,  # SQLite has no other process to hear of late
+    )
 
 
 def _listen(config: Config) -> Listen:

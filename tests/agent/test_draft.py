@@ -8,7 +8,9 @@ from chatd_server.agent.draft import StepDraft
 from chatd_server.agent.stream import fold
 from chatd_server.agent.toolbox import Toolbox
 from chatd_server.domain.chat import ClientTool
+from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ToolCallId
+from chatd_server.domain.limits import ANSWER_PARTS_MAX
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -284,3 +286,30 @@ def test_closing_does_not_void_what_was_shown() -> None:
     played.draft.close()
     played.draft.abandon()
     assert not played.writer.is_abandoned
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        TextDelta(ANSWER_PARTS_MAX, "x"),
+        CallStarted(ANSWER_PARTS_MAX, "v", "shell"),
+        WholePart(ANSWER_PARTS_MAX, Source("https://example.com")),
+    ],
+)
+def test_an_answer_has_a_longest_list_of_parts(more: StreamPart) -> None:
+    """A part more fails it; the parts that are there may still grow."""
+    played = Played(*[TextDelta(n, "x") for n in range(ANSWER_PARTS_MAX)])
+    played.play([TextDelta(ANSWER_PARTS_MAX - 1, "x")])
+
+    with pytest.raises(ModelFailure) as failed:
+        played.play([more])
+    assert failed.value.error.kind is ErrorKind.OUTPUT_TOO_LARGE
+
+
+def test_each_answer_is_counted_by_itself() -> None:
+    """A turn of many steps is no long answer."""
+    played = Played(*[TextDelta(n, "x") for n in range(ANSWER_PARTS_MAX)])
+    played.draft.begin(AttemptId("next"), played.writer)
+    played.play([CallStarted(0, "v", "shell")])
+
+    assert len(played.draft.seal_partial()) == 1

@@ -9,7 +9,9 @@ import pytest
 from bench.context import Context
 from bench.cpu import cpu_seconds
 from bench.floors.rows import written_by_product
+from bench.loop_cases import QUICK
 from bench.result import Limit, Row
+from bench.rows.loop import loop_longest
 from bench.rows.steps import step_tool
 from bench.rows.stream import Shape, streaming
 from bench.write import DATABASE, floor, naive, product, rows_of_product
@@ -48,6 +50,15 @@ async def test_all_three_take_steps_with_a_tool(tmp_path: Path) -> None:
     """The vendor notes each request, so a side that stops early gives no row."""
     (row,) = await step_tool(_context(tmp_path))
     assert _is_measured(row)
+
+
+@pytest.mark.timeout(120)
+async def test_the_longest_callback_of_each_case_is_named(tmp_path: Path) -> None:
+    """Its CPU time is at most the longest wall time, and the row is the worst case."""
+    (row,) = await loop_longest(_context(tmp_path))
+    assert [case.name for case in row.cases] == list(QUICK)
+    assert all(0 < case.cpu_ms <= case.wall_ms + 0.1 and case.where for case in row.cases)
+    assert row.product == max(case.cpu_ms for case in row.cases)
 
 
 async def test_the_floor_writes_what_the_product_writes(tmp_path: Path) -> None:

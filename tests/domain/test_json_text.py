@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatd_server.domain.json_text import json_fault, parse
+from chatd_server.domain.json_text import is_json, json_fault, parse
 
 LONG = "9" * 4301
 DEEP = 20_000
@@ -56,3 +56,25 @@ def test_a_long_number_keeps_its_kind_and_its_sign() -> None:
     assert isinstance(found, dict)
     assert isinstance(found["low"], int)
     assert found["low"] < 0 < found["high"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("null", "1", '"\\ud800"', "[1e400, 12345678901234567890]", ' {"a": 1 }', LONG),
+        *('"\\\\ud800"', '"\\\\\\ud800"', '"\\uDFFF\\ud83d\\ude00"'),
+    ],
+    ids=range(9),
+)
+def test_json_is_recognised_without_making_a_value(text: str) -> None:
+    """Escapes of lone surrogates too, which the fast decoder refuses."""
+    assert is_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud80"', '"\\ud800', '[NaN, "\\ud800"]', '"\\\\\\"'], ids=range(4)
+)
+def test_what_looks_like_an_escape_is_no_excuse(text: str) -> None:
+    """The rest of the text has to be JSON all the same."""
+    assert not is_json(text)
+    assert json_fault(text)

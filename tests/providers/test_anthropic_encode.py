@@ -308,3 +308,36 @@ def test_a_tool_is_declared_with_its_schema_as_it_is() -> None:
         {"name": "b", "description": "does b", "input_schema": msgspec.json.decode(schema)},
         {"name": "a", "description": "", "input_schema": {"type": "object", "properties": {}}},
     ]
+
+
+LONG: dict[str, list[Message]] = {
+    "a large message": [message(Role.USER, Text("x" * 600_000))],
+    "many messages": [message(Role.USER, Text("x"), position=n) for n in range(100)],
+    "many parts": [message(Role.USER, *[Text("x")] * 3_000)],
+    "large arguments": [message(Role.ASSISTANT, call("a", f'{{"x":"{"y" * 600_000}"}}'))],
+}
+
+
+@pytest.mark.parametrize("messages", LONG.values(), ids=LONG.keys())
+def test_a_long_context_is_encoded_beside_the_event_loop(messages: list[Message]) -> None:
+    """The first request of a run has all of it to encode, and the others need not wait."""
+    encoder = MessageEncoder(MODEL)
+    assert not encoder.is_quick(messages)
+    encoder.pieces(messages)
+    assert encoder.is_quick([*messages, message(Role.ASSISTANT, Text("ok"), position=1000)])
+
+
+def test_what_has_to_be_copied_counts_too() -> None:
+    """Ten megabytes of a history are copied into each request."""
+    encoder = MessageEncoder(MODEL)
+    roles = [Role.USER, Role.ASSISTANT] * 6
+    messages = [message(role, Text("x" * 500_000), position=n) for n, role in enumerate(roles)]
+    encoder.pieces(messages)
+    assert not encoder.is_quick(messages)
+
+
+def test_another_history_is_all_new() -> None:
+    """A shorter one is no continuation, however little it adds."""
+    encoder = MessageEncoder(MODEL)
+    encoder.pieces([message(Role.USER, Text("x"), position=n) for n in range(300)])
+    assert not encoder.is_quick([message(Role.USER, Text("x"), position=n) for n in range(200)])

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from chatd_server.providers.transport import Cause, Transport, TransportFailure
+from chatd_server.providers.transport import (
+    BODY_SLICE_BYTES,
+    SLICE_BYTES,
+    Cause,
+    Transport,
+    TransportFailure,
+)
 from tests.kit.clock import ManualClock
 
 
@@ -134,3 +140,42 @@ def _files(waiting: Any) -> Iterator[str]:
     while isinstance(waiting, CoroutineType):
         yield Path(waiting.cr_code.co_filename).as_posix()
         waiting = waiting.cr_await
+
+
+async def _received(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+    return head, await reader.readexactly(int(lines[b"content-length"]))
+
+
+@pytest.mark.parametrize("size", [2, BODY_SLICE_BYTES, BODY_SLICE_BYTES + 1, 5_000_000])
+async def test_a_request_of_any_length_arrives_as_it_is(transport: Transport, size: int) -> None:
+    """A long one is written in slices, and says how long it is like every other."""
+    taken: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set_result(await _received(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    async with server, transport.post(f"http://{host}:{port}/v1", {}, body) as response:
+        assert [chunk async for chunk in response.chunks] == [b"ok"]
+    head, received = await taken
+    assert received == body
+    assert b"chunked" not in head.lower()
+
+
+async def test_an_answer_that_comes_at_once_is_read_in_slices(transport: Transport) -> None:
+    """A megabyte holds thousands of tokens; others have their turn between slices of it."""
+    body = bytes(range(256)) * 4096
+    server, url = await _served(
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    async with server, transport.post(url, {}, b"{}") as response:
+        chunks = [chunk async for chunk in response.chunks]
+    assert b"".join(chunks) == body
+    assert max(map(len, chunks)) <= SLICE_BYTES

@@ -8,11 +8,16 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from chatd.v1 import chat_pb2, message_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import ChatId
-from chatd_server.domain.limits import REQUEST_BYTES_MAX, USER_MESSAGE_BYTES_MAX
+from chatd_server.domain.limits import (
+    REQUEST_BYTES_MAX,
+    REQUEST_VALUES_MAX,
+    USER_MESSAGE_BYTES_MAX,
+)
 from tests.kit.server import Served, refused, said
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
@@ -308,3 +313,99 @@ async def test_interrupting_what_does_not_run_is_success_and_changes_nothing(
     async with nothing_changes(served, chat_id):
         answer = await served.call("InterruptChat", pb.InterruptChatRequest(chat_id=chat_id))
         assert not answer.interrupted
+
+
+MANY: dict[str, tuple[str, Message]] = {
+    "parts": (
+        "SendMessage",
+        pb.SendMessageRequest(
+            chat_id="x", message=message_pb2.UserMessage(parts=[message_pb2.UserPart()] * 100_000)
+        ),
+    ),
+    "labels": ("CreateChat", pb.CreateChatRequest(labels={str(n): "" for n in range(10_000)})),
+    "tools": ("CreateChat", pb.CreateChatRequest(tools=[tool_pb2.ToolDefinition()] * 100_000)),
+    "results": (
+        "SubmitToolResults",
+        pb.SubmitToolResultsRequest(chat_id="x", results=[tool_pb2.ToolResultInput()] * 100_000),
+    ),
+    "statuses": (
+        "ListChats",
+        pb.ListChatsRequest(statuses=[chat_pb2.CHAT_STATUS_ERROR] * 100_000),
+    ),
+    "tool names": (
+        "ListPendingActions",
+        pb.ListPendingActionsRequest(tool_names=["a"] * 100_000),
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "request_"), MANY.values(), ids=MANY.keys())
+async def test_a_request_of_very_many_values_is_refused_before_it_is_decoded(
+    served: Served, method: str, request_: Message
+) -> None:
+    """To decode and judge a million of them would hold everybody up for seconds."""
+    refusal = await served.refused(method, request_)
+    assert refusal.reason == "MESSAGE_TOO_LARGE"
+    assert f"more than {REQUEST_VALUES_MAX} values" in refusal.message
+
+
+LISTS: dict[str, tuple[str, Message, str, int]] = {
+    "parts": (
+        "CreateChat",
+        pb.CreateChatRequest(
+            title="x" * 300,
+            message=message_pb2.UserMessage(parts=[message_pb2.UserPart()] * 257),
+        ),
+        "message.parts",
+        256,
+    ),
+    "labels": (
+        "CreateChat",
+        pb.CreateChatRequest(labels={str(n): "" for n in range(65)}),
+        "labels",
+        64,
+    ),
+    "tools": (
+        "CreateChat",
+        pb.CreateChatRequest(tools=[tool_pb2.ToolDefinition(name=f"t{n}") for n in range(1_300)]),
+        "tools",
+        128,
+    ),
+    "statuses": (
+        "ListChats",
+        pb.ListChatsRequest(statuses=[chat_pb2.CHAT_STATUS_ERROR] * 257),
+        "statuses",
+        256,
+    ),
+    "tool names": (
+        "ListPendingActions",
+        pb.ListPendingActionsRequest(tool_names=["a"] * 257),
+        "tool_names",
+        256,
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "request_", "field", "most"), LISTS.values(), ids=LISTS.keys())
+async def test_a_list_that_is_too_long_is_named_and_not_looked_into(
+    served: Served, method: str, request_: Message, field: str, most: int
+) -> None:
+    """What is wrong with its items, or with other fields, is not worth the time."""
+    refusal = await served.refused(method, request_)
+    assert refusal.reason == "INVALID_FIELD"
+    assert refusal.fields == [field]
+    assert f"at most {most}" in refusal.violations[0][1]
+
+
+async def test_a_list_that_is_too_long_says_nothing_about_foreign_chats(served: Served) -> None:
+    """Who does not own a chat is told that there is none, whatever else is wrong."""
+    results = [tool_pb2.ToolResultInput()] * 257
+    request = pb.SubmitToolResultsRequest(chat_id=UNKNOWN, results=results)
+    assert (await served.refused("SubmitToolResults", request)).reason == "CHAT_NOT_FOUND"
+
+
+async def test_a_status_that_is_named_often_filters_once(served: Served, chat_id: str) -> None:
+    """It means what one means."""
+    waiting = chat_pb2.CHAT_STATUS_WAITING
+    listed = await served.call("ListChats", pb.ListChatsRequest(statuses=[waiting] * 256))
+    assert [chat.chat_id for chat in listed.chats] == [chat_id]

@@ -202,7 +202,8 @@ async def test_calls_that_are_made_at_once_are_all_answered(served: Served) -> N
 async def test_calls_without_a_request_are_bounded_per_server(served: Served) -> None:
     """Over any number of connections; each refusal leaves those alone that wait already."""
     path = METHODS[0].encode()
-    hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(5)]
+    count = WAITING_CALLS_MAX // WAITING_CALLS_PER_CONNECTION_MAX + 1
+    hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(count)]
     for client in hostile:
         for _ in range(WAITING_CALLS_PER_CONNECTION_MAX):
             client.send(client.headers(b"/" + path)[1])

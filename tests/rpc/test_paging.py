@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from chatd.v1 import chat_pb2, tool_pb2
+from chatd.v1 import chat_pb2, message_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.domain.limits import PAGE_BYTES_MAX
+from chatd_server.domain.limits import PAGE_BYTES_MAX, PAGE_SIZE_MAX, PARTS_MAX
 from tests.kit.server import Served, said
 
 
@@ -72,6 +72,29 @@ async def test_a_page_of_large_chats_stays_below_its_bytes(served: Served) -> No
     assert [it.title for page in found for it in page] == [str(9 - it) for it in range(10)]
     assert len(found) == 2
     assert all(sum(it.ByteSize() for it in page) <= PAGE_BYTES_MAX for page in found)
+
+
+async def _with_many_parts(served: Served, messages: int) -> str:
+    """Make a chat whose messages have as many parts as they may."""
+    part = message_pb2.UserPart(text=message_pb2.UserText(text="!"))
+    message = message_pb2.UserMessage(parts=[part] * PARTS_MAX)
+    created = await served.call("CreateChat", pb.CreateChatRequest())
+    chat_id = str(created.chat.chat_id)
+    for _ in range(messages):
+        await served.call("SendMessage", pb.SendMessageRequest(chat_id=chat_id, message=message))
+        await served.settled(chat_id)
+    return chat_id
+
+
+async def test_parts_count_in_a_page_like_bytes(served: Served) -> None:
+    """Messages of very many parts make small pages, and none of them is lost."""
+    chat_id = await _with_many_parts(served, 24)
+    history = pb.ListMessagesRequest(chat_id=chat_id, page_size=PAGE_SIZE_MAX)
+    found = await pages(served, "ListMessages", history, "messages")
+    assert [it.position for page in found for it in page] == list(range(1, 49))
+    stream = await served.settled(chat_id)
+    snapshots = [it.event.snapshot_messages.messages for it in stream]
+    assert max(sum(len(it.parts) for it in page) for page in snapshots) <= 16 * PARTS_MAX
 
 
 async def test_messages_come_in_order_in_pages(served: Served) -> None:

@@ -115,7 +115,7 @@ def test_wherever_a_request_takes_one_it_is_looked_at(
     for name in path:
         span = getattr(span, name)
     span.seconds, span.nanos = 2**62, -(2**31)
-    found = [it.field for it in Rules().violations(request)]
+    found = [it.field for it in Rules([type(request)]).violations(request)]
     assert found.count(".".join(path)) == 1
 
 

@@ -1,5 +1,6 @@
 """Rules beyond the contract's annotations: each with what is wrong and where."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
@@ -8,7 +9,8 @@ from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports import Model, Tool
-from chatd_server.service.checks import Checks, UnknownModel
+from chatd_server.service.checks import SCHEMAS_KNOWN_MAX, Checks, UnknownModel
+from tests.kit.turns import counting_turns
 
 
 class OneModel:
@@ -97,6 +99,32 @@ async def test_a_schema_is_looked_at_once(checks: Checks) -> None:
     assert not list(checks.new_chat(tool(fine)))
     (violation,) = checks.new_chat(tool("{"))
     assert "not valid JSON" in violation.description
+
+
+async def test_a_new_schema_is_looked_at_beside_the_loop(checks: Checks) -> None:
+    """Two kilobytes of empty schemas take a fifth of a second."""
+    odd = '{"type":"object","allOf":[' + ",".join(["{}"] * 100) + "]}"
+    async with counting_turns() as turns:
+        await checks.learn([odd])
+        assert turns.count > 0
+        turns.begin()
+        await checks.learn([odd, '{"type":"object"}'])
+        assert turns.count == 0
+
+
+async def test_a_schema_that_others_make_us_forget_is_looked_at_again(checks: Checks) -> None:
+    """When `learn` has returned, no schema is left to be looked at on the event loop."""
+    mine = [f'{{"type":"object","title":"{number:0200d}"}}' for number in range(2)]
+    others = [f'{{"title":{number}}}' for number in range(SCHEMAS_KNOWN_MAX)]
+    await checks.learn(mine[:1])
+    # There is no room for all of them, so the second one begins with forgetting the first.
+    learning = asyncio.create_task(checks.learn(mine))
+    forgetting = asyncio.create_task(checks.learn(others))
+    await learning
+    async with counting_turns() as turns:
+        await checks.learn(mine)
+        assert turns.count == 0
+    await forgetting
 
 
 def test_a_schema_may_not_send_us_to_fetch_another(checks: Checks) -> None:

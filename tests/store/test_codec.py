@@ -186,3 +186,18 @@ def test_the_order_of_an_empty_queue_is_null() -> None:
     assert codec.encode_order(()) is None
     assert codec.decode_order(None) == []
     assert codec.decode_order(codec.encode_order(queue)) == ["b", "a"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_part_weighs_what_it_takes_in_a_page(count: int) -> None:
+    """Whatever its words are: words that look like parts weigh nothing more."""
+
+    def weight(text: str) -> int:
+        parts = tuple(Text(text) for _ in range(count))
+        return codec.page_weight(codec.encode(msgspec.structs.replace(MESSAGE, parts=parts)))
+
+    assert weight("x") - codec.page_weight(
+        codec.encode(msgspec.structs.replace(MESSAGE, parts=()))
+    ) >= (count * codec.PART_WEIGHT)
+    odd = '{"kind":"text"}'
+    assert weight(odd) - weight("x") == count * (len(json.dumps(odd)) - len(json.dumps("x")))

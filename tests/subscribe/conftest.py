@@ -144,4 +144,5 @@ def calls_of(store: Any, hub: Hub, clock: ManualClock) -> ServiceCalls:
         facts=ServerFacts(
             version="0", instance_id="test", default_model=MODEL, heartbeat_seconds=15
         ),
+        clock=clock,
     )

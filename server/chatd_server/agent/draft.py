@@ -11,7 +11,9 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from chatd_server.agent.joiner import Joiner
+from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId, new_tool_call_id
+from chatd_server.domain.limits import ANSWER_PARTS_MAX
 from chatd_server.domain.message import (
     Executor,
     File,
@@ -156,7 +158,10 @@ _G = TypeVar("_G", _OpenText, _OpenReasoning, _OpenRefusal)
 
 
 class StepDraft:
-    """One run's step in progress, emptied by each `begin`."""
+    """One run's step in progress, emptied by each `begin`.
+
+    What streams in raises ModelFailure when the answer becomes too large.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -232,9 +237,9 @@ class StepDraft:
             vendor_id=well_formed(started.vendor_id),
         )
         index = len(self._parts)
-        self._parts[started.part] = _OpenCall(index, call=call)
         if executor is Executor.PROVIDER:
             self._asked[call.vendor_id] = call.id
+        self._open(started.part, _OpenCall(index, call=call))
         self.writer.call(index, call.id, call.name, executor, "")
 
     def arguments(self, part: int, text: str) -> None:
@@ -315,14 +320,23 @@ class StepDraft:
     def _growing(self, part: int, kind: type[_G]) -> _G:
         found = self._parts.get(part)
         if found is None:
-            found = self._parts[part] = kind(len(self._parts))
+            found = kind(len(self._parts))
+            self._open(part, found)
         assert isinstance(found, kind), "a part never changes its kind"
         return found
 
     def _add_whole(self, part: int, value: Part) -> None:
         index = len(self._parts)
-        self._parts[part] = _Whole(value)
+        self._open(part, _Whole(value))
         self.writer.whole(index, value)
+
+    def _open(self, part: int, opened: _Open) -> None:
+        if len(self._parts) == ANSWER_PARTS_MAX:
+            raise failure(
+                ErrorKind.OUTPUT_TOO_LARGE,
+                f"the answer has more than {ANSWER_PARTS_MAX} parts; ask for fewer at once",
+            )
+        self._parts[part] = opened
 
 
 def _travelling(value: _WholeValue) -> _WholeValue:

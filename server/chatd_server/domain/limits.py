@@ -17,6 +17,11 @@ class Limit(msgspec.Struct, frozen=True):
 
 REQUEST_BYTES_MAX = 3 * MIB
 """Below grpc's own 4 MiB, so that our error names the limit and grpc's bare one is not met."""
+REQUEST_VALUES_MAX = 4096
+"""Fields and items of one request. The largest that the other limits allow has 2,252; a million
+take seconds to decode and to judge."""
+LIST_ITEMS_MAX = 256
+"""Items of a list in a request for which the contract says no other number."""
 RESPONSE_BYTES_MAX = MIB
 """Any event fits a client with default limits, with room for four in a page."""
 USER_MESSAGE_BYTES_MAX = 512 * KIB
@@ -28,6 +33,9 @@ TOOL_RESULT_BYTES_MAX = 512 * KIB
 """Longer results are cut with a note, live and committed alike."""
 ANSWER_BYTES_MAX = 768 * KIB
 """A model's answer; beyond it the attempt fails with output_too_large."""
+ANSWER_PARTS_MAX = 2000
+"""Parts of an answer. Each costs microseconds whenever the message is shown, and as many as fit
+into ANSWER_BYTES_MAX would hold everybody up for half a second."""
 RESULTS_MESSAGE_BYTES_MAX = 768 * KIB
 """Results of one tool message. A batch that gives more is committed as several, so that any
 committed message fits one event."""
@@ -86,10 +94,13 @@ COMPACTIONS_PER_TURN_MAX = 3
 
 PUBLISHED = (
     Limit("request_bytes", REQUEST_BYTES_MAX, "bytes", "one request, below grpc's own limit"),
+    Limit("request_values", REQUEST_VALUES_MAX, "values", "fields and items of one request"),
+    Limit("list_items", LIST_ITEMS_MAX, "items", "a list of a request, if no other limit is less"),
     Limit("response_bytes", RESPONSE_BYTES_MAX, "bytes", "one response of a stream"),
     Limit("user_message_bytes", USER_MESSAGE_BYTES_MAX, "bytes", "inline parts of one message"),
     Limit("parts_per_message", PARTS_MAX, "parts", "parts of one message"),
     Limit("answer_bytes", ANSWER_BYTES_MAX, "bytes", "one answer of a model"),
+    Limit("parts_per_answer", ANSWER_PARTS_MAX, "parts", "one answer of a model"),
     Limit("tool_result_bytes", TOOL_RESULT_BYTES_MAX, "bytes", "one result; longer ones are cut"),
     Limit("tool_batch_bytes", TOOL_BATCH_BYTES_MAX, "bytes", "all results of one step"),
     Limit("client_result_room_bytes", CLIENT_RESULT_ROOM_BYTES, "bytes", "never cut of a result"),

@@ -31,6 +31,12 @@ KEEPALIVE_SECONDS = 30.0
 ERROR_BODY_BYTES_MAX = 64 * 1024
 """How much of an error's body is read."""
 
+SLICE_BYTES = 64 * 1024
+"""How much of an answer is read at once. A vendor that sends all at once sends thousands of tokens,
+and others have their turn between them."""
+BODY_SLICE_BYTES = 1024 * 1024
+"""How much of a request is written at once."""
+
 
 class Cause(StrEnum):
     """Why a request failed before the vendor's own word was complete."""
@@ -75,6 +81,7 @@ class Transport:
     """
 
     def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._silence: SilenceWatch[_Chunks] = SilenceWatch(clock, READ_SECONDS)
         self._pool: _ShortTransport | None = None
         self._opening = asyncio.Lock()
@@ -93,7 +100,7 @@ class Transport:
             response = await pool.handle_async_request(self._request(url, headers, body))
         except _FAILURES as error:
             raise _named(error) from error
-        chunks = _chunks(response)
+        chunks = _chunks(response, self._clock)
         try:
             with self._silence.over(chunks):
                 yield Response(
@@ -117,13 +124,22 @@ class Transport:
         parsed = self._urls.get(url)
         if parsed is None:
             parsed = self._urls[url] = httpx.URL(url)
+        size = len(body)
+        is_long = size > BODY_SLICE_BYTES
         return httpx.Request(
             "POST",
             parsed,
-            headers={**_HEADERS, **headers},
-            content=body,
+            headers={**_HEADERS, **headers, **({"content-length": str(size)} if is_long else {})},
+            content=self._slices(body) if is_long else body,
             extensions={"timeout": _TIMEOUTS},
         )
+
+    async def _slices(self, body: bytes) -> AsyncIterator[bytes]:
+        """Yield a long body; a connection that takes all of it would take everybody's time."""
+        for start in range(0, len(body), BODY_SLICE_BYTES):
+            if start:
+                await self._clock.sleep(0, "http.slice")
+            yield body[start : start + BODY_SLICE_BYTES]
 
     async def _open(self) -> "_ShortTransport":
         async with self._opening:
@@ -192,19 +208,28 @@ class _Chunks:
     Read by way of httpx there is no `body`, and silence stays with aiohttp.
     """
 
-    __slots__ = ("_body", "_read", "reads")
+    __slots__ = ("_body", "_clock", "_left", "_read", "reads")
 
     def __init__(
-        self, read: Callable[[], Awaitable[bytes]], body: aiohttp.StreamReader | None
+        self,
+        read: Callable[[], Awaitable[bytes]],
+        body: aiohttp.StreamReader | None,
+        clock: Clock,
     ) -> None:
         self._read = read
         self._body = body
+        self._clock = clock
+        #: What came and was more than a slice.
+        self._left = b""
         self.reads = 0
 
     def __aiter__(self) -> "_Chunks":
         return self
 
     async def __anext__(self) -> bytes:
+        if self._left:
+            await self._clock.sleep(0, "http.slice")
+            return self._slice(self._left)
         self.reads += 1
         try:
             chunk = await self._read()
@@ -214,7 +239,11 @@ class _Chunks:
             self.reads += 1
         if not chunk:
             raise StopAsyncIteration
-        return chunk
+        return chunk if len(chunk) <= SLICE_BYTES else self._slice(chunk)
+
+    def _slice(self, chunk: bytes) -> bytes:
+        self._left = chunk[SLICE_BYTES:]
+        return chunk[:SLICE_BYTES]
 
     def time_out(self) -> None:
         """Fail the read that waits: the vendor is silent."""
@@ -226,16 +255,16 @@ class _Chunks:
             self._body.set_exception(failure)
 
 
-def _chunks(response: httpx.Response) -> _Chunks:
+def _chunks(response: httpx.Response, clock: Clock) -> _Chunks:
     body: aiohttp.StreamReader | None = response.extensions.get(_BODY)
     if body is not None:
-        return _Chunks(body.readany, body)
+        return _Chunks(body.readany, body, clock)
     raw = response.aiter_raw()
 
     async def read() -> bytes:
         return await anext(raw, b"")
 
-    return _Chunks(read, None)
+    return _Chunks(read, None, clock)
 
 
 def _named(error: BaseException) -> TransportFailure:

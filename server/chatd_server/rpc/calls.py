@@ -1,6 +1,7 @@
 """How each implemented RPC is answered: the request as values, one use case, the response."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableSequence, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -17,11 +18,12 @@ from chatd_server.domain.limits import (
     RESPONSE_BYTES_MAX,
 )
 from chatd_server.domain.refusal import InvalidRequest, NotImplementedHere, Violation
-from chatd_server.ports import ChatPage
+from chatd_server.ports import ChatPage, Clock
 from chatd_server.rpc import convert, convert_event
 from chatd_server.rpc import convert_request as asked
 from chatd_server.rpc.dispatch import Call
 from chatd_server.rpc.page_token import PageTokens, size_of
+from chatd_server.rpc.slices import in_slices
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.events import Events
@@ -59,6 +61,7 @@ class ServiceCalls:
         checks: Checks,
         tokens: PageTokens,
         facts: ServerFacts,
+        clock: Clock,
     ) -> None:
         self._chats = chats
         self._messages = messages
@@ -67,6 +70,7 @@ class ServiceCalls:
         self._checks = checks
         self._tokens = tokens
         self._facts = facts
+        self._clock = clock
         self.implemented: Sequence[str] = ()
 
     # --- chats ---------------------------------------------------------------------------
@@ -133,8 +137,10 @@ class ServiceCalls:
                 statuses=asked.statuses_from(request.statuses),
             )
 
-        chats, next_key = await _fitting(read, request.page_size, convert.chat)
-        return pb.ListChatsResponse(chats=chats, next_page_token=tokens.token(next_key))
+        response = pb.ListChatsResponse()
+        next_key = await self._fill(response.chats, read, request.page_size, convert.chat)
+        response.next_page_token = tokens.token(next_key)
+        return response
 
     async def interrupt_chat(
         self, call: Call, request: pb.InterruptChatRequest
@@ -209,10 +215,11 @@ class ServiceCalls:
         )
         last = str(page[-1].position) if more and page else None
         chat_id = ChatId(request.chat_id)
-        return pb.ListMessagesResponse(
-            messages=[convert.message(chat_id, it) for it in page],
-            next_page_token=tokens.token(last),
-        )
+        shown = partial(convert.message, chat_id)
+        response = pb.ListMessagesResponse(next_page_token=tokens.token(last))
+        async for wire in in_slices(page, shown, self._clock):
+            response.messages.append(wire)
+        return response
 
     # --- client tools --------------------------------------------------------------------
 
@@ -251,10 +258,12 @@ class ServiceCalls:
                 tool_names=frozenset(request.tool_names),
             )
 
-        actions, next_key = await _fitting(read, request.page_size, convert.wanted_action)
-        return pb.ListPendingActionsResponse(
-            actions=actions, next_page_token=tokens.token(next_key)
+        response = pb.ListPendingActionsResponse()
+        next_key = await self._fill(
+            response.actions, read, request.page_size, convert.wanted_action
         )
+        response.next_page_token = tokens.token(next_key)
+        return response
 
     # --- the log -------------------------------------------------------------------------
 
@@ -268,10 +277,11 @@ class ServiceCalls:
             wait_seconds=convert.seconds_of(request.wait),
         )
         chat_id = ChatId(request.chat_id)
-        return pb.ListEventsResponse(
-            events=[convert_event.event(chat_id, it) for it in page.events],
-            head_sequence=page.head_sequence,
-        )
+        shown = partial(convert_event.event, chat_id)
+        response = pb.ListEventsResponse(head_sequence=page.head_sequence)
+        async for wire in in_slices(page.events, shown, self._clock):
+            response.events.append(wire)
+        return response
 
     # --- the server ----------------------------------------------------------------------
 
@@ -291,6 +301,35 @@ class ServiceCalls:
             default_model=self._facts.default_model,
             heartbeat_interval=convert.duration(self._facts.heartbeat_seconds),
         )
+
+    async def _fill(
+        self,
+        page: MutableSequence[Wire],
+        read: Callable[[int], Awaitable[ChatPage]],
+        page_size: int,
+        shown: Callable[[ChatState], Wire | None],
+    ) -> str | None:
+        """Fill a page with at most about PAGE_BYTES_MAX; return the key of the next one.
+
+        One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is
+        read once more with as many chats as fit; at least one.
+        """
+        limit = size_of(page_size)
+        while True:
+            found = await read(limit)
+            size = fit = 0
+            async for wire in in_slices(found.chats, shown, self._clock):
+                size += 0 if wire is None else wire.ByteSize()
+                if size > PAGE_BYTES_MAX and fit:
+                    break
+                fit += 1
+                if wire is not None:
+                    # One by one, because it is copied: all at once would take as long again.
+                    page.append(wire)
+            if fit == len(found.chats):
+                return found.next_key
+            limit = fit
+            del page[:]
 
 
 def _config_of(request: pb.CreateChatRequest) -> ChatConfig:
@@ -324,28 +363,3 @@ def _refuse_files(message: message_pb2.UserMessage) -> None:
             "file parts are not implemented by this server yet; "
             "send the words of the file as a text part"
         )
-
-
-async def _fitting(
-    read: Callable[[int], Awaitable[ChatPage]],
-    page_size: int,
-    shown: Callable[[ChatState], Wire | None],
-) -> tuple[list[Wire], str | None]:
-    """Return a page of at most about PAGE_BYTES_MAX, and the key of the next one.
-
-    One chat may hold 768 KiB of prompt and schemas, so a page that turns out too large is read
-    once more with as many chats as fit; at least one.
-    """
-    limit = size_of(page_size)
-    while True:
-        page = await read(limit)
-        wires = [shown(it) for it in page.chats]
-        size, fit = 0, 0
-        for wire in wires:
-            size += 0 if wire is None else wire.ByteSize()
-            if size > PAGE_BYTES_MAX and fit:
-                break
-            fit += 1
-        if fit == len(wires):
-            return [it for it in wires if it is not None], page.next_key
-        limit = fit

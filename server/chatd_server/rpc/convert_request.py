@@ -18,7 +18,7 @@ _BUSY = {chat_pb2.BusyBehavior.Value(f"BUSY_BEHAVIOR_{it.name}"): it for it in B
 
 def statuses_from(values: Iterable[chat_pb2.ChatStatus.ValueType]) -> tuple[Status, ...]:
     """Return statuses of a filter; the unspecified one says nothing."""
-    return tuple(_STATUS[value] for value in values if value in _STATUS)
+    return tuple(_STATUS[value] for value in dict.fromkeys(values) if value in _STATUS)
 
 
 def busy_from(value: chat_pb2.BusyBehavior.ValueType) -> BusyBehavior:

@@ -16,7 +16,7 @@ import msgspec
 from google.protobuf.message import DecodeError, Message
 
 from chatd_server.domain.ids import OwnerId
-from chatd_server.domain.limits import REQUEST_BYTES_MAX
+from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
 from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import RequestKey, Store
@@ -24,7 +24,8 @@ from chatd_server.rpc import errors
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator, Caller
 from chatd_server.rpc.grpc_server import Handler
-from chatd_server.rpc.validate import Rules, refusal_of
+from chatd_server.rpc.validate import Rules, refusal_of, too_long
+from chatd_server.rpc.wire import has_more_values
 from chatd_server.service.authority import authorise
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -101,7 +102,7 @@ class Dispatch:
         self._arrivals = arrivals
         self._model_examples = model_examples
         self._observer = observer
-        self._rules = Rules()
+        self._rules = Rules(rpc.request_type for rpc in rpcs)
         self.handlers: Mapping[str, Handler] = {rpc.name: self._handler(rpc) for rpc in rpcs}
 
     def _handler(self, rpc: Rpc) -> Handler:
@@ -145,15 +146,19 @@ class Dispatch:
 
     async def _admit(self, rpc: Rpc, context: Context) -> tuple[Call, Any]:
         """Return a request that may be answered; raises what stands against it."""
-        request: Any = decoded(rpc.request_type, await self._arrivals.request(context))
+        raw = await self._arrivals.request(context)
+        request: Any = decoded(rpc.request_type, raw)
         caller = ANONYMOUS
         if rpc.needs_key:
             caller = await self._authenticator.caller(context.invocation_metadata() or ())
         if not rpc.is_implemented:
             raise NotImplementedHere(f"{rpc.name} is not implemented by this server yet")
-        if rpc.prepare is not None:
-            await rpc.prepare(request)
-        refusal = self._against(rpc, request)
+        # An item takes at least a byte, so nearly all requests need not be asked.
+        refusal = too_long(request) if len(raw) > LIST_ITEMS_MAX else None
+        if refusal is None:
+            if rpc.prepare is not None:
+                await rpc.prepare(request)
+            refusal = self._against(rpc, request)
         if refusal is not None:
             if rpc.is_about_a_chat:
                 await authorise(self._store, caller.owner_id, request.chat_id)
@@ -194,8 +199,18 @@ class Dispatch:
 
 def decoded(request_type: type[Message], raw: bytes) -> Message:
     """Return the request; raises MessageTooLarge, MalformedRequest."""
-    if len(raw) > REQUEST_BYTES_MAX:
-        raise errors.MessageTooLarge(len(raw))
+    size = len(raw)
+    if size > REQUEST_BYTES_MAX:
+        raise errors.MessageTooLarge(
+            f"the request has {size} bytes, at most {REQUEST_BYTES_MAX} are accepted; "
+            "send less text in one message"
+        )
+    # No value but a packed one takes less than two bytes, and few packed ones are no harm.
+    if size > 2 * REQUEST_VALUES_MAX and has_more_values(raw, request_type, REQUEST_VALUES_MAX):
+        raise errors.MessageTooLarge(
+            f"the request has more than {REQUEST_VALUES_MAX} values (items of lists and their "
+            "fields); send fewer in one request"
+        )
     try:
         return request_type.FromString(raw)
     except (DecodeError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ from google.rpc import (  # type: ignore[import-untyped]  # ships no types
     status_pb2,
 )
 
-from chatd_server.domain.limits import ERROR_DETAILS_BYTES_MAX, REQUEST_BYTES_MAX
+from chatd_server.domain.limits import ERROR_DETAILS_BYTES_MAX
 from chatd_server.domain.refusal import (
     CursorAhead,
     CursorExpired,
@@ -64,18 +64,12 @@ class MalformedRequest(Refused):
 
 
 class MessageTooLarge(InvalidRequest):
-    """The request is larger than REQUEST_BYTES_MAX."""
+    """The request is larger than REQUEST_BYTES_MAX, or holds more than REQUEST_VALUES_MAX."""
 
     reason = "MESSAGE_TOO_LARGE"
 
-    def __init__(self, size: int) -> None:
-        super().__init__(
-            Violation(
-                "",
-                f"the request has {size} bytes, at most {REQUEST_BYTES_MAX} are accepted; "
-                "send less text in one message",
-            )
-        )
+    def __init__(self, why: str) -> None:
+        super().__init__(Violation("", why))
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -38,6 +38,9 @@ from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult, Us
 KEY_BYTES = 16
 """Bytes of a command's key: among 2**40 commands a collision has a chance of 2**-49."""
 
+PART_WEIGHT = 256
+"""Bytes of text that take as long to show as a part takes by itself."""
+
 T = TypeVar("T")
 
 EVENT_KINDS: Mapping[type, int] = {
@@ -104,6 +107,15 @@ def _decode(decoder: msgspec.json.Decoder[T], version: int, content: bytes) -> T
 def decode_message(version: int, content: bytes) -> Message:
     """Return a message; raises ContentTooNew, like all of these."""
     return _decode(_messages, version, content)
+
+
+def page_weight(content: bytes) -> int:
+    """Return what a stored message counts in a page that is bounded by bytes.
+
+    Parts of a byte each take the time of a hundred, whoever shows the page: so they count, and so
+    does the message. The mark of a part cannot stand in a text, where a quote is escaped.
+    """
+    return len(content) + PART_WEIGHT * (2 + content.count(b'"kind":'))
 
 
 def decode_event(version: int, payload: bytes) -> Event:

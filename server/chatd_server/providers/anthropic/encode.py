@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chatd_server.domain.limits import KIB, MIB
 from chatd_server.domain.message import (
     Executor,
     File,
@@ -26,6 +27,14 @@ from chatd_server.providers.anthropic.errors import PROVIDER
 
 MARKED_MESSAGES = 2
 """Cache marks on the last messages; with the one on the system text below Anthropic's four."""
+
+QUICK_MESSAGES_MAX = 64
+QUICK_BYTES_MAX = 512 * KIB
+QUICK_COPIED_BYTES_MAX = 4 * MIB
+"""New messages, their bytes, and bytes of the others that the event loop has time for: some
+milliseconds. An answer and its results are below them in nearly every step."""
+_PART_BYTES = 256
+"""What a part takes besides its bytes, in bytes that take as long."""
 
 _MARK = b',"cache_control":{"type":"ephemeral"}}'
 _encode = msgspec.json.encode
@@ -75,6 +84,16 @@ class MessageEncoder:
         self._sealed = bytearray()
         self._groups: list[_Group] = []
         self._vendor_ids: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def is_quick(self, messages: Sequence[Message]) -> bool:
+        """Say whether `pieces` would take no time: little is new, and little has to be copied."""
+        new = messages[self._seen :] if self._seen <= len(messages) else messages
+        return (
+            len(new) <= QUICK_MESSAGES_MAX
+            and len(self._sealed) <= QUICK_COPIED_BYTES_MAX
+            and sum(map(_size, new)) <= QUICK_BYTES_MAX
+        )
 
     def encoded(self, messages: Sequence[Message]) -> bytes:
         """Return the JSON items of `messages`, joined by commas."""
@@ -159,9 +178,10 @@ class MessageEncoder:
             if native is not None:
                 native.call_id = call.id
             return native
-        taken = call.vendor_id in self._vendor_ids.values()
+        taken = call.vendor_id in self._taken
         vendor_id = call.vendor_id if call.vendor_id.startswith("toolu_") and not taken else call.id
         self._vendor_ids[call.id] = vendor_id
+        self._taken.add(vendor_id)
         if native is not None and vendor_id == call.vendor_id:
             return native
         return _Block(
@@ -187,6 +207,24 @@ class MessageEncoder:
         if result.error is not None:
             block["is_error"] = True
         return _Block(_encode(block))
+
+
+def _size(message: Message) -> int:
+    """Return about how many bytes a message has, for how long it takes to encode them."""
+    size = 0
+    for part in message.parts:
+        size += _PART_BYTES
+        if isinstance(part, Text | Reasoning):
+            size += len(part.text)
+        elif isinstance(part, ToolCall):
+            size += len(part.arguments)
+        elif isinstance(part, ToolResult):
+            size += len(part.output)
+        elif isinstance(part, FileReference):
+            size += len(part.content)
+        elif isinstance(part, File):
+            size += len(part.data or b"")
+    return size
 
 
 def _text(text: str) -> bytes:

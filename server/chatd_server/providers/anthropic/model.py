@@ -1,5 +1,6 @@
 """One model of Anthropic's behind the Model port."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain
 
@@ -99,10 +100,12 @@ class AnthropicConversation:
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
         """Yield the parts of one answer. Raises ModelFailure."""
         answer = _Answer(AnswerDecoder(self._model))
+        if self._messages.is_quick(request.messages):
+            body = self.encode(request)
+        else:
+            body = await asyncio.to_thread(self.encode, request)
         try:
-            async with self._transport.post(
-                self._url, self._headers, self.encode(request)
-            ) as response:
+            async with self._transport.post(self._url, self._headers, body) as response:
                 if response.status != 200:  # noqa: PLR2004  the one status of an answer
                     body = await read_body(response)
                     raise errors.from_response(response.status, response.headers, body)

@@ -12,6 +12,7 @@ import msgspec
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.message import File, FinishReason, ProviderNote, Source, Usage
 from chatd_server.providers.sandbox.fields import (
+    Unreadable,
     given,
     nothing,
     one_of,
@@ -43,6 +44,8 @@ COUNT_MAX = 10**12
 """Tokens, or millionths of a dollar, that a vendor could report without a joke."""
 TIMES_MAX = 1_000
 """More than any ladder of retries is long."""
+SEARCH_CHARACTERS_MAX = 1_000
+"""They come back five times, in addresses and titles of sources."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -98,7 +101,13 @@ def _call(rest: str) -> Mark:
 
 
 def _search(*, is_later: bool) -> Callable[[str], Mark]:
-    return lambda rest: Search(given(rest, "WORDS"), is_later)
+    def read(rest: str) -> Mark:
+        words = given(rest, "WORDS")
+        if len(words) > SEARCH_CHARACTERS_MAX:
+            raise Unreadable(f"WORDS has at most {SEARCH_CHARACTERS_MAX} characters")
+        return Search(words, is_later)
+
+    return read
 
 
 def _source(rest: str) -> Mark:

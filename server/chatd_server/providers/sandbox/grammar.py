@@ -1,7 +1,8 @@
 """A message's words into a plan: one directive per line, everything else is conversation."""
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from chatd_server.domain.message import FinishReason
 from chatd_server.providers.sandbox.directives import BY_NAME, Directive, Finish, Mark, Step
@@ -17,15 +18,31 @@ from chatd_server.providers.sandbox.plan import (
     Speak,
 )
 
+DIRECTIVES_MAX = 4_000
+"""Directives of one message. The longest turn, with a call in each step, has 2,400; each takes some
+microseconds to read, and they are all read before the first one is played."""
+PROBLEMS_MAX = 20
+"""Lines that a complaint names. Advice takes longest, and nobody mends more at once."""
+NEAR_CHARACTERS_MAX = 32
+"""A longer name is no typing error of one of ours."""
+
+_DIRECTIVE = re.compile(r"^[^\S\n]*(![^\W\d_].*)$", re.MULTILINE)
+
 
 def parse(text: str) -> Plan:
-    """Return what the directives ask for; without directives a plan without answers."""
+    """Return what the directives ask for; without directives a plan without answers.
+
+    Reading ends at DIRECTIVES_MAX, and behind PROBLEMS_MAX: one problem more says that there are
+    more.
+    """
     marks: list[tuple[int, str, Mark]] = []
     problems: list[Problem] = []
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.strip()
-        if not _is_directive(line):
-            continue
+    for number, line in _directives(text):
+        if len(problems) > PROBLEMS_MAX:
+            break
+        if len(marks) == DIRECTIVES_MAX:
+            problems.append(Problem(number, line, _TOO_MANY))
+            break
         try:
             marks.append((number, line, _read(line)))
         except Unreadable as unreadable:
@@ -33,12 +50,25 @@ def parse(text: str) -> Plan:
     answers, misplaced = _answers(marks)
     problems += misplaced
     if problems:
-        return Plan(problems=tuple(sorted(problems, key=lambda problem: problem.line)))
+        problems.sort(key=lambda problem: problem.line)
+        return Plan(problems=tuple(problems[: PROBLEMS_MAX + 1]))
     return Plan(answers)
 
 
-def _is_directive(line: str) -> bool:
-    return line[:1] == "!" and line[1:2].isalpha()
+def _directives(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are directives, with their numbers, one after the other."""
+    number, start = 1, 0
+    for found in _DIRECTIVE.finditer(text):
+        number += text.count("\n", start, found.start())
+        start = found.start()
+        line = found[1].rstrip()
+        if line[1].isalpha():
+            yield number, line
+
+
+_TOO_MANY = (
+    f"a message has at most {DIRECTIVES_MAX} directives; send what follows in another message"
+)
 
 
 def _read(line: str) -> Mark:
@@ -57,7 +87,9 @@ def _reminder(directive: Directive) -> str:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), BY_NAME, n=1)
+    near: list[str] = []
+    if len(name) <= NEAR_CHARACTERS_MAX:
+        near = difflib.get_close_matches(name.lower(), BY_NAME, n=1)
     return (
         f"there is no such directive; did you mean !{near[0]}?"
         if near

@@ -1,5 +1,6 @@
 """The sandbox behind the Model port: which answer is owed is read from the messages alone."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -21,13 +22,18 @@ from chatd_server.domain.stream import StreamPart
 from chatd_server.ports import Clock, Conversation, ModelRequest
 from chatd_server.providers.sandbox import talk
 from chatd_server.providers.sandbox.grammar import parse
-from chatd_server.providers.sandbox.plan import PROVIDER, Answer, Found
+from chatd_server.providers.sandbox.plan import PROVIDER, Answer, Found, Plan
 from chatd_server.providers.sandbox.player import play
 from chatd_server.providers.sandbox.script import Circumstances, Script
+from chatd_server.providers.sandbox.words import count
 from chatd_server.providers.settings import ProviderSettings
 
 MODEL = "echo"
 """The only model of the sandbox."""
+SMALL_CHARACTERS_MAX = 16_384
+"""What is longer is read in a thread: below it that takes some milliseconds at most."""
+SMALL_PARTS_MAX = 256
+"""So many messages, or parts of them, are looked at at once."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -73,16 +79,14 @@ def left_open(messages: Sequence[Message]) -> tuple[Found, ...]:
     )
 
 
-def owed(request: ModelRequest) -> Answer:
+def owed(request: ModelRequest, here: Position, plan: Plan) -> Answer:
     """Return the answer that a request is owed; behind a pause it begins with what was found."""
-    answer = _asked_for(request)
+    answer = _asked_for(request, here, plan)
     return Answer((*left_open(request.messages), *answer.acts), answer.finish)
 
 
-def _asked_for(request: ModelRequest) -> Answer:
+def _asked_for(request: ModelRequest, here: Position, plan: Plan) -> Answer:
     """Return what the user's words ask for at this step."""
-    here = position(request.messages)
-    plan = parse(talk.said(here.asked))
     if plan.problems:
         return talk.complaint(plan.problems)
     if here.answers < len(plan.answers):
@@ -93,29 +97,49 @@ def _asked_for(request: ModelRequest) -> Answer:
 
 
 class SandboxConversation:
-    """The calls of one run. It remembers how long messages are, and nothing else."""
+    """The calls of one run. It remembers how long messages are, and what the user asked for.
+
+    Both are read beside the event loop when they are long, so that nobody waits for them.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lengths: dict[MessageId, int] = {}
+        self._plan: tuple[Message | None, Plan] = (None, Plan())
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamPart, None]:
         """Yield the parts of the answer that is owed. Raises ModelFailure."""
+        await self._measure(request.messages)
+        here = position(request.messages)
+        plan = await self._planned(here.asked)
         circumstances = Circumstances(
-            input_tokens=len(request.system.split()) + sum(map(self._length, request.messages)),
+            input_tokens=len(request.system.split())
+            + sum(self._lengths[message.id] for message in request.messages),
             attempt_number=request.attempt_number,
             max_output_tokens=request.max_output_tokens,
             was_compacted=any(message.compressed for message in request.messages),
         )
-        script = Script(owed(request), circumstances)
+        script = Script(owed(request, here, plan), circumstances)
         async with aclosing(play(script.beats(), self._clock)) as parts:
             async for part in parts:
                 yield part
 
-    def _length(self, message: Message) -> int:
-        if message.id not in self._lengths:
-            self._lengths[message.id] = sum(len(words.split()) for words in _words(message))
-        return self._lengths[message.id]
+    async def _measure(self, messages: Sequence[Message]) -> None:
+        """Learn how long the messages are that are new."""
+        new = [message for message in messages if message.id not in self._lengths]
+        if _is_small(new):
+            self._lengths |= _lengths(new)
+        else:
+            self._lengths |= await asyncio.to_thread(_lengths, new)
+
+    async def _planned(self, asked: Message | None) -> Plan:
+        """Return what a message asks for; it is read once in a run."""
+        if self._plan[0] is not asked:
+            text = talk.said(asked)
+            is_small = len(text) <= SMALL_CHARACTERS_MAX
+            plan = parse(text) if is_small else await asyncio.to_thread(parse, text)
+            self._plan = (asked, plan)
+        return self._plan[1]
 
 
 class SandboxModel:
@@ -158,6 +182,24 @@ class SandboxProvider:
 
     async def close(self) -> None:
         """Do nothing: there is nothing to close."""
+
+
+def _is_small(messages: Sequence[Message]) -> bool:
+    """Say whether it takes no time to look at messages."""
+    if len(messages) > SMALL_PARTS_MAX:
+        return False
+    parts = 0
+    characters = 0
+    for message in messages:
+        parts += len(message.parts)
+        if parts > SMALL_PARTS_MAX:
+            return False
+        characters += sum(map(len, _words(message)))
+    return characters <= SMALL_CHARACTERS_MAX
+
+
+def _lengths(messages: Sequence[Message]) -> dict[MessageId, int]:
+    return {message.id: sum(map(count, _words(message))) for message in messages}
 
 
 def _words(message: Message) -> list[str]:

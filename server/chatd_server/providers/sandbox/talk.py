@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from chatd_server.domain.message import File, FileReference, Message, Part, Text, ToolResult
 from chatd_server.ports import ToolSpec
 from chatd_server.providers.sandbox.directives import DIRECTIVES
+from chatd_server.providers.sandbox.grammar import PROBLEMS_MAX
 from chatd_server.providers.sandbox.plan import Answer, Channel, Problem, Speak
 
 QUOTED_CHARACTERS_MAX = 200
 """Of a result or of a bad line: enough to know it again."""
+LOOKED_AT_CHARACTERS_MAX = 10 * QUOTED_CHARACTERS_MAX
+"""A result may have 512 KiB; what is quoted of it stands at its beginning."""
 
 
 def said(message: Message | None) -> str:
@@ -44,11 +47,16 @@ def summary(results: Sequence[ToolResult]) -> Answer:
 
 def complaint(problems: Sequence[Problem]) -> Answer:
     """Say which lines cannot be read, and what would be right."""
-    count = "a line" if len(problems) == 1 else f"{len(problems)} lines"
-    lines = [f"I cannot read {count} of your message, so I did nothing."]
-    for problem in problems:
+    lines = [f"I cannot read {_count(problems)} of your message, so I did nothing."]
+    for problem in problems[:PROBLEMS_MAX]:
         lines += ["", f"Line {problem.line}: {_shortened(problem.text)}", f"  {problem.advice}"]
     return _speech(lines)
+
+
+def _count(problems: Sequence[Problem]) -> str:
+    if len(problems) > PROBLEMS_MAX:
+        return f"more than {PROBLEMS_MAX} lines"
+    return "a line" if len(problems) == 1 else f"{len(problems)} lines"
 
 
 def _directives() -> list[str]:
@@ -79,5 +87,7 @@ def _result(result: ToolResult) -> str:
 
 
 def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= QUOTED_CHARACTERS_MAX else line[:QUOTED_CHARACTERS_MAX] + "…"
+    line = " ".join(text[:LOOKED_AT_CHARACTERS_MAX].split())
+    if len(line) <= QUOTED_CHARACTERS_MAX and len(text) <= LOOKED_AT_CHARACTERS_MAX:
+        return line
+    return line[:QUOTED_CHARACTERS_MAX] + "…"

@@ -18,6 +18,9 @@ basic plane: what a client must be able to meet at the edge of a delta."""
 COUNTED = 10
 """Every tenth word is its own number, so that a gap or a repetition is seen by eye."""
 
+COUNTED_CHARACTERS = 65_536
+"""Characters whose words are counted at once: less than a millisecond."""
+
 _PIECE = re.compile(r"\s{0,64}\S{1,64}|\s{1,64}")
 
 
@@ -26,6 +29,16 @@ def tokens(source: int | str) -> Iterator[str]:
     if isinstance(source, int):
         return _own(source)
     return (piece.group() for piece in _PIECE.finditer(source))
+
+
+def count(text: str, piece: int = COUNTED_CHARACTERS) -> int:
+    """Return how many words a text has; in pieces, so that a thread lets others in between."""
+    words = 0
+    is_open = False
+    for part in pieces(text, piece):
+        words += len(part.split()) - (is_open and not part[0].isspace())
+        is_open = not part[-1].isspace()
+    return words
 
 
 def pieces(text: str, size: int) -> Iterator[str]:

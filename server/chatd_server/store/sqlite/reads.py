@@ -16,7 +16,7 @@ from chatd_server.domain.refusal import (
     MessageNotFound,
 )
 from chatd_server.ports import ChatPage, EventPage, KeyRecord
-from chatd_server.store.codec import decode_message, encode_label
+from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.rows import STATE_COLUMNS, event_of, state_of
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_journal, read_state
@@ -53,7 +53,7 @@ def events(
     page: list[LoggedEvent] = []
     size = 0
     for row in cursor.execute(sql.EVENTS, (row_id, after, limit)):
-        size += len(row[5] or b"") + len(row[7] or b"")
+        size += len(row[5] or b"") + (0 if row[7] is None else page_weight(row[7]))
         if page and size > bytes_max:
             break
         page.append(event_of(row))
@@ -205,7 +205,7 @@ def _page(rows: sqlite3.Cursor, limit: int | None, bytes_max: int) -> tuple[list
     page: list[Message] = []
     size = 0
     for version, content in rows:
-        size += len(content)
+        size += page_weight(content)
         if page and (size > bytes_max or len(page) == limit):
             return page, True
         page.append(decode_message(version, content))

@@ -1,0 +1,156 @@
+"""A client of the watched server: what the cases of `loop_longest` are made of."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+
+from bench.probe import Longest
+from bench.servers import product_environment, program
+from chatd.v1 import chat_service_pb2 as pb
+from chatd.v1 import chat_service_pb2_grpc, message_pb2
+from chatd_server.clock import RealClock
+from chatd_server.domain.chat import ChatConfig
+from chatd_server.domain.command import Create, Interrupt, SendMessage
+from chatd_server.domain.ids import ChatId, OwnerId, new_uuid
+from chatd_server.domain.message import Part
+from chatd_server.observe import NullObserver
+from chatd_server.service.keys import ROOT_OWNER
+from chatd_server.store.sqlite.store import SqliteStore
+from chatd_server.store.wake import LocalWake
+
+TEXT_BYTES_MAX = 262_144
+"""Of one text part; two of them are the largest user's message."""
+SANDBOX = "sandbox/echo"
+SETTLED = pb.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+STREAM_SECONDS_MAX = 120.0
+
+
+class Lab:
+    """A client with one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, key: str, probe: str) -> None:
+        self._stub: Any = chat_service_pb2_grpc.ChatServiceStub(channel)
+        self._metadata = (("authorization", f"Bearer {key}"),)
+        self._probe = probe
+
+    async def longest(self) -> Longest:
+        """Return the longest callbacks since the last call."""
+        host, _, port = self._probe.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        told = await reader.read()
+        writer.close()
+        return msgspec.json.decode(told, type=Longest)
+
+    async def call(self, method: str, request: Any) -> Any:
+        """Call a unary RPC."""
+        return await getattr(self._stub, method)(request, metadata=self._metadata)
+
+    async def refused(self, method: str, request: Any) -> None:
+        """Call one that must be refused."""
+        try:
+            await self.call(method, request)
+        except grpc.aio.AioRpcError:
+            return
+        raise AssertionError(f"{method} was not refused")
+
+    async def chat(self, model: str = SANDBOX, **fields: Any) -> str:
+        """Make a chat."""
+        made = await self.call("CreateChat", pb.CreateChatRequest(model=model, **fields))
+        return str(made.chat.chat_id)
+
+    async def send(self, chat_id: str, *texts: str) -> None:
+        """Send a message."""
+        request = pb.SendMessageRequest(chat_id=chat_id, message=message(*texts))
+        await self.call("SendMessage", request)
+
+    async def turn(self, chat_id: str, *texts: str) -> None:
+        """Follow a chat while it answers a message."""
+        await self.send(chat_id, *texts)
+        await self.follow(chat_id)
+
+    async def follow(self, chat_id: str, after: int | None = None, until: int = SETTLED) -> int:
+        """Follow a chat until nothing more comes; return how many responses came."""
+        request = pb.SubscribeRequest(chat_id=chat_id, until=until)  # type: ignore[arg-type]  # a number of the enum
+        if after is not None:
+            request.resume_from.sequence = after
+            request.resume_from.SetInParent()
+        count = 0
+        async with asyncio.timeout(STREAM_SECONDS_MAX):
+            async for _ in self._stub.Subscribe(request, metadata=self._metadata):
+                count += 1
+        return count
+
+
+def message(*texts: str) -> message_pb2.UserMessage:
+    """Return a user's message."""
+    return message_pb2.UserMessage(
+        parts=[message_pb2.UserPart(text=message_pb2.UserText(text=text)) for text in texts]
+    )
+
+
+def filled(piece: str, size: int = TEXT_BYTES_MAX) -> str:
+    """Return a text of whole pieces that is as long as it may be."""
+    return piece * (size // len(piece.encode()))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@asynccontextmanager
+async def watched(folder: Path, vendor: str) -> AsyncIterator[Lab]:
+    """Run the watched server, and a client of it."""
+    home = folder / "watched"
+    command = ["-m", "bench.probe", "--home", str(home)]
+    environment = product_environment(vendor)
+    options = [("grpc.max_receive_message_length", 1 << 26)]
+    async with (
+        program(command, folder / "watched.log", environment) as (_, told),
+        grpc.aio.insecure_channel(told["address"], options=options) as channel,
+    ):
+        key = _text(Path(told["root_key_file"])).strip()
+        yield Lab(channel, key, told["probe"])
+
+
+async def seed(folder: Path, histories: Mapping[str, Sequence[tuple[Part, ...]]]) -> dict[str, str]:
+    """Write chats with these user messages, before the server starts; return their ids.
+
+    Each message begins a turn that is cut at once.
+    """
+    home = folder / "watched"
+    home.mkdir(mode=0o700)
+    clock = RealClock()
+    store = await SqliteStore.open(
+        home / "chatd.db", clock=clock, wake=LocalWake(), observer=NullObserver()
+    )
+    ids: dict[str, str] = {}
+    try:
+        for name, messages in histories.items():
+            model = name if "/" in name else SANDBOX
+            chat_id = ChatId(new_uuid(clock.now()))
+            ids[name] = chat_id
+            owner = OwnerId(ROOT_OWNER)
+            create = Create(
+                command_id=new_uuid(clock.now()),
+                chat_id=chat_id,
+                owner_id=owner,
+                config=ChatConfig(model=model),
+            )
+            await store.apply(chat_id, create, owner_id=owner)
+            waits = []
+            for number, parts in enumerate(messages):
+                send = SendMessage(command_id=f"{chat_id}{number}s", parts=parts)
+                stop = Interrupt(command_id=f"{chat_id}{number}i")
+                waits += [
+                    asyncio.ensure_future(store.apply(chat_id, it, owner_id=owner))
+                    for it in (send, stop)
+                ]
+            await asyncio.gather(*waits)
+    finally:
+        await store.close()
+    return ids

@@ -1,0 +1,37 @@
+"""The first key of a home: made at the first start, and read by the command line."""
+
+import os
+import secrets
+from pathlib import Path
+
+from chatd_server.config import BadConfig
+from chatd_server.service.keys import KEY_PREFIX, new_key
+
+
+def root_key(path: Path) -> str:
+    """Return the root key, making it at the first start; only its owner can read the file.
+
+    Raises BadConfig when the file holds something else.
+    """
+    if path.exists():
+        return _key_in(path)
+    key = new_key()
+    # Written beside and linked into place: two first starts agree, and nobody reads half a key.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(key + "\n")
+        os.link(draft, path)
+    except FileExistsError:
+        return _key_in(path)
+    finally:
+        draft.unlink()
+    return key
+
+
+def _key_in(path: Path) -> str:
+    key = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not key.startswith(KEY_PREFIX):
+        raise BadConfig(f"{path} holds no key of chatd: remove it, and the next start makes one")
+    return key
