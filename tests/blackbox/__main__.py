@@ -78,10 +78,11 @@ def races(
             async with connected(servers[0]) as caller:
                 tally = await race(each, caller, tries, seed, told=tell)
             failures += tally.failures
+            lines += [f"  try {own}: {str(violation)[:90]}" for own, violation in tally.failures]
             lines.append(f"{each.__name__}: {len(tally.failures)} of {tally.tries} tries failed")
         if failures:
-            own, violation = failures[0]
-            violation.add_note(f"try {own}\n" + "\n".join(lines))
+            _, violation = failures[0]
+            violation.add_note("\n".join(lines))
             raise violation
         return "\n".join(lines)
 
