@@ -101,6 +101,7 @@ class Follower:
 
     async def _stream(self) -> Then:
         """Open one stream and read it to its end, or until it is cut."""
+        self.choose_place()
         caller = self.choose()
         rules = self._rules()
         life = caller.server.life
@@ -136,6 +137,9 @@ class Follower:
         reached = event_pb2.STREAM_END_REASON_UNTIL_REACHED
         done = rules.ended.event.stream_end.reason == reached
         return Then.LEAVE if done else Then.RESUME
+
+    def choose_place(self) -> None:
+        """Say where the next stream begins: at the cursor of the last, unless a test goes back."""
 
     def _rules(self) -> StreamRules:
         request = chat_service_pb2.SubscribeRequest(

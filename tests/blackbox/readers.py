@@ -70,12 +70,11 @@ class Reader(Follower):
             self.stored.append(self.known.copy())
         if self.rng.random() < self.habit.cuts:
             self.counted["cuts"] += 1
-            self._go_back()
             return Then.RESUME
         return Then.READ
 
-    def _go_back(self) -> None:
-        """Resume from an older place at times, or like one who knows nothing."""
+    def choose_place(self) -> None:
+        """Resume from an older place at times, or like one who knows nothing; after kills, too."""
         if self.stored and self.rng.random() < 0.5:
             self.known = self.rng.choice(self.stored).copy()
         elif self.habit.stores and self.rng.random() < 0.2:

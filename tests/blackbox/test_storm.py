@@ -18,6 +18,7 @@ async def test_subscribers_see_the_log_in_a_storm_on_sqlite(tmp_path: Path) -> N
         storm = Storm(servers, SEED, SECONDS)
         await storm.rage()
     assert storm.counted["chats"]
+    assert storm.counted["kills"]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -29,3 +30,4 @@ async def test_subscribers_see_the_log_in_a_storm_on_postgres(
         storm = Storm(servers, SEED, SECONDS)
         await storm.rage()
     assert storm.counted["chats"]
+    assert storm.counted["kills"]
