@@ -109,11 +109,11 @@ async def happens(act: Act, shape: str, postgres: Postgres) -> bool:
     ):
         try:
             async with running(Path(home), [url] * SHAPES[shape]) as servers:
-                console.print(f"[bold]{shape}[/]  {await act(servers, status)}")
+                console.print(f"[bold]{shape}[/]  {await act(servers, status)}", soft_wrap=True)
         except ViolationError as violation:
             console.print(f"[bold red]{shape}: {type(violation).__name__}[/]")
             for line in (str(violation), *getattr(violation, "__notes__", ())):
-                console.print(line, markup=False)
+                console.print(line, markup=False, soft_wrap=True)
             return False
     return True
 
