@@ -48,6 +48,19 @@ test: setup ## run the whole suite: Python with PostgreSQL, TypeScript and Go wh
 	@scripts/test-clients
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+# An outside client against real servers; see tests/blackbox. A violation ends with code 1.
+SECONDS ?= 60
+SEED ?= 0
+TRIES ?= 2000
+
+.PHONY: storm
+storm: setup ## random chats, cuts and kills, then hostile requests: SECONDS=60 SEED=0 (0: a new one)
+	@$(BIN)/python -m tests.blackbox storm --seconds $(SECONDS) --seed $(SEED)
+
+.PHONY: races
+races: setup ## streams that begin in the middle of something: TRIES=2000
+	@$(BIN)/python -m tests.blackbox races --tries $(TRIES)
+
 .PHONY: fmt
 fmt: setup ## format code and protos
 	$(BIN)/ruff check --fix-only --exit-zero
