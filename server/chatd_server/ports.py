@@ -73,6 +73,15 @@ class Acquired(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
+class Acquisition(msgspec.Struct, frozen=True):
+    """What a worker got when it asked for chats."""
+
+    chats: Sequence[Acquired] = ()
+    #: Other work was passed over, because somebody held its rows at that moment: for how many
+    #: seconds the newest of it has been due. None: nothing was passed over.
+    passed_over_seconds: float | None = None
+
+
 class Beat(msgspec.Struct, frozen=True):
     """What a heartbeat found: enough to notice a lost interrupt hint."""
 
@@ -146,10 +155,10 @@ class Store(Protocol):
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal; raises LeaseLost."""
 
-    async def acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
-        """Take up to `slots` chats that have work and no live lease, oldest work first."""
+    async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
+        """Take up to `slots` chats that have work and no live lease, oldest work first. Work that
+        somebody else writes at that moment is passed over.
+        """
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float

@@ -155,6 +155,17 @@ async def test_a_cancelled_worker_gives_its_chats_back(world: World) -> None:
     await world.until(Span.RUN_FINISHED)
 
 
+async def test_a_worker_cancelled_while_it_takes_chats_gives_them_back(world: World) -> None:
+    """They were leased before the answer came: nobody waits for that lease to end."""
+    gate = world.process.cable.acquired = Gate()
+    chat = await world.chat("hi")
+    await gate.reached()
+    assert chat.state.status is Status.RUNNING
+    world.process.task.cancel()
+    gate.open()
+    await chat.until(Status.PENDING)
+
+
 async def test_a_database_that_is_gone_ends_the_run_and_the_rescue_goes_on(world: World) -> None:
     """Nothing can be written, so the lease expires, and the turn is worked from its last commit."""
     gate = Gate()

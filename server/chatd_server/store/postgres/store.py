@@ -28,6 +28,7 @@ from chatd_server.domain.refusal import (
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
+    Acquisition,
     Applied,
     Beat,
     CallStart,
@@ -161,12 +162,10 @@ class PostgresStore:
             )
         )
 
-    async def acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
+    async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
-            return []
+            return Acquisition()
         return await self._to_its_end(self._acquire(worker_id, slots, lease_seconds))
 
     async def heartbeat(
@@ -180,12 +179,12 @@ class PostgresStore:
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
         """Give back chats whose lease has expired; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id))
-        return len(await self._to_its_end(sweep))
+        return len((await self._to_its_end(sweep)).chats)
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
         """Answer actions past their deadline; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id))
-        return len(await self._to_its_end(sweep))
+        return len((await self._to_its_end(sweep)).chats)
 
     async def prune_events(self, before: Instant) -> int:
         """Drop events older than that and move `oldest_sequence`; return how many."""
@@ -318,15 +317,20 @@ class PostgresStore:
         if written is None:
             raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
 
-    async def _acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
-        taken = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
+    async def _acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
+        swept = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
+        taken = swept.chats
         if not taken:
-            return []
+            return Acquisition((), swept.passed_over_seconds)
         # Nobody but the new holder adds to these chats, and what is read is as of the commit.
-        contexts = await self._read(reads.contexts, taken)
-        return [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
+        try:
+            contexts = await self._read(reads.contexts, taken)
+        except DatabaseUnavailable as error:
+            self._observer.note(Span.DATABASE_FAILED, what="acquire", error=str(error))
+            # They are leased: if it is only this connection, nobody has to wait for that to end.
+            contexts = await self._read(reads.contexts, taken)
+        chats = [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
+        return Acquisition(chats, swept.passed_over_seconds)
 
     async def _beat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
