@@ -172,8 +172,9 @@ class Store(Protocol):
         """Answer actions past their deadline; return how many."""
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry of a chat without a worker, later than now, or the
-        earliest action deadline is due, if any. What is due already, `acquire` finds.
+        """Return when the earliest retry of a chat without a worker, later than now, the earliest
+        action deadline or the earliest end of a lease is due, if any. A retry that is due already,
+        `acquire` finds.
         """
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:

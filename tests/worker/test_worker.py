@@ -97,7 +97,7 @@ async def test_one_heartbeat_for_all_chats(world: World) -> None:
 
 
 async def test_an_idle_worker_only_polls(world: World) -> None:
-    """A minute costs sixty looks for work and twelve for the chats of dead workers."""
+    """A minute costs sixty looks for work and sixty at what is due next."""
     world.model.says(text("hello"))
     chat = await world.chat("hi")
     await chat.ended()
@@ -106,7 +106,7 @@ async def test_an_idle_worker_only_polls(world: World) -> None:
     before = dict(world.process.cable.idle)
     await world.clock.advance(60)
     spent = {name: n - before.get(name, 0) for name, n in world.process.cable.idle.items()}
-    assert spent == {"acquire": 60, "rescue": 12, "expire_actions": 12, "next_due": 12}
+    assert spent == {"acquire": 60, "next_due": 60}
 
 
 async def test_drain_lets_a_run_finish(world: World) -> None:
@@ -201,7 +201,7 @@ async def test_a_defect_of_the_worker_is_not_swallowed(world: World) -> None:
     world.model.says(text("a", gate))
     chat = await world.chat("hi")
     await gate.reached()
-    world.process.cable.breaks["rescue"] = BrokenError()
+    world.process.cable.breaks["next_due"] = BrokenError()
     await world.clock.advance_to("rescue")
     process = world.processes.pop()
     (failed,) = (await _error_of(process.task)).exceptions

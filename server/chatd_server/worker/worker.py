@@ -17,10 +17,7 @@ from chatd_server.worker.lease import Heart
 from chatd_server.worker.rescue import Rescuer
 from chatd_server.worker.run import run_chat
 from chatd_server.worker.runs import Run, Runs
-from chatd_server.worker.settings import WorkerSettings
-
-LOOK_AGAIN_SECONDS_MIN = 0.005
-"""A row is held for the time of a commit: sooner it would most likely be passed over again."""
+from chatd_server.worker.settings import LOOK_AGAIN_SECONDS_MIN, WorkerSettings
 
 
 class Worker:

@@ -110,7 +110,8 @@ AWAIT_WRITERS = "SELECT id FROM chats WHERE id = ANY($1::bigint[]) ORDER BY id F
 NEXT_DUE = f"""
 SELECT least(
     (SELECT min(due_at) FROM chats WHERE {CHATS_WITH_WORK} AND due_at > {_NOW_ONCE.format("$1")}),
-    (SELECT min(due_at) FROM chats WHERE {CHATS_ASKING}))
+    (SELECT min(due_at) FROM chats WHERE {CHATS_ASKING}),
+    (SELECT min(lease_expires_at) FROM chats WHERE {CHATS_HELD}))
 """
 PRESENT = f"SELECT {NOW.format('$1')}"
 

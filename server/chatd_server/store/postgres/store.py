@@ -212,7 +212,7 @@ class PostgresStore:
         return await self._read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry or deadline is due, as this machine's clock counts."""
+        """Return when the earliest retry, deadline or end of a lease is due by this machine's clock."""
         due = await self._read(reads.next_due, self._time.given)
         return None if due is None else self._time.to_local(due)
 

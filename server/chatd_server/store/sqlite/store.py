@@ -205,7 +205,7 @@ class SqliteStore:
         return await self.readers.read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry or action deadline of any chat is due, if any."""
+        """Return when the earliest retry, action deadline or end of a lease is due, if any."""
         return await self.readers.read(reads.next_due, self._ledger.now())
 
     async def list_chats(
