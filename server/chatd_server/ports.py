@@ -276,6 +276,9 @@ class Wake(Protocol):
     def listen(self, callback: Callable[[ChatId, int, Status], None]) -> Callable[[], None]:
         """Call back on the loop's thread for each hint; return how to stop it."""
 
+    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when hints may have been lost, so look now; return how to stop it."""
+
 
 # --- live ----------------------------------------------------------------------------------
 

@@ -106,6 +106,10 @@ class Hints:
 
         return self._wake.listen(heard)
 
+    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Pass on: that hints were lost is known."""
+        return self._wake.listen_gaps(callback)
+
 
 class World:
     """Use it as a context; it leaves nothing behind. Workers are started by the test."""

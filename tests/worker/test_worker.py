@@ -30,6 +30,23 @@ async def test_a_lost_hint_costs_at_most_one_poll(world: World) -> None:
     await chat.ended()
 
 
+async def test_a_gap_in_the_hints_is_followed_by_a_look_at_once(world: World) -> None:
+    """The connection that brings them was lost and is back: no poll and no heartbeat has to pass."""
+    start = world.clock.now()
+    gate = Gate()
+    world.model.says(text("half", gate))
+    running = await world.chat("hi")
+    await gate.reached()
+    world.process.goes_deaf()
+    world.model.says(text("hello"))
+    pending = await world.chat("hi")
+    await running.interrupt()
+    world.wake.tell_gap()
+    await pending.ended()
+    await running.until(Status.WAITING)
+    assert world.clock.now() == start
+
+
 async def test_no_more_runs_than_slots(world: World) -> None:
     """The third chat waits as pending until one of two slots is free."""
     await world.process.drain()

@@ -62,9 +62,16 @@ class Worker:
         if run is not None and revision > run.revision and status is not Status.RUNNING:
             self._heart.ask(chat_id)
 
+    def hints_missed(self) -> None:
+        """Hints may have been lost: look for work, and how our chats stand."""
+        self._work.ring()
+        for run in self._runs:
+            self._heart.ask(run.chat_id)
+
     async def run(self) -> None:
         """Work until `drain`. Raises what makes a worker unable to go on."""
         stop_listening = self._wake.listen(self.hinted)
+        stop_listening_to_gaps = self._wake.listen_gaps(self.hints_missed)
         try:
             async with asyncio.TaskGroup() as chores:
                 heart = chores.create_task(self._heart.run())
@@ -75,6 +82,7 @@ class Worker:
                 heart.cancel()
         finally:
             stop_listening()
+            stop_listening_to_gaps()
             # Only a cancelled worker still has runs here: they give their chats back.
             self._stop_runs()
             await self._runs.ended()
