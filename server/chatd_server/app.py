@@ -46,6 +46,7 @@ from chatd_server.store.migrate import (
 )
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.link import AWAY, unavailable
+from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.files import FileLock
 from chatd_server.store.sqlite.keys import SqliteKeyStore
@@ -175,18 +176,23 @@ async def build(
     clock = clock or RealClock()
     observer = observer or LogObserver()
     config.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    worker_id = WorkerId(new_uuid(clock.now()))
     database = await open_database(config, clock, observer)
     try:
         await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path))
-        return _assembled(config, database, clock, observer)
+        if isinstance(database.store, PostgresStore):
+            slots = Slots(config.home_path, config.shown_database)
+            await database.store.take_place(slots, worker_id)
+        return _assembled(config, database, worker_id, clock, observer)
     except BaseException:
         await database.close()
         raise
 
 
-def _assembled(config: Config, database: Database, clock: Clock, observer: Observer) -> App:
+def _assembled(
+    config: Config, database: Database, worker_id: WorkerId, clock: Clock, observer: Observer
+) -> App:
     store = database.store
-    instance_id = new_uuid(clock.now())
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.default_model)
     tools = BuiltinTools(clock)
@@ -196,7 +202,7 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
     )
     hub = Hub(store, clock, EventFrames(), hub_settings)
     env = Env(
-        worker_id=WorkerId(instance_id),
+        worker_id=worker_id,
         store=store,
         live=hub,
         models=models,
@@ -216,7 +222,7 @@ def _assembled(config: Config, database: Database, clock: Clock, observer: Obser
         checks=checks,
         facts=ServerFacts(
             version=server_version(),
-            instance_id=instance_id,
+            instance_id=worker_id,
             default_model=config.default_model,
             heartbeat_seconds=config.stream_heartbeat_seconds,
         ),
@@ -256,13 +262,8 @@ async def open_database(config: Config, clock: Clock, observer: Observer) -> Dat
     path = config.sqlite_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = await SqliteStore.open(path, clock=clock, wake=wake, observer=observer)
-    return Database(
-        store=store,
-        keys=SqliteKeyStore(store),
-        wake=wake,
-        listen=store.listen,
-        close=store.close,
-    )
+    keys = SqliteKeyStore(store)
+    return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=store.close)
 
 
 @contextmanager
@@ -302,9 +303,8 @@ async def _postgres(config: Config, clock: Clock, observer: Observer) -> Databas
     except BaseException:
         await store.close()
         raise
-    return Database(
-        store=store, keys=PostgresKeyStore(store), wake=wake, listen=store.listen, close=close
-    )
+    keys = PostgresKeyStore(store)
+    return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=close)
 
 
 async def open_keys(config: Config, clock: Clock) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:

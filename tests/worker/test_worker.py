@@ -31,7 +31,7 @@ async def test_a_lost_hint_costs_at_most_one_poll(world: World) -> None:
 
 
 async def test_a_gap_in_the_hints_is_followed_by_a_look_at_once(world: World) -> None:
-    """The connection that brings them was lost and is back: no poll and no heartbeat has to pass."""
+    """Their connection is back after a loss: no poll and no heartbeat has to pass."""
     start = world.clock.now()
     gate = Gate()
     world.model.says(text("half", gate))

@@ -105,6 +105,15 @@ UPDATE chats AS c SET lease_expires_at = p.now + $4
 FROM held AS h, present AS p WHERE c.id = h.id
 RETURNING c.uuid, c.epoch, c.revision, c.status, p.now
 """
+# It waits for rows that are being written: a lease that is left out would stand to its end.
+VOID_LEASES = f"""
+WITH dead AS MATERIALIZED (
+    SELECT id FROM chats WHERE {CHATS_HELD} AND worker_id = ANY($1::text[])
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE chats AS c SET lease_expires_at = least(c.lease_expires_at, {_NOW_ONCE.format("$2")})
+FROM dead AS d WHERE c.id = d.id
+"""
 RECORDED = "SELECT EXISTS (SELECT FROM commands WHERE key = $1)"
 AWAIT_WRITERS = "SELECT id FROM chats WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 NEXT_DUE = f"""
