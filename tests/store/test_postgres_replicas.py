@@ -253,16 +253,17 @@ async def test_an_acquisition_leaves_out_what_its_own_process_writes(
     """Commits of one chat are told in order, so it is passed over too, and the worker is told."""
     await asyncio.gather(*(desk.create("") for _ in range(WRITERS)))
     chat_id = await desk.create("hello")
-    await replicas.clock.advance(1)
     slow = store.writers._free[-1] = AnswersLate(store.writers._free[-1])
     writing = asyncio.create_task(store.apply(chat_id, title(1), owner_id=ANN))
     await slow.written.wait()
 
-    taken = await store.acquire(W1, 1, 30.0)
+    await replicas.clock.advance(1)
 
-    assert (taken.chats, taken.passed_over_seconds) == ((), 1.0)
+    taken = await store.acquire(W1, 1, 30.0)
     slow.answer.set()
     await writing
+
+    assert (taken.chats, taken.passed_over_seconds) == ((), 1.0)
     assert len((await store.acquire(W1, 1, 30.0)).chats) == 1
 
 

@@ -134,6 +134,7 @@ async def test_a_step_of_a_running_turn_is_four_statements_beside_the_group(
         ("EXPIRED_ACTIONS", "chats_deadlines"),
         ("NEXT_RETRY", "chats_work"),
         ("NEXT_DEADLINE", "chats_deadlines"),
+        ("NEXT_EXPIRY", "chats_leases"),
         ("BEAT", "(uuid=?)"),
         ("LOAD", "(uuid=?)"),
         ("OWNED", "chats_owned"),
