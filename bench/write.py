@@ -152,7 +152,7 @@ async def authors(store: Store, chats: int) -> list[Author]:
             parts=(Text("hello"),),
         )
         await store.apply(chat_id, command)
-    held = await store.acquire(WORKER, chats, LEASE_SECONDS)
+    held = (await store.acquire(WORKER, chats, LEASE_SECONDS)).chats
     assert len(held) == chats
     return [Author(store, it.state) for it in held]
 

@@ -35,6 +35,13 @@ started with another `--port` is not in the settings: give its address, or write
 
 ## All settings
 
+With PostgreSQL the home folder also holds `server-1.lock`, and one more for each further server of
+this home that runs at the same time. A server locks its file for as long as it lives. When it was
+killed, the next one that starts with this home knows by the lock that it is dead, and goes on with
+its turns at once. This needs Linux, a home on a local file system (not NFS), the same name of the
+host or container, the same `database_url`, and no reboot in between. In all other cases a turn of
+a server that died goes on after at most `lease_seconds` + `poll_seconds`.
+
 """
 
 EXITS = """

@@ -5,7 +5,7 @@ order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -24,7 +24,7 @@ from chatd_server.root_key import root_key
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
-from chatd_server.rpc.dispatch import Dispatch
+from chatd_server.rpc.dispatch import Dispatch, Rpc
 from chatd_server.rpc.event_frames import EventFrames
 from chatd_server.rpc.page_token import PURPOSE, PageTokens
 from chatd_server.rpc.server import Listen, RpcServer
@@ -46,6 +46,7 @@ from chatd_server.store.migrate import (
 )
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.link import AWAY, unavailable
+from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.files import FileLock
 from chatd_server.store.sqlite.keys import SqliteKeyStore
@@ -175,27 +176,35 @@ async def build(
     clock = clock or RealClock()
     observer = observer or LogObserver()
     config.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    worker_id = WorkerId(new_uuid(clock.now()))
     database = await open_database(config, clock, observer)
     try:
         await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path))
+        if isinstance(database.store, PostgresStore):
+            slots = Slots(config.home_path, config.shown_database)
+            await database.store.take_place(slots, worker_id)
         tokens = PageTokens(await database.store.secret(PURPOSE))
-        return _assembled(config, database, tokens, clock, observer)
+        return _assembled(config, database, worker_id, tokens, clock, observer)
     except BaseException:
         await database.close()
         raise
 
 
 def _assembled(
-    config: Config, database: Database, tokens: PageTokens, clock: Clock, observer: Observer
+    config: Config,
+    database: Database,
+    worker_id: WorkerId,
+    tokens: PageTokens,
+    clock: Clock,
+    observer: Observer,
 ) -> App:
     store = database.store
-    instance_id = new_uuid(clock.now())
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.default_model)
     tools = BuiltinTools(clock)
     hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
     env = Env(
-        worker_id=WorkerId(instance_id),
+        worker_id=worker_id,
         store=store,
         live=hub,
         models=models,
@@ -207,7 +216,7 @@ def _assembled(
     events = Events(store, hub, clock)
     checks = Checks(models, tools, config.default_model)
     facts = ServerFacts(
-        server_version(), instance_id, config.default_model, config.stream_heartbeat_seconds
+        server_version(), worker_id, config.default_model, config.stream_heartbeat_seconds
     )
     calls = ServiceCalls(
         chats=Chats(store, clock, config.default_model),
@@ -220,8 +229,7 @@ def _assembled(
         clock=clock,
     )
     authenticator = Authenticator(database.keys, clock)
-    rpcs = table(answers(calls, Subscribe(hub, authenticator, clock)))
-    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
+    rpcs = _rpcs(calls, Subscribe(hub, authenticator, clock))
     arrivals = Arrivals(clock)
     dispatch = Dispatch(
         rpcs,
@@ -242,6 +250,12 @@ def _assembled(
         server=RpcServer(dispatch, authenticator, arrivals, store, clock, _listen(config)),
         observer=observer,
     )
+
+
+def _rpcs(calls: ServiceCalls, subscribe: Subscribe) -> Sequence[Rpc]:
+    rpcs = table(answers(calls, subscribe))
+    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
+    return rpcs
 
 
 # --- databases -------------------------------------------------------------------------------
@@ -297,9 +311,8 @@ async def _postgres(config: Config, clock: Clock, observer: Observer) -> Databas
     except BaseException:
         await store.close()
         raise
-    return Database(
-        store=store, keys=PostgresKeyStore(store), wake=wake, listen=store.listen, close=close
-    )
+    keys = PostgresKeyStore(store)
+    return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=close)
 
 
 async def open_keys(config: Config, clock: Clock) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:

@@ -76,13 +76,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1000
     lease_seconds: Annotated[
         float,
-        Meta(description="How long a chat stays with a worker that went silent.", ge=1, le=3600),
+        Meta(
+            description="How long a chat stays with a worker that went silent; another one has "
+            "taken it over poll_seconds later.",
+            ge=1,
+            le=3600,
+        ),
     ] = 30.0
     lease_heartbeat_seconds: Annotated[
         float, Meta(description="How often a worker renews its leases.", ge=0.1, le=1200)
     ] = 10.0
     poll_seconds: Annotated[
-        float, Meta(description="How often work is looked for without a hint.", ge=0.05, le=60)
+        float,
+        Meta(
+            description="How often work and ended leases are looked for without a hint.",
+            ge=0.05,
+            le=60,
+        ),
     ] = 1.0
     drain_seconds: Annotated[
         float, Meta(description="How long running turns may finish at a stop.", ge=0, le=3600)
@@ -200,7 +210,8 @@ def load(
     if config.lease_heartbeat_seconds * 2 > config.lease_seconds:
         raise BadConfig(
             f"lease_heartbeat_seconds ({config.lease_heartbeat_seconds:g}) must be at most half of "
-            f"lease_seconds ({config.lease_seconds:g}), or one late beat loses the lease"
+            f"lease_seconds ({config.lease_seconds:g}), or one late beat loses the lease: lower "
+            f"it to {config.lease_seconds / 3:g}, or raise lease_seconds"
         )
     return Loaded(config=config, settings=tuple(settings))
 

@@ -73,6 +73,15 @@ class Acquired(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
+class Acquisition(msgspec.Struct, frozen=True):
+    """What a worker got when it asked for chats."""
+
+    chats: Sequence[Acquired] = ()
+    #: Other work was passed over, because somebody held its rows at that moment: for how many
+    #: seconds the newest of it has been due. None: nothing was passed over.
+    passed_over_seconds: float | None = None
+
+
 class Beat(msgspec.Struct, frozen=True):
     """What a heartbeat found: enough to notice a lost interrupt hint."""
 
@@ -146,10 +155,10 @@ class Store(Protocol):
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal; raises LeaseLost."""
 
-    async def acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
-        """Take up to `slots` chats that have work and no live lease, oldest work first."""
+    async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
+        """Take up to `slots` chats that have work and no live lease, oldest work first. Work that
+        somebody else writes at that moment is passed over.
+        """
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
@@ -163,8 +172,9 @@ class Store(Protocol):
         """Answer actions past their deadline; return how many."""
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry of a chat without a worker, later than now, or the
-        earliest action deadline is due, if any. What is due already, `acquire` finds.
+        """Return when the earliest retry of a chat without a worker, later than now, the earliest
+        action deadline or the earliest end of a lease is due, if any. A retry that is due already,
+        `acquire` finds.
         """
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
@@ -270,6 +280,9 @@ class Wake(Protocol):
 
     def listen(self, callback: Callable[[ChatId, int, Status], None]) -> Callable[[], None]:
         """Call back on the loop's thread for each hint; return how to stop it."""
+
+    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when hints may have been lost, so look now; return how to stop it."""
 
 
 # --- live ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.domain.message import ToolErrorKind
 from chatd_server.observe import Span
+from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, Spoken, calls, searches, text, thinks
 from tests.kit.world import Chat, World
@@ -287,6 +288,7 @@ async def test_a_commit_without_the_lease_is_refused(world: World) -> None:
     world.model.says(text("old"), gate)
     chat = await world.chat("go")
     await gate.reached()
+    assert isinstance(world.store, SqliteStore)
     await world.store.write("UPDATE chats SET epoch = epoch + 1")
     gate.open()
     await world.until(Span.LEASE_LOST, chat=chat.id)

@@ -9,8 +9,9 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.ports import Acquired, Applied, Beat, CallStart, RequestKey, Store
+from chatd_server.ports import Acquisition, Applied, Beat, CallStart, RequestKey, Store
 from tests.kit.clock import ManualClock
+from tests.kit.script import Gate
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ class Cable:
         self.breaks: dict[str, Exception] = {}
         #: What happens just before the nth call or command of a name gets there.
         self.meanwhile: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
+        #: Where an acquisition that took something stops before its answer is given.
+        self.acquired: Gate | None = None
         #: What came of a command is told to be a replay, as after a lost answer.
         self.forgets_answers = False
 
@@ -84,12 +87,13 @@ class Cable:
             )
         )
 
-    async def acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
+    async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         """Pass on."""
         self._count("acquire")
-        return await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
+        taken = await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
+        if taken.chats and self.acquired is not None:
+            await self.acquired.pass_through()
+        return taken
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from chatd_server.agent.env import Env
+from chatd_server.clock import RealClock
 from chatd_server.domain.chat import ChatConfig, ChatState, ClientTool, Status, TurnOptions
 from chatd_server.domain.command import (
     BusyBehavior,
@@ -26,6 +27,7 @@ from chatd_server.domain.ids import ChatId, OwnerId, WorkerId, new_uuid
 from chatd_server.domain.message import Executor, Message, Text
 from chatd_server.observe import Span
 from chatd_server.ports import Applied, Store
+from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.wake import LocalWake
 from chatd_server.worker.settings import WorkerSettings
@@ -104,12 +106,18 @@ class Hints:
 
         return self._wake.listen(heard)
 
+    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Pass on: that hints were lost is known."""
+        return self._wake.listen_gaps(callback)
+
 
 class World:
     """Use it as a context; it leaves nothing behind. Workers are started by the test."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, url: str = "") -> None:
+        """Take the file of the embedded store, or the URL of a migrated shared one."""
         self._path = path
+        self._url = url
         self.clock = ManualClock()
         self.observer = RecordingObserver()
         self.model = ScriptedModel()
@@ -121,9 +129,7 @@ class World:
         self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     async def __aenter__(self) -> Self:
-        self.store = await SqliteStore.open(
-            self._path, clock=self.clock, wake=self.wake, observer=self.observer
-        )
+        self.store = await self.open_store()
         self.store.listen(self)
         return self
 
@@ -142,6 +148,21 @@ class World:
         for process in self.processes:
             if not process.task.cancelled():
                 process.task.result()  # a worker that failed fails the test
+
+    async def open_store(self) -> SqliteStore | PostgresStore:
+        """Open the database; a shared one also a second time."""
+        if not self._url:
+            return await SqliteStore.open(
+                self._path, clock=self.clock, wake=self.wake, observer=self.observer
+            )
+        return await PostgresStore.open(
+            self._url,
+            clock=RealClock(),
+            wake=self.wake,
+            observer=self.observer,
+            writers=4,
+            held_time=self.clock.now,
+        )
 
     def committed(self, applied: Applied) -> None:
         """Take a commit: the world listens like a hub."""

@@ -47,6 +47,10 @@ class HeardHints:
         """Nobody listens in these tests."""
         raise NotImplementedError
 
+    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Nobody listens in these tests."""
+        raise NotImplementedError
+
 
 class Stores:
     """Opens stores on one fresh database, with a clock that the test holds."""

@@ -122,7 +122,7 @@ class Desk:
 
     async def acquire(self, worker: WorkerId = W1, slots: int = 1) -> Sequence[Acquired]:
         """Take chats that have work."""
-        return await self.store.acquire(worker, slots, LEASE_SECONDS)
+        return list((await self.store.acquire(worker, slots, LEASE_SECONDS)).chats)
 
     async def running(self, text: str = "hello", owner: OwnerId = ANN) -> ChatState:
         """Make a chat and let a worker take it; it is the only one with work."""

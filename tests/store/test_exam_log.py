@@ -2,11 +2,11 @@
 
 import pytest
 
-from chatd_server.domain.chat import ChatConfig, Status
+from chatd_server.domain.chat import AttemptKind, ChatConfig, Status
 from chatd_server.domain.command import UpdateChat
-from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.event import LoggedEvent, MessageCommitted
 from chatd_server.domain.ids import MICROSECONDS, ChatId
-from chatd_server.domain.limits import KIB, RESPONSE_BYTES_MAX
+from chatd_server.domain.limits import KIB, RESPONSE_BYTES_MAX, TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import Message, Text
 from chatd_server.domain.refusal import CursorAhead, CursorExpired
 from chatd_server.ports import Store
@@ -270,3 +270,19 @@ async def test_a_title_of_another_chat_changes_no_list_order(
 
     assert [chat.id for chat in page.chats] == [new, old]
     assert page.chats[1].updated_at == page.chats[0].updated_at + 5 * MICROSECONDS
+
+
+async def test_a_replay_says_which_message_closes_a_batch_as_the_commit_did(desk: Desk) -> None:
+    """Results that are followed by more of the same batch close nothing, now and later."""
+    state = await desk.running()
+    calls = [desk.call(f"call-{n}") for n in range(3)]
+    state = await desk.answered(state, calls=calls)
+    state = await desk.start(state, AttemptKind.TOOLS)
+    results = [desk.result(it.id, "x" * TOOL_RESULT_BYTES_MAX) for it in calls]
+    done = await desk.results(state, *results)
+
+    told = [logged.event for logged in done.events]
+    closes = [bool(it.attempt_id) for it in told if isinstance(it, MessageCommitted)]
+    assert closes == [False, False, True]
+    log = await desk.log(state.id)
+    assert tuple(log[-len(done.events) :]) == done.events

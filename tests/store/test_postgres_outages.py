@@ -87,6 +87,21 @@ async def test_chats_whose_acquisition_was_not_answered_are_the_workers(
     assert [len(chat.messages) for chat in acquired] == [1, 1, 1]
 
 
+async def test_chats_whose_messages_could_not_be_read_are_the_workers_all_the_same(
+    store: PostgresStore, desk: Desk
+) -> None:
+    """They are leased already: without a second try nobody would run them until that ends."""
+    chat_id = await desk.create("hello")
+    await store.load(chat_id)
+    store.readers._free[-1].terminate()
+    store.readers._free[-1] = Dead()
+
+    (acquired,) = await desk.acquire()
+
+    assert acquired.state.id == chat_id
+    assert len(acquired.messages) == 1
+
+
 async def test_an_acquisition_that_was_cut_before_its_commit_takes_nothing(
     replicas: PostgresStores, store: PostgresStore, desk: Desk
 ) -> None:

@@ -50,7 +50,7 @@ async def test_a_thousand_chats_are_acquired_by_two_replicas_and_none_twice(
         taken: list[tuple[ChatId, int]] = []
         misses = 0
         while misses < 3:
-            acquired = await store.acquire(worker, 64, 30.0)
+            acquired = (await store.acquire(worker, 64, 30.0)).chats
             misses = 0 if acquired else misses + 1
             taken += [(chat.state.id, chat.state.epoch) for chat in acquired]
         return taken
@@ -75,7 +75,7 @@ async def test_a_replica_rescues_the_chats_of_one_that_died(replicas: PostgresSt
 
     await replicas.clock.advance(31)
     assert await there.rescue(W2, 10) == 1
-    (acquired,) = await there.acquire(W2, 1, 30.0)
+    (acquired,) = (await there.acquire(W2, 1, 30.0)).chats
 
     assert acquired.state.epoch == state.epoch + 1
     assert await here.heartbeat(W1, [(state.id, state.epoch)], 30.0) == []
@@ -231,15 +231,40 @@ async def test_a_heartbeat_after_the_look_is_not_undone(
 async def test_an_acquisition_leaves_out_what_is_being_written(
     replicas: PostgresStores, desk: Desk
 ) -> None:
-    """A row that is locked is skipped, not waited for."""
+    """A row that is locked is passed over, not waited for, and the worker is told."""
     busy = await desk.create("busy")
+    await replicas.clock.advance(2)
     free = await desk.create("free")
+    await replicas.clock.advance(3)
 
     async with locked(replicas.url, busy):
-        acquired = await desk.acquire(slots=2)
+        taken = await desk.store.acquire(W1, 2, 30.0)
 
-    assert [chat.state.id for chat in acquired] == [free]
-    assert [chat.state.id for chat in await desk.acquire(slots=2)] == [busy]
+    assert [chat.state.id for chat in taken.chats] == [free]
+    assert taken.passed_over_seconds == 5.0
+    taken = await desk.store.acquire(W1, 2, 30.0)
+    assert [chat.state.id for chat in taken.chats] == [busy]
+    assert taken.passed_over_seconds is None
+
+
+async def test_an_acquisition_leaves_out_what_its_own_process_writes(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """Commits of one chat are told in order, so it is passed over too, and the worker is told."""
+    await asyncio.gather(*(desk.create("") for _ in range(WRITERS)))
+    chat_id = await desk.create("hello")
+    slow = store.writers._free[-1] = AnswersLate(store.writers._free[-1])
+    writing = asyncio.create_task(store.apply(chat_id, title(1), owner_id=ANN))
+    await slow.written.wait()
+
+    await replicas.clock.advance(1)
+
+    taken = await store.acquire(W1, 1, 30.0)
+    slow.answer.set()
+    await writing
+
+    assert (taken.chats, taken.passed_over_seconds) == ((), 1.0)
+    assert len((await store.acquire(W1, 1, 30.0)).chats) == 1
 
 
 # --- time ---------------------------------------------------------------------------------

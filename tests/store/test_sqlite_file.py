@@ -81,7 +81,7 @@ async def test_every_lease_is_void_at_start_and_its_chat_goes_on_at_once(
     one, other = await again.load(running.id), await again.load(stopping.id)
     assert (one.status, one.lease, one.rescues) == (Status.PENDING, None, 1)
     assert (other.status, other.lease) == (Status.INTERRUPTING, None)
-    taken = await again.acquire(W2, 5, LEASE_SECONDS)
+    taken = (await again.acquire(W2, 5, LEASE_SECONDS)).chats
     assert {acquired.state.id for acquired in taken} == {running.id, stopping.id}
     assert sqlite_stores.observer.noted(Span.CHATS_RESCUED)
 
@@ -134,6 +134,7 @@ async def test_a_step_of_a_running_turn_is_four_statements_beside_the_group(
         ("EXPIRED_ACTIONS", "chats_deadlines"),
         ("NEXT_RETRY", "chats_work"),
         ("NEXT_DEADLINE", "chats_deadlines"),
+        ("NEXT_EXPIRY", "chats_leases"),
         ("BEAT", "(uuid=?)"),
         ("LOAD", "(uuid=?)"),
         ("OWNED", "chats_owned"),

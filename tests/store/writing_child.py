@@ -26,7 +26,7 @@ async def write(path: Path) -> None:
     desk = Desk(store, ManualClock())
     for n in range(CHATS):
         await desk.create(f"{n}")
-    taken = await store.acquire(W1, CHATS, 3600.0)
+    taken = (await store.acquire(W1, CHATS, 3600.0)).chats
     await asyncio.gather(*(_work(desk, acquired.state) for acquired in taken))
 
 

@@ -104,7 +104,7 @@ class Chat:
 
     async def acquire(self) -> None:
         """Take the lease of everything that has work; this chat is among it."""
-        for acquired in await self.edge.store.acquire(WORKER, 100, LEASE_SECONDS):
+        for acquired in (await self.edge.store.acquire(WORKER, 100, LEASE_SECONDS)).chats:
             if acquired.state.id == self.id:
                 self.state = acquired.state
 

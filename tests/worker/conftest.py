@@ -1,10 +1,11 @@
-"""A world with one worker."""
+"""Worlds with one worker, on each store."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from chatd_server.store.migrate import migrate
 from tests.kit.world import World
 
 
@@ -13,4 +14,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Give a scenario on a store of its own, with a worker that is running."""
     async with World(tmp_path / "chats.db") as world:
         world.start()
+        yield world
+
+
+@pytest.fixture
+async def shared(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
+    """Give a scenario on a PostgreSQL; the test starts its workers."""
+    await migrate(postgres_url)
+    async with World(tmp_path, postgres_url) as world:
         yield world

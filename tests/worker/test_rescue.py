@@ -147,7 +147,7 @@ async def test_more_dead_chats_than_one_batch_are_all_rescued_at_once(world: Wor
     await world.clock.advance(LEASE_SECONDS + 1)
     for _ in chats:
         world.model.says(text("new"))
-    world.start("two", WorkerSettings(rescue_batch_max=1, rescue_seconds=1000))
+    world.start("two", WorkerSettings(rescue_batch_max=1, poll_seconds=1000))
     for chat in chats:
         await chat.until(Status.WAITING)
         assert await chat.history_texts() == ["go", "new"]

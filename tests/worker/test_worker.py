@@ -30,6 +30,23 @@ async def test_a_lost_hint_costs_at_most_one_poll(world: World) -> None:
     await chat.ended()
 
 
+async def test_a_gap_in_the_hints_is_followed_by_a_look_at_once(world: World) -> None:
+    """Their connection is back after a loss: no poll and no heartbeat has to pass."""
+    start = world.clock.now()
+    gate = Gate()
+    world.model.says(text("half", gate))
+    running = await world.chat("hi")
+    await gate.reached()
+    world.process.goes_deaf()
+    world.model.says(text("hello"))
+    pending = await world.chat("hi")
+    await running.interrupt()
+    world.wake.tell_gap()
+    await pending.ended()
+    await running.until(Status.WAITING)
+    assert world.clock.now() == start
+
+
 async def test_no_more_runs_than_slots(world: World) -> None:
     """The third chat waits as pending until one of two slots is free."""
     await world.process.drain()
@@ -97,7 +114,7 @@ async def test_one_heartbeat_for_all_chats(world: World) -> None:
 
 
 async def test_an_idle_worker_only_polls(world: World) -> None:
-    """A minute costs sixty looks for work and twelve for the chats of dead workers."""
+    """A minute costs sixty looks for work and sixty at what is due next."""
     world.model.says(text("hello"))
     chat = await world.chat("hi")
     await chat.ended()
@@ -106,7 +123,7 @@ async def test_an_idle_worker_only_polls(world: World) -> None:
     before = dict(world.process.cable.idle)
     await world.clock.advance(60)
     spent = {name: n - before.get(name, 0) for name, n in world.process.cable.idle.items()}
-    assert spent == {"acquire": 60, "rescue": 12, "expire_actions": 12, "next_due": 12}
+    assert spent == {"acquire": 60, "next_due": 60}
 
 
 async def test_drain_lets_a_run_finish(world: World) -> None:
@@ -155,6 +172,17 @@ async def test_a_cancelled_worker_gives_its_chats_back(world: World) -> None:
     await world.until(Span.RUN_FINISHED)
 
 
+async def test_a_worker_cancelled_while_it_takes_chats_gives_them_back(world: World) -> None:
+    """They were leased before the answer came: nobody waits for that lease to end."""
+    gate = world.process.cable.acquired = Gate()
+    chat = await world.chat("hi")
+    await gate.reached()
+    assert chat.state.status is Status.RUNNING
+    world.process.task.cancel()
+    gate.open()
+    await chat.until(Status.PENDING)
+
+
 async def test_a_database_that_is_gone_ends_the_run_and_the_rescue_goes_on(world: World) -> None:
     """Nothing can be written, so the lease expires, and the turn is worked from its last commit."""
     gate = Gate()
@@ -190,7 +218,7 @@ async def test_a_defect_of_the_worker_is_not_swallowed(world: World) -> None:
     world.model.says(text("a", gate))
     chat = await world.chat("hi")
     await gate.reached()
-    world.process.cable.breaks["rescue"] = BrokenError()
+    world.process.cable.breaks["next_due"] = BrokenError()
     await world.clock.advance_to("rescue")
     process = world.processes.pop()
     (failed,) = (await _error_of(process.task)).exceptions

@@ -119,7 +119,7 @@ def page_weight(content: bytes) -> int:
 
 
 def decode_event(version: int, payload: bytes) -> Event:
-    """Return an event other than that of a message, which has no payload."""
+    """Return an event that has a payload: that of a message has one only when it says more."""
     return _decode(_events, version, payload)
 
 

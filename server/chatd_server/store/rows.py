@@ -235,9 +235,20 @@ def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
 
 
 def event_rows(events: Sequence[LoggedEvent], *prefix: int) -> list[Row]:
-    """Return (*prefix, sequence, kind, at, position, payload) for each."""
+    """Return (*prefix, sequence, kind, at, position, payload) for each.
+
+    What a committed message says stands in its row, but for one that does not close the attempt
+    that wrote it: results that are followed by more of the same batch.
+    """
     return [
-        (*prefix, logged.sequence, MESSAGE_EVENT, logged.at, event.position, None)
+        (
+            *prefix,
+            logged.sequence,
+            MESSAGE_EVENT,
+            logged.at,
+            event.position,
+            None if _is_closed_by(logged, event) else encode(event),
+        )
         if type(event := logged.event) is MessageCommitted
         else (
             *prefix,
@@ -251,6 +262,11 @@ def event_rows(events: Sequence[LoggedEvent], *prefix: int) -> list[Row]:
     ]
 
 
+def _is_closed_by(logged: LoggedEvent, event: MessageCommitted) -> bool:
+    message = logged.message
+    return message is not None and event.attempt_id == message.attempt_id
+
+
 def event_of(row: Row) -> LoggedEvent:
     """Return an event from (sequence, kind, at, position, content_version, payload,
     content_version of its message, content of its message).
@@ -258,7 +274,10 @@ def event_of(row: Row) -> LoggedEvent:
     sequence, kind, at, position, version, payload, message_version, content = row
     if kind == MESSAGE_EVENT:
         message = decode_message(message_version, content)
-        return LoggedEvent(sequence, at, MessageCommitted(position, message.attempt_id), message)
+        if payload is None:
+            event = MessageCommitted(position, message.attempt_id)
+            return LoggedEvent(sequence, at, event, message)
+        return LoggedEvent(sequence, at, decode_event(version, payload), message)
     return LoggedEvent(sequence, at, decode_event(version, payload))
 
 

@@ -86,7 +86,7 @@ Index(
     sqlite_where=text(CHATS_WITH_WORK),
     postgresql_where=text(CHATS_WITH_WORK),
 )
-# rescue: chats whose lease has expired.
+# rescue: chats whose lease has expired; next_due: the earliest end of a lease.
 Index(
     "chats_leases",
     chats.c.lease_expires_at,

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+LOOK_AGAIN_SECONDS_MIN = 0.005
+"""A row is held for the time of a commit: sooner it would most likely be passed over again."""
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -15,10 +18,9 @@ class WorkerSettings:
     #: How long a worker may be silent before its chats are given to others. Three beats.
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 10.0
-    #: The net under lost hints: how long work waits at worst when nobody said that it is there.
+    #: The net under lost hints: how long work waits at worst when nobody said that it is there,
+    #: and an expired lease or deadline until somebody looks.
     poll_seconds: float = 1.0
-    #: How often chats of dead workers are looked for; due retries and deadlines wake it earlier.
-    rescue_seconds: float = 5.0
     #: Chats that one rescue takes; a crashed process with full slots is two statements.
     rescue_batch_max: int = 50
     #: How long a drain lets runs go on before it cuts them.

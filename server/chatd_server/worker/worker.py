@@ -11,13 +11,13 @@ from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Span
-from chatd_server.ports import Acquired, Applied, Wake
+from chatd_server.ports import Acquired, Acquisition, Applied, Wake
 from chatd_server.worker.alarm import Alarm
 from chatd_server.worker.lease import Heart
 from chatd_server.worker.rescue import Rescuer
 from chatd_server.worker.run import run_chat
 from chatd_server.worker.runs import Run, Runs
-from chatd_server.worker.settings import WorkerSettings
+from chatd_server.worker.settings import LOOK_AGAIN_SECONDS_MIN, WorkerSettings
 
 
 class Worker:
@@ -62,9 +62,16 @@ class Worker:
         if run is not None and revision > run.revision and status is not Status.RUNNING:
             self._heart.ask(chat_id)
 
+    def hints_missed(self) -> None:
+        """Hints may have been lost: look for work, and how our chats stand."""
+        self._work.ring()
+        for run in self._runs:
+            self._heart.ask(run.chat_id)
+
     async def run(self) -> None:
         """Work until `drain`. Raises what makes a worker unable to go on."""
         stop_listening = self._wake.listen(self.hinted)
+        stop_listening_to_gaps = self._wake.listen_gaps(self.hints_missed)
         try:
             async with asyncio.TaskGroup() as chores:
                 heart = chores.create_task(self._heart.run())
@@ -75,6 +82,7 @@ class Worker:
                 heart.cancel()
         finally:
             stop_listening()
+            stop_listening_to_gaps()
             # Only a cancelled worker still has runs here: they give their chats back.
             self._stop_runs()
             await self._runs.ended()
@@ -88,23 +96,49 @@ class Worker:
         while not self._is_draining:
             free = self._settings.slots_max - len(self._runs)
             wanted = min(free, self._settings.acquire_batch_max)
-            taken = await self._take(wanted) if wanted > 0 else 0
+            taken = await self._take(wanted) if wanted > 0 else Acquisition()
             self._waits_for_slot = wanted == 0
             if wanted == 0:
                 await self._work.wait_for_ring()
-            elif taken < wanted:
-                await self._work.wait(self._settings.poll_seconds)
+            elif len(taken.chats) < wanted:
+                await self._work.wait(self._pause(taken.passed_over_seconds))
 
-    async def _take(self, wanted: int) -> int:
+    def _pause(self, passed_over_seconds: float | None) -> float:
+        """Return how long to wait for a hint before the next look.
+
+        Work that somebody holds is free again soon, and nobody says when. Each look is as far
+        from the last as that one was from the beginning, so a row that is held for long costs few.
+        """
+        poll = self._settings.poll_seconds
+        if passed_over_seconds is None:
+            return poll
+        return min(max(passed_over_seconds, LOOK_AGAIN_SECONDS_MIN), poll)
+
+    async def _take(self, wanted: int) -> Acquisition:
+        """Take chats and start them. A cancel waits for what is on its way: it may be committed,
+        and nobody else would give those chats back before their leases end.
+        """
         env = self._env
+        taking = asyncio.ensure_future(
+            env.store.acquire(env.worker_id, wanted, self._settings.lease_seconds)
+        )
         try:
-            acquired = await env.store.acquire(env.worker_id, wanted, self._settings.lease_seconds)
+            await asyncio.wait([taking])
+        except asyncio.CancelledError:
+            await asyncio.wait([taking])
+            self._start_taken(taking)
+            raise
+        return self._start_taken(taking)
+
+    def _start_taken(self, taking: asyncio.Future[Acquisition]) -> Acquisition:
+        try:
+            taken = taking.result()
         except DatabaseUnavailable as error:
-            env.observer.note(Span.DATABASE_FAILED, doing="acquire", error=str(error))
-            return 0
-        for one in acquired:
+            self._env.observer.note(Span.DATABASE_FAILED, doing="acquire", error=str(error))
+            return Acquisition()
+        for one in taken.chats:
             self._start(one)
-        return len(acquired)
+        return taken
 
     def _start(self, acquired: Acquired) -> None:
         stop = Stop()

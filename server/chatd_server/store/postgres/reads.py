@@ -156,7 +156,9 @@ async def list_actions(
 
 
 async def next_due(link: Any, now: Instant | None) -> Instant | None:
-    """Return when the earliest retry after now, or the earliest deadline, is due."""
+    """Return when the earliest retry after now, the earliest deadline or the end of a lease is
+    due.
+    """
     due: Instant | None = await link.fetchval(sql.NEXT_DUE, now)
     return due
 

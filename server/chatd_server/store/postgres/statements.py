@@ -69,22 +69,27 @@ SELECT id FROM written
 
 # --- many chats ----------------------------------------------------------------------------
 
-# What another process writes now is left to it: SKIP LOCKED never waits, so it never deadlocks.
-WORK = f"""
-SELECT id, uuid FROM chats
-WHERE {CHATS_WITH_WORK} AND due_at <= {_NOW_ONCE.format("$1")}
-ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+
+def _sweep(condition: str, due: str) -> str:
+    """Lock chats that are due. A row that somebody writes now is passed over: SKIP LOCKED never
+    waits, so it never deadlocks; but it is told how long the newest of these has been due.
+    """
+    now = _NOW_ONCE.format("$1")
+    return f"""
+WITH free AS MATERIALIZED (
+    SELECT id, uuid, {due} AS due FROM chats WHERE {condition} AND {due} <= {now}
+    ORDER BY {due} LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT {NOW.format("$1")} AS now, ARRAY(SELECT ROW(id, uuid, due) FROM free ORDER BY due) AS free,
+    CASE WHEN (SELECT count(*) FROM free) < $2 THEN (
+        SELECT max({due}) FROM chats AS c WHERE {condition} AND {due} <= {now}
+            AND NOT EXISTS (SELECT FROM free AS f WHERE f.id = c.id)) END AS passed_over
 """
-EXPIRED_LEASES = f"""
-SELECT id, uuid FROM chats
-WHERE {CHATS_HELD} AND lease_expires_at <= {_NOW_ONCE.format("$1")}
-ORDER BY lease_expires_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-"""
-EXPIRED_ACTIONS = f"""
-SELECT id, uuid FROM chats
-WHERE {CHATS_ASKING} AND due_at <= {_NOW_ONCE.format("$1")}
-ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
-"""
+
+
+WORK = _sweep(CHATS_WITH_WORK, "due_at")
+EXPIRED_LEASES = _sweep(CHATS_HELD, "lease_expires_at")
+EXPIRED_ACTIONS = _sweep(CHATS_ASKING, "due_at")
 LOAD_MANY = f"""
 SELECT {NOW.format("$2")} AS now, {_STATE}, {_SIDES} FROM chats AS c WHERE c.id = ANY($1::bigint[])
 """
@@ -100,12 +105,22 @@ UPDATE chats AS c SET lease_expires_at = p.now + $4
 FROM held AS h, present AS p WHERE c.id = h.id
 RETURNING c.uuid, c.epoch, c.revision, c.status, p.now
 """
+# It waits for rows that are being written: a lease that is left out would stand to its end.
+VOID_LEASES = f"""
+WITH dead AS MATERIALIZED (
+    SELECT id FROM chats WHERE {CHATS_HELD} AND worker_id = ANY($1::text[])
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE chats AS c SET lease_expires_at = least(c.lease_expires_at, {_NOW_ONCE.format("$2")})
+FROM dead AS d WHERE c.id = d.id
+"""
 RECORDED = "SELECT EXISTS (SELECT FROM commands WHERE key = $1)"
 AWAIT_WRITERS = "SELECT id FROM chats WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 NEXT_DUE = f"""
 SELECT least(
     (SELECT min(due_at) FROM chats WHERE {CHATS_WITH_WORK} AND due_at > {_NOW_ONCE.format("$1")}),
-    (SELECT min(due_at) FROM chats WHERE {CHATS_ASKING}))
+    (SELECT min(due_at) FROM chats WHERE {CHATS_ASKING}),
+    (SELECT min(lease_expires_at) FROM chats WHERE {CHATS_HELD}))
 """
 PRESENT = f"SELECT {NOW.format('$1')}"
 

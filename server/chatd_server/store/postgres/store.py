@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
-from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.refusal import (
     ChatNotFound,
@@ -28,6 +26,7 @@ from chatd_server.domain.refusal import (
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
+    Acquisition,
     Applied,
     Beat,
     CallStart,
@@ -47,12 +46,16 @@ from chatd_server.store.postgres.applier import Applier
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.link import schema_version
 from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.slots import Slots
+from chatd_server.store.postgres.snapshot import PostgresSnapshot
 from chatd_server.store.postgres.time import StoreTime
 
 READERS = 4
 """Connections for reads: a long page must not hold up a commit."""
 REACHABLE_SECONDS_MAX = 2.0
 """A health check that takes longer is a failed one."""
+VOID_SECONDS_MAX = 5.0
+"""How long a start waits for rows that a stranger holds, to end the leases of dead servers."""
 PRUNE_CHATS_MAX = 100
 """Chats whose events one statement prunes, so that no commit waits long behind it."""
 PRUNE_COMMANDS_MAX = 2_000
@@ -84,6 +87,7 @@ class PostgresStore:
         self._time = StoreTime(clock, held_time)
         self._lanes = Lanes()
         self._own: set[asyncio.Task[Any]] = set()
+        self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
         self._applier = Applier(self.writers, self._time, self._lanes, observer, self._tell)
@@ -118,12 +122,31 @@ class PostgresStore:
             raise
         return store
 
+    async def take_place(self, slots: Slots, worker_id: WorkerId) -> None:
+        """End the leases of the servers that are dead by these slots, so that the first rescue
+        finds them, and hold a slot as this worker until the store is closed.
+        """
+        self._slots = slots
+        if slots.dead:
+            try:
+                async with (
+                    self.writers.use() as link,
+                    self._clock.timeout(VOID_SECONDS_MAX, "postgres.void"),
+                ):
+                    await link.execute(sql.VOID_LEASES, slots.dead, self._time.given)
+            except DatabaseUnavailable as error:
+                # A start is worth more: these leases end by their time.
+                self._observer.note(Span.DATABASE_FAILED, what="void", error=str(error))
+        slots.take(worker_id)
+
     async def close(self) -> None:
         """Let the writes that have begun end, and disconnect."""
         while self._own:
             await asyncio.wait(self._own)
         await self.writers.close()
         await self.readers.close()
+        if self._slots is not None:
+            self._slots.release()
 
     def listen(self, listener: CommitListener) -> None:
         """Tell a listener of every commit from now on, before its caller learns of it."""
@@ -161,12 +184,10 @@ class PostgresStore:
             )
         )
 
-    async def acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
+    async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
-            return []
+            return Acquisition()
         return await self._to_its_end(self._acquire(worker_id, slots, lease_seconds))
 
     async def heartbeat(
@@ -180,12 +201,12 @@ class PostgresStore:
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
         """Give back chats whose lease has expired; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id))
-        return len(await self._to_its_end(sweep))
+        return len((await self._to_its_end(sweep)).chats)
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
         """Answer actions past their deadline; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id))
-        return len(await self._to_its_end(sweep))
+        return len((await self._to_its_end(sweep)).chats)
 
     async def prune_events(self, before: Instant) -> int:
         """Drop events older than that and move `oldest_sequence`; return how many."""
@@ -213,7 +234,7 @@ class PostgresStore:
         return await self._read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry or deadline is due, as this machine's clock counts."""
+        """Return when the earliest retry, deadline or end of a lease is due, by our own clock."""
         due = await self._read(reads.next_due, self._time.given)
         return None if due is None else self._time.to_local(due)
 
@@ -323,15 +344,20 @@ class PostgresStore:
         if written is None:
             raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
 
-    async def _acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
-        taken = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
+    async def _acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
+        swept = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
+        taken = swept.chats
         if not taken:
-            return []
+            return Acquisition((), swept.passed_over_seconds)
         # Nobody but the new holder adds to these chats, and what is read is as of the commit.
-        contexts = await self._read(reads.contexts, taken)
-        return [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
+        try:
+            contexts = await self._read(reads.contexts, taken)
+        except DatabaseUnavailable as error:
+            self._observer.note(Span.DATABASE_FAILED, what="acquire", error=str(error))
+            # They are leased: if it is only this connection, nobody has to wait for that to end.
+            contexts = await self._read(reads.contexts, taken)
+        chats = [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
+        return Acquisition(chats, swept.passed_over_seconds)
 
     async def _beat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
@@ -363,31 +389,6 @@ class PostgresStore:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a commit listener raised", "exception": defect}
             )
-
-
-class PostgresSnapshot:
-    """A chat as of the revision of its state."""
-
-    def __init__(self, state: ChatState, readers: Links) -> None:
-        self._state = state
-        self._readers = readers
-
-    @property
-    def state(self) -> ChatState:
-        """The execution state, queue contents included."""
-        return self._state
-
-    async def pages(self) -> AsyncGenerator[Sequence[Message], None]:
-        """Yield the messages in order, each page below half of RESPONSE_BYTES_MAX or of one."""
-        after, more = 0, True
-        while more:
-            async with self._readers.use() as link:
-                page, more = await reads.messages_as_of(
-                    link, self._state, after, RESPONSE_BYTES_MAX // 2
-                )
-            if page:
-                after = page[-1].position
-                yield page
 
 
 async def _one(link: Any) -> bool:

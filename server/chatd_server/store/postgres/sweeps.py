@@ -13,7 +13,7 @@ import msgspec
 from chatd_server.domain import machine
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import Acquire, Command, ExpireAction, Rescue
-from chatd_server.domain.ids import Instant, WorkerId
+from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, WorkerId
 from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
@@ -82,6 +82,14 @@ class Swept(msgspec.Struct, frozen=True):
     state: ChatState
 
 
+class Sweep(msgspec.Struct, frozen=True):
+    """What a sweep did."""
+
+    chats: Sequence[Swept] = ()
+    #: For how long the newest chat has been due that was left out, because it is being written.
+    passed_over_seconds: float | None = None
+
+
 class Sweeper:
     """Finds chats and applies the same kind of command to each."""
 
@@ -99,9 +107,7 @@ class Sweeper:
         self._observer = observer
         self._tell = tell
 
-    async def sweep(
-        self, query: str, limit: int, command: Callable[[ChatState], Command]
-    ) -> Sequence[Swept]:
+    async def sweep(self, query: str, limit: int, command: Callable[[ChatState], Command]) -> Sweep:
         """Apply `command` to at most `limit` chats that the query finds and that take it.
 
         Not to be cancelled: the caller gives it a task of its own.
@@ -117,30 +123,42 @@ class Sweeper:
         async with self._links.use() as link, link.transaction():
             await link.fetch(sql.AWAIT_WRITERS, [step.row_id for step in sent])
             committed = await link.fetchval(sql.RECORDED, sent[0].key)
-        return self._told(sent) if committed else []
+        return Sweep(self._told(sent) if committed else ())
 
     async def _sweep(
         self, query: str, limit: int, command: Callable[[ChatState], Command], sent: list[Step]
-    ) -> Sequence[Swept]:
+    ) -> Sweep:
         async with self._links.use() as link:
             with ExitStack() as lanes:
                 async with link.transaction():
-                    found = await link.fetch(query, self._time.given, limit)
-                    # What this process is writing is left to the next time, so that commits of
-                    # one chat are told in order.
-                    free = {
-                        row["id"]: row["uuid"]
-                        for row in found
-                        if not self._lanes.is_busy(row["uuid"])
-                    }
+                    free, passed_over = self._free(
+                        await link.fetchrow(query, self._time.given, limit)
+                    )
                     if not free:
-                        return []
+                        return Sweep((), passed_over)
                     lanes.enter_context(self._lanes.held(free.values()))
                     steps, now = await self._decide(link, list(free), command)
                     sent += steps
                     if sent:
                         await link.fetchval(_WRITE, *_arguments(sent, now))
-                return self._told(sent)
+                return Sweep(self._told(sent), passed_over)
+
+    def _free(self, found: Row) -> tuple[dict[int, ChatId], float | None]:
+        """Return who is free, and for how long the newest of the others has been due.
+
+        What this process is writing is passed over too, so that commits of one chat are told in
+        order.
+        """
+        free: dict[int, ChatId] = {}
+        passed_over = [] if found["passed_over"] is None else [found["passed_over"]]
+        for row_id, chat_id, due in found["free"]:
+            if self._lanes.is_busy(chat_id):
+                passed_over.append(due)
+            else:
+                free[row_id] = chat_id
+        if not passed_over:
+            return free, None
+        return free, (found["now"] - max(passed_over)) / MICROSECONDS
 
     async def _decide(
         self, link: Any, row_ids: list[int], command: Callable[[ChatState], Command]

@@ -164,10 +164,13 @@ def list_actions(
 
 
 def next_due(cursor: sqlite3.Cursor, now: Instant) -> Instant | None:
-    """Return when the earliest retry after now, or the earliest deadline, is due."""
+    """Return when the earliest retry after now, the earliest deadline or the end of a lease is
+    due.
+    """
     retry = cursor.execute(sql.NEXT_RETRY, (now,)).fetchone()[0]
     deadline = cursor.execute(sql.NEXT_DEADLINE).fetchone()[0]
-    return min((at for at in (retry, deadline) if at is not None), default=None)
+    expiry = cursor.execute(sql.NEXT_EXPIRY).fetchone()[0]
+    return min((at for at in (retry, deadline, expiry) if at is not None), default=None)
 
 
 def find_key(cursor: sqlite3.Cursor, key_hash: bytes) -> KeyRecord | None:

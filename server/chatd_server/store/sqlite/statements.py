@@ -105,6 +105,7 @@ SELECT uuid FROM chats WHERE {CHATS_ASKING} AND due_at <= ? ORDER BY due_at LIMI
 """
 NEXT_RETRY = f"SELECT min(due_at) FROM chats WHERE {CHATS_WITH_WORK} AND due_at > ?"
 NEXT_DEADLINE = f"SELECT min(due_at) FROM chats WHERE {CHATS_ASKING}"
+NEXT_EXPIRY = f"SELECT min(lease_expires_at) FROM chats WHERE {CHATS_HELD}"
 
 # --- reads ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from chatd_server.domain.refusal import ChatNotFound, DatabaseUnavailable
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
+    Acquisition,
     Applied,
     Beat,
     CallStart,
@@ -141,19 +142,17 @@ class SqliteStore:
         """Record an outcome in the journal."""
         await self._submit(jobs.FinishCallJob(self._ledger, chat_id, epoch, result))
 
-    async def acquire(
-        self, worker_id: WorkerId, slots: int, lease_seconds: float
-    ) -> Sequence[Acquired]:
+    async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
-            return []
+            return Acquisition()
         taken = await self._submit(jobs.acquire(self._ledger, worker_id, slots, lease_seconds))
         if not taken:
-            return []
+            return Acquisition()
         states = [applied.state for applied in taken]
         # Nobody but the new holder adds to these chats, and what is read is as of the commit.
         contexts = await self.readers.read(reads.contexts, states)
-        return [Acquired(*one) for one in zip(states, contexts, strict=True)]
+        return Acquisition([Acquired(*one) for one in zip(states, contexts, strict=True)])
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
@@ -207,7 +206,7 @@ class SqliteStore:
         return await self.readers.read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
-        """Return when the earliest retry or action deadline of any chat is due, if any."""
+        """Return when the earliest retry, action deadline or end of a lease is due, if any."""
         return await self.readers.read(reads.next_due, self._ledger.now())
 
     async def list_chats(
