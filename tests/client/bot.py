@@ -1,7 +1,8 @@
 """A bot as a user writes it, to be run as a process: `python -m tests.client.bot`.
 
 It stores the cursor of each response, and goes on from there when it is started again. Its tool
-never ends in the process that was started first.
+never ends in the process that was started first, and says that it runs when the event that asked
+for it is stored: the tool may begin before that event arrives.
 """
 
 import asyncio
@@ -13,12 +14,17 @@ from pathlib import Path
 from chatd.v1 import chat_pb2, chat_service_pb2
 from chatd_client import ChatHandle, Client, ToolCallContext, tool
 
+asked = asyncio.Event()
+"""The event that asks for the call is stored."""
+
 WORDS = "!call book {}\n!step\n!say Thank you."
 
 
 @tool
 async def book(context: ToolCallContext) -> str:
     """Book a table."""
+    if "first" in sys.argv:
+        await asked.wait()
     say(f"running {context.tool_call_id}")
     if "first" in sys.argv:
         await asyncio.get_running_loop().create_future()
@@ -51,6 +57,8 @@ async def main() -> None:
     async with Client() as client:
         async for response in responses(client.chat(os.environ["BOT_CHAT"], [book]), path):
             store(path, response.cursor)
+            if response.event.HasField("action_required"):
+                asked.set()
     say("settled")
 
 

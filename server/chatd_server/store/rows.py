@@ -29,6 +29,7 @@ from chatd_server.store.codec import (
     encode,
     encode_labels,
     encode_order,
+    page_weight,
 )
 
 Row: TypeAlias = Sequence[Any]
@@ -279,6 +280,12 @@ def event_of(row: Row) -> LoggedEvent:
             return LoggedEvent(sequence, at, event, message)
         return LoggedEvent(sequence, at, decode_event(version, payload), message)
     return LoggedEvent(sequence, at, decode_event(version, payload))
+
+
+def event_weight(row: Row) -> int:
+    """Return what such a row counts in a page that is bounded by bytes."""
+    payload, content = row[5], row[7]
+    return len(payload or b"") + (0 if content is None else page_weight(content))
 
 
 class SideRows(msgspec.Struct, frozen=True):

@@ -15,11 +15,11 @@ from chatd_server.domain.refusal import (
     MessageNotFound,
 )
 from chatd_server.ports import ChatPage, EventPage
-from chatd_server.store.codec import decode_message, encode_label
+from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, read_journal, read_state
 from chatd_server.store.postgres.sweeps import Swept
-from chatd_server.store.rows import STATE_COLUMNS, event_of, state_of
+from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
 from chatd_server.store.secret import new_secret
 
 SNAPSHOT_PAGE_MAX = 500
@@ -47,7 +47,7 @@ async def events(link: Any, chat_id: ChatId, after: int, limit: int, bytes_max: 
         raise CursorAhead(f"the cursor is at {after}, and the log ends at {head}", oldest, head)
     if after >= oldest - 1:
         rows = await link.fetch(sql.EVENTS, row_id, after, limit, bytes_max)
-        page = _within(rows, bytes_max, lambda row: len(row[5] or b"") + len(row[7] or b""))
+        page = _within(rows, bytes_max, event_weight)
         found = tuple(event_of(row) for row in page)
         # A chore may have dropped the first ones between the two statements.
         if not found or found[0].sequence == after + 1:
@@ -182,7 +182,7 @@ async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:
 
 
 def _page(rows: Sequence[Row], limit: int, bytes_max: int) -> tuple[list[Message], bool]:
-    page = _within(rows[:limit], bytes_max, lambda row: len(row[1]))
+    page = _within(rows[:limit], bytes_max, lambda row: page_weight(row[1]))
     return [decode_message(*row[:2]) for row in page], bool(rows) and len(page) < rows[0]["total"]
 
 

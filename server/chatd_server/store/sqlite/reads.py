@@ -17,7 +17,7 @@ from chatd_server.domain.refusal import (
 )
 from chatd_server.ports import ChatPage, EventPage, KeyRecord
 from chatd_server.store.codec import decode_message, encode_label, page_weight
-from chatd_server.store.rows import STATE_COLUMNS, event_of, state_of
+from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_journal, read_state
 
@@ -53,7 +53,7 @@ def events(
     page: list[LoggedEvent] = []
     size = 0
     for row in cursor.execute(sql.EVENTS, (row_id, after, limit)):
-        size += len(row[5] or b"") + (0 if row[7] is None else page_weight(row[7]))
+        size += event_weight(row)
         if page and size > bytes_max:
             break
         page.append(event_of(row))
