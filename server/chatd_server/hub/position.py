@@ -136,7 +136,7 @@ def after_cursor(cursor: Cursor, follow: Follow, state: ChatState, chat: LiveCha
 def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
     """Say what a stream does next. `page` is what it has read of the log for itself."""
     if at.phase is Phase.LIVE:
-        if at.status in to.until:
+        if to.until and at.status in to.until:
             return Next.RESET if _is_void(at, chat) else StreamEndReason.UNTIL_REACHED
     elif _has_caught_up(at, to):
         return Next.RESET if _is_void(at, chat) else Next.CAUGHT_UP

@@ -115,28 +115,31 @@ class ReaderStream:
         """Return the next response; None at the end."""
         if self._is_over:
             return None
-        reader = self.reader
+        reader, chat = self.reader, self.reader.chat
         frame = await self._open() if self._is_opening else None
         while frame is None:
-            frame = await self._do(reader.decide())
+            step = reader.decide()
+            # The first two are what happens per token: no coroutine for them.
+            if type(step) is Pieces:
+                frame = self._piece(step.overlay, step.offset)
+            elif step is Next.WAIT and not reader.is_due:
+                await reader.wait(chat)
+            else:
+                frame = await self._do(step)
         reader.sent(self._broadcast.clock.now())
         return frame
 
     async def _do(self, step: Step) -> bytes | None:
-        """Do what was decided; return a response if that gave one."""
+        """Do what was decided, and is no piece; return a response if that gave one."""
         reader, codec = self.reader, self._broadcast.codec
         match step:
-            case Pieces():
-                return self._piece(step.overlay, step.offset)
             case LoggedEvent():
                 return self._event(step)
             case StreamEndReason():
                 self._is_over = True
                 return codec.stream_end(step, reader.cursor)
-            case Next.WAIT if reader.is_due:
-                return await self._heartbeat()
             case Next.WAIT:
-                await reader.wait(reader.chat)
+                return await self._heartbeat()
             case Next.READ:
                 await self._read()
             case Next.REFRESH:
