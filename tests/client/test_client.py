@@ -243,6 +243,29 @@ def test_a_root_key_that_is_none_is_said(
         find_endpoint()
 
 
+@pytest.mark.parametrize(
+    "content, address",
+    [
+        ("", "127.0.0.1:7410"),
+        ("port = 7777\n", "127.0.0.1:7777"),
+        ('host = "0.0.0.0"\nport = 7777\n', "127.0.0.1:7777"),
+        ('host = "::"\n', "[::1]:7410"),
+    ],
+)
+def test_the_root_key_of_a_home_goes_to_the_server_of_that_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, address: str
+) -> None:
+    """Its settings say where that is; another program may listen on the default port."""
+    for name in ("CHATD_ADDRESS", "CHATD_HOST", "CHATD_PORT", "CHATD_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "root.key").write_text("chatd_secret\n")
+    (tmp_path / "chatd.toml").write_text(content)
+    assert find_endpoint(home=tmp_path) == Endpoint(address, "chatd_secret")
+    (tmp_path / "chatd.toml").write_text("port = ")
+    with pytest.raises(PermissionDenied, match=r"chatd\.toml"):
+        find_endpoint(home=tmp_path)
+
+
 def test_a_key_never_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """The root key is found in the home folder, and a repr does not tell it."""
     monkeypatch.delenv("CHATD_KEY", raising=False)

@@ -204,9 +204,13 @@ def test_arguments_that_are_no_object_go_back_empty(arguments: str) -> None:
     assert messages[0]["content"][0]["input"] == {}
 
 
-def test_arguments_go_back_as_the_model_wrote_them() -> None:
+@pytest.mark.parametrize(
+    "text",
+    ['{"z": 9007199254740993, "a":1.0}', f'{{"n": {"9" * 5000}}}', ' {"half": "\\ud800"}'],
+    ids=["spelling", "a long number", "half of a pair"],
+)
+def test_arguments_go_back_as_the_model_wrote_them(text: str) -> None:
     """Spelling and key order are what the vendor's prompt cache is keyed on."""
-    text = '{"z": 9007199254740993, "a":1.0}'
     sent = MessageEncoder(MODEL).encoded([message(Role.ASSISTANT, call("a", text))])
     assert text.encode() in sent
 

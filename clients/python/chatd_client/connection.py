@@ -1,6 +1,7 @@
 """Where the server is, with which key, and how a channel to it is made."""
 
 import os
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import grpc
 
 from chatd_client.errors import PermissionDenied
 
-ADDRESS_DEFAULT = "127.0.0.1:7410"
+HOST_DEFAULT, PORT_DEFAULT = "127.0.0.1", 7410
+"""Where a server listens whose settings name nothing else."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A dead connection is noticed within 80 seconds; the server allows pings every 20 seconds.
@@ -54,15 +56,33 @@ def find_endpoint(
 ) -> Endpoint:
     """Return the endpoint that the arguments, the environment and the home folder name.
 
-    `CHATD_ADDRESS` and `CHATD_KEY`; else the loopback default and the root key of `home`, else of
-    `$CHATD_HOME` (by default `~/.local/share/chatd`), which the server wrote at its first start.
-    Raises PermissionDenied for a key that is none.
+    `CHATD_ADDRESS` and `CHATD_KEY`; else what `chatd.toml` in the home says of the server's host
+    and port, and the root key there, which the server wrote at its first start. So the root key of
+    a home goes to no other server. The home is `home`, else `$CHATD_HOME`, else
+    `~/.local/share/chatd`. Raises PermissionDenied when a file of the home cannot be used.
     """
     if home is None:
         home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
-    address = address or os.environ.get("CHATD_ADDRESS") or ADDRESS_DEFAULT
+    address = address or os.environ.get("CHATD_ADDRESS") or _server_of(home / "chatd.toml")
     key = key or os.environ.get("CHATD_KEY")
     return Endpoint(address, _root_key(home / "root.key") if key is None else key)
+
+
+def _server_of(path: Path) -> str:
+    """Return the address of the server whose settings these are. Raises PermissionDenied."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        settings = {}
+    except (OSError, ValueError) as error:
+        raise PermissionDenied(
+            f"{path} cannot be read, so it is not known where the server of this home is: {error}; "
+            "give an address"
+        ) from error
+    host = str(os.environ.get("CHATD_HOST") or settings.get("host", HOST_DEFAULT))
+    port = os.environ.get("CHATD_PORT") or settings.get("port", PORT_DEFAULT)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  read, not bound
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _root_key(path: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chatd_server.domain.json_text import is_json
 from chatd_server.domain.limits import KIB, MIB
 from chatd_server.domain.message import (
     Executor,
@@ -33,6 +34,7 @@ QUICK_BYTES_MAX = 512 * KIB
 QUICK_COPIED_BYTES_MAX = 4 * MIB
 """New messages, their bytes, and bytes of the others that the event loop has time for: some
 milliseconds. An answer and its results are below them in nearly every step."""
+_JSON_SPACE = " \t\n\r"
 _PART_BYTES = 256
 """What a part takes besides its bytes, in bytes that take as long."""
 
@@ -233,11 +235,8 @@ def _text(text: str) -> bytes:
 
 def _object(arguments: str) -> object:
     """Return a call's arguments as they are; a cut call, which never ran, has none."""
-    try:
-        value = msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
-        return {}
-    return msgspec.Raw(arguments.encode()) if isinstance(value, dict) else {}
+    is_object = arguments.lstrip(_JSON_SPACE).startswith("{") and is_json(arguments)
+    return msgspec.Raw(arguments.encode()) if is_object else {}
 
 
 def _reference(part: FileReference) -> str:
