@@ -517,6 +517,25 @@ def another_server_writes_in_between() -> Scene:
 
 
 @history
+def another_server_writes_before_an_answer_is_committed() -> Scene:
+    """What closes an attempt may come after an event that this server does not know."""
+    scene = Scene(servers=2)
+    run = Run(scene).acquired().begun("so ")
+
+    def work() -> Actor:
+        yield from run.answers()
+        yield from run.begin()
+        run.says("it")
+        yield None
+
+    scene.actor("worker", work())
+    scene.actor("client", sends(scene, server=1))
+    comes_back(scene, run)
+    scene.readers_come()
+    return scene
+
+
+@history
 def another_server_edits_under_an_answer() -> Scene:
     """This server learns late that the log has closed what it shows."""
     scene = Scene(servers=2)

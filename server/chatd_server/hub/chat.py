@@ -240,11 +240,11 @@ class LiveChat:
     # --- inside ----------------------------------------------------------------------------------
 
     def _add(self, events: tuple[LoggedEvent, ...]) -> None:
-        """Take events in order, up to one that does not follow."""
+        """Take events in order; from one on that does not follow, they are read from the log."""
+        follows = True
         for event in events:
             self._attempts.observe(event)
-            if not self._tail.add(event):
-                break
+            follows = follows and self._tail.add(event)
         if events:
             self.moves += 1
             self.wake()
