@@ -148,9 +148,14 @@ def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
         return _owed_before(event, at, to, chat) or event
     if chat.is_stale:
         return Next.WAIT if chat.is_refreshing else Next.REFRESH
-    if _is_void(at, chat):
+    overlay = at.overlay
+    # In the middle of the open attempt, as for nearly every token, the rest needs no asking.
+    if overlay is not None and overlay.status is OverlayStatus.OPEN and overlay is chat.attempt:
+        if at.cursor.delta_offset < overlay.size:
+            return Pieces(overlay, at.cursor.delta_offset)
+    elif _is_void(at, chat):
         return Next.RESET
-    if to.deltas and (owed := _live_pieces(at, chat)) is not None:
+    elif to.deltas and (owed := _live_pieces(at, chat)) is not None:
         return owed
     return StreamEndReason.CHAT_DELETED if chat.is_deleted else Next.WAIT
 
@@ -176,6 +181,9 @@ def _open_attempt(chat: LiveChat, sequence: int) -> Overlay | None:
 
 
 def _live_pieces(at: Position, chat: LiveChat) -> Pieces | Next | None:
+    """Return the pieces of the open attempt for a client that holds none of them yet, or holds
+    some that it got elsewhere.
+    """
     overlay = _open_attempt(chat, at.cursor.sequence)
     if overlay is None:
         return None
@@ -183,9 +191,7 @@ def _live_pieces(at: Position, chat: LiveChat) -> Pieces | Next | None:
     if at.cursor.attempt_id:
         if at.cursor.attempt_id != overlay.attempt_id:
             return Next.RESET
-        offset = at.cursor.delta_offset
-        if at.overlay is not overlay:
-            offset = overlay.floor(offset)
+        offset = overlay.floor(at.cursor.delta_offset)
     return Pieces(overlay, offset) if offset < overlay.size else None
 
 
