@@ -77,8 +77,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: Annotated[
         float,
         Meta(
-            description="How long a chat stays with a worker that went silent; another one has "
-            "taken it over poll_seconds later.",
+            description="How long a chat stays with a worker that went silent; another one "
+            "takes it over at most poll_seconds later.",
             ge=1,
             le=3600,
         ),

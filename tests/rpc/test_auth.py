@@ -1,13 +1,16 @@
 """Who may call: every RPC but health and GetServerInfo needs a key that counts."""
 
+import asyncio
 import stat
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.hub.watch import WATCH_TAG
 from chatd_server.rpc.auth import KEY_CACHE_SECONDS
 from chatd_server.rpc.table import SERVICES
 from chatd_server.service.keys import Keys
@@ -142,6 +145,35 @@ async def test_an_open_stream_of_a_revoked_key_gets_nothing_more(served: Served)
     assert refusal.reason == "UNAUTHENTICATED"
     assert (await counting.read()).event.HasField("message_committed")
     counting.cancel()
+
+
+async def test_a_revoked_key_gets_nothing_that_it_waited_for(served: Served) -> None:
+    """The key is looked at again when the wait of ListEvents ends."""
+    key, key_id = await served.another_key("ann")
+    other, _ = await served.another_key("ann")
+    created = await served.call("CreateChat", pb.CreateChatRequest(), key)
+    request = pb.ListEventsRequest(
+        chat_id=created.chat.chat_id, after_sequence=created.sequence, wait=Duration(seconds=60)
+    )
+    waiting = asyncio.ensure_future(served.call("ListEvents", request, key))
+    await served.clock.sleeping(WATCH_TAG)
+    assert await Keys(served.app.database.keys, served.clock).revoke(key_id)
+    await served.clock.advance(KEY_CACHE_SECONDS)
+    message = pb.SendMessageRequest(chat_id=created.chat.chat_id, message=said("a secret"))
+    await served.call("SendMessage", message, other)
+    refusal = await refused(lambda: waiting)
+    assert refusal.reason == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("wrong", [{"page_size": -1}, {"page_token": "x"}])
+async def test_a_strangers_chat_is_not_found_whatever_else_is_wrong(
+    served: Served, wrong: dict[str, Any]
+) -> None:
+    """Also where the chat may be left out."""
+    created = await served.call("CreateChat", pb.CreateChatRequest())
+    key, _ = await served.another_key("ann")
+    request = pb.ListPendingActionsRequest(chat_id=created.chat.chat_id, **wrong)
+    assert (await served.refused("ListPendingActions", request, key)).reason == "CHAT_NOT_FOUND"
 
 
 async def test_the_scheme_is_no_matter_of_case(served: Served) -> None:

@@ -247,6 +247,8 @@ class ServiceCalls:
         tokens = self._tokens.of(
             call.caller.owner_id, call.name, request.chat_id, sorted(request.tool_names)
         )
+        if request.chat_id:
+            await self._chats.get(call.caller.owner_id, request.chat_id)
         after_key = tokens.key(request.page_token, numbers=2)
 
         async def read(limit: int) -> ChatPage:

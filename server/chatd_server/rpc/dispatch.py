@@ -58,6 +58,8 @@ class Rpc(msgspec.Struct, frozen=True, kw_only=True):
     needs_key: bool = True
     #: Whether `chat_id` names the chat that the caller must own.
     is_about_a_chat: bool = False
+    #: Whether it may wait long: the caller's key is looked at again before it is answered.
+    waits: bool = False
 
     @property
     def is_implemented(self) -> bool:
@@ -123,6 +125,8 @@ class Dispatch:
             call, request = await self._admit(rpc, context)
             assert rpc.unary is not None
             response = await rpc.unary(call, request)
+            if rpc.waits:
+                await self._authenticator.still(context.invocation_metadata() or ())
             answer = response.SerializeToString()
         except GONE:
             self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
@@ -160,8 +164,9 @@ class Dispatch:
                 await rpc.prepare(request)
             refusal = self._against(rpc, request)
         if refusal is not None:
-            if rpc.is_about_a_chat:
-                await authorise(self._store, caller.owner_id, request.chat_id)
+            chat_id: str = getattr(request, "chat_id", "")
+            if rpc.is_about_a_chat or chat_id:
+                await authorise(self._store, caller.owner_id, chat_id)
             raise refusal
         return Call(name=rpc.name, caller=caller), request
 

@@ -29,6 +29,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     check: Check | None = None
     needs_key: bool = True
     is_about_a_chat: bool = True
+    waits: bool = False
 
 
 def answers(calls: ServiceCalls, subscribe: Streaming) -> Mapping[str, Answer]:
@@ -48,7 +49,7 @@ def answers(calls: ServiceCalls, subscribe: Streaming) -> Mapping[str, Answer]:
         "SubmitToolResults": Answer(unary=calls.submit_tool_results),
         "ListPendingActions": Answer(unary=calls.list_pending_actions, is_about_a_chat=False),
         "Subscribe": Answer(stream=subscribe),
-        "ListEvents": Answer(unary=calls.list_events),
+        "ListEvents": Answer(unary=calls.list_events, waits=True),
         "GetServerInfo": Answer(
             unary=calls.get_server_info, needs_key=False, is_about_a_chat=False
         ),
@@ -74,4 +75,5 @@ def _row(method: MethodDescriptor, answer: Answer) -> Rpc:
         check=answer.check,
         needs_key=answer.needs_key,
         is_about_a_chat=answer.is_about_a_chat,
+        waits=answer.waits,
     )

@@ -66,7 +66,8 @@ const (
 	ErrorReason_ERROR_REASON_NOTHING_TO_COMPACT ErrorReason = 13
 	// ABORTED. The etag is not the current one; read the object again.
 	ErrorReason_ERROR_REASON_ETAG_MISMATCH ErrorReason = 14
-	// ALREADY_EXISTS. The request_id was used before with another request.
+	// ALREADY_EXISTS. The request_id was used before with another request of the
+	// same RPC. (Each RPC keeps ids of its own.)
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 15
 	// OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
 	// "oldest_sequence" and "head_sequence" say what is there.

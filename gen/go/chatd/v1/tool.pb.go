@@ -268,7 +268,7 @@ type ToolResultInput struct {
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// What the tool gave; at most 512 KiB. The client's results of one step have
 	// 16 MiB together: one that is too long for what is left is cut, with a note at
-	// its end, but never below 64 KiB.
+	// its end, but to no less than 64 KiB (and up to a character).
 	//
 	// Types that are valid to be assigned to Output:
 	//

@@ -68,7 +68,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 14
     """ABORTED. The etag is not the current one; read the object again."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 15
-    """ALREADY_EXISTS. The request_id was used before with another request."""
+    """ALREADY_EXISTS. The request_id was used before with another request of the
+    same RPC. (Each RPC keeps ids of its own.)
+    """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 16
     """OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
     "oldest_sequence" and "head_sequence" say what is there.
@@ -154,7 +156,9 @@ ERROR_REASON_NOTHING_TO_COMPACT: ErrorReason.ValueType  # 13
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 14
 """ABORTED. The etag is not the current one; read the object again."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 15
-"""ALREADY_EXISTS. The request_id was used before with another request."""
+"""ALREADY_EXISTS. The request_id was used before with another request of the
+same RPC. (Each RPC keeps ids of its own.)
+"""
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 16
 """OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
 "oldest_sequence" and "head_sequence" say what is there.

@@ -240,7 +240,8 @@ export declare const ChatSchema: GenMessage<Chat>;
  *
  * The cursor of a response is the position up to which that stream has sent;
  * resuming with it continues exactly behind it, on any server that shares the
- * database (see guarantee 2 of ChatService for when).
+ * database (see guarantee 2 of ChatService for when). Of an attempt that was
+ * committed meanwhile the message comes, and not its missing pieces.
  *
  * @generated from message chatd.v1.Cursor
  */

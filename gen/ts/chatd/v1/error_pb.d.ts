@@ -196,7 +196,8 @@ export enum ErrorReason {
   ETAG_MISMATCH = 14,
 
   /**
-   * ALREADY_EXISTS. The request_id was used before with another request.
+   * ALREADY_EXISTS. The request_id was used before with another request of the
+   * same RPC. (Each RPC keeps ids of its own.)
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 15;
    */

@@ -167,7 +167,7 @@ export declare type ToolResultInput = Message<"chatd.v1.ToolResultInput"> & {
   /**
    * What the tool gave; at most 512 KiB. The client's results of one step have
    * 16 MiB together: one that is too long for what is left is cut, with a note at
-   * its end, but never below 64 KiB.
+   * its end, but to no less than 64 KiB (and up to a character).
    *
    * @generated from oneof chatd.v1.ToolResultInput.output
    */
