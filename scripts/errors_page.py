@@ -18,7 +18,8 @@ domain `chatd` and one of the reasons below, and at most one of `BadRequest`, `P
 counted ("and 12 more violations"). Reasons are stable. Messages are for people and may change.
 
 A request is looked at in this order: decoded, authenticated, authorised, validated, executed. So a
-request about a chat of somebody else is CHAT_NOT_FOUND, whatever else is wrong with it (but that it is too large).
+request about a chat of somebody else is CHAT_NOT_FOUND, whatever else is wrong with it, unless it
+is too large.
 
 A request above grpc's own limit (4 MiB) never reaches chatd: grpc answers a bare
 RESOURCE_EXHAUSTED. Try again by yourself only when a `RetryInfo` says so, or when a connection was
