@@ -79,6 +79,7 @@ async def _answered(
         if any(not it.done() for it in stops):
             return False
         stops.append(asyncio.ensure_future(stop()))
+        transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
         return True
 
     with on_signals(on_ctrl_c, signal.SIGINT):
