@@ -84,7 +84,7 @@ class Server:
     def shown(self) -> tuple[str, int] | None:
         """The attempt that is open here, and its size."""
         chat = self.hub._chats.get(CHAT)
-        overlay = None if chat is None else chat.attempt
+        overlay = None if chat is None else chat.attempts.current
         if overlay is None or overlay.status is not OverlayStatus.OPEN:
             return None
         return overlay.attempt_id, overlay.size

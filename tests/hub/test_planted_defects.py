@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatd_server.hub import position
+from chatd_server.hub import decide
 from chatd_server.hub.attempts import Attempts
 from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.hub import Hub
@@ -35,7 +35,7 @@ def an_old_object_takes_the_new_one_along(patch: pytest.MonkeyPatch) -> None:
     """A worker that abandons an attempt drops whatever stands under the id of its chat."""
 
     def _void(self: LiveChat, overlay: Overlay) -> None:
-        if self._attempts.void(overlay):
+        if self.attempts.void(overlay):
             self.wake()
         self._look_idle()
 
@@ -70,8 +70,8 @@ def a_commit_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
 
     def _add(self: LiveChat, events: Any) -> None:
         for event in events:
-            self._attempts.observe(event)
-            self._tail.add(event)
+            self.attempts.observe(event)
+            self.tail.add(event)
 
     patch.setattr(LiveChat, "_add", _add)
 
@@ -88,12 +88,12 @@ def a_reader_that_is_cut_takes_the_read_along(patch: pytest.MonkeyPatch) -> None
 
 def nothing_is_owed_before_a_message(patch: pytest.MonkeyPatch) -> None:
     """The message comes before the rest of its pieces."""
-    patch.setattr(position, "_owed_before", nothing)
+    patch.setattr(decide, "_owed_before", nothing)
 
 
 def nothing_is_ever_void(patch: pytest.MonkeyPatch) -> None:
     """Pieces of a void attempt stay with the client."""
-    patch.setattr(position, "_is_void", lambda *_: False)
+    patch.setattr(decide, "_is_void", lambda *_: False)
 
 
 def a_gap_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def a_gap_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
 
 def a_piece_is_shared_with_all(patch: pytest.MonkeyPatch) -> None:
     """Wherever a reader stands, it gets the newest piece."""
-    patch.setattr(NewestPiece, "fits", lambda *_: True)
+    patch.setattr(NewestPiece, "moved", lambda piece, *_: piece.after)
 
 
 def a_resume_begins_again(patch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def a_read_state_moves_the_head_back(patch: pytest.MonkeyPatch) -> None:
 
     def _read(self: LiveChat, state: Any) -> None:
         read(self, state)
-        self._tail.head = state.head_sequence
+        self.tail.head = state.head_sequence
 
     patch.setattr(LiveChat, "read", _read)
 

@@ -53,32 +53,32 @@ class LiveChat:
     """One chat in this process. `when_idle` is called when nothing needs it any more."""
 
     __slots__ = (
-        "_attempts",
-        "_is_refreshing",
-        "_is_stale",
         "_revision",
-        "_tail",
         "_waiting",
         "_when_idle",
         "attached",
+        "attempts",
         "chat_id",
         "is_deleted",
+        "is_refreshing",
+        "is_stale",
         "moves",
         "responses",
+        "tail",
     )
 
     def __init__(self, chat_id: ChatId, when_idle: Callable[["LiveChat"], None]) -> None:
         self.chat_id = chat_id
         self._when_idle = when_idle
-        self._tail = Tail()
-        self._attempts = Attempts()
+        self.tail = Tail()
+        self.attempts = Attempts()
         self.responses = Responses()
         #: Newest revision that a commit or a hint named.
         self._revision = 0
         #: The log has, or may have, events after `head`.
-        self._is_stale = False
+        self.is_stale = False
         #: A reader is reading them for everybody.
-        self._is_refreshing = False
+        self.is_refreshing = False
         self.is_deleted = False
         #: Counts reasons to read the log again.
         self.moves = 0
@@ -91,33 +91,18 @@ class LiveChat:
     @property
     def head(self) -> int:
         """Newest sequence of which this process knows; 0 when nobody has asked yet."""
-        return self._tail.head
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the log has, or may have, events after `head`."""
-        return self._is_stale
-
-    @property
-    def is_refreshing(self) -> bool:
-        """Whether a reader is reading them for everybody."""
-        return self._is_refreshing
-
-    @property
-    def attempt(self) -> Overlay | None:
-        """The attempt that is open here, or was until the log closed it."""
-        return self._attempts.current
+        return self.tail.head
 
     def event(self, sequence: int) -> LoggedEvent | None:
         """Return an event, if it is among the newest that are kept."""
-        return self._tail.event(sequence)
+        return self.tail.event(sequence)
 
     def committed_attempt(self, event: LoggedEvent) -> Overlay | None:
         """Return the attempt that a committed message closes, for a reader that holds none of
         it; None when its pieces were never shown here and can not be made from the message.
         """
-        is_recent = self._tail.event(event.sequence) is not None
-        return self._attempts.committed(event, is_recent=is_recent)
+        is_recent = self.tail.event(event.sequence) is not None
+        return self.attempts.committed(event, is_recent=is_recent)
 
     # --- subscribers -----------------------------------------------------------------------------
 
@@ -132,22 +117,22 @@ class LiveChat:
             return
         # Nobody is told of commits from now on, so what is known of the log is out of date.
         self._forget_for_slow()
-        self._tail.head = 0
-        self._is_stale = False
+        self.tail.head = 0
+        self.is_stale = False
         self._look_idle()
 
     def read(self, state: ChatState) -> None:
         """A reader has read the state of the chat from the store."""
-        self._attempts.read(state)
-        if self._tail.head == 0:
-            self._tail.head = state.head_sequence
+        self.attempts.read(state)
+        if self.tail.head == 0:
+            self.tail.head = state.head_sequence
             self._revision = max(self._revision, state.revision)
-        elif state.head_sequence > self._tail.head:
+        elif state.head_sequence > self.tail.head:
             self.mark_stale()
 
     def observe(self, event: LoggedEvent) -> None:
         """A reader has read an event that others may have read before."""
-        if self._attempts.observe(event):
+        if self.attempts.observe(event):
             self.wake()
 
     # --- commits and hints -----------------------------------------------------------------------
@@ -158,11 +143,11 @@ class LiveChat:
         self._revision = max(self._revision, state.revision)
         if not self.attached:
             for event in applied.events:
-                self._attempts.observe(event)
+                self.attempts.observe(event)
             self._look_idle()
             return
         self._add(applied.events)
-        if 0 < self._tail.head < state.head_sequence:
+        if 0 < self.tail.head < state.head_sequence:
             self.mark_stale()  # another process wrote in between
         if state.deleted:
             self.is_deleted = True
@@ -176,7 +161,7 @@ class LiveChat:
 
     def mark_stale(self) -> None:
         """The log may have more: let the next reader read it for everybody."""
-        self._is_stale = True
+        self.is_stale = True
         self.moves += 1
         self.wake()
 
@@ -184,19 +169,19 @@ class LiveChat:
 
     def refresh_begins(self) -> int:
         """One reader reads the log for everybody; return from where."""
-        self._is_refreshing, self._is_stale = True, False
-        return self._tail.head
+        self.is_refreshing, self.is_stale = True, False
+        return self.tail.head
 
     def refreshed(self, page: EventPage) -> bool:
         """Take a page; say whether another one follows."""
-        before = self._tail.head
+        before = self.tail.head
         self._add(page.events)
-        return before < self._tail.head < page.head_sequence
+        return before < self.tail.head < page.head_sequence
 
     def refresh_ends(self, *, failed: bool = False, is_deleted: bool = False) -> None:
         """The log was read, or the reader that did it is gone, or the store is."""
-        self._is_refreshing = False
-        self._is_stale = self._is_stale or failed
+        self.is_refreshing = False
+        self.is_stale = self.is_stale or failed
         self.is_deleted = self.is_deleted or is_deleted
         self.wake()
 
@@ -204,9 +189,9 @@ class LiveChat:
 
     def open_attempt(self, attempt_id: AttemptId, base_sequence: int) -> Overlay:
         """A worker of this process begins an attempt; one that is still open is void."""
-        replaces = self._attempts.current is not None
-        overlay = self._attempts.open(attempt_id, base_sequence)
-        if 0 < self._tail.head < base_sequence:
+        replaces = self.attempts.current is not None
+        overlay = self.attempts.open(attempt_id, base_sequence)
+        if 0 < self.tail.head < base_sequence:
             self.mark_stale()
         elif replaces:
             self.wake()
@@ -214,7 +199,7 @@ class LiveChat:
 
     def void_attempt(self, overlay: Overlay) -> None:
         """A worker abandons an attempt; nothing happens when the log has closed it before."""
-        if self._attempts.void(overlay):
+        if self.attempts.void(overlay):
             self.wake()
             self._look_idle()
 
@@ -243,18 +228,18 @@ class LiveChat:
         """Take events in order; from one on that does not follow, they are read from the log."""
         follows = True
         for event in events:
-            self._attempts.observe(event)
-            follows = follows and self._tail.add(event)
+            self.attempts.observe(event)
+            follows = follows and self.tail.add(event)
         if events:
             self.moves += 1
             self.wake()
 
     def _forget_for_slow(self) -> None:
         """Drop what is kept only for readers that are behind."""
-        self._tail.forget_events()
-        self._attempts.forget_committed()
+        self.tail.forget_events()
+        self.attempts.forget_committed()
         self.responses.forget()
 
     def _look_idle(self) -> None:
-        if not self.attached and self._attempts.current is None:
+        if not self.attached and self.attempts.current is None:
             self._when_idle(self)

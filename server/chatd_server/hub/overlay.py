@@ -70,6 +70,7 @@ class Overlay:
         "attempt_id",
         "base_sequence",
         "over_at",
+        "size",
         "status",
     )
 
@@ -81,6 +82,8 @@ class Overlay:
         #: A place in the log at which it was over, once that is known: at or behind its last event.
         self.over_at: int | None = None
         self._bytes = bytearray()
+        #: Bytes of the canonical string so far. Asked by every subscriber for every piece.
+        self.size = 0
         self._segments: list[_Segment] = []
         self._starts: list[int] = []
         self._newest: _Segment | None = None
@@ -107,11 +110,6 @@ class Overlay:
         overlay.status = OverlayStatus.COMMITTED
         return overlay
 
-    @property
-    def size(self) -> int:
-        """Bytes of the canonical string so far."""
-        return len(self._bytes)
-
     # --- writing -------------------------------------------------------------------------------
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
@@ -123,7 +121,7 @@ class Overlay:
         newest = self._newest
         if newest is None or newest.part != part or newest.kind is not kind:
             self._begin(part, kind, b"", None)
-        self._bytes += added
+        self._extend(added)
 
     def append_call(
         self, part: int, call_id: ToolCallId, name: str, executor: Executor, arguments: str
@@ -142,7 +140,7 @@ class Overlay:
             self._begin(part, PieceKind.CALL, announced, head)
         else:
             self._admit(len(added), ANSWER_BYTES_MAX)
-        self._bytes += added
+        self._extend(added)
 
     def append_whole(self, part: int, value: Part) -> None:
         """Add a part that came at once."""
@@ -219,7 +217,11 @@ class Overlay:
         self._segments.append(segment)
         self._starts.append(start)
         self._newest = segment
-        self._bytes += head
+        self._extend(head)
+
+    def _extend(self, added: bytes) -> None:
+        self._bytes += added
+        self.size = len(self._bytes)
 
     def _admit(self, added: int, bytes_max: int) -> None:
         if len(self._bytes) + added > bytes_max:

@@ -7,10 +7,11 @@ from chatd_server.domain.chat import ChatState
 from chatd_server.domain.event import Cursor, LoggedEvent
 from chatd_server.domain.ids import AttemptId, Instant
 from chatd_server.domain.live import Follow, StreamEndReason
-from chatd_server.hub import position
+from chatd_server.hub import decide, position
 from chatd_server.hub.chat import LiveChat, Waiter
+from chatd_server.hub.decide import NOTHING_READ, Next, Step
 from chatd_server.hub.overlay import Overlay
-from chatd_server.hub.position import NOTHING_READ, Position, Step, Terms
+from chatd_server.hub.position import Position, Terms
 from chatd_server.ports import EventPage
 
 
@@ -18,12 +19,12 @@ class Reader(Waiter):
     """One subscriber."""
 
     __slots__ = (
-        "_at",
         "_ends_at",
         "_interval",
         "_page",
         "_sent_at",
         "_terms",
+        "at",
         "chat",
         "end",
         "is_closed",
@@ -34,8 +35,9 @@ class Reader(Waiter):
         """Attach to a chat. `interval`: pause between heartbeats, in microseconds."""
         super().__init__()
         self.chat = chat
-        self._at: Position | None = None
-        self._terms: Terms | None = None
+        #: What was sent. Level subscribers share one object.
+        self.at: Position = position.NOWHERE
+        self._terms: Terms = position.NO_TERMS
         #: What was read of the log for this reader alone.
         self._page = NOTHING_READ
         #: Set from outside: a heartbeat is due; the stream has to end; nobody reads any more.
@@ -51,23 +53,17 @@ class Reader(Waiter):
     def begin_with_snapshot(self, follow: Follow, state: ChatState) -> None:
         """Begin after a snapshot; its cursors say that it is unfinished."""
         self._begin(follow, state)
-        self._at = position.after_snapshot(state)
+        self.at = decide.after_snapshot(state)
 
     def begin_at(self, cursor: Cursor, follow: Follow, state: ChatState, page: EventPage) -> None:
         """Begin after a cursor. `page` is what the log has after it."""
         self._begin(follow, state)
-        self._at = position.after_cursor(cursor, follow, state, self.chat)
+        self.at = decide.after_cursor(cursor, follow, state, self.chat)
         self._page = page
 
     def _begin(self, follow: Follow, state: ChatState) -> None:
         self.chat.read(state)
-        self._terms = position.terms(follow, state, self.chat)
-
-    @property
-    def at(self) -> Position:
-        """What was sent."""
-        assert self._at is not None, "the stream has not begun"
-        return self._at
+        self._terms = decide.terms(follow, state, self.chat)
 
     @property
     def cursor(self) -> Cursor:
@@ -78,14 +74,12 @@ class Reader(Waiter):
         """Say what comes next."""
         if self.end is not None:
             return self.end
-        assert self._at is not None, "the stream has not begun"
-        assert self._terms is not None
-        return position.decide(self._at, self._terms, self._page, self.chat)
+        return decide.decide(self.at, self._terms, self._page, self.chat)
 
     @property
     def is_owed(self) -> bool:
         """Whether it waits although there is something to send: nobody has woken it."""
-        return self.is_waiting and self.decide() is not position.Next.WAIT
+        return self.is_waiting and self.decide() is not Next.WAIT
 
     # --- what happens ----------------------------------------------------------------------------
 
@@ -95,31 +89,29 @@ class Reader(Waiter):
 
     def sent_event(self, event: LoggedEvent) -> None:
         """Move after a durable event."""
-        assert self._terms is not None
-        self._at = position.after_event(self.at, self._terms, event)
+        self.at = position.after_event(self.at, self._terms, event)
         if event.sequence >= self._page.head_sequence:
             self._page = NOTHING_READ
 
     def sent_piece(self, overlay: Overlay, end: int) -> None:
         """Move after a piece."""
-        self._at = position.after_piece(self.at, overlay, end)
+        self.at = position.after_piece(self.at, overlay, end)
 
     def sent_reset(self) -> AttemptId:
         """The client forgets its pieces; return of which attempt."""
         held = self.cursor.attempt_id
-        self._at = position.after_reset(self.at)
+        self.at = position.after_reset(self.at)
         return held
 
     def sent_caught_up(self) -> None:
         """All from before the stream was sent."""
-        self._at = position.after_catching_up(self.at)
-        assert self._terms is not None
+        self.at = position.after_catching_up(self.at)
         self._terms = self._terms.without_target()
 
     def close(self) -> None:
         """Nobody reads any more. The timer may hold this object a while; what is big goes now."""
         self.is_closed = True
-        self._at = self._terms = None
+        self.at, self._terms = position.NOWHERE, position.NO_TERMS
         self._page = NOTHING_READ
 
     # --- time ------------------------------------------------------------------------------------

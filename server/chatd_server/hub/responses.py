@@ -1,9 +1,11 @@
 """Responses of one chat as bytes, shared by subscribers at the same position."""
 
+import msgspec
+
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.limits import MIB
-from chatd_server.domain.live import Piece
 from chatd_server.hub.overlay import Overlay
+from chatd_server.hub.position import Phase, Position, after_piece
 
 FRAMES_MAX = 8
 """Newest durable events kept as bytes. Level readers all ask for the newest one or two."""
@@ -11,29 +13,35 @@ FRAMES_BYTES_MAX = MIB
 """Bytes of these; the newest is kept in any case."""
 
 
-class NewestPiece:
-    """A piece that was just made, and where a reader has to stand to be sent the same bytes."""
+class NewestPiece(msgspec.Struct, gc=False):
+    """A piece that was just sent to a subscriber, for the others that stand at the same place."""
 
-    __slots__ = ("frame", "overlay", "piece", "sequence", "size")
+    #: Where that subscriber stood, and where it stands now.
+    before: Position
+    after: Position
+    overlay: Overlay
+    #: Bytes of the attempt when the piece was made: who could get more than the piece, does.
+    size: int
+    start: int
+    frame: bytes
 
-    def __init__(
-        self, overlay: Overlay, size: int, sequence: int, piece: Piece, frame: bytes
-    ) -> None:
-        self.overlay = overlay
-        #: Bytes of the attempt when the piece was made: a reader that could get more does.
-        self.size = size
-        self.sequence = sequence
-        self.piece = piece
-        self.frame = frame
+    def moved(self, at: Position, overlay: Overlay, offset: int) -> Position | None:
+        """Return where a subscriber stands after these bytes; None when it gets others.
 
-    def fits(self, overlay: Overlay, cursor: Cursor, offset: int) -> bool:
-        """Say whether a reader that is level gets exactly these bytes next."""
-        return (
-            self.overlay is overlay
-            and self.piece.start == offset
-            and self.size == overlay.size
-            and self.sequence == cursor.sequence
-        )
+        Level subscribers come to share one position, which is all that has to be compared then.
+        """
+        if self.overlay is not overlay or self.size != overlay.size:
+            return None
+        before = self.before
+        if at is before or at == before:
+            return self.after
+        if (
+            at.phase is Phase.LIVE
+            and at.cursor.sequence == before.cursor.sequence
+            and offset == self.start
+        ):
+            return after_piece(at, overlay, self.after.cursor.delta_offset)
+        return None
 
 
 class Responses:

@@ -9,8 +9,9 @@ from chatd_server.domain.limits import KIB, MIB, PAGE_SIZE_MAX
 from chatd_server.domain.live import Follow, StreamEndReason
 from chatd_server.domain.refusal import ChatNotFound
 from chatd_server.hub.chat import LiveChat
+from chatd_server.hub.decide import Next, Pieces, Step
 from chatd_server.hub.overlay import Overlay
-from chatd_server.hub.position import Next, Phase, Pieces, Step
+from chatd_server.hub.position import Phase
 from chatd_server.hub.reader import Reader
 from chatd_server.hub.responses import NewestPiece
 from chatd_server.observe import Observer, Span
@@ -236,22 +237,18 @@ class ReaderStream:
 
     def _piece(self, overlay: Overlay, offset: int) -> bytes:
         """Return the next piece: the same bytes for all who stand at the same place."""
-        reader, chat = self.reader, self.reader.chat
-        at = reader.at
-        is_live = at.phase is Phase.LIVE
-        newest = chat.responses.piece
-        if newest is not None and is_live and newest.fits(overlay, at.cursor, offset):
-            reader.sent_piece(overlay, newest.piece.end)
+        reader, responses = self.reader, self.reader.chat.responses
+        at, newest = reader.at, responses.piece
+        if newest is not None and (after := newest.moved(at, overlay, offset)) is not None:
+            reader.at = after
             return newest.frame
         piece = overlay.piece(offset)
         assert piece is not None, "a piece is decided on only where there is one"
         reader.sent_piece(overlay, piece.end)
         frame = self._broadcast.codec.piece(overlay.attempt_id, piece, reader.cursor)
         self._broadcast.serialisations += 1
-        if is_live and chat.attached > 1:
-            chat.responses.piece = NewestPiece(
-                overlay, overlay.size, at.cursor.sequence, piece, frame
-            )
+        if at.phase is Phase.LIVE and reader.chat.attached > 1:
+            responses.piece = NewestPiece(at, reader.at, overlay, overlay.size, offset, frame)
         return frame
 
     async def _heartbeat(self) -> bytes | None:
