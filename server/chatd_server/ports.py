@@ -1,6 +1,6 @@
 """Every seam of chatd, as Protocols. What is behind them is decided in `app`, and only there."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
@@ -106,19 +106,6 @@ class EventPage(msgspec.Struct, frozen=True):
     head_sequence: int
 
 
-class ChatSnapshot(Protocol):
-    """A chat at one moment: the revision of `state`."""
-
-    @property
-    def state(self) -> ChatState:
-        """The execution state, queue contents included."""
-
-    def pages(self) -> AsyncGenerator[Sequence[Message], None]:
-        """Yield all visible messages in order, each page below half of RESPONSE_BYTES_MAX or
-        of one message.
-        """
-
-
 class ChatPage(msgspec.Struct, frozen=True):
     """Some chats; `next_key` is None at the end."""
 
@@ -218,10 +205,13 @@ class Store(Protocol):
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         """Return durable events behind a sequence. Raises CursorExpired, CursorAhead."""
 
-    def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
-        """Show a chat as of one revision, whatever is committed meanwhile; raises ChatNotFound.
+    async def messages_as_of(
+        self, state: ChatState, *, after_position: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return the messages that were visible at the revision of a state, in order, and whether
+        more follow: below half of RESPONSE_BYTES_MAX, or one. Raises ChatNotFound.
 
-        However long the pages take, no transaction is held open.
+        Whatever is committed between two pages, they fit together; no transaction is held open.
         """
 
     async def prune_events(self, before: Instant) -> int:

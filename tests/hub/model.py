@@ -8,8 +8,6 @@ from collections.abc import Generator, Sequence
 from itertools import count
 from typing import Any
 
-import msgspec
-
 from chatd_server.domain.chat import ChatConfig, ChatState
 from chatd_server.domain.command import Command, Create
 from chatd_server.domain.event import LoggedEvent
@@ -45,7 +43,9 @@ class ModelStore:
         self._numbers = count(1)
         self.log: list[LoggedEvent] = []
         self.oldest = 1
-        self.messages_: list[Message] = []
+        self._messages: list[Message] = []
+        #: By position: the revision that removed a message.
+        self._removed: dict[int, int] = {}
         #: Where each attempt began, and where the log closed it and how.
         self.began: dict[AttemptId, int] = {}
         self.closed: dict[AttemptId, tuple[int, OverlayStatus]] = {}
@@ -81,8 +81,10 @@ class ModelStore:
         before = getattr(self, "state", None)
         done = advance(before, command, NOW)
         if done.removed_from is not None:
-            self.messages_ = [it for it in self.messages_ if it.position < done.removed_from]
-        self.messages_.extend(done.messages)
+            for message in self._messages:
+                if message.position >= done.removed_from:
+                    self._removed.setdefault(message.position, done.state.revision)
+        self._messages.extend(done.messages)
         for event in done.events:
             self._close(event)
             self.log.append(event)
@@ -113,9 +115,17 @@ class ModelStore:
             raise ChatNotFound(chat_id)
         return state
 
-    def snapshot(self, chat_id: ChatId) -> "_Snapshots":
-        """Show the chat as it is between two waits."""
-        return _Snapshots(self, chat_id)
+    async def messages_as_of(
+        self, state: ChatState, *, after_position: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return the messages as they were at the state, after a wait."""
+        await Gate("page answers")
+        return [
+            message
+            for message in self._messages
+            if after_position < message.position < state.next_position
+            and self._removed.get(message.position, state.revision + 1) > state.revision
+        ], False
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         """Return events as they are between the two waits."""
@@ -131,60 +141,3 @@ class ModelStore:
         if after < oldest - 1:
             raise CursorExpired("too old", oldest, head)
         return EventPage(page, oldest, head)
-
-
-class ModelSnapshot(msgspec.Struct, frozen=True):
-    """A chat at one moment."""
-
-    state: ChatState
-    messages: tuple[Message, ...]
-
-    def pages(self) -> "_Pages":
-        """Return the messages as one page."""
-        return _Pages(self.messages)
-
-
-# These two would be generators, were it not that CPython complains when one that waits is dropped,
-# as the scenes of the explorer are.
-
-
-class _Snapshots:
-    """The context of a snapshot."""
-
-    def __init__(self, store: ModelStore, chat_id: ChatId) -> None:
-        self._store = store
-        self._chat_id = chat_id
-
-    async def __aenter__(self) -> ModelSnapshot:
-        """Look, and answer later."""
-        await Gate("snapshot looks")
-        snapshot = ModelSnapshot(self._store.state, tuple(self._store.messages_))
-        await Gate("snapshot answers")
-        if snapshot.state.deleted:
-            raise ChatNotFound(self._chat_id)
-        return snapshot
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing is held."""
-
-
-class _Pages:
-    """The pages of a snapshot."""
-
-    def __init__(self, messages: tuple[Message, ...]) -> None:
-        self._messages = messages
-
-    def __aiter__(self) -> "_Pages":
-        """Iterate once."""
-        return self
-
-    async def __anext__(self) -> Sequence[Message]:
-        """Return the page, after a wait."""
-        await Gate("page answers")
-        page, self._messages = self._messages, ()
-        if not page:
-            raise StopAsyncIteration
-        return page
-
-    async def aclose(self) -> None:
-        """Nothing is held."""

@@ -348,10 +348,7 @@ class Reader:
             return self._subscribe()
         if self._next is None:
             self._next = self._stream.next()
-        elif isinstance(self._waits_for, Gate) and self._waits_for.name in {
-            "load looks",
-            "snapshot looks",
-        }:
+        elif isinstance(self._waits_for, Gate) and self._waits_for.name == "load looks":
             self.witness.server_looks()
         try:
             self._waits_for = self._next.send(None)

@@ -117,9 +117,6 @@ async def test_a_deleted_chat_is_gone_for_its_owner(store: Store, desk: Desk) ->
         await store.load(chat_id, ANN)
     with pytest.raises(ChatNotFound):
         await desk.send(chat_id, "hi")
-    with pytest.raises(ChatNotFound):
-        async with store.snapshot(chat_id):
-            pass
     assert (await store.list_chats(ANN, limit=10, include_archived=True)).chats == ()
     assert (await store.load(chat_id)).deleted
     assert await desk.acquire() == []

@@ -1,8 +1,11 @@
 """The exam of every store: the log, pages, snapshots and lists."""
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
-from chatd_server.domain.chat import AttemptKind, ChatConfig, Status
+from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, Status
 from chatd_server.domain.command import UpdateChat
 from chatd_server.domain.event import LoggedEvent, MessageCommitted
 from chatd_server.domain.ids import MICROSECONDS, ChatId
@@ -152,6 +155,17 @@ async def test_messages_come_in_pages(store: Store, desk: Desk) -> None:
         assert paged == list(whole)
 
 
+async def _pages(store: Store, state: ChatState, after: int = 0) -> list[Sequence[Message]]:
+    """Return the pages of a chat as it was at a state."""
+    pages: list[Sequence[Message]] = []
+    more = True
+    while more:
+        page, more = await store.messages_as_of(state, after_position=after)
+        pages.append(page)
+        after = page[-1].position
+    return pages
+
+
 async def test_a_snapshot_is_one_moment_whatever_happens_meanwhile(
     store: Store, desk: Desk
 ) -> None:
@@ -160,18 +174,15 @@ async def test_a_snapshot_is_one_moment_whatever_happens_meanwhile(
     chat_id = await _talk(desk, 3, text)
     before = await desk.texts(chat_id)
 
-    async with store.snapshot(chat_id) as snapshot:
-        pages = snapshot.pages()
-        seen = list(await anext(pages))
-        edited = await desk.edit(chat_id, 1, "everything is new")
-        async for page in pages:
-            seen += page
+    state = await store.load(chat_id)
+    first, more = await store.messages_as_of(state, after_position=0)
+    assert more
+    edited = await desk.edit(chat_id, 1, "everything is new")
+    seen = [*first, *itertools.chain(*await _pages(store, state, first[-1].position))]
 
     assert [part.text for m in seen for part in m.parts if isinstance(part, Text)] == before
-    assert snapshot.state.revision == edited.state.revision - 1
-    assert [m.sequence <= snapshot.state.head_sequence for m in seen] == [True] * 6
-    async with store.snapshot(chat_id) as snapshot:
-        assert [len(page) async for page in snapshot.pages()] == [1]
+    assert [m.sequence <= state.head_sequence for m in seen] == [True] * 6
+    assert [len(page) for page in await _pages(store, edited.state)] == [1]
 
 
 async def test_pages_of_a_snapshot_are_small_enough_for_one_response(
@@ -181,8 +192,7 @@ async def test_pages_of_a_snapshot_are_small_enough_for_one_response(
     chat_id = await _talk(desk, 2, "z" * 200 * KIB)
     await desk.send(chat_id, "q" * RESPONSE_BYTES_MAX)
 
-    async with store.snapshot(chat_id) as snapshot:
-        pages = [page async for page in snapshot.pages()]
+    pages = await _pages(store, await store.load(chat_id))
 
     assert [len(page) for page in pages] == [2, 2, 1]
 
@@ -191,9 +201,9 @@ async def test_a_snapshot_of_an_empty_chat_has_no_page(store: Store, desk: Desk)
     """A chat without messages has a state and nothing else."""
     chat_id = await desk.create("")
 
-    async with store.snapshot(chat_id) as snapshot:
-        assert snapshot.state == await store.load(chat_id)
-        assert [page async for page in snapshot.pages()] == []
+    state = await store.load(chat_id)
+
+    assert await store.messages_as_of(state, after_position=0) == ([], False)
 
 
 # --- lists ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from chatd_server.domain.chat import ChatConfig, Status
 from chatd_server.domain.command import (
@@ -102,9 +103,9 @@ async def test_an_unknown_chat_is_not_found(store: Store, desk: Desk) -> None:
         await store.events(nowhere, after=0, limit=1, bytes_max=1)
     with pytest.raises(ChatNotFound):
         await store.messages(nowhere, after_position=0, limit=1, bytes_max=1)
+    state = structs.replace(await store.load(await desk.create()), id=nowhere)
     with pytest.raises(ChatNotFound):
-        async with store.snapshot(nowhere):
-            pass
+        await store.messages_as_of(state, after_position=0)
 
 
 async def test_nul_and_every_other_character_survive(store: Store, desk: Desk) -> None:

@@ -5,10 +5,12 @@ from chatd_server.domain.command import (
     EditMessage,
     UpdateChat,
 )
+from chatd_server.domain.ids import ChatId
 from chatd_server.domain.limits import KIB, MIB
+from chatd_server.domain.live import Follow
 from chatd_server.domain.message import Text
 from tests.kit.fold import fold, shown
-from tests.subscribe.scene import Chat, Edge
+from tests.subscribe.scene import OWNER, Chat, CountingReads, Edge
 
 
 async def test_a_snapshot_equals_the_chat_and_the_fold_of_its_log(edge: Edge) -> None:
@@ -107,3 +109,18 @@ async def test_a_cursor_of_an_unfinished_snapshot_gets_a_new_one(edge: Edge) -> 
     assert not follower.cursor.snapshot_unfinished
     assert follower.cursor.delta_offset == len("so it goes")
     await follower.close()
+
+
+async def test_a_snapshot_is_read_a_page_at_a_time_and_only_when_it_is_sent(edge: Edge) -> None:
+    """A subscriber that stops reading holds one page of a long history, and no more is read."""
+    chat = await edge.chat()
+    for _ in range(3):
+        await chat.answer("z" * 600 * KIB)
+    reads = CountingReads(edge.store)
+    edge.hub._broadcast.store = reads
+    with edge.hub.follow(ChatId(chat.id), OWNER, Follow()) as stream:
+        await stream.next()
+        assert reads.reads == ["load"]
+        for page in range(1, 5):
+            await stream.next()
+            assert reads.reads == ["load", *["messages_as_of"] * page]

@@ -1,11 +1,9 @@
 """Drives one reader: does what it decides, and gives out responses as bytes."""
 
-from collections import deque
-from contextlib import aclosing
-
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import MICROSECONDS, ChatId, OwnerId
-from chatd_server.domain.limits import KIB, MIB, PAGE_SIZE_MAX
+from chatd_server.domain.limits import KIB
 from chatd_server.domain.live import Follow, StreamEndReason
 from chatd_server.domain.refusal import ChatNotFound
 from chatd_server.hub.chat import LiveChat
@@ -15,7 +13,7 @@ from chatd_server.hub.position import Phase
 from chatd_server.hub.reader import Reader
 from chatd_server.hub.responses import NewestPiece
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import ChatSnapshot, Clock, EventPage, FrameCodec, Store
+from chatd_server.ports import Clock, EventPage, FrameCodec, Store
 
 READ_EVENTS_MAX = 64
 """Events read from the log at once; with the next limit it bounds what a slow reader holds."""
@@ -24,10 +22,6 @@ READ_BYTES_MAX = 256 * KIB
 SILENCE_SECONDS = 1
 """An event that is found so long after its commit was owed in silence: a hint was lost, or there is
 a defect. Younger ones may be on their way."""
-SNAPSHOT_AHEAD_BYTES_MAX = 2 * MIB
-"""A snapshot is read this far before anything of it is sent, so that no read transaction waits
-for a client. Longer ones go on without it: messages from after the transaction are left out, and
-what was removed meanwhile is removed again by the events that follow."""
 
 
 class Broadcast:
@@ -92,8 +86,8 @@ class ReaderStream:
         "_is_opening",
         "_is_over",
         "_owner_id",
-        "_ready",
-        "_rest",
+        "_shown",
+        "_shows",
         "reader",
     )
 
@@ -105,10 +99,10 @@ class ReaderStream:
         self._chat_id: ChatId = reader.chat.chat_id
         self._owner_id = owner_id
         self._follow: Follow | None = follow
-        #: Responses of the snapshot that are not sent yet.
-        self._ready: deque[bytes] = deque()
-        #: Position and sequence from which and up to which the snapshot still has to be read.
-        self._rest: tuple[int, int] | None = None
+        #: The state that the snapshot shows, until all its messages are sent, and up to which
+        #: position they are. A page is read when the one before is sent.
+        self._shows: ChatState | None = None
+        self._shown = 0
         self._is_opening = True
         self._is_over = False
 
@@ -158,57 +152,37 @@ class ReaderStream:
     async def _open(self) -> bytes | None:
         """Find out where to begin, then give out the snapshot, if there is one."""
         follow, self._follow = self._follow, None
-        if follow is not None:
-            await self._begin(follow)
-        await self._read_snapshot()
-        if self._ready:
-            return self._ready.popleft()
-        self._is_opening = False
+        frame = None if follow is None else await self._begin(follow)
+        if frame is None:
+            frame = await self._snapshot_page()
+        self._is_opening = frame is not None
+        return frame
+
+    async def _begin(self, follow: Follow) -> bytes | None:
+        cursor, reader, broadcast = follow.resume_from, self.reader, self._broadcast
+        state = await broadcast.store.load(self._chat_id, self._owner_id)
+        if cursor is None or cursor.snapshot_unfinished:
+            reader.begin_with_snapshot(follow, state)
+            self._shows = state
+            return broadcast.codec.snapshot(state, reader.cursor)
+        # Also at the head: it is the store that knows which cursors are in range.
+        page = await broadcast.read(reader.chat, cursor.sequence)
+        reader.begin_at(cursor, follow, state, page)
         return None
 
-    async def _begin(self, follow: Follow) -> None:
-        cursor = follow.resume_from
-        store = self._broadcast.store
-        if cursor is None or cursor.snapshot_unfinished:
-            async with store.snapshot(self._chat_id) as snapshot:
-                await self._begin_with(snapshot, follow)
-            return
-        state = await store.load(self._chat_id, self._owner_id)
-        # Also at the head: it is the store that knows which cursors are in range.
-        page = await self._broadcast.read(self.reader.chat, cursor.sequence)
-        self.reader.begin_at(cursor, follow, state, page)
-
-    async def _begin_with(self, snapshot: ChatSnapshot, follow: Follow) -> None:
-        state, reader, codec = snapshot.state, self.reader, self._broadcast.codec
-        if state.owner_id != self._owner_id or state.deleted:
-            raise ChatNotFound(self._chat_id)
-        reader.begin_with_snapshot(follow, state)
-        cursor = reader.cursor
-        self._ready.append(codec.snapshot(state, cursor))
-        size = len(self._ready[0])
-        async with aclosing(snapshot.pages()) as pages:
-            async for page in pages:
-                self._ready.append(codec.snapshot_messages(self._chat_id, page, cursor))
-                size += len(self._ready[-1])
-                if size > SNAPSHOT_AHEAD_BYTES_MAX:
-                    self._rest = (page[-1].position, state.head_sequence)
-                    break
-
-    async def _read_snapshot(self) -> None:
-        """Read on, one page, when what was read ahead is sent."""
-        while self._rest is not None and not self._ready:
-            position, head = self._rest
-            messages, more = await self._broadcast.store.messages(
-                self._chat_id,
-                after_position=position,
-                limit=PAGE_SIZE_MAX,
-                bytes_max=READ_BYTES_MAX,
-            )
-            self._rest = (messages[-1].position, head) if more else None
-            then = [message for message in messages if message.sequence <= head]
-            if then:
-                codec, cursor = self._broadcast.codec, self.reader.cursor
-                self._ready.append(codec.snapshot_messages(self._chat_id, then, cursor))
+    async def _snapshot_page(self) -> bytes | None:
+        """Return the next messages of the snapshot; None at its end."""
+        if self._shows is None:
+            return None
+        messages, more = await self._broadcast.store.messages_as_of(
+            self._shows, after_position=self._shown
+        )
+        if not more:
+            self._shows = None
+        if not messages:
+            return None
+        self._shown = messages[-1].position
+        return self._broadcast.codec.snapshot_messages(self._chat_id, messages, self.reader.cursor)
 
     # --- what it reads -------------------------------------------------------------------------
 

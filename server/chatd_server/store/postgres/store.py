@@ -2,22 +2,20 @@
 
 import asyncio
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
+from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.refusal import (
-    ChatNotFound,
     DatabaseUnavailable,
     LeaseLost,
     Refused,
@@ -31,7 +29,6 @@ from chatd_server.ports import (
     Beat,
     CallStart,
     ChatPage,
-    ChatSnapshot,
     Clock,
     CommitListener,
     EventPage,
@@ -47,7 +44,6 @@ from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.link import schema_version
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.slots import Slots
-from chatd_server.store.postgres.snapshot import PostgresSnapshot
 from chatd_server.store.postgres.time import StoreTime
 
 READERS = 4
@@ -277,16 +273,12 @@ class PostgresStore:
         """Return durable events behind a sequence."""
         return await self._read(reads.events, chat_id, after, limit, bytes_max)
 
-    def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
-        """Show a chat as it is at one moment."""
-        return self._snapshot(chat_id)
-
-    @asynccontextmanager
-    async def _snapshot(self, chat_id: ChatId) -> AsyncIterator[ChatSnapshot]:
-        state = await self.load(chat_id)
-        if state.deleted:
-            raise ChatNotFound(chat_id)
-        yield PostgresSnapshot(state, self.readers)
+    async def messages_as_of(
+        self, state: ChatState, *, after_position: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return the messages that were visible at the revision of a state."""
+        bytes_max = RESPONSE_BYTES_MAX // 2
+        return await self._read(reads.messages_as_of, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
         """Return a secret of this database, making it when it is first asked for."""

@@ -2,8 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
-from chatd_server.domain.refusal import ChatNotFound, DatabaseUnavailable
+from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
@@ -21,7 +20,6 @@ from chatd_server.ports import (
     Beat,
     CallStart,
     ChatPage,
-    ChatSnapshot,
     Clock,
     CommitListener,
     EventPage,
@@ -252,16 +250,12 @@ class SqliteStore:
         """Return durable events behind a sequence."""
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
 
-    def snapshot(self, chat_id: ChatId) -> AbstractAsyncContextManager[ChatSnapshot]:
-        """Show a chat as it is at one moment."""
-        return self._snapshot(chat_id)
-
-    @asynccontextmanager
-    async def _snapshot(self, chat_id: ChatId) -> AsyncIterator[ChatSnapshot]:
-        state = await self.readers.read(reads.load, chat_id, None)
-        if state.deleted:
-            raise ChatNotFound(chat_id)
-        yield SqliteSnapshot(state, self.readers)
+    async def messages_as_of(
+        self, state: ChatState, *, after_position: int
+    ) -> tuple[Sequence[Message], bool]:
+        """Return the messages that were visible at the revision of a state."""
+        bytes_max = RESPONSE_BYTES_MAX // 2
+        return await self.readers.read(reads.messages_as_of, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
         """Return a secret of this database, making it when it is first asked for."""
@@ -309,27 +303,3 @@ class SqliteStore:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a commit listener raised", "exception": defect}
             )
-
-
-class SqliteSnapshot:
-    """A chat as of the revision of its state."""
-
-    def __init__(self, state: ChatState, readers: Readers) -> None:
-        self._state = state
-        self._readers = readers
-
-    @property
-    def state(self) -> ChatState:
-        """The execution state, queue contents included."""
-        return self._state
-
-    async def pages(self) -> AsyncGenerator[Sequence[Message], None]:
-        """Yield the messages in order, each page below half of RESPONSE_BYTES_MAX or of one."""
-        after, more = 0, True
-        while more:
-            page, more = await self._readers.read(
-                reads.messages_as_of, self._state, after, RESPONSE_BYTES_MAX // 2
-            )
-            if page:
-                after = page[-1].position
-                yield page
