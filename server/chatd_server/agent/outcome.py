@@ -36,7 +36,7 @@ def _error_kind(given: ToolOutput) -> ToolErrorKind | None:
     return ToolErrorKind.FAILED if given.is_error else None
 
 
-def failed(call: OpenCall, error: Exception, at: Instant) -> ToolResult:
+def failed(call: OpenCall, error: BaseException, at: Instant) -> ToolResult:
     """Return the result of a tool that raised: no words of the exception, they may hold secrets."""
     return _error(
         call,

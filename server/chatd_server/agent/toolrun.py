@@ -206,13 +206,17 @@ async def _ran(tool: Tool, arguments: str, context: ToolContext) -> ToolOutput:
 
 
 def _result(call: OpenCall, tool: asyncio.Task[ToolOutput], now: Instant) -> ToolResult:
-    try:
-        return outcome.result_of(call, tool.result(), now)
-    except asyncio.CancelledError:
+    if tool.cancelled():
         # It cancelled itself: nobody asked it to.
         return outcome.failed(call, RuntimeError("cancelled"), now)
-    except Exception as error:  # noqa: BLE001  a tool may raise anything; it becomes its result
+    # Asked for and not raised: raised here, its traceback would hold this run in a cycle.
+    error = tool.exception()
+    if error is not None:
         return outcome.failed(call, error, now)
+    try:
+        return outcome.result_of(call, tool.result(), now)
+    except Exception as odd:  # noqa: BLE001  a tool may give anything; it becomes its result
+        return outcome.failed(call, odd, now)
 
 
 def _retrieve(tool: asyncio.Task[ToolOutput]) -> None:
