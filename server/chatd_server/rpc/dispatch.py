@@ -9,7 +9,7 @@ import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import msgspec
@@ -66,6 +66,16 @@ class Rpc(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it does something."""
         return self.unary is not None or self.stream is not None
 
+    def answer(self, call: "Call", request: Any) -> Awaitable[Message]:
+        """Answer a request that was admitted."""
+        assert self.unary is not None
+        return self.unary(call, request)
+
+    def answer_stream(self, call: "Call", request: Any, context: Context) -> Awaitable[None]:
+        """Answer a request that was admitted with a stream."""
+        assert self.stream is not None
+        return self.stream(call, request, context)
+
 
 class Call(msgspec.Struct, frozen=True):
     """One request being answered."""
@@ -120,11 +130,14 @@ class Dispatch:
 
         return grpc.stream_unary_rpc_method_handler(unary)
 
+    # When a call is refused, what was raised is forgotten before the call is aborted, and no frame
+    # here names the request: grpc keeps the abort, its traceback and so these frames until the
+    # cyclic collector comes, and whoever awaits a future may keep what that raised. A request is as
+    # large as its client likes.
+
     async def _answer(self, rpc: Rpc, context: Context) -> bytes:
         try:
-            call, request = await self._admit(rpc, context)
-            assert rpc.unary is not None
-            response = await rpc.unary(call, request)
+            response = await rpc.answer(*await self._admit(rpc, context))
             if rpc.waits:
                 await self._authenticator.still(context.invocation_metadata() or ())
             answer = response.SerializeToString()
@@ -132,21 +145,26 @@ class Dispatch:
             self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
             raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
-            await self._refuse(rpc, error, context)
-        self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
-        return answer
+            failure = self._failure(rpc, error)
+            _forget(error)
+        else:
+            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+            return answer
+        return await errors.abort(context, failure)
 
     async def _answer_stream(self, rpc: Rpc, _requests: object, context: Context) -> None:
         try:
-            call, request = await self._admit(rpc, context)
-            assert rpc.stream is not None
-            await rpc.stream(call, request, context)
+            await rpc.answer_stream(*await self._admit(rpc, context), context)
         except GONE:
             self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
             raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
-            await self._refuse(rpc, error, context)
-        self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+            failure = self._failure(rpc, error)
+            _forget(error)
+        else:
+            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+            return
+        await errors.abort(context, failure)
 
     async def _admit(self, rpc: Rpc, context: Context) -> tuple[Call, Any]:
         """Return a request that may be answered; raises what stands against it."""
@@ -180,26 +198,33 @@ class Dispatch:
             return refusal
         return refusal_of(violations, self._model_examples()) if violations else None
 
-    async def _refuse(self, rpc: Rpc, error: Exception, context: Context) -> NoReturn:
+    def _failure(self, rpc: Rpc, error: Exception) -> errors.Failure:
+        """Return what the caller is told, and note it."""
         failure = errors.failure_of(error)
-        if failure is None:
-            error_id = secrets.token_hex(8)
-            self._observer.note(
-                Span.RPC_FAILED,
-                rpc=rpc.name,
-                error_id=error_id,
-                error=repr(error),
-                trace="".join(traceback.format_tb(error.__traceback__)),
-            )
-            failure = errors.internal_failure(error_id)
-        else:
+        if failure is not None:
             self._observer.note(
                 Span.RPC_FINISHED,
                 rpc=rpc.name,
                 code=failure.code.name,
                 reason=getattr(error, "reason", ""),
             )
-        await errors.abort(context, failure)
+            return failure
+        error_id = secrets.token_hex(8)
+        self._observer.note(
+            Span.RPC_FAILED,
+            rpc=rpc.name,
+            error_id=error_id,
+            error=repr(error),
+            trace="".join(traceback.format_tb(error.__traceback__)),
+        )
+        return errors.internal_failure(error_id)
+
+
+def _forget(error: BaseException | None) -> None:
+    """Let go of the frames through which an error came."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def decoded(request_type: type[Message], raw: bytes) -> Message:
