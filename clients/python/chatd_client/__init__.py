@@ -8,7 +8,8 @@
 behind the last event that was seen; client tools are functions under `@tool`.
 """
 
-from chatd_client.client import ChatHandle, Client
+from chatd_client.chat import ChatHandle
+from chatd_client.client import Client
 from chatd_client.connection import Endpoint, find_endpoint
 from chatd_client.errors import (
     ChatdError,

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from chatd.v1 import admin_service_pb2, chat_pb2, chat_service_pb2, message_pb2, tool_pb2
-from chatd_client.client import ChatHandle, Client
+from chatd_client.chat import ChatHandle
+from chatd_client.client import Client
 from chatd_client.tools import ClientTool
 
 _T = TypeVar("_T")
@@ -158,9 +159,9 @@ class SyncChat:
         """Send a message; the options are those of ChatHandle.send."""
         return self._thread.wait(self._handle.send(text, **options))
 
-    def interrupt(self, expected_turn_id: str = "") -> bool:
+    def interrupt(self, expected_turn_id: str = "", *, request_id: str = "") -> bool:
         """Stop the open turn and keep what it has; say whether one was cut."""
-        return self._thread.wait(self._handle.interrupt(expected_turn_id))
+        return self._thread.wait(self._handle.interrupt(expected_turn_id, request_id=request_id))
 
     def messages(self) -> list[message_pb2.Message]:
         """Return all messages, in order."""
@@ -171,11 +172,17 @@ class SyncChat:
         return self._thread.wait(self._handle.pending_action())
 
     def submit_tool_results(
-        self, results: list[tool_pb2.ToolResultInput], *, allow_partial: bool = False
+        self,
+        results: Iterable[tool_pb2.ToolResultInput],
+        *,
+        allow_partial: bool = False,
+        request_id: str = "",
     ) -> chat_service_pb2.SubmitToolResultsResponse:
         """Hand in one result for each pending call, or for some of them with `allow_partial`."""
         return self._thread.wait(
-            self._handle.submit_tool_results(results, allow_partial=allow_partial)
+            self._handle.submit_tool_results(
+                results, allow_partial=allow_partial, request_id=request_id
+            )
         )
 
     def follow(self, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:
