@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
 from chatd_client.errors import StreamLost
 from chatd_client.runner import ToolRunner
-from chatd_client.tools import ClientTool
+from chatd_client.tools import ClientTool, given
 from chatd_client.turn import OwnTurn, ShownText, text_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class ChatHandle:
     def __init__(self, client: "Client", chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
         self._client = client
         self.id = chat_id
-        self.tools = tuple(tools)
+        self.tools = given(tools)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"

@@ -21,7 +21,7 @@ from chatd_client.chat import ChatHandle, user_message
 from chatd_client.connection import Endpoint, find_endpoint
 from chatd_client.errors import ChatdError, PermissionDenied, from_rpc, may_try_again
 from chatd_client.follow import Follower, Reconnect
-from chatd_client.tools import ClientTool
+from chatd_client.tools import ClientTool, given
 
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
@@ -94,7 +94,7 @@ class Client:
         request_id: str = "",
     ) -> ChatHandle:
         """Create a chat; with a text, its first turn begins at once."""
-        known = tuple(tools)
+        known = given(tools)
         request = chat_service_pb2.CreateChatRequest(
             request_id=request_id,
             title=title,

@@ -18,7 +18,7 @@ from uuid import uuid4
 from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, tool_pb2
 from chatd_client import clock
 from chatd_client.errors import Conflict, InvalidRequest, StreamLost, Unavailable
-from chatd_client.tools import ClientTool
+from chatd_client.tools import ClientTool, given
 
 if TYPE_CHECKING:
     from chatd_client.chat import ChatHandle
@@ -41,7 +41,7 @@ class ToolRunner:
 
     def __init__(self, chat: "ChatHandle", tools: Iterable[ClientTool] | None = None) -> None:
         self._chat = chat
-        self._tools = {tool.name: tool for tool in (chat.tools if tools is None else tools)}
+        self._tools = {tool.name: tool for tool in (chat.tools if tools is None else given(tools))}
 
     async def follow(
         self,
