@@ -110,9 +110,21 @@ class Client:
         response = await self.call(self.chats.CreateChat, request)
         return ChatHandle(self, response.chat.chat_id, known)
 
-    async def list_chats(self, *, include_archived: bool = False) -> AsyncIterator[chat_pb2.Chat]:
-        """Yield all chats of the caller, newest first."""
-        request = chat_service_pb2.ListChatsRequest(include_archived=include_archived)
+    async def list_chats(
+        self,
+        *,
+        include_archived: bool = False,
+        labels: Mapping[str, str] | None = None,
+        statuses: Iterable[chat_pb2.ChatStatus.ValueType] = (),
+    ) -> AsyncIterator[chat_pb2.Chat]:
+        """Yield the caller's chats, newest first; pages are fetched as they are needed.
+
+        With `labels` only chats that have all of them (with these values), with `statuses` only
+        those in one of them (`chat_pb2.CHAT_STATUS_ERROR`, ...).
+        """
+        request = chat_service_pb2.ListChatsRequest(
+            include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
+        )
         while True:
             page = await self.call(self.chats.ListChats, request)
             for chat in page.chats:

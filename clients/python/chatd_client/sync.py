@@ -7,7 +7,7 @@ so they may use the client that runs them.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -130,9 +130,19 @@ class SyncClient:
         """Return a handle; asks the server nothing. `tools` are functions of the chat's tools."""
         return SyncChat(self._thread, self._client.chat(chat_id, tools))
 
-    def list_chats(self, *, include_archived: bool = False) -> Iterator[chat_pb2.Chat]:
-        """Yield all chats of the caller, newest first."""
-        return self._thread.each(self._client.list_chats(include_archived=include_archived))
+    def list_chats(
+        self,
+        *,
+        include_archived: bool = False,
+        labels: Mapping[str, str] | None = None,
+        statuses: Iterable[chat_pb2.ChatStatus.ValueType] = (),
+    ) -> Iterator[chat_pb2.Chat]:
+        """Yield the caller's chats, newest first; filters are those of Client.list_chats."""
+        return self._thread.each(
+            self._client.list_chats(
+                include_archived=include_archived, labels=labels, statuses=statuses
+            )
+        )
 
     def pending_actions(self) -> Iterator[tool_pb2.PendingAction]:
         """Yield what the caller's chats wait for, oldest first."""
