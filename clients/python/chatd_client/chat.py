@@ -18,7 +18,22 @@ class ChatHandle:
     """One chat of one client. `tools` are those that it answers by itself while it follows a turn.
 
     To send a message and get its answer: `ask` gives the text, `text` gives it as it comes, `run`
-    gives every event. To go on after a restart of the program: `resume`.
+    gives every event. To go on after a restart of the program: `resume`. `id` is the chat's UUID.
+
+    What these methods share:
+
+    - `text` is the message, 1 byte to 256 KiB.
+    - `busy` says what becomes of it while a turn is open: it waits for its own turn
+      (BUSY_BEHAVIOR_QUEUE), interrupts the open one (INTERRUPT), or is refused with Conflict and
+      the reason CHAT_BUSY (REJECT). The names are those of `chatd.v1.chat_pb2`.
+    - `options` (`chat_pb2.TurnOptions`) are for the message's turn: model, steps, tokens.
+    - `request_id`, a UUID of yours, is for a program that must not write twice after its own crash:
+      the same call with the same id is done once in 24 hours. `ask`, `text` and `run` then give
+      the turn of the message that was sent the first time: it is waited for when it is queued or
+      runs, and read from the log when it is over, whatever was sent after it.
+    - `cursor` is that of the last response that was handled; None means a snapshot first.
+
+    Every method raises NotFound when there is no such chat of this key, and what `Client` says.
     """
 
     def __init__(self, client: "Client", chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
@@ -30,7 +45,7 @@ class ChatHandle:
         return f"{type(self).__name__}({self.id!r})"
 
     async def get(self) -> chat_pb2.Chat:
-        """Return the chat as it is."""
+        """Return the chat as it is: status, title, labels, last error; without its messages."""
         request = chat_service_pb2.GetChatRequest(chat_id=self.id)
         return (await self._client.call(self._client.chats.GetChat, request)).chat
 
@@ -42,7 +57,11 @@ class ChatHandle:
         options: chat_pb2.TurnOptions | None = None,
         request_id: str = "",
     ) -> chat_service_pb2.SendMessageResponse:
-        """Send a message: it starts a turn, or is queued behind the open one."""
+        """Send a message: it starts a turn, or is queued behind the open one. Waits for no answer.
+
+        The response has it as `message` or as `queued_message`. Raises Conflict when the chat is
+        archived, when its queue is full, and when it is busy and `busy` says REJECT.
+        """
         request = chat_service_pb2.SendMessageRequest(
             chat_id=self.id,
             message=user_message(text),
@@ -53,14 +72,18 @@ class ChatHandle:
         return await self._client.call(self._client.chats.SendMessage, request)
 
     async def interrupt(self, expected_turn_id: str = "", *, request_id: str = "") -> bool:
-        """Stop the open turn and keep what it has; say whether one was cut."""
+        """Stop the open turn and keep what it has; say whether one was cut.
+
+        With `expected_turn_id` only that turn is cut: none when it is over by now. The queue stays,
+        and its first message has its turn next.
+        """
         request = chat_service_pb2.InterruptChatRequest(
             chat_id=self.id, expected_turn_id=expected_turn_id, request_id=request_id
         )
         return (await self._client.call(self._client.chats.InterruptChat, request)).interrupted
 
     async def messages(self) -> list[message_pb2.Message]:
-        """Return all messages, in order."""
+        """Return all messages, in order: users', answers, and results of tools."""
         request = chat_service_pb2.ListMessagesRequest(chat_id=self.id)
         messages: list[message_pb2.Message] = []
         while True:
@@ -71,7 +94,7 @@ class ChatHandle:
             request.page_token = page.next_page_token
 
     async def pending_action(self) -> tool_pb2.PendingAction | None:
-        """Return what the chat waits for, or None when it waits for nothing."""
+        """Return the calls of client tools that the chat waits for, or None when there are none."""
         request = chat_service_pb2.ListPendingActionsRequest(chat_id=self.id)
         page = await self._client.call(self._client.chats.ListPendingActions, request)
         return page.actions[0] if page.actions else None
@@ -83,9 +106,12 @@ class ChatHandle:
         allow_partial: bool = False,
         request_id: str = "",
     ) -> chat_service_pb2.SubmitToolResultsResponse:
-        """Hand in one result for each pending call, or for some of them with `allow_partial`.
+        """Hand in `results`: one for each pending call, or some of them with `allow_partial`.
 
-        Give a UUID as `request_id` to repeat it safely.
+        A result has at most 512 KiB, a request 3 MiB. Not needed for the tools of a handle, which
+        `ask`, `text`, `run` and `resume` answer. Raises InvalidRequest (TOOL_RESULTS_MISMATCH) when
+        they are not those of the pending calls, Conflict (NOT_WAITING_FOR_ACTION) when the chat
+        does not wait, for example because another client was faster.
         """
         request = chat_service_pb2.SubmitToolResultsRequest(
             chat_id=self.id, results=results, allow_partial=allow_partial, request_id=request_id
@@ -102,7 +128,14 @@ class ChatHandle:
     ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
         """Yield what happened and what happens, each thing once, across cuts of the stream.
 
-        Without a cursor a snapshot comes first. Each response carries the cursor to store.
+        Without a cursor a snapshot comes first. Each response carries the cursor to store. `until`
+        says when the stream ends by itself: never, when the chat has settled (WAITING or ERROR), or
+        also when it waits for client tools. Without `include_deltas` no pieces of answers come,
+        only whole messages. No tools are run; `resume` and `ToolRunner` do that.
+
+        A stream that is cut is resumed after a wait that grows to 5 seconds, without end, or until
+        more than `failures_max` tries in a row have failed: then Unavailable. Raises StreamLost
+        when the log does not have the cursor (any more): follow again without one.
         """
         request = chat_service_pb2.SubscribeRequest(
             chat_id=self.id, until=until, include_deltas=include_deltas
@@ -117,7 +150,10 @@ class ChatHandle:
         options: chat_pb2.TurnOptions | None = None,
         request_id: str = "",
     ) -> str:
-        """Send a message and return the text of its turn's last answer. Raises as `text` does."""
+        """Send a message and return the text of its turn's last answer.
+
+        Waits as long as the turn takes, tools included. Raises as `text` does.
+        """
         turn, cursor = await self._sent(text, busy, options, request_id)
         answer = ""
         async with aclosing(self._since(cursor, include_deltas=False)) as responses:
@@ -145,8 +181,10 @@ class ChatHandle:
         again, a `Voided` piece comes first: it says so in words, and the answer's text so far is
         void. Between two answers of the turn stands a blank line. `ask` has neither.
 
-        Raises TurnFailed, Conflict when results of client tools are owed that this handle has no
-        tools for, and NotFound when the chat is deleted.
+        Raises what `send` raises; TurnFailed when the turn failed; Conflict when results of client
+        tools are owed that this handle has no tools for; NotFound when the chat is deleted. With a
+        `request_id` that was used before, StreamLost when the server's retention has dropped
+        events of the turn: `messages` has the answer then.
         """
         turn, cursor = await self._sent(text, busy, options, request_id)
         shown = ShownText()
@@ -171,10 +209,14 @@ class ChatHandle:
     ) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
         """Send a message and yield all that follows until the chat has settled.
 
+        With a `request_id` it ends with the message's own turn, for a repeat is not to bring what
+        came after. Store the cursor of each response, to go on with `resume`.
+
         Calls of this handle's tools are answered on the way; without tools the stream also ends
         when the client owes results. When everything was yielded, raises TurnFailed if the
         message's turn failed, or one before it that the message still waits for; NotFound if the
-        chat was deleted. With `raise_on_error=False` only the events say so.
+        chat was deleted. Without `raise_on_error` only the events say so. Raises what `send`
+        raises, and StreamLost as `text` does.
         """
         turn, cursor = await self._sent(text, busy, options, request_id)
         async with aclosing(self._since(cursor)) as responses:
@@ -194,6 +236,8 @@ class ChatHandle:
 
         Calls of this handle's tools are answered as in `run`, also those that were asked for before
         the cursor. Without a cursor a snapshot comes first. A failed turn is an event among others.
+        Without `include_deltas` no pieces of answers come. Raises StreamLost when the log does not
+        have the cursor (any more): resume without one.
         """
         return self._settling(cursor, include_deltas=include_deltas)
 

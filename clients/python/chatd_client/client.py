@@ -32,10 +32,24 @@ _Response = TypeVar("_Response", bound=ProtoMessage)
 
 
 class Client:
-    """Talks to one server. Use it as a context, or call `close`.
+    """Talks to one server. Use it as a context (`async with Client() as client`), or call `close`.
 
-    Every write carries a request id, so a call that is tried again after a lost answer is done
-    once. Errors are ChatdError's children.
+    `address` is "host:port" and `key` an API key; what is left out comes from the environment or
+    from the home of a server on this machine, as `find_endpoint` says. `endpoint` says both at
+    once, and TLS. `on_reconnect` is called before each wait for a stream that was cut. Raises
+    PermissionDenied for a key that cannot be one.
+
+    A call is tried up to 5 times while the network fails or the server asks to wait; one try takes
+    at most 30 seconds. Every write carries a request id, so a call that is tried again after a
+    lost answer is done once. To repeat a write after a crash of the program as well, give it a
+    `request_id` of your own, a UUID: the same id with the same request is done once in 24 hours,
+    and gets the response of the first time.
+
+    Every method that asks the server raises, where it says nothing else, InvalidRequest (a value
+    breaks a rule; `violations` names each), PermissionDenied (no key, or a wrong one), Conflict
+    with the reason REQUEST_ID_REUSED, NotImplementedByServer, and Unavailable after the last try.
+
+    `chats` and `admin` are the generated stubs, for what has no method here; see `call`.
     """
 
     def __init__(
@@ -64,20 +78,24 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel; open streams end."""
+        """Close the connection; open streams end. The turns of the chats go on."""
         await self._channel.close()
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where this client talks to."""
+        """Where this client talks to, and with which key."""
         return self._endpoint
 
     def chat(self, chat_id: str, tools: Iterable[ClientTool] = ()) -> ChatHandle:
-        """Return a handle; asks the server nothing. `tools` are functions of the chat's tools."""
+        """Return a handle of the chat with the UUID `chat_id`; asks the server nothing.
+
+        `tools` are the functions behind tools that the chat was created with. Raises TypeError for
+        what is no tool. That there is no such chat is NotFound when the handle is used.
+        """
         return ChatHandle(self, chat_id, tools)
 
     async def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
-        """Return what the server says of itself."""
+        """Return what the server says of itself: version, limits, default model. Needs no key."""
         return await self.call(self.admin.GetServerInfo, admin_service_pb2.GetServerInfoRequest())
 
     async def create_chat(
@@ -93,7 +111,18 @@ class Client:
         action_timeout_seconds: float | None = None,
         request_id: str = "",
     ) -> ChatHandle:
-        """Create a chat; with a text, its first turn begins at once."""
+        """Create a chat and return its handle; with a `text`, its first turn begins at once.
+
+        `model` is "provider/model", `title` has at most 200 bytes, `system_prompt` 256 KiB; empty
+        means the server's default, or none. `labels` are at most 64 words of yours to find the
+        chat by. `tools` are functions under `@tool`: the model may call them, and this handle
+        answers the calls. `options` are for the first turn, and refused without a text.
+        `action_timeout_seconds` is how long the chat waits for results of tools, from 1 second to
+        7 days; None means 5 minutes. With a `request_id` that was used before, the handle is of
+        the chat of then.
+
+        Raises TypeError for what is no tool, InvalidRequest also for a model that does not exist.
+        """
         known = given(tools)
         request = chat_service_pb2.CreateChatRequest(
             request_id=request_id,
@@ -119,8 +148,9 @@ class Client:
     ) -> AsyncIterator[chat_pb2.Chat]:
         """Yield the caller's chats, newest first; pages are fetched as they are needed.
 
-        With `labels` only chats that have all of them (with these values), with `statuses` only
-        those in one of them (`chat_pb2.CHAT_STATUS_ERROR`, ...).
+        With `include_archived` archived ones too; with `labels` only chats that have all of them
+        (with these values); with `statuses` only those in one of them
+        (`chat_pb2.CHAT_STATUS_ERROR`, ...).
         """
         request = chat_service_pb2.ListChatsRequest(
             include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
@@ -134,7 +164,7 @@ class Client:
             request.page_token = page.next_page_token
 
     async def pending_actions(self) -> AsyncIterator[tool_pb2.PendingAction]:
-        """Yield what the caller's chats wait for, oldest first."""
+        """Yield what the caller's chats wait for, first deadline first: calls of client tools."""
         request = chat_service_pb2.ListPendingActionsRequest()
         while True:
             page = await self.call(self.chats.ListPendingActions, request)
@@ -145,7 +175,11 @@ class Client:
             request.page_token = page.next_page_token
 
     async def call(self, method: Callable[..., Awaitable[_Response]], request: Any) -> _Response:
-        """Make one unary call, tried again while that may help. Raises ChatdError."""
+        """Make one unary call of the contract, tried again while that may help. Raises ChatdError.
+
+        `method` is one of a stub, `request` its message: what has no method of its own is
+        `await client.call(client.chats.ListEvents, ListEventsRequest(chat_id=...))`.
+        """
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(uuid4())
         failures = 0
@@ -177,7 +211,10 @@ class Client:
         cursor: chat_pb2.Cursor | None,
         failures_max: int | None,
     ) -> Follower:
-        """Return what follows one chat; see ChatHandle.follow."""
+        """Return what follows the chat of a `request`, from a `cursor`; see `ChatHandle.follow`.
+
+        With `failures_max` it raises Unavailable after more failures in a row than that.
+        """
         return Follower(
             self.chats,
             self._endpoint.metadata,
