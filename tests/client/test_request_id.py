@@ -4,11 +4,7 @@ A program that died in the middle says the same again, and gets what it would ha
 """
 
 import asyncio
-import os
-import sys
-from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,13 +24,11 @@ from chatd_client import (
     tool,
 )
 from chatd_client.turn import text_of
-from chatd_server.demo.server import ServerProcess
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.service.chores import Chores
 from tests.kit.server import Served, serving
 
 HOUR_SECONDS = 3600
-ROOT = Path(__file__).parents[2]
 STALLED = "!say Mine.\n!stall 1\n!say All mine."
 CALL = "!call work {}\n!step\n!say Mine."
 
@@ -241,6 +235,26 @@ async def test_every_event_of_the_turn_comes_again(client: Client, request_id: s
     assert again[-1].status_changed.stop_reason == chat_pb2.STOP_REASON_END_TURN
 
 
+async def test_a_repeat_gives_its_own_answer_on_postgresql(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """The stored response of the other database says the same of where the message stands."""
+    async with (
+        serving(tmp_path, database_url=postgres_url, migrate=True) as served,
+        Client(served.app.address, served.key) as client,
+    ):
+        chat = await client.create_chat("!stall 1\n!say Theirs.")
+        await served.clock.sleeping("sandbox.stall")
+        queued, placed = str(uuid4()), str(uuid4())
+        assert (await chat.send("!say One.", request_id=queued)).HasField("queued_message")
+        await served.clock.advance_to("sandbox.stall")
+        await settled(chat)
+        assert (await chat.send("!say Two.", request_id=placed)).HasField("message")
+        assert await chat.ask("!say Later.") == "Later."
+        assert await chat.ask("!say One.", request_id=queued) == "One."
+        assert await chat.ask("!say Two.", request_id=placed) == "Two."
+
+
 # --- writes without a turn to follow -------------------------------------------------------
 
 
@@ -337,61 +351,3 @@ async def test_the_sync_twin_takes_request_ids_too(served: Served) -> None:
             assert said == ["!say Mine."] * 3 + [CALL]
 
     await asyncio.to_thread(script)
-
-
-# --- a process that dies -------------------------------------------------------------------
-
-ASKER = """
-import asyncio, os
-from chatd_client import Client
-
-async def main():
-    async with Client() as client:
-        chat = client.chat(os.environ["BOT_CHAT"])
-        print(await chat.ask(os.environ["BOT_WORDS"], request_id=os.environ["BOT_REQUEST"]))
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.timeout(120)
-async def test_a_program_that_was_killed_asks_again_and_gets_its_answer(
-    tmp_path: Path, request_id: str
-) -> None:
-    """It had stored nothing, and is killed in the middle of the answer."""
-    server = ServerProcess(tmp_path)
-    await server.start()
-    words = "!say Begun.\n!stall 1\n!say Mine."
-    async with Client(f"127.0.0.1:{server.port}", server.key) as client:
-        chat = await client.create_chat(model="sandbox/echo")
-        environment = {
-            **os.environ,
-            "CHATD_ADDRESS": client.endpoint.address,
-            "CHATD_KEY": server.key,
-            "BOT_CHAT": chat.id,
-            "BOT_WORDS": words,
-            "BOT_REQUEST": request_id,
-        }
-        async with started(environment):
-            async for response in chat.follow():
-                if response.event.message_part.text.startswith("Begun."):
-                    break
-        async with started(environment) as process:
-            output, _ = await process.communicate()
-        assert output.decode() == "Begun.\nMine.\n"
-        assert await said_by_users(chat) == [words]
-    await server.stop()
-
-
-@asynccontextmanager
-async def started(environment: dict[str, str]) -> AsyncIterator[Process]:
-    """Start the program; it is gone when the context is left."""
-    process = await create_subprocess_exec(
-        *(sys.executable, "-c", ASKER), cwd=ROOT, env=environment, stdout=PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
