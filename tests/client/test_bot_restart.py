@@ -1,16 +1,19 @@
-"""A bot that is killed inside its tool and started again with the cursor that it had stored."""
+"""A bot that is killed and started again: inside its tool, with the cursor that it had stored, or
+inside an answer, with nothing but the id of its request.
+"""
 
 import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from chatd.v1 import chat_pb2, chat_service_pb2, tool_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
 from chatd_client import ChatHandle, Client, StreamLost, ToolCallContext, tool
 from chatd_server.demo.server import ServerProcess
 from chatd_server.domain.ids import MICROSECONDS
@@ -24,6 +27,18 @@ SETTLED = chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
 DAY_SECONDS = 86_400.0
 TIMEOUT_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
+
+ASKER = """
+import asyncio, os
+from chatd_client import Client
+
+async def main():
+    async with Client() as client:
+        chat = client.chat(os.environ["BOT_CHAT"])
+        print(await chat.ask(os.environ["BOT_WORDS"], request_id=os.environ["BOT_REQUEST"]))
+
+asyncio.run(main())
+"""
 
 
 class Bot:
@@ -60,18 +75,22 @@ class Bot:
             output, _ = await process.communicate()
         return output.decode().splitlines()
 
-    @asynccontextmanager
-    async def _started(self, *words: str) -> AsyncIterator[Process]:
-        command = (sys.executable, "-m", "tests.client.bot", *words)
-        process = await create_subprocess_exec(
-            *command, cwd=ROOT, env=self._environment, stdout=PIPE
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    def _started(self, *words: str) -> AbstractAsyncContextManager[Process]:
+        return started("-m", "tests.client.bot", *words, environment=self._environment)
+
+
+@asynccontextmanager
+async def started(*command: str, environment: dict[str, str]) -> AsyncIterator[Process]:
+    """Start a program of Python; it is gone when the context is left."""
+    process = await create_subprocess_exec(
+        *(sys.executable, *command), cwd=ROOT, env=environment, stdout=PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def results_of(chat: ChatHandle) -> list[str]:
@@ -171,6 +190,36 @@ async def test_a_bot_whose_cursor_expired_goes_on_without_it(tmp_path: Path) -> 
         await drained(chat.resume())
         assert len(runs) == 1
         assert await results_of(chat) == ["worked"]
+
+
+async def test_a_program_that_was_killed_asks_again_and_gets_its_answer(tmp_path: Path) -> None:
+    """It had stored nothing, and is killed in the middle of the answer."""
+    server = ServerProcess(tmp_path)
+    await server.start()
+    words = "!say Begun.\n!stall 1\n!say Mine."
+    async with Client(f"127.0.0.1:{server.port}", server.key) as client:
+        chat = await client.create_chat(model="sandbox/echo")
+        environment = {
+            **os.environ,
+            "CHATD_ADDRESS": client.endpoint.address,
+            "CHATD_KEY": server.key,
+            "BOT_CHAT": chat.id,
+            "BOT_WORDS": words,
+            "BOT_REQUEST": str(uuid4()),
+        }
+        async with (
+            started("-c", ASKER, environment=environment),
+            aclosing(chat.follow()) as responses,
+        ):
+            async for response in responses:
+                if response.event.message_part.text:
+                    break
+        async with started("-c", ASKER, environment=environment) as process:
+            output, _ = await process.communicate()
+        assert output.decode() == "Begun.\nMine.\n"
+        said = [it for it in await chat.messages() if it.role == message_pb2.ROLE_USER]
+        assert len(said) == 1
+    await server.stop()
 
 
 async def drained(responses: AsyncIterator[chat_service_pb2.SubscribeResponse]) -> None:

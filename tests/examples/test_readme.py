@@ -1,16 +1,13 @@
 """The program of the README, as printed, against a server process."""
 
-import os
 import re
-import sys
-from asyncio.subprocess import PIPE, create_subprocess_exec
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from chatd_client import Voided
 from chatd_server.demo.server import ServerProcess
+from tests.examples.program import run
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -22,29 +19,6 @@ def program() -> str:
     found = re.search(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1]
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    """Start a server, and stop it."""
-    started = ServerProcess(tmp_path)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-async def run(code: str, server: ServerProcess) -> tuple[int, str, str]:
-    """Run a program; return its exit code, output and errors."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
-    process = await create_subprocess_exec(
-        *(sys.executable, "-c", code),
-        env={**kept, "CHATD_ADDRESS": f"127.0.0.1:{server.port}", "CHATD_KEY": server.key},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
 
 
 def words(count: int) -> re.Pattern[str]:

@@ -1,14 +1,38 @@
 """The Python client of chatd: create a chat, send a message, follow it; resume is automatic.
 
-    async with Client() as client:
-        chat = await client.create_chat(tools=[get_weather])
-        print(await chat.ask("What is the weather in Oslo?"))
+    import asyncio
+    from chatd_client import Client, tool
 
-`Client` is asynchronous; `SyncClient` is its twin for scripts. A stream that is cut goes on
-behind the last event that was seen; client tools are functions under `@tool`.
+    @tool
+    async def get_weather(city: str) -> str:
+        '''Say what the weather is in a city.'''
+        return f"It rains in {city}."
+
+    async def main() -> None:
+        async with Client() as client:
+            chat = await client.create_chat(model="sandbox/echo", tools=[get_weather])
+            print(await chat.ask('!call get_weather {"city": "Oslo"}'))
+
+    asyncio.run(main())
+
+`sandbox/echo` is a model that does what the message says; any other takes plain words.
+
+Where to begin:
+
+- `Client` is the connection: it makes chats and lists them. `SyncClient` is its twin for scripts
+  without an event loop. Both find the server and the key by `find_endpoint`.
+- `ChatHandle` is one chat: `ask` returns an answer, `text` yields it as it comes, `run` yields
+  every event, `resume` goes on after a restart of the program. `SyncChat` is its twin.
+- `ChatView` adds events up to what a person sees, and can be stored.
+- `tool` makes a function of yours callable for the model; `ToolRunner` serves a chat for good.
+
+What goes wrong is a `ChatdError`: its children say what a program would do about it. A mistake of
+the program itself (a function without `@tool`) is a TypeError. Messages of the contract, such as
+`Chat`, are those of `chatd.v1`. Seconds are float, and lengths count bytes of UTF-8.
 """
 
-from chatd_client.client import ChatHandle, Client
+from chatd_client.chat import ChatHandle
+from chatd_client.client import Client
 from chatd_client.connection import Endpoint, find_endpoint
 from chatd_client.errors import (
     ChatdError,

@@ -9,6 +9,7 @@ inside a tool has a stored cursor that is already past that event.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -17,10 +18,10 @@ from uuid import uuid4
 from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, tool_pb2
 from chatd_client import clock
 from chatd_client.errors import Conflict, InvalidRequest, StreamLost, Unavailable
-from chatd_client.tools import ClientTool
+from chatd_client.tools import ClientTool, given
 
 if TYPE_CHECKING:
-    from chatd_client.client import ChatHandle
+    from chatd_client.chat import ChatHandle
 
 _T = TypeVar("_T")
 
@@ -40,7 +41,7 @@ class ToolRunner:
 
     def __init__(self, chat: "ChatHandle", tools: Iterable[ClientTool] | None = None) -> None:
         self._chat = chat
-        self._tools = {tool.name: tool for tool in (chat.tools if tools is None else tools)}
+        self._tools = {tool.name: tool for tool in (chat.tools if tools is None else given(tools))}
 
     async def follow(
         self,
@@ -65,8 +66,8 @@ class ToolRunner:
                 if event.stream_end.reason == event_pb2.STREAM_END_REASON_UNTIL_REACHED:
                     await duty.done()
                 yield response
-                if _may_ask(event):
-                    duty.look()
+                if (asked_by := _asked_by(event)) is not None:
+                    duty.look(asked_by)
                 elif event.HasField("action_resolved"):
                     duty.drop(event.sequence)
 
@@ -174,7 +175,9 @@ class _Duty:
         self._look_again = False
         self._tools: asyncio.Future[list[tool_pb2.ToolResultInput]] | None = None
         #: Actions asked for up to this sequence were begun, or are over.
-        self._done_up_to = 0
+        self._done_up_to: float = 0
+        #: The stream has told of actions up to this sequence; one behind it waits until it is told.
+        self._told_up_to: float = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,12 +191,15 @@ class _Duty:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def look(self) -> None:
+    def look(self, told_up_to: float) -> None:
         """Ask what is open, and work on it unless that was begun already. Does not wait.
 
-        Raises what went wrong with earlier work, as the other methods do.
+        What was asked for after the sequence `told_up_to` waits until the stream tells of it: a
+        stream that replays an old turn may end with that turn. Raises what went wrong with earlier
+        work, as the other methods do.
         """
         self._collect()
+        self._told_up_to = max(self._told_up_to, told_up_to)
         self._look_again = True
         if self._task is None:
             self._task = asyncio.create_task(self._work())
@@ -234,7 +240,7 @@ class _Duty:
         while self._look_again:
             self._look_again = False
             action = await self._answers.pending()
-            if action is not None and action.sequence > self._done_up_to:
+            if action is not None and self._done_up_to < action.sequence <= self._told_up_to:
                 self._done_up_to = action.sequence
                 await self._answer(action)
 
@@ -262,16 +268,14 @@ def _one_request(results: Sequence[tool_pb2.ToolResultInput]) -> list[tool_pb2.T
     return part
 
 
-def _may_ask(event: event_pb2.ChatEvent) -> bool:
-    """Say whether an action may be open that was not looked at.
+def _asked_by(event: event_pb2.ChatEvent) -> float | None:
+    """Return up to which sequence actions may be open that were not looked at; None: no news.
 
     The log tells of old actions too, and leaves long arguments out, so it is never the answer.
     """
-    return (
-        event.HasField("action_required")
-        or event.HasField("caught_up")
-        or event.snapshot.HasField("pending_action")
-    )
+    if event.HasField("caught_up") or event.snapshot.HasField("pending_action"):
+        return math.inf
+    return event.action_required.action.sequence if event.HasField("action_required") else None
 
 
 async def _next(items: AsyncGenerator[_T, None]) -> _T | None:

@@ -1,5 +1,17 @@
 """The synchronous twin, for scripts: the asynchronous client on a loop of its own.
 
+    from chatd_client import SyncClient, tool
+
+    @tool
+    def get_weather(city: str) -> str:
+        '''Say what the weather is in a city.'''
+        return f"It rains in {city}."
+
+    with SyncClient() as client:
+        chat = client.create_chat(model="sandbox/echo", tools=[get_weather])
+        for text in chat.text('!call get_weather {"city": "Oslo"}'):
+            print(text, end="", flush=True)
+
 One background thread runs the loop; channels belong to the loop that made them, so nothing of
 the asynchronous client is touched from any other thread. Plain tools run in threads of their own,
 so they may use the client that runs them.
@@ -7,12 +19,13 @@ so they may use the client that runs them.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from chatd.v1 import admin_service_pb2, chat_pb2, chat_service_pb2, message_pb2, tool_pb2
-from chatd_client.client import ChatHandle, Client
+from chatd_client.chat import ChatHandle
+from chatd_client.client import Client
 from chatd_client.tools import ClientTool
 
 _T = TypeVar("_T")
@@ -92,7 +105,11 @@ async def _rest_ended() -> None:
 
 
 class SyncClient:
-    """`Client` for code without an event loop. Use it as a context, or call `close`."""
+    """`Client` for code without an event loop. Use it as a context, or call `close`.
+
+    `address` and `key` are those of `Client`, and its methods raise the same errors; once closed,
+    RuntimeError. Threads may share it. Ctrl-C ends a call that waits.
+    """
 
     def __init__(self, address: str | None = None, key: str | None = None) -> None:
         self._thread = _LoopThread()
@@ -117,7 +134,7 @@ class SyncClient:
         self._thread.stop()
 
     def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
-        """Return what the server says of itself."""
+        """Return what the server says of itself; as Client.server_info."""
         return self._thread.wait(self._client.server_info())
 
     def create_chat(self, text: str = "", **options: Any) -> "SyncChat":
@@ -126,20 +143,34 @@ class SyncClient:
         return SyncChat(self._thread, handle)
 
     def chat(self, chat_id: str, tools: Iterable[ClientTool] = ()) -> "SyncChat":
-        """Return a handle; asks the server nothing. `tools` are functions of the chat's tools."""
+        """Return a handle; asks the server nothing. `tools` are as in Client.chat."""
         return SyncChat(self._thread, self._client.chat(chat_id, tools))
 
-    def list_chats(self, *, include_archived: bool = False) -> Iterator[chat_pb2.Chat]:
-        """Yield all chats of the caller, newest first."""
-        return self._thread.each(self._client.list_chats(include_archived=include_archived))
+    def list_chats(
+        self,
+        *,
+        include_archived: bool = False,
+        labels: Mapping[str, str] | None = None,
+        statuses: Iterable[chat_pb2.ChatStatus.ValueType] = (),
+    ) -> Iterator[chat_pb2.Chat]:
+        """Yield the caller's chats, newest first; filters are those of Client.list_chats."""
+        return self._thread.each(
+            self._client.list_chats(
+                include_archived=include_archived, labels=labels, statuses=statuses
+            )
+        )
 
     def pending_actions(self) -> Iterator[tool_pb2.PendingAction]:
-        """Yield what the caller's chats wait for, oldest first."""
+        """Yield what the caller's chats wait for, first deadline first."""
         return self._thread.each(self._client.pending_actions())
 
 
 class SyncChat:
-    """`ChatHandle` for code without an event loop."""
+    """`ChatHandle` for code without an event loop: the same methods, options and errors.
+
+    `follow`, `text`, `run` and `resume` give iterators; one that is left early ends its stream when
+    it is closed.
+    """
 
     def __init__(self, thread: _LoopThread, handle: ChatHandle) -> None:
         self._thread = thread
@@ -151,16 +182,16 @@ class SyncChat:
         return self._handle.id
 
     def get(self) -> chat_pb2.Chat:
-        """Return the chat as it is."""
+        """Return the chat as it is; as ChatHandle.get."""
         return self._thread.wait(self._handle.get())
 
     def send(self, text: str, **options: Any) -> chat_service_pb2.SendMessageResponse:
         """Send a message; the options are those of ChatHandle.send."""
         return self._thread.wait(self._handle.send(text, **options))
 
-    def interrupt(self, expected_turn_id: str = "") -> bool:
-        """Stop the open turn and keep what it has; say whether one was cut."""
-        return self._thread.wait(self._handle.interrupt(expected_turn_id))
+    def interrupt(self, expected_turn_id: str = "", *, request_id: str = "") -> bool:
+        """Stop the open turn and keep what it has; as ChatHandle.interrupt."""
+        return self._thread.wait(self._handle.interrupt(expected_turn_id, request_id=request_id))
 
     def messages(self) -> list[message_pb2.Message]:
         """Return all messages, in order."""
@@ -171,11 +202,17 @@ class SyncChat:
         return self._thread.wait(self._handle.pending_action())
 
     def submit_tool_results(
-        self, results: list[tool_pb2.ToolResultInput], *, allow_partial: bool = False
+        self,
+        results: Iterable[tool_pb2.ToolResultInput],
+        *,
+        allow_partial: bool = False,
+        request_id: str = "",
     ) -> chat_service_pb2.SubmitToolResultsResponse:
-        """Hand in one result for each pending call, or for some of them with `allow_partial`."""
+        """Hand in results of client tools; as ChatHandle.submit_tool_results."""
         return self._thread.wait(
-            self._handle.submit_tool_results(results, allow_partial=allow_partial)
+            self._handle.submit_tool_results(
+                results, allow_partial=allow_partial, request_id=request_id
+            )
         )
 
     def follow(self, **options: Any) -> Iterator[chat_service_pb2.SubscribeResponse]:

@@ -16,7 +16,7 @@ function may run twice: what they share needs a lock.
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
@@ -166,11 +166,50 @@ def _sendable(words: str) -> str:
     return words.encode(errors="replace")[:RESULT_BYTES_MAX].decode(errors="ignore")
 
 
+def given(tools: Iterable[ClientTool]) -> tuple[ClientTool, ...]:
+    """Return the tools that a program gives. Raises TypeError, which says what else it gave."""
+    if isinstance(tools, ClientTool):
+        raise TypeError(f"tools is one tool: give it in a list, [{tools.name}]")
+    if not isinstance(tools, Iterable):
+        raise TypeError(f"tools is {_described(tools)}: give a list of functions under @tool")
+    known = tuple(tools)
+    for index, it in enumerate(known):
+        if not isinstance(it, ClientTool):
+            raise TypeError(f"tools[{index}] is {_described(it)} and not a tool: {_advice(it)}")
+    return known
+
+
+def _described(given: object) -> str:
+    if inspect.isclass(given):
+        return f"the class {given.__name__}"
+    if inspect.isroutine(given):
+        kind = "method" if inspect.ismethod(given) else "function"
+        return f"the {kind} {given.__name__}"
+    return f"an object of the type {type(given).__name__}"
+
+
+def _advice(given: object) -> str:
+    if inspect.isroutine(given):
+        return f"write @tool above it, or give tool({given.__name__})"
+    return "give a function under @tool, or tool(...) of a method"
+
+
+def _check_function(function: object) -> None:
+    """Raise TypeError for what cannot be a tool."""
+    if inspect.isclass(function):
+        raise TypeError(f"{function.__name__} is a class: a tool is a function or a method")
+    if not callable(function) or not hasattr(function, "__name__"):
+        raise TypeError(f"{function!r} has no name or cannot be called: a tool is a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__name__} yields: a tool must return one result, as a whole")
+
+
 def tool(function: Callable[..., Any]) -> ClientTool:
     """Turn a function, plain or async, into a tool. Raises TypeError without type hints.
 
     A plain one runs in a thread, with the context variables of its run and without an event loop.
     """
+    _check_function(function)
     hints = get_type_hints(function, include_extras=True)
     context_parameter = ""
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []

@@ -4,9 +4,22 @@ Feed it each response; it is the same whether the stream was cut or not. Live pi
 until the committed message takes their place.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final, Self
+
+import msgspec
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtoMessage
 
 from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+
+FORMAT: Final = b"chatd.ChatView "
+"""What a stored view begins with; the number of its format and a line break follow."""
+FORMAT_NUMBER: Final = 1
+"""Rises when `_Stored` changes."""
+
+_BEGIN_AGAIN = "follow the chat without a cursor to begin again with a snapshot"
 
 
 @dataclass
@@ -19,9 +32,29 @@ class LivePart:
     tool_name: str = ""
 
 
+class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A view as it is stored: messages of the contract as their bytes."""
+
+    chat: bytes
+    messages: list[bytes]
+    queue: list[bytes]
+    pending_action: bytes | None
+    retry: bytes | None
+    attempt_id: str
+    live: dict[int, LivePart]
+    running_tools: dict[str, str]
+    is_caught_up: bool
+    cursor: bytes | None
+
+
 @dataclass
 class ChatView:
-    """The state that the events describe."""
+    """The state that the events describe.
+
+    Feed it each response of a stream that began without a cursor, and it shows the whole chat. A
+    program that must survive its own end stores `dump()`, and goes on with `ChatView.load(data)`
+    and `chat.resume(view.cursor)` (or `follow`).
+    """
 
     chat: chat_pb2.Chat = field(default_factory=chat_pb2.Chat)
     messages: list[message_pb2.Message] = field(default_factory=list)
@@ -33,6 +66,54 @@ class ChatView:
     live: dict[int, LivePart] = field(default_factory=dict)
     running_tools: dict[str, str] = field(default_factory=dict)
     is_caught_up: bool = False
+    #: Where the stream goes on behind what is in this view; None before the first response.
+    cursor: chat_pb2.Cursor | None = None
+
+    @classmethod
+    def load(cls, data: bytes) -> Self:
+        """Return the view that was stored. Raises ValueError for bytes that `dump` did not make,
+        or that a newer version of this library made.
+        """
+        stored = _read(data)
+        try:
+            return cls(
+                chat=chat_pb2.Chat.FromString(stored.chat),
+                messages=[message_pb2.Message.FromString(it) for it in stored.messages],
+                queue=[event_pb2.QueueEntry.FromString(it) for it in stored.queue],
+                pending_action=None
+                if stored.pending_action is None
+                else tool_pb2.PendingAction.FromString(stored.pending_action),
+                retry=None
+                if stored.retry is None
+                else event_pb2.RetryScheduled.FromString(stored.retry),
+                attempt_id=stored.attempt_id,
+                live=stored.live,
+                running_tools=stored.running_tools,
+                is_caught_up=stored.is_caught_up,
+                cursor=None if stored.cursor is None else chat_pb2.Cursor.FromString(stored.cursor),
+            )
+        except DecodeError as error:
+            raise _damaged() from error
+
+    def dump(self) -> bytes:
+        """Return the view and its cursor as bytes, to be stored together and loaded by `load`.
+
+        They hold every message of the chat, so a program with a long chat does this when a message
+        was committed rather than for each piece: `load` goes on from the cursor in the bytes.
+        """
+        stored = _Stored(
+            chat=self.chat.SerializeToString(),
+            messages=_each(self.messages),
+            queue=_each(self.queue),
+            pending_action=_bytes(self.pending_action),
+            retry=_bytes(self.retry),
+            attempt_id=self.attempt_id,
+            live=self.live,
+            running_tools=self.running_tools,
+            is_caught_up=self.is_caught_up,
+            cursor=_bytes(self.cursor),
+        )
+        return FORMAT + b"%d\n" % FORMAT_NUMBER + msgspec.msgpack.encode(stored)
 
     @property
     def status(self) -> chat_pb2.ChatStatus.ValueType:
@@ -62,6 +143,8 @@ class ChatView:
             getattr(self, f"_on_{kind}", self._on_other)(getattr(event, kind))
         if event.sequence:
             self.chat.head_sequence = event.sequence
+        if response.HasField("cursor"):
+            self.cursor = response.cursor
 
     def _on_other(self, event: object) -> None:
         """Ignore kinds that this client does not show."""
@@ -153,3 +236,32 @@ class ChatView:
         self.attempt_id = ""
         self.live.clear()
         self.running_tools.clear()
+
+
+def _each(messages: Iterable[ProtoMessage]) -> list[bytes]:
+    return [message.SerializeToString() for message in messages]
+
+
+def _bytes(message: ProtoMessage | None) -> bytes | None:
+    return None if message is None else message.SerializeToString()
+
+
+def _read(data: bytes) -> _Stored:
+    """Return what was stored. Raises ValueError."""
+    head, _, body = data.partition(b"\n")
+    number = head.removeprefix(FORMAT)
+    if number == head or not number.isdigit():
+        raise ValueError("the bytes are no stored ChatView: give load() what dump() returned")
+    if int(number) != FORMAT_NUMBER:
+        raise ValueError(
+            f"the ChatView was stored in format {int(number)} by a newer chatd_client, this one "
+            f"reads format {FORMAT_NUMBER}: update it, or {_BEGIN_AGAIN}"
+        )
+    try:
+        return msgspec.msgpack.decode(body, type=_Stored)
+    except msgspec.DecodeError as error:
+        raise _damaged() from error
+
+
+def _damaged() -> ValueError:
+    return ValueError(f"the stored ChatView is damaged: {_BEGIN_AGAIN}")

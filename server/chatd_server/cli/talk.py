@@ -16,7 +16,7 @@ from rich.console import Console
 
 from chatd.v1 import chat_pb2, chat_service_pb2
 from chatd_client import ChatHandle, Client, Reconnect, Unavailable
-from chatd_client.client import user_message
+from chatd_client.chat import user_message
 from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
 from chatd_server.cli.exits import Exit, told
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, endpoint, settings

@@ -1,0 +1,98 @@
+"""What is given for tools and is none: said at once, with what it is and what to do."""
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chatd_client import Client, SyncClient, ToolRunner, tool
+from tests.client.scripted import scripted_server
+
+
+def plain(city: str) -> str:
+    """Say what the weather is."""
+    return city
+
+
+async def plain_async(city: str) -> str:
+    """Say what the weather is."""
+    return city
+
+
+def pieces() -> Iterator[str]:
+    """Give a result in pieces."""
+    yield "a"
+
+
+async def pieces_async() -> AsyncIterator[str]:
+    """Give a result in pieces."""
+    yield "a"
+
+
+class Weather:
+    """Holds what tools share."""
+
+    def __call__(self) -> str:
+        return "rain"
+
+    def stream(self) -> Iterator[str]:
+        """Give a result in pieces."""
+        yield "a"
+
+
+known = tool(plain)
+
+GIVEN: dict[str, tuple[Any, str]] = {
+    "function": ([plain], r"tools\[0\] is the function plain.* @tool .*tool\(plain\)"),
+    "the second": ([known, plain_async], r"tools\[1\] is the function plain_async.* @tool "),
+    "method": ([Weather().__call__], r"tools\[0\] is the method __call__.* @tool "),
+    "generator function": ([pieces], r"tools\[0\] is the function pieces.* @tool "),
+    "class": ([Weather], r"tools\[0\] is the class Weather.*tool\("),
+    "object": ([Weather()], r"tools\[0\] is an object of the type Weather.*tool\("),
+    "name": (["get_weather"], r"tools\[0\] is an object of the type str.*tool\("),
+    "a tool alone": (known, r"tools is one tool.*in a list"),
+    "a function alone": (plain, "tools is the function plain.*a list"),
+}
+
+NO_TOOLS: dict[str, tuple[Any, str]] = {
+    "generator function": (pieces, "pieces yields.*return"),
+    "async generator function": (pieces_async, "pieces_async yields.*return"),
+    "method that yields": (Weather().stream, "stream yields.*return"),
+    "class": (Weather, "Weather is a class.*function"),
+    "object": (Weather(), "Weather.*has no name.*function"),
+    "partial": (functools.partial(plain, "Oslo"), "partial.*has no name.*function"),
+    "no function": (5, "5 .*function"),
+}
+
+
+@pytest.mark.parametrize(("given", "words"), GIVEN.values(), ids=GIVEN.keys())
+async def test_what_is_no_tool_is_refused_where_it_is_given(given: Any, words: str) -> None:
+    """It is a mistake of the program: a TypeError, before anything is sent."""
+    async with scripted_server() as (service, address), Client(address, "k") as client:
+        with pytest.raises(TypeError, match=words):
+            await client.create_chat(tools=given)
+        with pytest.raises(TypeError, match=words):
+            client.chat("c", given)
+        with pytest.raises(TypeError, match=words):
+            ToolRunner(client.chat("c"), given)
+        assert service.calls == []
+
+
+def test_the_sync_twin_refuses_it_too() -> None:
+    """No server is needed to say so."""
+    with SyncClient("127.0.0.1:1", "k") as client:
+        uses: list[Callable[..., object]] = [
+            client.create_chat,
+            lambda tools: client.chat("c", tools),
+        ]
+        for use in uses:
+            with pytest.raises(TypeError, match=r"the function plain"):
+                use(tools=[plain])
+
+
+@pytest.mark.parametrize(("function", "words"), NO_TOOLS.values(), ids=NO_TOOLS.keys())
+def test_what_cannot_be_a_tool_is_refused_by_the_decorator(function: Any, words: str) -> None:
+    """Without this a run would find out, and tell the model of a defect."""
+    with pytest.raises(TypeError, match=words):
+        tool(function)

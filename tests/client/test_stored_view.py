@@ -1,0 +1,174 @@
+"""A view that is stored and loaded again: the same as one that was never away."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chatd.v1 import chat_pb2, chat_service_pb2
+from chatd_client import ChatHandle, ChatView, Client, tool
+from chatd_client.view import FORMAT
+from tests.kit.server import Served, serving
+
+Response = chat_service_pb2.SubscribeResponse
+
+# The model stands still once in each attempt, so that a stream shows the answer in progress.
+WORDS = """!think 3
+!stall 1
+!call current_time {"timezone": "Europe/Oslo"}
+!call work {"text": "longer than a piece"}
+!step
+!say Hello there.
+!stall 1
+!cut
+!say The end."""
+QUEUED = "!say Queued.\n!stall 1"
+
+
+@tool
+async def work(text: str) -> str:
+    """Work."""
+    return text
+
+
+@dataclass
+class Recording:
+    """What a stream said, from its snapshot to the end of two turns."""
+
+    chat: ChatHandle
+    responses: list[Response]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of its events."""
+        return {response.event.WhichOneof("event") or "" for response in self.responses}
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    """Run a server."""
+    async with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(served: Served) -> AsyncIterator[Client]:
+    """Connect to it."""
+    async with Client(served.app.address, served.key) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def recording(served: Served, client: Client) -> Recording:
+    """Record a queue, tools of both kinds, an action, a retry."""
+    chat = await client.create_chat("!say Before.", title="t", labels={"a": "1"}, tools=[work])
+    async for _ in chat.resume():
+        pass
+    responses: list[Response] = []
+    attempts = {""}
+    async with aclosing(chat.follow()) as stream:
+        async for response in stream:
+            responses.append(response)
+            event = response.event
+            if event.HasField("caught_up"):
+                await chat.send(WORDS)
+                await chat.send(QUEUED)
+            if event.message_part.attempt_id not in attempts:
+                attempts.add(event.message_part.attempt_id)
+                await served.clock.advance_to("sandbox.stall")
+            if event.HasField("retry_scheduled"):
+                await served.clock.advance_to("retry")
+            if event.HasField("action_required"):
+                (call,) = event.action_required.action.tool_calls
+                await chat.submit_tool_results([await work.result(call, chat.id)])
+            if event.status_changed.status == chat_pb2.CHAT_STATUS_WAITING:
+                break
+    return Recording(chat, responses)
+
+
+def folded(view: ChatView, responses: Iterable[Response]) -> ChatView:
+    """Return the view after these responses."""
+    for response in responses:
+        view.apply(response)
+    return view
+
+
+def reloaded(view: ChatView) -> ChatView:
+    """Store a view, and load it again."""
+    return ChatView.load(view.dump())
+
+
+async def test_a_view_that_was_stored_goes_on_as_if_it_had_not_been(recording: Recording) -> None:
+    """Whichever response it was stored after; all that a view can hold is in the recording."""
+    assert recording.kinds >= {
+        *("snapshot", "snapshot_messages", "caught_up", "message_committed", "status_changed"),
+        *("message_part", "preview_reset", "retry_scheduled", "queue_changed"),
+        *("tool_call_started", "tool_call_finished", "action_required", "action_resolved"),
+    }
+    seen: set[str] = set()
+    whole = folded(ChatView(), recording.responses)
+    for cut in range(len(recording.responses) + 1):
+        before, after = recording.responses[:cut], recording.responses[cut:]
+        view = folded(ChatView(), before)
+        assert reloaded(view) == view
+        assert folded(reloaded(view), after) == whole
+        seen |= {name for name, value in vars(view).items() if value}
+    assert seen == set(vars(whole))
+
+
+async def test_a_stored_view_knows_where_to_go_on(recording: Recording) -> None:
+    """The server sends what is missing: a program that comes back shows the whole conversation."""
+    whole = folded(ChatView(), recording.responses)
+    assert whole.answer == "Queued."
+    until = chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
+    for cut in range(len(recording.responses) + 1):
+        view = reloaded(folded(ChatView(), recording.responses[:cut]))
+        async for response in recording.chat.follow(cursor=view.cursor, until=until):
+            view.apply(response)
+        assert view.messages == whole.messages
+        assert (view.queue, view.pending_action, view.live) == ([], None, {})
+        assert (view.status, view.chat.title) == (whole.status, "t")
+
+
+async def test_a_view_goes_on_in_the_middle_of_an_answer(client: Client, served: Served) -> None:
+    """What was shown of it is kept, and exactly the missing text comes."""
+    chat = await client.create_chat("!say Hello\n!stall 1\n!say there.")
+    view = ChatView()
+    async with aclosing(chat.follow()) as stream:
+        async for response in stream:
+            view.apply(response)
+            if view.live_text == "Hello":
+                break
+    view = reloaded(view)
+    assert view.live_text == "Hello"
+    shown = []
+    await served.clock.sleeping("sandbox.stall")
+    async with aclosing(chat.resume(view.cursor)) as stream:
+        async for response in stream:
+            view.apply(response)
+            if response.event.HasField("caught_up"):
+                await served.clock.advance_to("sandbox.stall")
+            if response.event.HasField("message_part"):
+                shown.append(view.live_text)
+    assert shown[-1] == "Hello\nthere."
+    assert (view.answer, view.live_text) == ("Hello\nthere.", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        pytest.param(b"", "no stored ChatView", id="nothing"),
+        pytest.param(chat_pb2.Cursor(sequence=7).SerializeToString(), "no stored", id="a cursor"),
+        pytest.param(b"\x80\x04\x95", "no stored ChatView", id="a pickle"),
+        pytest.param(ChatView().dump()[:-1], "damaged", id="its end is missing"),
+        pytest.param(ChatView().dump() + b"x", "damaged", id="something follows"),
+        pytest.param(FORMAT + b"1\n\x90", "damaged", id="too little"),
+        pytest.param(FORMAT + b"2\n\x90", "format 2.*newer", id="a later format"),
+    ],
+)
+def test_foreign_bytes_are_not_loaded(data: bytes, words: str) -> None:
+    """A file may be cut, be another's, or be of a later version of this library."""
+    with pytest.raises(ValueError, match=words):
+        ChatView.load(data)
