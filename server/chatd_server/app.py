@@ -117,7 +117,11 @@ class App:
             await self._close()
             raise
         self._work = asyncio.create_task(self.worker.run(), name="worker")
-        parts = {"chores": self._chores.run(), "rpc.server": self.server.failed()}
+        parts = {
+            "chores": self._chores.run(),
+            "rpc.server": self.server.failed(),
+            "wake": self.database.wake.failed(),
+        }
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         self._observer.note(
             Span.SERVER_STARTED, address=self.address, database=self.config.shown_database

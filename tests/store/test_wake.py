@@ -246,3 +246,19 @@ async def test_start_says_that_the_database_is_away() -> None:
     with pytest.raises(DatabaseUnavailable):
         await wake.start()
     await wake.stop()
+
+
+async def test_a_defect_in_a_listener_ends_the_server_and_is_not_a_silent_one(
+    postgres_url: str,
+) -> None:
+    """Without hints from others a server would go on, and be late with everything."""
+    async with running(postgres_url) as wake:
+
+        def broken() -> None:
+            raise ZeroDivisionError
+
+        wake.listen_gaps(broken)
+        assert wake._connection is not None
+        wake._connection.terminate()
+        with pytest.raises(ZeroDivisionError):
+            await wake.failed()

@@ -61,6 +61,10 @@ class LocalWake:
         """Call back when hints may have been missed, so poll now; return how to stop it."""
         return _register(self._gap_callbacks, callback)
 
+    async def failed(self) -> None:
+        """Wait for ever: nothing of it can fail."""
+        await asyncio.get_running_loop().create_future()
+
     def tell_gap(self) -> None:
         """Say that hints may have been missed."""
         for callback in tuple(self._gap_callbacks.values()):
@@ -91,6 +95,11 @@ class PostgresWake:
         """Connect and go on until `stop`. Raises DatabaseUnavailable."""
         connection = await self._connect()
         self._task = asyncio.create_task(self._run(connection), name="wake")
+
+    async def failed(self) -> None:
+        """Wait until it is stopped; raises what it died of, which a lost connection is not."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
 
     async def stop(self) -> None:
         """Disconnect. Hints that were not sent are lost, as hints may be."""
