@@ -142,6 +142,22 @@ def submits(count: int, output: str, *, is_json: bool = True) -> Case:
     return case
 
 
+async def _kept(lab: Lab, _: Mapping[str, str]) -> None:
+    chat, calls = await _pending(lab, 32)
+    output = filled("word ", 524_288)
+    await lab.longest()
+    for begin in range(0, len(calls), 5):
+        results = [
+            tool_pb2.ToolResultInput(tool_call_id=call, output_text=output)
+            for call in calls[begin : begin + 5]
+        ]
+        request = pb.SubmitToolResultsRequest(chat_id=chat, results=results, allow_partial=True)
+        await lab.call("SubmitToolResults", request)
+        await lab.call("GetChat", pb.GetChatRequest(chat_id=chat))
+        await lab.call("ListPendingActions", pb.ListPendingActionsRequest(chat_id=chat))
+    await lab.follow(chat)
+
+
 async def _large_arguments(lab: Lab, _: Mapping[str, str]) -> None:
     chat = await lab.chat(tools=_tools(1, ""))
     call = "!call tool_0 " + json.dumps({"x": "y" * 250_000})
@@ -299,6 +315,7 @@ CASES: Mapping[str, Case] = {
     "submit: deep JSON": submits(5, "[" * 262_000 + "]" * 262_000, is_json=False),
     "submit: long integers": submits(100, "[" + "1" * 4300 + "]"),
     "submit: text": submits(5, filled("word ", 524_000), is_json=False),
+    "submit: 16 MiB by parts": _kept,
     "submit: large arguments": _large_arguments,
     "list: 20 chats of 256 open calls": _many_actions,
     # histories and lists
