@@ -101,13 +101,13 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def table_of_cases(rows: Sequence[Row]) -> Table:
-    """Return the table of the cases of all rows that have some."""
-    drawn = Table(title="Longest callback of the event loop in each case")
+def table_of_cases(row: Row) -> Table:
+    """Return the table of the cases of a row."""
+    drawn = Table(title=f"{row.name}: longest callback of the event loop in each case")
     for name in ("case", "CPU ms", "wall ms"):
         drawn.add_column(name, justify="left" if name == "case" else "right", no_wrap=True)
     drawn.add_column("which, and in how many of the looks at it")
-    for case in (case for row in rows for case in row.cases):
+    for case in row.cases:
         drawn.add_row(case.name, f"{case.cpu_ms:.1f}", f"{case.wall_ms:.1f}", case.where)
     return drawn
 
@@ -146,8 +146,9 @@ def main() -> int:
         # A file or a pipe has no width of its own.
         wide = Console(width=None if console.is_terminal else TABLE_WIDTH)
         wide.print(table(rows))
-        if any(row.cases for row in rows):
-            wide.print(table_of_cases(rows))
+        for row in rows:
+            if row.cases:
+                wide.print(table_of_cases(row))
     return 0 if all(row.product is not None for row in rows) else 1
 
 

@@ -19,7 +19,10 @@ from chatd_server.domain.command import Create, Interrupt, SendMessage
 from chatd_server.domain.ids import ChatId, OwnerId, new_uuid
 from chatd_server.domain.message import Part
 from chatd_server.observe import NullObserver
+from chatd_server.ports import Clock
 from chatd_server.service.keys import ROOT_OWNER
+from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.wake import LocalWake
 
@@ -103,11 +106,13 @@ def _text(path: Path) -> str:
 
 
 @asynccontextmanager
-async def watched(folder: Path, vendor: str) -> AsyncIterator[Lab]:
-    """Run the watched server, and a client of it."""
+async def watched(folder: Path, vendor: str, url: str) -> AsyncIterator[Lab]:
+    """Run the watched server, and a client of it; without a URL its database is SQLite."""
     home = folder / "watched"
     command = ["-m", "bench.probe", "--home", str(home)]
     environment = product_environment(vendor)
+    if url:
+        environment["CHATD_DATABASE_URL"] = url
     options = [("grpc.max_receive_message_length", 1 << 26)]
     async with (
         program(command, folder / "watched.log", environment) as (_, told),
@@ -117,7 +122,9 @@ async def watched(folder: Path, vendor: str) -> AsyncIterator[Lab]:
         yield Lab(channel, key, told["probe"])
 
 
-async def seed(folder: Path, histories: Mapping[str, Sequence[tuple[Part, ...]]]) -> dict[str, str]:
+async def seed(
+    folder: Path, url: str, histories: Mapping[str, Sequence[tuple[Part, ...]]]
+) -> dict[str, str]:
     """Write chats with these user messages, before the server starts; return their ids.
 
     Each message begins a turn that is cut at once.
@@ -125,9 +132,7 @@ async def seed(folder: Path, histories: Mapping[str, Sequence[tuple[Part, ...]]]
     home = folder / "watched"
     home.mkdir(mode=0o700)
     clock = RealClock()
-    store = await SqliteStore.open(
-        home / "chatd.db", clock=clock, wake=LocalWake(), observer=NullObserver()
-    )
+    store = await _opened(home, url, clock)
     ids: dict[str, str] = {}
     try:
         for name, messages in histories.items():
@@ -154,3 +159,11 @@ async def seed(folder: Path, histories: Mapping[str, Sequence[tuple[Part, ...]]]
     finally:
         await store.close()
     return ids
+
+
+async def _opened(home: Path, url: str, clock: Clock) -> SqliteStore | PostgresStore:
+    wake, observer = LocalWake(), NullObserver()
+    if not url:
+        return await SqliteStore.open(home / "chatd.db", clock=clock, wake=wake, observer=observer)
+    await migrate(url)
+    return await PostgresStore.open(url, clock=clock, wake=wake, observer=observer, writers=1)

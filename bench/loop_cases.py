@@ -142,6 +142,26 @@ def submits(count: int, output: str, *, is_json: bool = True) -> Case:
     return case
 
 
+def keeps(output: str) -> Case:
+    """Hand in 32 results by parts, and look at what was kept."""
+
+    async def case(lab: Lab, _: Mapping[str, str]) -> None:
+        chat, calls = await _pending(lab, 32)
+        await lab.longest()
+        for begin in range(0, len(calls), 5):
+            results = [
+                tool_pb2.ToolResultInput(tool_call_id=call, output_text=output)
+                for call in calls[begin : begin + 5]
+            ]
+            request = pb.SubmitToolResultsRequest(chat_id=chat, results=results, allow_partial=True)
+            await lab.call("SubmitToolResults", request)
+            await lab.call("GetChat", pb.GetChatRequest(chat_id=chat))
+            await lab.call("ListPendingActions", pb.ListPendingActionsRequest(chat_id=chat))
+        await lab.follow(chat)
+
+    return case
+
+
 async def _large_arguments(lab: Lab, _: Mapping[str, str]) -> None:
     chat = await lab.chat(tools=_tools(1, ""))
     call = "!call tool_0 " + json.dumps({"x": "y" * 250_000})
@@ -246,6 +266,8 @@ def histories(messages: int) -> Mapping[str, Sequence[tuple[Part, ...]]]:
     }
 
 
+FIRST = vendor_says(str(Directive(tokens=1)))
+"""A turn that is not looked at."""
 QUICK = ("nothing large", "sandbox: unreadable lines", "read: messages of 256 parts")
 """Cases that show that all of it works."""
 
@@ -260,6 +282,7 @@ CASES: Mapping[str, Case] = {
         lambda: pb.SendMessageRequest(chat_id="x", message=message(" " * TEXT_BYTES_MAX)),
     ),
     "user: 512 KiB of other words": says(filled("Ωμέγα 🙂 "), filled("Ωμέγα 🙂 ")),
+    "user: 512 KiB of NUL": says(filled("\0"), filled("\0")),
     # the sandbox's scripts
     "sandbox: unreadable lines": says(filled("!x\n"), filled("!x\n")),
     "sandbox: long unreadable lines": says("!" + "x" * 262_000, "!" + "x" * 262_000),
@@ -299,6 +322,9 @@ CASES: Mapping[str, Case] = {
     "submit: deep JSON": submits(5, "[" * 262_000 + "]" * 262_000, is_json=False),
     "submit: long integers": submits(100, "[" + "1" * 4300 + "]"),
     "submit: text": submits(5, filled("word ", 524_000), is_json=False),
+    "submit: 16 MiB by parts": keeps(filled("word ", 524_288)),
+    "submit: 16 MiB of other words by parts": keeps(filled("Ωμέγα 🙂 ", 524_288)),
+    "submit: 16 MiB of NUL by parts": keeps("\0" * 524_288),
     "submit: large arguments": _large_arguments,
     "list: 20 chats of 256 open calls": _many_actions,
     # histories and lists
@@ -318,6 +344,7 @@ CASES: Mapping[str, Case] = {
     "list: 200 chats of 128 tools": _wide_chats,
     "list: 200 chats of 256 KiB": _long_chats,
     "queue: 50 of 512 KiB": queue("!finish end_turn\n" + _WORDS[:-100], _WORDS),
+    "queue: 50 of 512 KiB of NUL": queue("!finish end_turn\n" + "\0" * 262_000, "\0" * 262_144),
     "queue: 50 of 256 parts": queue("!finish end_turn", *("x",) * 255),
     # requests
     "request: statuses": refused(

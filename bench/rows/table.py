@@ -20,6 +20,7 @@ GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("cold_start",): service.cold_start,
     ("idle_10000",): service.idle_10000,
     ("loop_longest",): loop.loop_longest,
+    ("loop_longest_pg",): loop.loop_longest_pg,
 }
 """Rows that come from the same runs, and how they are measured."""
 

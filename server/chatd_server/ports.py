@@ -180,7 +180,9 @@ class Store(Protocol):
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
     ) -> ChatPage:
-        """Return chats, newest first. Queue contents are left out, lengths kept."""
+        """Return chats, newest first. Queue contents are left out, lengths kept. A page of large
+        chats may have fewer than `limit`.
+        """
 
     async def list_actions(
         self,
@@ -190,8 +192,9 @@ class Store(Protocol):
         after_key: str | None = None,
         chat_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return the chats in `requires_action`, first deadline first. Queue contents are left
-        out, the journal of their calls is not.
+        """Return the chats in `requires_action`, first deadline first, with the calls that still
+        wait. Left out are the config, the queue's contents, and calls whose results are kept.
+        A page of large chats may have fewer than `limit`.
         """
 
     async def messages(

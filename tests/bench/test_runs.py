@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.context import Context
+from bench.context import Context, Measure
 from bench.cpu import cpu_seconds
 from bench.floors.rows import written_by_product
 from bench.loop_cases import QUICK
 from bench.result import Limit, Row
-from bench.rows.loop import loop_longest
+from bench.rows.loop import loop_longest, loop_longest_pg
 from bench.rows.steps import step_tool
 from bench.rows.stream import Shape, streaming
 from bench.write import DATABASE, floor, naive, product, rows_of_product
+from tests.kit.require import missing
 
 TINY = Shape(chats=2, subscribers=2, tokens=3, rate=100)
 CHATS = 2
@@ -53,9 +54,13 @@ async def test_all_three_take_steps_with_a_tool(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_the_longest_callback_of_each_case_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", [loop_longest, loop_longest_pg])
+async def test_the_longest_callback_of_each_case_is_named(tmp_path: Path, measure: Measure) -> None:
     """Its CPU time is at most the longest wall time, and the row is the worst case."""
-    (row,) = await loop_longest(_context(tmp_path))
+    (row,) = await measure(_context(tmp_path))
+    if row.why:
+        missing("postgres", row.why)
+    assert row.name == measure.__name__
     assert [case.name for case in row.cases] == list(QUICK)
     assert all(0 < case.cpu_ms <= case.wall_ms + 0.1 and case.where for case in row.cases)
     assert row.product == max(case.cpu_ms for case in row.cases)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Serving:
 
     process: subprocess.Popen[str]
     facts: dict[str, Any]
+    log: Path
 
     @property
     def address(self) -> str:
@@ -53,6 +55,10 @@ class Serving:
         """Its port."""
         return self.address.rpartition(":")[2]
 
+    def logged(self) -> list[str]:
+        """Return what it has written to standard error."""
+        return self.log.read_text(encoding="utf-8").splitlines()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; return the exit code."""
         self.process.send_signal(number)
@@ -62,26 +68,28 @@ class Serving:
 @contextmanager
 def serving(home: Path, *arguments: str, **more: str) -> Iterator[Serving]:
     """Run `chatd serve` on a free port until the context is left."""
-    # The shell of the tests may let them ignore Ctrl-C, and a server would do the same.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(
-            [*PROGRAM, "serve", "--port", "0", "--json", *arguments],
-            env=environment(home, **more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            assert process.stderr is not None
-            raise AssertionError(f"no line from chatd serve: {process.stderr.read()}")
-        yield Serving(process, json.loads(line))
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    # A pipe that nobody reads would hold up a server that logs a lot.
+    with tempfile.NamedTemporaryFile(prefix="chatd-serve-", suffix=".log") as errors:
+        # The shell of the tests may let them ignore Ctrl-C, and a server would do the same.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(
+                [*PROGRAM, "serve", "--port", "0", "--json", *arguments],
+                env=environment(home, **more),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        log = Path(errors.name)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise AssertionError(f"no line from chatd serve: {log.read_text(encoding='utf-8')}")
+            yield Serving(process, json.loads(line), log)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()

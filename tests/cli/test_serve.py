@@ -58,8 +58,7 @@ def test_a_signal_lets_it_leave_in_order(tmp_path: Path, number: int) -> None:
     """Exit code 0, and the log tells of both ends."""
     with serving(tmp_path) as server:
         assert server.stop(number) == 0
-        assert server.process.stderr is not None
-        events = [json.loads(line)["event"] for line in server.process.stderr]
+        events = [json.loads(line)["event"] for line in server.logged()]
         assert events == ["server.started", "server.draining", "server.stopped"]
 
 

@@ -154,8 +154,7 @@ def test_clients_that_leave_do_not_write_into_the_log(tmp_path: Path) -> None:
         asyncio.run(patience(server, key, chat_id))
         assert asyncio.run(answers(server, key))
         assert server.stop() == 0
-        assert server.process.stderr is not None
-        written = server.process.stderr.read().splitlines()
+        written = server.logged()
     for line in written:
         assert isinstance(json.loads(line), dict), line
         assert "trace" not in json.loads(line)

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from chatd_server.domain.chat import ChatConfig, ChatState, Lease, OpenCall, Queued, Status
+from chatd_server.domain.chat import ChatConfig, ChatState, Lease, Queued, Status
 from chatd_server.domain.command import (
     CommitAnswer,
     CommitResults,
@@ -13,9 +13,10 @@ from chatd_server.domain.command import (
     StartAttempt,
 )
 from chatd_server.domain.event import LoggedEvent, MessageCommitted
-from chatd_server.domain.ids import Instant, MessageId, ToolCallId
+from chatd_server.domain.ids import Instant, MessageId
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult, Value
 from chatd_server.domain.transition import Reply, Transition
+from chatd_server.store.calls import Journal, with_journal, without_journal
 from chatd_server.store.codec import (
     EVENT_KINDS,
     MESSAGE_EVENT,
@@ -33,8 +34,6 @@ from chatd_server.store.codec import (
 )
 
 Row: TypeAlias = Sequence[Any]
-Journal: TypeAlias = Mapping[ToolCallId, tuple[Instant | None, ToolResult | None]]
-"""When each open call was started, and its outcome."""
 
 HOT_COMMANDS = frozenset({StartAttempt, ScheduleRetry, CommitAnswer, CommitResults})
 """Commands that a lease holder sends with the state it has in memory. They close no call whose
@@ -141,26 +140,6 @@ def _queue_of(order: bytes | None, queued: Mapping[MessageId, Queued] | None) ->
     if queued is None:
         return tuple(Queued(one, (), 0) for one in decode_order(order))
     return tuple(queued[one] for one in decode_order(order))
-
-
-def with_journal(
-    calls: tuple[OpenCall, ...],
-    journal: Journal,
-) -> tuple[OpenCall, ...]:
-    """Return the calls with what the journal knows of them."""
-    return tuple(
-        msgspec.structs.replace(call, started_at=entry[0], outcome=entry[1])
-        if (entry := journal.get(call.id)) is not None
-        else call
-        for call in calls
-    )
-
-
-def without_journal(calls: tuple[OpenCall, ...]) -> tuple[OpenCall, ...]:
-    """Return the calls as they stand in the chat's row."""
-    if all(call.started_at is None and call.outcome is None for call in calls):
-        return calls
-    return tuple(msgspec.structs.replace(call, started_at=None, outcome=None) for call in calls)
 
 
 def hot_state(state: ChatState) -> bytes:
@@ -297,8 +276,8 @@ class SideRows(msgspec.Struct, frozen=True):
     enqueued: tuple[Row, ...] = ()
     #: Ids of messages that left it.
     dequeued: tuple[str, ...] = ()
-    #: (call_id, content_version, outcome) of client calls answered in part.
-    outcomes: tuple[Row, ...] = ()
+    #: Results of client calls answered in part.
+    outcomes: tuple[ToolResult, ...] = ()
     #: Ids of calls that are not open any more: their journal goes.
     closed: tuple[str, ...] = ()
 
@@ -326,12 +305,12 @@ def side_rows(old: ChatState | None, new: ChatState) -> SideRows:
             if queued.id not in before
         )
         dequeued = tuple(one for one in before if one not in after)
-    outcomes: tuple[Row, ...] = ()
+    outcomes: tuple[ToolResult, ...] = ()
     closed: tuple[str, ...] = ()
     if new.calls is not old.calls and old.calls:
         known = {call.id: call.outcome for call in old.calls}
         outcomes = tuple(
-            (call.id, CONTENT_VERSION, encode(call.outcome))
+            call.outcome
             for call in new.calls
             if call.outcome is not None and call.outcome != known.get(call.id)
         )
@@ -340,6 +319,11 @@ def side_rows(old: ChatState | None, new: ChatState) -> SideRows:
     if config is None and not (enqueued or dequeued or outcomes or closed):
         return NO_SIDE_ROWS
     return SideRows(config, enqueued, dequeued, outcomes, closed)
+
+
+def outcome_rows(results: Sequence[ToolResult]) -> list[Row]:
+    """Return (call_id, content_version, outcome) for each."""
+    return [(result.call_id, CONTENT_VERSION, encode(result)) for result in results]
 
 
 def queue_order(state: ChatState) -> bytes | None:

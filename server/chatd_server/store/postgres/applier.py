@@ -33,13 +33,14 @@ from chatd_server.observe import Observer, Span
 from chatd_server.ports import Applied, RequestKey
 from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.deciding import decide, is_large
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.link import AWAY
 from chatd_server.store.postgres.links import Links
-from chatd_server.store.postgres.loading import Row, read_state
+from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.replay import found_again, replay
 from chatd_server.store.postgres.time import StoreTime
-from chatd_server.store.postgres.writing import Record, write, write_answer
+from chatd_server.store.postgres.writing import Record, write, write_answer, write_rest
 from chatd_server.store.rows import HOT_COMMANDS
 
 LOCKED_TRIES = 3
@@ -129,7 +130,7 @@ class Applier:
                 return await self._step(link, order, order.known)
             if kind is Create:
                 return await self._create(link, order)
-            return await self._decide(link, order)
+            return await self._decide(link, order, locked=False)
         except asyncpg.UniqueViolationError as error:
             _check_is_record(error)
             order.sent = None
@@ -144,7 +145,7 @@ class Applier:
             try:
                 async with self._links.use() as link, link.transaction():
                     await link.fetchval(sql.LOCK, order.chat_id)
-                    applied = await self._decide(link, order)
+                    applied = await self._decide(link, order, locked=True)
             except asyncpg.UniqueViolationError as error:
                 _check_is_record(error)
                 order.sent, order.changed = None, False
@@ -164,7 +165,7 @@ class Applier:
         """Decide on what the lease holder knows: one statement."""
         now = self._time.now()
         try:
-            transition = machine.advance(known, order.command, now)
+            transition = await decide(known, order.command, now)
         except (Refused, LeaseLost):
             return None
         if not transition.changed:
@@ -173,22 +174,26 @@ class Applier:
         compare_journal = bool(known.calls) and type(order.command) not in HOT_COMMANDS
         return await self._write(link, order, known, transition, now, compare_journal)
 
-    async def _decide(self, link: Any, order: Order) -> Applied | None:
-        """Look the command up, decide on fresh rows, and write; None when a compare missed."""
+    async def _decide(self, link: Any, order: Order, *, locked: bool) -> Applied | None:
+        """Look the command up, decide on fresh rows, and write; None when a compare missed, or
+        when the state is read in pieces and the chat is not locked.
+        """
         before = self._time.local()
         row = await link.fetchrow(sql.LOAD_FOR, order.chat_id, order.key, self._time.given)
         now = row["now"]
         self._time.saw(before, now, self._time.local())
+        if not (locked or row["id"] is None or is_whole(row)):
+            return None
         if row["recorded"]:
             return _own(order, row) or await replay(link, row, order.request)
-        old = None if row["id"] is None else read_state(row)
+        old = None if row["id"] is None else await read_state(link, row)
         if isinstance(order.command, Create):
             if old is not None:
                 return found_again(old, order.command)
             await _check_root(link, order.command)
         elif old is None or not _is_for(order, old):
             raise ChatNotFound(order.chat_id)
-        transition = machine.advance(old, order.command, now)
+        transition = await decide(old, order.command, now)
         if transition.changed:
             compare_journal = old is not None and bool(old.calls)
             return await self._write(link, order, old, transition, now, compare_journal)
@@ -209,9 +214,22 @@ class Applier:
         compare_journal: bool,
     ) -> Applied | None:
         record = Record(order.key, now, order.request)
-        statement, arguments = write(old, transition, record, compare_journal=compare_journal)
+        asked = write(
+            old,
+            transition,
+            record,
+            compare_journal=compare_journal,
+            in_pieces=is_large(old, order.command),
+        )
         order.sent = transition, now
-        if await link.fetchval(statement, *arguments) is None:
+        if not (asked.messages or asked.outcomes):
+            row_id = await link.fetchval(asked.statement, *asked.arguments)
+        else:
+            async with link.transaction():
+                row_id = await link.fetchval(asked.statement, *asked.arguments)
+                if row_id is not None:
+                    await write_rest(link, row_id, asked.messages, asked.outcomes)
+        if row_id is None:
             order.sent = None
             return None
         order.changed = True

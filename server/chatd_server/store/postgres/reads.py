@@ -1,4 +1,8 @@
-"""What is read without changing anything. Each function is one statement, or two that agree."""
+"""What is read without changing anything. Each function is one statement, or several that agree.
+
+Pages and contexts come in one answer, which the driver decodes row by row as it comes; what the
+rows say is decoded a piece at a time.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,6 +11,7 @@ import msgspec
 
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId
+from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import (
     ChatNotFound,
@@ -14,10 +19,12 @@ from chatd_server.domain.refusal import (
     CursorExpired,
     MessageNotFound,
 )
-from chatd_server.ports import ChatPage, EventPage
+from chatd_server.ports import ChatPage, Clock, EventPage
+from chatd_server.store.calls import without_answered
 from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.postgres import statements as sql
-from chatd_server.store.postgres.loading import Row, read_journal, read_state
+from chatd_server.store.postgres.loading import Row, is_whole, read_state
+from chatd_server.store.postgres.pieces import decoded
 from chatd_server.store.postgres.sweeps import Swept
 from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
 from chatd_server.store.secret import new_secret
@@ -26,21 +33,30 @@ SNAPSHOT_PAGE_MAX = 500
 """Messages of one page of a snapshot: more small ones than that wait for the next page."""
 _BIGINT_MAX = (1 << 63) - 1
 _BIGINT_MIN = -(1 << 63)
-_ROW_ID = STATE_COLUMNS.index("id")
 _WIDTH = len(STATE_COLUMNS)
 
 
 async def load(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
     """Return the state; a deleted chat is found only by those who do not ask as an owner."""
+    row = await _row(link, chat_id, owner_id)
+    if is_whole(row):
+        return await read_state(link, row)
+    async with link.transaction(isolation="repeatable_read", readonly=True):
+        return await read_state(link, await _row(link, chat_id, owner_id))
+
+
+async def _row(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> Row:
     row = await link.fetchrow(sql.LOAD, chat_id)
     if row is None:
         raise ChatNotFound(chat_id)
     if owner_id is not None and (row["owner_id"] != owner_id or row["deleted_at"] is not None):
         raise ChatNotFound(chat_id)
-    return read_state(row)
+    return row
 
 
-async def events(link: Any, chat_id: ChatId, after: int, limit: int, bytes_max: int) -> EventPage:
+async def events(
+    link: Any, clock: Clock, chat_id: ChatId, after: int, limit: int, bytes_max: int
+) -> EventPage:
     """Return a page of the log: at least one event if there is one, and about `bytes_max`."""
     row_id, oldest, head = await _heads(link, chat_id)
     if after > head:
@@ -48,7 +64,7 @@ async def events(link: Any, chat_id: ChatId, after: int, limit: int, bytes_max: 
     if after >= oldest - 1:
         rows = await link.fetch(sql.EVENTS, row_id, after, limit, bytes_max)
         page = _within(rows, bytes_max, event_weight)
-        found = tuple(event_of(row) for row in page)
+        found = tuple(await decoded(page, event_of, event_weight, clock))
         # A chore may have dropped the first ones between the two statements.
         if not found or found[0].sequence == after + 1:
             return EventPage(found, oldest, max(head, found[-1].sequence if found else 0))
@@ -62,16 +78,16 @@ async def events(link: Any, chat_id: ChatId, after: int, limit: int, bytes_max: 
 
 
 async def messages(
-    link: Any, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
+    link: Any, clock: Clock, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
 ) -> tuple[list[Message], bool]:
     """Return a page of the messages that stand, and whether more follow."""
     row_id = (await _heads(link, chat_id))[0]
     rows = await link.fetch(sql.MESSAGES, row_id, after_position, limit + 1, bytes_max)
-    return _page(rows, limit, bytes_max)
+    return await _page(rows, limit, bytes_max, clock)
 
 
 async def messages_as_of(
-    link: Any, state: ChatState, after_position: int, bytes_max: int
+    link: Any, clock: Clock, state: ChatState, after_position: int, bytes_max: int
 ) -> tuple[list[Message], bool]:
     """Return a page of the messages that stood at the revision of a state.
 
@@ -88,10 +104,10 @@ async def messages_as_of(
         state.next_position,
         state.revision,
     )
-    return _page(rows, SNAPSHOT_PAGE_MAX, bytes_max)
+    return await _page(rows, SNAPSHOT_PAGE_MAX, bytes_max, clock)
 
 
-async def contexts(link: Any, chats: Sequence[Swept]) -> dict[int, list[Message]]:
+async def contexts(link: Any, clock: Clock, chats: Sequence[Swept]) -> dict[int, list[Message]]:
     """Return by row id the messages that each model's context begins with, as of its state."""
     found: dict[int, list[Message]] = {chat.row_id: [] for chat in chats}
     rows = await link.fetch(
@@ -101,8 +117,9 @@ async def contexts(link: Any, chats: Sequence[Swept]) -> dict[int, list[Message]
         [chat.state.next_position for chat in chats],
         [chat.state.revision for chat in chats],
     )
-    for row_id, version, content in rows:
-        found[row_id].append(decode_message(version, content))
+    messages = await decoded(rows, lambda row: decode_message(*row[1:]), _message_weight, clock)
+    for row, message in zip(rows, messages, strict=True):
+        found[row[0]].append(message)
     return found
 
 
@@ -124,7 +141,9 @@ class ChatFilter(msgspec.Struct, frozen=True):
     statuses: Sequence[Status]
 
 
-async def list_chats(link: Any, owner_id: OwnerId, limit: int, wanted: ChatFilter) -> ChatPage:
+async def list_chats(
+    link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: ChatFilter
+) -> ChatPage:
     """Return an owner's chats, newest first."""
     rows = await link.fetch(
         sql.OWNED,
@@ -134,25 +153,47 @@ async def list_chats(link: Any, owner_id: OwnerId, limit: int, wanted: ChatFilte
         [status.value for status in wanted.statuses],
         [encode_label(name, value) for name, value in wanted.labels.items()],
         limit + 1,
+        PAGE_BYTES_MAX,
     )
-    chats = tuple(state_of(tuple(row), None, {}) for row in rows[:limit])
-    return ChatPage(chats, str(rows[limit - 1][_ROW_ID]) if len(rows) > limit else None)
+    page = rows[:limit]
+    chats = await decoded(page, _without_sides, _chat_weight, clock)
+    return ChatPage(tuple(chats), str(page[-1]["id"]) if _more_follow(page) else None)
 
 
 async def list_actions(
-    link: Any, owner_id: OwnerId, limit: int, after_key: str | None, chat_id: ChatId | None
+    link: Any,
+    clock: Clock,
+    owner_id: OwnerId,
+    limit: int,
+    after_key: str | None,
+    chat_id: ChatId | None,
 ) -> ChatPage:
     """Return an owner's chats that wait for the client, first deadline first."""
     after = (_BIGINT_MIN, 0)
     if after_key is not None:
         due_at, _, row_id = after_key.partition(".")
         after = (int(due_at), int(row_id))
-    rows = await link.fetch(sql.ACTIONS, owner_id, *after, chat_id, limit + 1)
-    chats = tuple(
-        state_of(tuple(row)[:_WIDTH], None, read_journal(row["journal"])) for row in rows[:limit]
-    )
-    last = rows[limit - 1] if len(rows) > limit else None
-    return ChatPage(chats, None if last is None else f"{last['due_at']}.{last['id']}")
+    rows = await link.fetch(sql.ACTIONS, owner_id, *after, chat_id, limit + 1, PAGE_BYTES_MAX)
+    page = rows[:limit]
+    chats = await decoded(page, _asking, _chat_weight, clock)
+    last = page[-1] if _more_follow(page) else None
+    return ChatPage(tuple(chats), None if last is None else f"{last['due_at']}.{last['id']}")
+
+
+def _without_sides(row: Row) -> ChatState:
+    return state_of(row[:_WIDTH], None, {})
+
+
+def _asking(row: Row) -> ChatState:
+    return without_answered(_without_sides(row), row["answered"])
+
+
+def _chat_weight(row: Row) -> int:
+    return len(row["state"]) + len(row["config"])
+
+
+def _more_follow(page: Sequence[Row]) -> bool:
+    return bool(page) and len(page) < page[0]["total"]
 
 
 async def next_due(link: Any, now: Instant | None) -> Instant | None:
@@ -181,9 +222,16 @@ async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:
     return row_id, oldest, head
 
 
-def _page(rows: Sequence[Row], limit: int, bytes_max: int) -> tuple[list[Message], bool]:
-    page = _within(rows[:limit], bytes_max, lambda row: page_weight(row[1]))
-    return [decode_message(*row[:2]) for row in page], bool(rows) and len(page) < rows[0]["total"]
+async def _page(
+    rows: Sequence[Row], limit: int, bytes_max: int, clock: Clock
+) -> tuple[list[Message], bool]:
+    page = _within(rows[:limit], bytes_max, _message_weight)
+    messages = await decoded(page, lambda row: decode_message(*row[:2]), _message_weight, clock)
+    return messages, _more_follow(rows[: len(page)])
+
+
+def _message_weight(row: Row) -> int:
+    return page_weight(row["content"])
 
 
 def _within(rows: Iterable[Row], bytes_max: int, size_of: Any) -> list[Row]:

@@ -9,7 +9,7 @@ from chatd_server.domain.command import Create
 from chatd_server.domain.refusal import ChatNotFound, RequestIdReused
 from chatd_server.domain.transition import Reply
 from chatd_server.ports import Applied, RequestKey
-from chatd_server.store.codec import decode_message
+from chatd_server.store.codec import decode_config, decode_message
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.rows import decode_response
@@ -21,14 +21,14 @@ async def replay(link: Any, row: Row, request: RequestKey | None) -> Applied:
         raise RequestIdReused(
             "this request id was used with another request: take a new id for a new request"
         )
+    if row["response"] is None:  # it has an id of its own chat's, whose row this is
+        return Applied(await read_state(link, row), Reply(), row["command_sequence"], replayed=True)
     chat = row["command_chat"]
-    now = read_state(row if row["id"] == chat else await link.fetchrow(sql.LOAD_ROW, chat))
-    if row["response"] is None:
-        return Applied(now, Reply(), row["command_sequence"], replayed=True)
     stored = decode_response(row["response"])
     state, reply = stored.state, stored.reply
     if not stored.has_config:
-        state = msgspec.structs.replace(state, config=now.config)
+        config = decode_config(*await link.fetchrow(sql.CONFIG, chat))
+        state = msgspec.structs.replace(state, config=config)
     if stored.position is not None:
         found = await link.fetchrow(sql.MESSAGE_AT, chat, stored.position)
         reply = msgspec.structs.replace(reply, message=decode_message(*found))

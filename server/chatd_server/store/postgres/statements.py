@@ -2,31 +2,60 @@
 connection. What one transition writes is put together in `writing`.
 """
 
+from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.store.conditions import (
     CHATS_ASKING,
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
 )
+from chatd_server.store.postgres.pieces import PIECE_BYTES
 from chatd_server.store.postgres.time import NOW
 from chatd_server.store.rows import STATE_COLUMNS
 
 _STATE = ", ".join(f"c.{name}" for name in STATE_COLUMNS)
-_JOURNAL = """ARRAY(
-        SELECT ROW(j.call_id, j.started_at, j.content_version, j.outcome)
-        FROM tool_journal AS j WHERE j.chat = c.id) AS journal"""
+# Beyond one piece the contents are left out and only their sizes told: an array of them is one
+# value, which the driver decodes at once.
 _SIDES = f"""
     CASE WHEN c.queue IS NOT NULL THEN ARRAY(
-        SELECT ROW(q.uuid, q.content_version, q.content)
+        SELECT ROW(q.uuid, q.content_version, octet_length(q.content), CASE
+            WHEN sum(octet_length(q.content)) OVER (ORDER BY q.uuid) <= {PIECE_BYTES}
+            THEN q.content END)
         FROM queued_messages AS q WHERE q.chat = c.id) END AS queued,
-    {_JOURNAL}"""
+    ARRAY(
+        SELECT ROW(j.call_id, j.started_at, j.content_version, octet_length(j.outcome), CASE
+            WHEN sum(octet_length(j.outcome)) OVER (ORDER BY j.call_id) <= {PIECE_BYTES}
+            THEN j.outcome END)
+        FROM tool_journal AS j WHERE j.chat = c.id) AS journal"""
 # A volatile function would keep an index from being used; a sub-select is one value.
 _NOW_ONCE = "(SELECT " + NOW + ")"
 
 # --- one chat ------------------------------------------------------------------------------
 
 LOAD = f"SELECT {_STATE}, {_SIDES} FROM chats AS c WHERE c.uuid = $1"
-LOAD_ROW = f"SELECT {_STATE}, {_SIDES} FROM chats AS c WHERE c.id = $1"
+QUEUED = """
+SELECT uuid, content_version, content FROM queued_messages
+WHERE chat = $1 AND uuid = ANY($2::text[])
+"""
+OUTCOMES = """
+SELECT call_id, content_version, outcome FROM tool_journal
+WHERE chat = $1 AND call_id = ANY($2::text[])
+"""
+CONFIG = "SELECT content_version, config FROM chats WHERE id = $1"
+# What a transition writes beyond its first piece, in the same transaction.
+INSERT_MESSAGES = f"""
+INSERT INTO messages (chat, position, uuid, role, sequence, content, content_version)
+SELECT $1::bigint, m.*, {CONTENT_VERSION} FROM unnest($2::bigint[], $3::text[], $4::text[],
+    $5::bigint[], $6::bytea[]) AS m
+"""
+# The first outcome stands.
+INSERT_OUTCOMES = """
+INSERT INTO tool_journal AS j (chat, call_id, content_version, outcome)
+SELECT $1::bigint, o.* FROM unnest($2::text[], $3::smallint[], $4::bytea[]) AS o
+ON CONFLICT (chat, call_id) DO UPDATE
+SET outcome = excluded.outcome, content_version = excluded.content_version
+WHERE j.outcome IS NULL
+"""
 # All that a decision needs, as of one moment: the time, the command's record, the chat.
 LOAD_FOR = f"""
 SELECT {NOW.format("$3")} AS now, k.key IS NOT NULL AS recorded,
@@ -174,18 +203,42 @@ SELECT content_version, content FROM messages
 WHERE chat = $1 AND uuid = $2 AND removed_revision IS NULL
 """
 MESSAGE_AT = "SELECT content_version, content FROM messages WHERE chat = $1 AND position = $2"
-OWNED = f"""
-SELECT {_STATE} FROM chats AS c
-WHERE owner_id = $1 AND {CHATS_LISTED} AND id < $2 AND (NOT archived OR $3)
-    AND (status = ANY($4::text[]) OR cardinality($4::text[]) = 0)
-    AND NOT EXISTS (SELECT FROM unnest($5::bytea[]) AS wanted WHERE position(wanted IN labels) = 0)
-ORDER BY id DESC LIMIT $6
+# `total` counts the chats that were found, `before` the bytes of all before this one.
+_CHATS_PAGE = """
+SELECT * FROM (
+    SELECT *, count(*) OVER () AS total, coalesce(sum({size}) OVER (
+        ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+    FROM ({found} ORDER BY {order} LIMIT {limit}) AS found
+) AS measured
+WHERE before < {bytes_max} ORDER BY {order}
 """
-ACTIONS = f"""
-SELECT {_STATE}, {_JOURNAL}, due_at FROM chats AS c
-WHERE owner_id = $1 AND {CHATS_ASKING} AND (due_at, id) > ($2, $3) AND (uuid = $4 OR $4 IS NULL)
-ORDER BY due_at, id LIMIT $5
-"""
+OWNED = _CHATS_PAGE.format(
+    found=f"""
+        SELECT {_STATE} FROM chats AS c
+        WHERE owner_id = $1 AND {CHATS_LISTED} AND id < $2 AND (NOT archived OR $3)
+            AND (status = ANY($4::text[]) OR cardinality($4::text[]) = 0)
+            AND NOT EXISTS (
+                SELECT FROM unnest($5::bytea[]) AS wanted WHERE position(wanted IN labels) = 0)""",
+    size="octet_length(state) + octet_length(config)",
+    order="id DESC",
+    limit="$6",
+    bytes_max="$7",
+)
+# Neither what the owner chose nor the results that are kept: nobody asks for them here.
+_ASKING = _STATE.replace("c.config", "'{}'::bytea AS config")
+ACTIONS = _CHATS_PAGE.format(
+    found=f"""
+        SELECT {_ASKING}, due_at, ARRAY(
+            SELECT j.call_id FROM tool_journal AS j
+            WHERE j.chat = c.id AND j.outcome IS NOT NULL) AS answered
+        FROM chats AS c
+        WHERE owner_id = $1 AND {CHATS_ASKING} AND (due_at, id) > ($2, $3)
+            AND (uuid = $4 OR $4 IS NULL)""",
+    size="octet_length(state)",
+    order="due_at, id",
+    limit="$5",
+    bytes_max="$6",
+)
 
 # --- API keys ------------------------------------------------------------------------------
 

@@ -1,13 +1,7 @@
 """The shared store: `ports.Store` on PostgreSQL, for any number of processes."""
 
 import asyncio
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Coroutine,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from chatd_server.domain.chat import ChatState, Status
@@ -87,7 +81,9 @@ class PostgresStore:
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
         self._applier = Applier(self.writers, self._time, self._lanes, observer, self._tell)
-        self._sweeper = sweeps.Sweeper(self.writers, self._time, self._lanes, observer, self._tell)
+        self._sweeper = sweeps.Sweeper(
+            self.writers, clock, self._time, self._lanes, observer, self._tell
+        )
 
     @classmethod
     async def open(
@@ -246,7 +242,7 @@ class PostgresStore:
     ) -> ChatPage:
         """Return chats, newest first."""
         wanted = reads.ChatFilter(after_key, include_archived, labels or {}, statuses)
-        return await self._read(reads.list_chats, owner_id, limit, wanted)
+        return await self._read(reads.list_chats, self._clock, owner_id, limit, wanted)
 
     async def list_actions(
         self,
@@ -257,13 +253,17 @@ class PostgresStore:
         chat_id: ChatId | None = None,
     ) -> ChatPage:
         """Return the chats in `requires_action`, first deadline first."""
-        return await self._read(reads.list_actions, owner_id, limit, after_key, chat_id)
+        return await self._read(
+            reads.list_actions, self._clock, owner_id, limit, after_key, chat_id
+        )
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
         """Return messages that stand, in order, and whether more follow."""
-        return await self._read(reads.messages, chat_id, after_position, limit, bytes_max)
+        return await self._read(
+            reads.messages, self._clock, chat_id, after_position, limit, bytes_max
+        )
 
     async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
         """Return a message that is not removed."""
@@ -271,14 +271,14 @@ class PostgresStore:
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         """Return durable events behind a sequence."""
-        return await self._read(reads.events, chat_id, after, limit, bytes_max)
+        return await self._read(reads.events, self._clock, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
     ) -> tuple[Sequence[Message], bool]:
         """Return the messages that were visible at the revision of a state."""
         bytes_max = RESPONSE_BYTES_MAX // 2
-        return await self._read(reads.messages_as_of, state, after_position, bytes_max)
+        return await self._read(reads.messages_as_of, self._clock, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
         """Return a secret of this database, making it when it is first asked for."""
@@ -343,11 +343,11 @@ class PostgresStore:
             return Acquisition((), swept.passed_over_seconds)
         # Nobody but the new holder adds to these chats, and what is read is as of the commit.
         try:
-            contexts = await self._read(reads.contexts, taken)
+            contexts = await self._read(reads.contexts, self._clock, taken)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="acquire", error=str(error))
             # They are leased: if it is only this connection, nobody has to wait for that to end.
-            contexts = await self._read(reads.contexts, taken)
+            contexts = await self._read(reads.contexts, self._clock, taken)
         chats = [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
         return Acquisition(chats, swept.passed_over_seconds)
 

@@ -1,7 +1,8 @@
 """Commands for all the chats that a query finds: acquire, rescue, expire.
 
 The rows are locked first, so the machine decides on what nobody can change, by PostgreSQL's clock
-as it is behind the lock. All that it decides is written by one statement.
+as it is behind the lock. What it decides is written by one statement for as many chats as make a
+piece, all in one transaction.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,22 +11,25 @@ from typing import Any
 
 import msgspec
 
-from chatd_server.domain import machine
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import Acquire, Command, ExpireAction, Rescue
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, WorkerId
+from chatd_server.domain.limits import KIB
 from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Applied
+from chatd_server.ports import Applied, Clock
 from chatd_server.store.codec import command_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import applied_by
+from chatd_server.store.postgres.deciding import decide
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.loading import Row, read_state
+from chatd_server.store.postgres.pieces import in_pieces
 from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.postgres.writing import first_piece, write_rest
 from chatd_server.store.rows import due_at, event_rows, hot_state, message_rows, side_rows
 
 _WRITE = f"""
@@ -66,6 +70,10 @@ SELECT count(*) FROM written
 """
 
 
+STEP_BYTES = 8 * KIB
+"""What a chat counts in a piece by itself: it takes as long as to read or write so many bytes."""
+
+
 class Step(msgspec.Struct, frozen=True):
     """What a sweep does to one chat."""
 
@@ -96,12 +104,14 @@ class Sweeper:
     def __init__(
         self,
         links: Links,
+        clock: Clock,
         time: StoreTime,
         lanes: Lanes,
         observer: Observer,
         tell: Callable[[Applied], None],
     ) -> None:
         self._links = links
+        self._clock = clock
         self._time = time
         self._lanes = lanes
         self._observer = observer
@@ -123,7 +133,7 @@ class Sweeper:
         async with self._links.use() as link, link.transaction():
             await link.fetch(sql.AWAIT_WRITERS, [step.row_id for step in sent])
             committed = await link.fetchval(sql.RECORDED, sent[0].key)
-        return Sweep(self._told(sent) if committed else ())
+        return Sweep(await self._told(sent) if committed else ())
 
     async def _sweep(
         self, query: str, limit: int, command: Callable[[ChatState], Command], sent: list[Step]
@@ -139,9 +149,9 @@ class Sweeper:
                     lanes.enter_context(self._lanes.held(free.values()))
                     steps, now = await self._decide(link, list(free), command)
                     sent += steps
-                    if sent:
-                        await link.fetchval(_WRITE, *_arguments(sent, now))
-                return Sweep(self._told(sent), passed_over)
+                    for piece in in_pieces(sent, _size):
+                        await _write(link, piece, now)
+                return Sweep(await self._told(sent), passed_over)
 
     def _free(self, found: Row) -> tuple[dict[int, ChatId], float | None]:
         """Return who is free, and for how long the newest of the others has been due.
@@ -169,22 +179,28 @@ class Sweeper:
         self._time.saw(before, now, self._time.local())
         by_id = {row["id"]: row for row in rows}
         steps: list[Step] = []
-        for row_id in row_ids:
-            old = read_state(by_id[row_id])
-            order = command(old)
-            try:
-                transition = machine.advance(old, order, now)
-            except (Refused, LeaseLost):
-                # The query asks roughly, the machine exactly.
-                continue
-            if transition.changed:
-                key = command_key(old.id, order.command_id)
-                steps.append(Step(row_id, old, transition, key))
+        for number, piece in enumerate(in_pieces(row_ids, lambda it: _row_size(by_id[it]))):
+            if number:
+                await self._clock.sleep(0, "postgres.piece")
+            for row_id in piece:
+                old = await read_state(link, by_id[row_id])
+                order = command(old)
+                try:
+                    transition = await decide(old, order, now)
+                except (Refused, LeaseLost):
+                    # The query asks roughly, the machine exactly.
+                    continue
+                if transition.changed:
+                    key = command_key(old.id, order.command_id)
+                    steps.append(Step(row_id, old, transition, key))
         return steps, now
 
-    def _told(self, steps: Sequence[Step]) -> Sequence[Swept]:
-        for step in steps:
-            self._tell(applied_by(step.transition))
+    async def _told(self, steps: Sequence[Step]) -> Sequence[Swept]:
+        for number, piece in enumerate(in_pieces(steps, _size)):
+            if number:
+                await self._clock.sleep(0, "postgres.piece")
+            for step in piece:
+                self._tell(applied_by(step.transition))
         return [Swept(step.row_id, step.transition.state) for step in steps]
 
 
@@ -214,12 +230,31 @@ def expire(worker_id: WorkerId) -> Callable[[ChatState], Command]:
     )
 
 
-def _arguments(steps: Sequence[Step], now: Instant) -> list[Any]:
+def _row_size(row: Row) -> int:
+    inline = sum(len(it[3] or b"") for it in row["queued"] or ())
+    inline += sum(len(it[4] or b"") for it in row[-1])
+    return STEP_BYTES + len(row["state"]) + len(row["config"]) + inline
+
+
+def _size(step: Step) -> int:
+    results = [it for message in step.transition.messages for it in message.results]
+    return STEP_BYTES + sum(len(it.output) for it in results)
+
+
+async def _write(link: Any, steps: Sequence[Step], now: Instant) -> None:
+    firsts = [first_piece(step.transition.messages, message_rows) for step in steps]
+    await link.fetchval(_WRITE, *_arguments(steps, firsts, now))
+    for step, first in zip(steps, firsts, strict=True):
+        await write_rest(link, step.row_id, step.transition.messages[len(first) :])
+
+
+def _arguments(steps: Sequence[Step], firsts: Sequence[list[Row]], now: Instant) -> list[Any]:
+    """Return the arguments of _WRITE; `firsts` are rows of messages, step by step."""
     chats, messages, events, commands, closed = [], [], [], [], []
-    for step in steps:
+    for step, first in zip(steps, firsts, strict=True):
         new, row_id = step.transition.state, step.row_id
         chats.append(_chat_row(step))
-        messages += [(row_id, *row) for row in message_rows(step.transition.messages)]
+        messages += [(row_id, *row) for row in first]
         events += [(row_id, *row) for row in event_rows(step.transition.events)]
         commands.append((step.key, row_id, new.head_sequence))
         side = side_rows(step.old, new)

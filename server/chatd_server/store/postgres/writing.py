@@ -5,16 +5,18 @@ from the chat's updated row, so a missed compare writes nothing at all.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.ids import Instant
-from chatd_server.domain.message import CONTENT_VERSION
+from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.transition import Transition
 from chatd_server.ports import RequestKey
+from chatd_server.store.postgres import statements as sql
+from chatd_server.store.postgres.pieces import PIECE_BYTES
 from chatd_server.store.rows import (
     NO_SIDE_ROWS,
     Row,
@@ -27,11 +29,13 @@ from chatd_server.store.rows import (
     is_step,
     keeps_lease,
     message_rows,
+    outcome_rows,
     queue_order,
     side_rows,
 )
 
 Arguments: TypeAlias = list[Any]
+It = TypeVar("It")
 
 _INSERT = """
 INSERT INTO chats (uuid, owner_id, parent_id, parent_call_id, root_id, status, archived,
@@ -111,6 +115,9 @@ class Write(NamedTuple):
 
     statement: str
     arguments: Arguments
+    #: Messages and kept results beyond the first piece, to be written in the same transaction.
+    messages: Sequence[Message] = ()
+    outcomes: Sequence[ToolResult] = ()
 
 
 class Record(NamedTuple):
@@ -122,12 +129,18 @@ class Record(NamedTuple):
 
 
 def write(
-    old: ChatState | None, transition: Transition, record: Record, *, compare_journal: bool
+    old: ChatState | None,
+    transition: Transition,
+    record: Record,
+    *,
+    compare_journal: bool,
+    in_pieces: bool = False,
 ) -> Write:
     """Return the statement for a transition that changes something.
 
     `compare_journal`: the decision looked at the journal of open calls, so an outcome that was
-    recorded meanwhile makes it miss.
+    recorded meanwhile makes it miss. `in_pieces`: results beyond the first piece are left for
+    `write_rest`.
     """
     side = side_rows(old, transition.state)
     if old is None:
@@ -138,15 +151,46 @@ def write(
     if transition.removed_from is not None:
         names.append("removed")
         arguments += (transition.state.revision, transition.removed_from)
-    if transition.messages:
-        _insert(_MESSAGES, message_rows(transition.messages), names, arguments)
+    messages = transition.messages
+    rows = first_piece(messages, message_rows) if in_pieces else message_rows(messages)
+    if rows:
+        _insert(_MESSAGES, rows, names, arguments)
     if transition.events:
         _insert(_EVENTS, event_rows(transition.events), names, arguments)
+    outcomes: Sequence[ToolResult] = ()
     if side is not NO_SIDE_ROWS:
-        _beside(side, names, arguments)
+        outcomes = _beside(side, names, arguments)
     names.append("command")
     arguments += _recorded(old, transition, record)
-    return Write(compose(chat, tuple(names)), arguments)
+    return Write(compose(chat, tuple(names)), arguments, messages[len(rows) :], outcomes)
+
+
+def first_piece(items: Sequence[It], rows_of: Callable[[Sequence[It]], list[Row]]) -> list[Row]:
+    """Return the rows of the first items: about a piece, at least one. Contents come last."""
+    if len(items) <= 1:
+        return rows_of(items)
+    rows: list[Row] = []
+    size = 0
+    for item in items:
+        rows += rows_of((item,))
+        size += len(rows[-1][-1])
+        if size > PIECE_BYTES:
+            break
+    return rows
+
+
+async def write_rest(
+    link: Any, row_id: int, messages: Sequence[Message], outcomes: Sequence[ToolResult] = ()
+) -> None:
+    """Write what a chat's first statement left, a piece at a time, in its transaction."""
+    while messages:
+        rows = first_piece(messages, message_rows)
+        await link.execute(sql.INSERT_MESSAGES, row_id, *zip(*rows, strict=True))
+        messages = messages[len(rows) :]
+    while outcomes:
+        rows = first_piece(outcomes, outcome_rows)
+        await link.execute(sql.INSERT_OUTCOMES, row_id, *zip(*rows, strict=True))
+        outcomes = outcomes[len(rows) :]
 
 
 def write_answer(old: ChatState, transition: Transition, record: Record) -> Write:
@@ -244,7 +288,9 @@ def _insert(table: str, rows: Sequence[Row], names: list[str], arguments: Argume
         arguments += zip(*rows, strict=True)
 
 
-def _beside(side: SideRows, names: list[str], arguments: Arguments) -> None:
+def _beside(side: SideRows, names: list[str], arguments: Arguments) -> Sequence[ToolResult]:
+    """Write what is beside the chat; return the results that are left for the next piece."""
+    left = side.outcomes
     if side.enqueued:
         names.append("enqueued")
         arguments += zip(*side.enqueued, strict=True)
@@ -253,10 +299,13 @@ def _beside(side: SideRows, names: list[str], arguments: Arguments) -> None:
         arguments.append(side.dequeued)
     if side.outcomes:
         names.append("outcomes")
-        arguments += zip(*side.outcomes, strict=True)
+        rows = first_piece(left, outcome_rows)
+        arguments += zip(*rows, strict=True)
+        left = left[len(rows) :]
     if side.closed:
         names.append("closed")
         arguments.append(side.closed)
+    return left
 
 
 def _recorded(old: ChatState | None, transition: Transition, record: Record) -> Sequence[Any]:

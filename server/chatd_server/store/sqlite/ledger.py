@@ -32,6 +32,7 @@ from chatd_server.store.rows import (
     hot_state,
     is_step,
     message_rows,
+    outcome_rows,
     queue_order,
     side_rows,
 )
@@ -325,7 +326,9 @@ class Ledger:
         if side.dequeued:
             self._executemany(sql.DELETE_QUEUED, [(row_id, one) for one in side.dequeued])
         if side.outcomes:
-            self._executemany(sql.RECORD_OUTCOME, [(row_id, *row) for row in side.outcomes])
+            self._executemany(
+                sql.RECORD_OUTCOME, [(row_id, *row) for row in outcome_rows(side.outcomes)]
+            )
         if side.closed:
             self._executemany(sql.CLOSE_CALL, [(row_id, one) for one in side.closed])
 

@@ -7,7 +7,7 @@ import msgspec
 
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.event import LoggedEvent
-from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId
+from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, ToolCallId
 from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import (
     ChatNotFound,
@@ -16,10 +16,11 @@ from chatd_server.domain.refusal import (
     MessageNotFound,
 )
 from chatd_server.ports import ChatPage, EventPage, KeyRecord
+from chatd_server.store.calls import without_answered
 from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
 from chatd_server.store.sqlite import statements as sql
-from chatd_server.store.sqlite.loading import read_journal, read_state
+from chatd_server.store.sqlite.loading import read_state
 
 _OWNER = STATE_COLUMNS.index("owner_id")
 _DELETED = STATE_COLUMNS.index("deleted_at")
@@ -157,10 +158,15 @@ def list_actions(
         bound.append(chat_id)
     rows = cursor.execute(f"{query} ORDER BY due_at, id LIMIT ?", (*bound, limit + 1)).fetchall()
     chats = tuple(
-        state_of(row[:-1], None, read_journal(cursor, row[_ROW_ID])) for row in rows[:limit]
+        without_answered(state_of(row[:-1], None, {}), _answered(cursor, row[_ROW_ID]))
+        for row in rows[:limit]
     )
     last = rows[limit - 1] if len(rows) > limit else None
     return ChatPage(chats, None if last is None else f"{last[-1]}.{last[_ROW_ID]}")
+
+
+def _answered(cursor: sqlite3.Cursor, row_id: int) -> set[ToolCallId]:
+    return {call_id for (call_id,) in cursor.execute(sql.ANSWERED, (row_id,))}
 
 
 def next_due(cursor: sqlite3.Cursor, now: Instant) -> Instant | None:

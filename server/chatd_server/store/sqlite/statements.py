@@ -18,6 +18,8 @@ LOAD = f"SELECT {_STATE} FROM chats WHERE uuid = ?"
 LOAD_ROW = f"SELECT {_STATE} FROM chats WHERE id = ?"
 QUEUED = "SELECT uuid, content_version, content FROM queued_messages WHERE chat = ?"
 JOURNAL = "SELECT call_id, started_at, content_version, outcome FROM tool_journal WHERE chat = ?"
+# Calls whose results are kept.
+ANSWERED = "SELECT call_id FROM tool_journal WHERE chat = ? AND outcome IS NOT NULL"
 
 INSERT_CHAT = """
 INSERT INTO chats (uuid, owner_id, parent_id, parent_call_id, root_id, status, archived,
@@ -132,7 +134,9 @@ WHERE chat = ? AND uuid = ? AND removed_revision IS NULL
 """
 MESSAGE_AT = "SELECT content_version, content FROM messages WHERE chat = ? AND position = ?"
 OWNED = f"SELECT {_STATE} FROM chats WHERE owner_id = ? AND {CHATS_LISTED}"
-ACTIONS = f"SELECT {_STATE}, due_at FROM chats WHERE owner_id = ? AND {CHATS_ASKING}"
+# Neither what the owner chose nor the results that are kept: nobody asks for them here.
+_ASKING = _STATE.replace("config", "CAST('{}' AS BLOB) AS config")
+ACTIONS = f"SELECT {_ASKING}, due_at FROM chats WHERE owner_id = ? AND {CHATS_ASKING}"
 
 # --- API keys ------------------------------------------------------------------------------
 
