@@ -55,8 +55,7 @@ class ListTokens:
         if key is None:
             return ""
         position = key.encode()
-        packed = self._signature(position) + position
-        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+        return _text(self._signature(position) + position)
 
     def key(self, token: str, *, numbers: int) -> str | None:
         """Return the key behind which the page begins; None for the first page.
@@ -90,9 +89,17 @@ def _unpacked(token: str) -> bytes:
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise _wrong()
     try:
-        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise _wrong() from error
+    # Base64 has several texts for the same bytes; only the one that was given is a token.
+    if _text(packed) != token:
+        raise _wrong()
+    return packed
+
+
+def _text(packed: bytes) -> str:
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def _is_number(text: str) -> bool:
