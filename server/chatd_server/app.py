@@ -7,6 +7,7 @@ order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then t
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -20,7 +21,7 @@ from chatd_server.observe import LogObserver, NullObserver, Observer, Span
 from chatd_server.ports import Clock, CommitListener, KeyStore, Store
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
-from chatd_server.root_key import root_key
+from chatd_server.root_key import revoked_advice, root_key, root_key_name
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
@@ -34,9 +35,10 @@ from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
 from chatd_server.service.events import Events
-from chatd_server.service.keys import Keys
+from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.messages import Messages
 from chatd_server.service.tool_results import ToolResults
+from chatd_server.store.errors import NoDatabase
 from chatd_server.store.migrate import (
     SCHEMA,
     migrate,
@@ -86,8 +88,10 @@ class App:
         models: ModelRegistry,
         server: RpcServer,
         observer: Observer,
+        root_key_is_revoked: bool,
     ) -> None:
         self.config = config
+        self.root_key_is_revoked = root_key_is_revoked
         self.database = database
         self.hub = hub
         self.worker = worker
@@ -179,15 +183,25 @@ async def build(
     worker_id = WorkerId(new_uuid(clock.now()))
     database = await open_database(config, clock, observer)
     try:
-        await Keys(database.keys, clock).ensure_root(root_key(config.root_key_path))
+        root = await _registered(config.root_key_path, Keys(database.keys, clock), observer)
         if isinstance(database.store, PostgresStore):
             slots = Slots(config.home_path, config.shown_database)
             await database.store.take_place(slots, worker_id)
         tokens = PageTokens(await database.store.secret(PURPOSE))
-        return _assembled(config, database, worker_id, tokens, clock, observer)
+        return _assembled(config, database, worker_id, tokens, root, clock, observer)
     except BaseException:
         await database.close()
         raise
+
+
+async def _registered(path: Path, keys: Keys, observer: Observer) -> RootKey:
+    """Return the root key of the home as the database knows it; notes what a person must know."""
+    root = await keys.ensure_root(root_key(path), root_key_name(path))
+    if root.is_new:
+        observer.note(Span.ROOT_KEY_REGISTERED, key=root.record.id, name=root.record.name)
+    if root.is_revoked:
+        observer.note(Span.ROOT_KEY_REVOKED, key=root.record.id, advice=revoked_advice(path))
+    return root
 
 
 def _assembled(
@@ -195,6 +209,7 @@ def _assembled(
     database: Database,
     worker_id: WorkerId,
     tokens: PageTokens,
+    root: RootKey,
     clock: Clock,
     observer: Observer,
 ) -> App:
@@ -249,6 +264,7 @@ def _assembled(
         models=models,
         server=RpcServer(dispatch, authenticator, arrivals, store, clock, _listen(config)),
         observer=observer,
+        root_key_is_revoked=root.is_revoked,
     )
 
 
@@ -281,8 +297,9 @@ def _named(config: Config) -> Iterator[None]:
         yield
     except DatabaseUnavailable as error:
         raise DatabaseUnavailable(
-            f"the database {config.shown_database} cannot be used: {error}. Does it run, may this "
-            "machine reach it and its user do that, and is database_url right?"
+            f"the database {config.shown_database} cannot be used: {error}. Check that it is "
+            "running, that this host can reach it, that the user has the privilege, and that "
+            "database_url is right"
         ) from error
     except ValueError as error:
         raise BadConfig(
@@ -315,11 +332,18 @@ async def _postgres(config: Config, clock: Clock, observer: Observer) -> Databas
     return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=close)
 
 
-async def open_keys(config: Config, clock: Clock) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:
-    """Open the keys alone, also beside a running server; return how to close them too."""
+async def open_keys(
+    config: Config, clock: Clock, *, may_create: bool
+) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:
+    """Open the keys alone, also beside a running server; return how to close them too.
+
+    Raises NoDatabase for a file that is not there, unless it may be created.
+    """
     if config.is_postgres:
         database = await open_database(config, clock, NullObserver())
         return database.keys, database.close
+    if not may_create and not config.sqlite_path.exists():
+        raise NoDatabase(str(config.sqlite_path))
     config.sqlite_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqliteKeysBeside(config.sqlite_path), _nothing_to_close
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 from pathlib import Path
+from socket import gethostname
 
 from chatd_server.config import BadConfig
 from chatd_server.service.keys import KEY_PREFIX, new_key
@@ -30,8 +31,29 @@ def root_key(path: Path) -> str:
     return key
 
 
+def root_key_name(path: Path) -> str:
+    """Return what the list of keys calls a root key: the host and the home that it is of.
+
+    Servers that share a database have a root key for each home, and a person tells them apart.
+    """
+    name = f"root of {gethostname()}:{path.parent.absolute()}"
+    return "".join(it if it.isprintable() else "?" for it in name)
+
+
+def revoked_advice(path: Path) -> str:
+    """Return what to do when the root key of a home was revoked. Nothing replaces it by itself:
+    somebody wanted it to be gone.
+    """
+    return (
+        f"Commands that use {path} are refused. To get a new root key, remove that file and start "
+        "the server of this home again"
+    )
+
+
 def _key_in(path: Path) -> str:
     key = path.read_text(encoding="utf-8", errors="replace").strip()
     if not key.startswith(KEY_PREFIX):
-        raise BadConfig(f"{path} holds no key of chatd: remove it, and the next start makes one")
+        raise BadConfig(
+            f"{path} does not hold a chatd API key: remove it, and the next start makes one"
+        )
     return key
