@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.programs import PROGRAM, chatd, environment, serving
+from tests.cli.programs import PROGRAM, WORDS_OF_GRPC, chatd, environment, serving
 from tests.cli.terminals import CTRL_C, CTRL_D, Seat, terminal
 
 INTERRUPTED = 130
@@ -118,6 +118,9 @@ def test_a_server_that_does_not_come_back_is_given_up(tmp_path: Path, command: s
             seat.until("sandbox says")
             server.process.kill()
             assert seat.ends() == 1
-    assert b"did not come back within 0.5 s" in seat.shown
+    assert f"the server at {server.address} did not answer within 0.5 s".encode() in seat.shown
     assert b"chatd serve" in seat.shown
     assert b"Traceback" not in seat.shown
+    assert seat.shown.count(b"; trying for up to 0.5 s") == 1
+    for raw in WORDS_OF_GRPC:
+        assert raw.encode() not in seat.shown
