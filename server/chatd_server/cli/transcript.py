@@ -34,6 +34,8 @@ class Transcript:
     _open_style: str | None = None
     _calls: dict[str, message_pb2.ToolCallPart] = field(default_factory=dict)
     _finished: set[str] = field(default_factory=set)
+    #: The turn that was last said to be interrupted.
+    _interrupted_turn: str | None = None
 
     def show(self, response: chat_service_pb2.SubscribeResponse) -> None:
         """Print what one response says; most live ones print a few words, some nothing."""
@@ -105,6 +107,8 @@ class Transcript:
             elif not was_shown:
                 self._whole(part)
         self._close()
+        if message.finish_reason == message_pb2.FINISH_REASON_INTERRUPTED:
+            self._interrupted(message.turn_id)
 
     def _status_changed(self, event: event_pb2.StatusChanged) -> None:
         if event.HasField("last_error"):
@@ -112,7 +116,7 @@ class Transcript:
             detail = f" ({error.detail})" if error.detail else ""
             self.line(f"  ✗ {error.message}{detail}", "red")
         elif event.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED:
-            self.line("  ■ interrupted", "yellow")
+            self._interrupted(event.turn_id)
         elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
             self.line("  ■ the turn took as many steps as it may", "yellow")
 
@@ -131,6 +135,12 @@ class Transcript:
 
     def _stream_end(self, _: event_pb2.StreamEnd) -> None:
         self._close()
+
+    def _interrupted(self, turn_id: str) -> None:
+        """Say it once: the answer and the end of its turn both tell, and a snapshot has no ends."""
+        if turn_id != self._interrupted_turn:
+            self._interrupted_turn = turn_id
+            self.line("  ■ interrupted", "yellow")
 
     # --- pieces ----------------------------------------------------------------------------
 
