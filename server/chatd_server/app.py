@@ -7,7 +7,6 @@ order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed back, then t
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
@@ -21,7 +20,7 @@ from chatd_server.observe import LogObserver, NullObserver, Observer, Span
 from chatd_server.ports import Clock, CommitListener, KeyStore, Store
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.providers.settings import ProviderSettings
-from chatd_server.root_key import revoked_advice, root_key, root_key_name
+from chatd_server.root_key import registered
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
@@ -183,7 +182,7 @@ async def build(
     worker_id = WorkerId(new_uuid(clock.now()))
     database = await open_database(config, clock, observer)
     try:
-        root = await _registered(config.root_key_path, Keys(database.keys, clock), observer)
+        root = await registered(config.root_key_path, Keys(database.keys, clock), observer)
         if isinstance(database.store, PostgresStore):
             slots = Slots(config.home_path, config.shown_database)
             await database.store.take_place(slots, worker_id)
@@ -192,16 +191,6 @@ async def build(
     except BaseException:
         await database.close()
         raise
-
-
-async def _registered(path: Path, keys: Keys, observer: Observer) -> RootKey:
-    """Return the root key of the home as the database knows it; notes what a person must know."""
-    root = await keys.ensure_root(root_key(path), root_key_name(path))
-    if root.is_new:
-        observer.note(Span.ROOT_KEY_REGISTERED, key=root.record.id, name=root.record.name)
-    if root.is_revoked:
-        observer.note(Span.ROOT_KEY_REVOKED, key=root.record.id, advice=revoked_advice(path))
-    return root
 
 
 def _assembled(
@@ -230,9 +219,6 @@ def _assembled(
     )
     events = Events(store, hub, clock)
     checks = Checks(models, tools, config.default_model)
-    facts = ServerFacts(
-        server_version(), worker_id, config.default_model, config.stream_heartbeat_seconds
-    )
     calls = ServiceCalls(
         chats=Chats(store, clock, config.default_model),
         messages=Messages(store, clock),
@@ -240,7 +226,7 @@ def _assembled(
         events=events,
         checks=checks,
         tokens=tokens,
-        facts=facts,
+        facts=_facts(config, worker_id),
         clock=clock,
     )
     authenticator = Authenticator(database.keys, clock)
@@ -265,6 +251,12 @@ def _assembled(
         server=RpcServer(dispatch, authenticator, arrivals, store, clock, _listen(config)),
         observer=observer,
         root_key_is_revoked=root.is_revoked,
+    )
+
+
+def _facts(config: Config, worker_id: WorkerId) -> ServerFacts:
+    return ServerFacts(
+        server_version(), worker_id, config.default_model, config.stream_heartbeat_seconds
     )
 
 

@@ -4,7 +4,6 @@ Every field has one line that says what it is; `chatd config show` and the docs 
 lines. A secret can also be given by the name of a file that holds it (`..._FILE`).
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -16,9 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta
 
-ENV_PREFIX = "CHATD_"
-CLIENT_VARIABLES = frozenset({"CONFIG", "ADDRESS", "KEY"})
-"""Variables that are not settings: where the settings file is, and what the clients read."""
+from chatd_server.variables import ENV_PREFIX, UnknownVariable, nearest, unknown_variables
 
 FILE_NAME = "chatd.toml"
 """Name of the settings file in the home folder."""
@@ -170,21 +167,6 @@ class Setting(msgspec.Struct, frozen=True):
     description: str
 
 
-class UnknownVariable(msgspec.Struct, frozen=True):
-    """A variable `CHATD_*` that chatd does not read. Its value may be a secret: it is not here."""
-
-    name: str
-    #: The known variable that it resembles most; empty when it resembles none.
-    nearest: str
-
-    @property
-    def advice(self) -> str:
-        """What to do about it."""
-        if self.nearest:
-            return f"did you mean {self.nearest}?"
-        return "`chatd config show` lists the settings"
-
-
 class Loaded(msgspec.Struct, frozen=True):
     """The settings, and where each came from."""
 
@@ -233,7 +215,9 @@ def load(
             f"lease_seconds ({config.lease_seconds:g}), or one late beat loses the lease: lower "
             f"it to {config.lease_seconds / 3:g}, or raise lease_seconds"
         )
-    return Loaded(config, tuple(settings), _unknown_variables(environment))
+    return Loaded(
+        config, tuple(settings), unknown_variables(environment, _names(_fields().values()))
+    )
 
 
 def server_version() -> str:
@@ -372,8 +356,8 @@ def _table_of(path: Path, named: str | None) -> tuple[Mapping[str, Any], str]:
     allowed = _names(known.values())
     unknown = sorted(set(table) - allowed)
     if unknown:
-        meant = [f"{it} (did you mean {near}?)" for it in unknown if (near := _near(it, allowed))]
-        others = [it for it in unknown if not _near(it, allowed)]
+        meant = [f"{it} (did you mean {near}?)" for it in unknown if (near := nearest(it, allowed))]
+        others = [it for it in unknown if not nearest(it, allowed)]
         raise BadConfig(
             f"the settings file {path} has unknown settings: {', '.join(meant + others)}; "
             f"known are {', '.join(sorted(allowed))}"
@@ -384,18 +368,6 @@ def _table_of(path: Path, named: str | None) -> tuple[Mapping[str, Any], str]:
 # --- names -----------------------------------------------------------------------------------
 
 
-def _unknown_variables(environment: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
-    known = {it.upper() for it in _names(_fields().values())} | CLIENT_VARIABLES
-    given = {it.removeprefix(ENV_PREFIX) for it in environment if it.startswith(ENV_PREFIX)}
-    found = ((it, _near(it, known)) for it in sorted(given - known))
-    return tuple(UnknownVariable(ENV_PREFIX + it, near and ENV_PREFIX + near) for it, near in found)
-
-
 def _names(settings: Collection[Described]) -> set[str]:
     """Return what settings are called: a secret also by the file that holds it."""
     return {it.name for it in settings} | {f"{it.name}_file" for it in settings if it.is_secret}
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    """Return the known name that is most like this one; empty when none is."""
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")

@@ -6,7 +6,8 @@ from pathlib import Path
 from socket import gethostname
 
 from chatd_server.config import BadConfig
-from chatd_server.service.keys import KEY_PREFIX, new_key
+from chatd_server.observe import Observer, Span
+from chatd_server.service.keys import KEY_PREFIX, Keys, RootKey, new_key
 
 
 def root_key(path: Path) -> str:
@@ -29,6 +30,16 @@ def root_key(path: Path) -> str:
     finally:
         draft.unlink()
     return key
+
+
+async def registered(path: Path, keys: Keys, observer: Observer) -> RootKey:
+    """Return the root key of a home as the database knows it; notes what a person must know."""
+    root = await keys.ensure_root(root_key(path), root_key_name(path))
+    if root.is_new:
+        observer.note(Span.ROOT_KEY_REGISTERED, key=root.record.id, name=root.record.name)
+    if root.is_revoked:
+        observer.note(Span.ROOT_KEY_REVOKED, key=root.record.id, advice=revoked_advice(path))
+    return root
 
 
 def root_key_name(path: Path) -> str:

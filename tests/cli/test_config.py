@@ -73,7 +73,7 @@ def test_a_setting_that_nobody_knows_is_told_with_the_one_that_was_meant(tmp_pat
     [
         ("CHATD_ANTHROPIC_APIKEY", "CHATD_ANTHROPIC_API_KEY"),
         ("CHATD_ANTHROPIC_API_KEYFILE", "CHATD_ANTHROPIC_API_KEY_FILE"),
-        ("CHATD_ADDRES", "CHATD_ADDRESS"),
+        ("CHATD_ADDRESSES", "CHATD_ADDRESS"),
         ("CHATD_XYZZY", ""),
     ],
 )
