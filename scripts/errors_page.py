@@ -27,7 +27,7 @@ a `request_id` can always be sent again.
 
 ## Without ErrorInfo
 
-These come from grpc and not from chatd, so they carry no details:
+These carry no details: grpc answers them by itself, or its health protocol defines them.
 
 - UNIMPLEMENTED: the server has no method of this name. (A method of the contract that this server
   does not implement is NOT_IMPLEMENTED, with `ErrorInfo`.)
