@@ -20,6 +20,7 @@ class Exit(IntEnum):
     DATABASE = 3
     ADDRESS = 4
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 MEANINGS = {
@@ -31,6 +32,7 @@ MEANINGS = {
     Exit.DATABASE: "the database is gone, held by another server, or of another schema",
     Exit.ADDRESS: "the address cannot be listened on",
     Exit.INTERRUPTED: "ended by Ctrl-C",
+    Exit.TERMINATED: "`chatd chat` was ended by SIGTERM",
 }
 """What each code means, as the docs say it."""
 

@@ -6,6 +6,7 @@ Built on the public client and on nothing else.
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from chatd_client import (
 from chatd_client.client import UNARY_TRIES, user_message
 from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
 from chatd_server.cli.exits import Exit, told
+from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, endpoint, settings
 from chatd_server.cli.transcript import Transcript
 
@@ -62,7 +64,7 @@ def chat(
 ) -> None:
     """Talk to a chat. Ctrl-C stops the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
     server = _Server(address, key, config, home, retry_seconds)
-    _run(lambda client: converse(client, chat_id, model), server)
+    _run(lambda client: _conversation(client, chat_id, model), server)
 
 
 def send(
@@ -141,6 +143,26 @@ def _words(text: str) -> str:
 def _standard_input() -> str:
     """Return all of standard input; nothing where the shell has closed it."""
     return "" if sys.stdin is None else sys.stdin.read()
+
+
+async def _conversation(client: Client, chat_id: str, model: str) -> None:
+    """Hold a conversation; SIGTERM ends it, after the terminal is as it was before."""
+    is_ended = False
+    whole = asyncio.current_task()
+    assert whole is not None
+
+    def end(_: int) -> bool:
+        nonlocal is_ended
+        is_ended = True
+        return whole.cancel()
+
+    with on_signals(end, signal.SIGTERM):
+        try:
+            await converse(client, chat_id, model)
+        except asyncio.CancelledError:
+            if not is_ended:
+                raise
+            raise typer.Exit(int(Exit.TERMINATED)) from None
 
 
 # --- one message -----------------------------------------------------------------------------
