@@ -327,7 +327,7 @@ async def _postgres(config: Config, clock: Clock, observer: Observer) -> Databas
 async def open_keys(
     config: Config, clock: Clock, *, may_create: bool
 ) -> tuple[KeyStore, Callable[[], Awaitable[None]]]:
-    """Open the keys alone, also beside a running server; return how to close them too.
+    """Open the keys alone, also while a server runs; return how to close them too.
 
     Raises NoDatabase for a file that is not there, unless it may be created.
     """

@@ -118,7 +118,7 @@ class Transcript:
         elif event.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED:
             self._interrupted(event.turn_id)
         elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
-            self.line("  ■ the turn took as many steps as it may", "yellow")
+            self.line("  ■ the turn reached its limit of steps", "yellow")
 
     def _retry_scheduled(self, event: event_pb2.RetryScheduled) -> None:
         self._shown.discard(event.attempt_id)
@@ -146,9 +146,7 @@ class Transcript:
 
     def _pending(self, action: tool_pb2.PendingAction) -> None:
         for call in action.tool_calls:
-            self.line(
-                f"  ? the client is to run {call.tool_name}({call.arguments_json})", "magenta"
-            )
+            self.line(f"  ? the client must run {call.tool_name}({call.arguments_json})", "magenta")
 
     def _call(self, call: message_pb2.ToolCallPart) -> None:
         where = {
