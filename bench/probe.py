@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from bench.servers import RUNS_MAX
-from chatd_server.app import App
+from chatd_server.app.server import App
 from chatd_server.cli.logs import set_up_logs
 from chatd_server.cli.serve import run
 from chatd_server.config import load

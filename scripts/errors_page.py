@@ -12,18 +12,32 @@ HEAD = """# Errors
 
 <!-- Generated from proto/chatd/v1/error.proto by `make docs`; edit the comments there. -->
 
-Every error status of chatd carries, in `google.rpc.Status`, exactly one `google.rpc.ErrorInfo` with
-domain `chatd` and one of the reasons below, and at most one of `BadRequest`, `PreconditionFailure`,
-`QuotaFailure`, `RetryInfo` and `ResourceInfo`. Details have at most 4 KiB; what does not fit is
-counted ("and 12 more violations"). Reasons are stable. Messages are for people and may change.
+Every error status that chatd itself gives carries, in `google.rpc.Status`, exactly one
+`google.rpc.ErrorInfo` with domain `chatd` and one of the reasons below, and at most one of
+`BadRequest`, `PreconditionFailure`, `QuotaFailure`, `RetryInfo` and `ResourceInfo`. Details have at
+most 4 KiB; what does not fit is counted ("and 12 more violations"). Reasons are stable. Messages
+are for people and may change.
 
 A request is looked at in this order: decoded, authenticated, authorised, validated, executed. So a
 request about a chat of somebody else is CHAT_NOT_FOUND, whatever else is wrong with it, unless it
 is too large.
 
-A request above grpc's own limit (4 MiB) never reaches chatd: grpc answers a bare
-RESOURCE_EXHAUSTED. Try again by yourself only when a `RetryInfo` says so, or when a connection was
-lost; a request with a `request_id` can always be sent again.
+Try again by yourself only when a `RetryInfo` says so, or when a connection was lost; a request with
+a `request_id` can always be sent again.
+
+## Without ErrorInfo
+
+These carry no details: grpc answers them by itself, or its health protocol defines them.
+
+- UNIMPLEMENTED: the server has no method of this name. (A method of the contract that this server
+  does not implement is NOT_IMPLEMENTED, with `ErrorInfo`.)
+- RESOURCE_EXHAUSTED: the request is larger than grpc's limit of 4 MiB, or its metadata is larger
+  than grpc takes (up to 8 KiB always pass).
+- NOT_FOUND: `grpc.health.v1.Health/Check` was asked for a service that this server does not have.
+- UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, INTERNAL: from the client's own library, or
+  from a proxy. The connection failed or was cut, or the deadline that the client set has passed.
+
+## Reasons
 
 """
 

@@ -16,13 +16,30 @@ the settings file, its default. `chatd config show` prints every value and where
 - Flag: `--log-level debug`. Not every setting has one; secrets never do.
 - Environment: `CHATD_` and the name in capitals, `CHATD_LOG_LEVEL=debug`.
 - File: TOML, `log_level = "debug"`; `chatd.toml` in the home folder, or what `--config` or
-  `CHATD_CONFIG` names. An unknown name in it is an error.
+  `CHATD_CONFIG` names. An unknown name in it is an error; an unknown variable `CHATD_*` is a
+  warning, in the log of the server and on standard error of the other commands.
 - A secret can also be given by the name of a file that holds it: `CHATD_ANTHROPIC_API_KEY_FILE`,
   or `anthropic_api_key_file` in the settings file.
 
 The home folder is `--home`, `CHATD_HOME` or `~/.local/share/chatd`. It holds `root.key` (the key
 that the first start makes; only its owner can read it), `chatd.toml` if there is one, and
 `chatd.db` unless `database_url` says otherwise.
+
+## Keys
+
+A key belongs to an owner, and an owner sees the chats of all its keys and no others.
+`chatd keys create`, `list` and `revoke` work on the database itself and need no key.
+
+A home has a root key, of the owner `root`: the first start writes it to `root.key`, and each start
+registers it in the database if it is not there. Homes that share a PostgreSQL register a root key
+each, and all of them see the chats of `root`. The log says it (`root_key.registered`), and
+`chatd keys list` names the host and the home of each: `root of HOST:/path/of/home` (keys of older
+versions are just `root`). Servers that shall have the same root key share the file: copy it into
+the other homes before their first start.
+
+`chatd keys revoke` refuses to revoke a root key without `--force`. No start brings a revoked root
+key back or makes another one: the server warns (`root_key.revoked`), and the commands of the home
+say it. To get a new one, remove `root.key` from the home and start its server again.
 
 ## Which server a command talks to
 

@@ -6,7 +6,7 @@ lines. A secret can also be given by the name of a file that holds it (`..._FILE
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta
 
-ENV_PREFIX = "CHATD_"
+from chatd_server.variables import ENV_PREFIX, UnknownVariable, nearest, unknown_variables
+
 FILE_NAME = "chatd.toml"
 """Name of the settings file in the home folder."""
 
@@ -171,6 +172,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     config: Config
     settings: tuple[Setting, ...]
+    unknown_variables: tuple[UnknownVariable, ...]
 
 
 class _Given(msgspec.Struct, frozen=True):
@@ -213,7 +215,9 @@ def load(
             f"lease_seconds ({config.lease_seconds:g}), or one late beat loses the lease: lower "
             f"it to {config.lease_seconds / 3:g}, or raise lease_seconds"
         )
-    return Loaded(config=config, settings=tuple(settings))
+    return Loaded(
+        config, tuple(settings), unknown_variables(environment, _names(_fields().values()))
+    )
 
 
 def server_version() -> str:
@@ -349,11 +353,21 @@ def _table_of(path: Path, named: str | None) -> tuple[Mapping[str, Any], str]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadConfig(f"the settings file {path} cannot be read: {error}") from error
     known = _fields()
-    allowed = {*known, *(f"{name}_file" for name, it in known.items() if it.is_secret)}
+    allowed = _names(known.values())
     unknown = sorted(set(table) - allowed)
     if unknown:
+        meant = [f"{it} (did you mean {near}?)" for it in unknown if (near := nearest(it, allowed))]
+        others = [it for it in unknown if not nearest(it, allowed)]
         raise BadConfig(
-            f"the settings file {path} has unknown settings: {', '.join(unknown)}; "
+            f"the settings file {path} has unknown settings: {', '.join(meant + others)}; "
             f"known are {', '.join(sorted(allowed))}"
         )
     return table, str(path)
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def _names(settings: Collection[Described]) -> set[str]:
+    """Return what settings are called: a secret also by the file that holds it."""
+    return {it.name for it in settings} | {f"{it.name}_file" for it in settings if it.is_secret}

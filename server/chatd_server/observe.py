@@ -35,6 +35,8 @@ class Span(StrEnum):
     WAKE_RECONNECTED = "wake.reconnected"
     DATABASE_FAILED = "database.failed"
     EVENTS_PRUNED = "events.pruned"
+    ROOT_KEY_REGISTERED = "root_key.registered"
+    ROOT_KEY_REVOKED = "root_key.revoked"
     SERVER_STARTED = "server.started"
     SERVER_DRAINING = "server.draining"
     SERVER_STOPPED = "server.stopped"
@@ -70,6 +72,7 @@ _WARNING = frozenset(
         Span.TOOL_HIDDEN,
         Span.STREAM_WAS_SILENT,
         Span.DATABASE_FAILED,
+        Span.ROOT_KEY_REVOKED,
     }
 )
 

@@ -14,6 +14,9 @@ from typing import Any
 
 PROGRAM = [sys.executable, "-c", "from chatd_server.cli import main; main()"]
 
+WORDS_OF_GRPC = ("ipv4:", "connect to", "UNAVAILABLE", "errno", "Socket closed", "DEADLINE")
+"""What grpc says of a server that is not there; a person can do nothing with it."""
+
 SECONDS_MAX = 30
 """Longer than any of these commands takes on a slow machine."""
 

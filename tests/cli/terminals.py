@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
+PROMPT = "\x1b[?2004h"
+"""What a terminal gets when a line is asked for: it is to mark what is pasted."""
+ANSWER = "\x1b[?2004l"
+"""What it gets when the line has come; what follows is the answer, and not the echo."""
+UP, LEFT = b"\x1b[A", b"\x1b[D"
 
 
 @dataclass
@@ -48,6 +54,10 @@ class Seat:
         while (at := self.shown.find(wanted, self._seen)) < 0:
             assert self._read(), f"{words!r} was not shown after {self.shown[self._seen :]!r}"
         self._seen = at + len(wanted)
+
+    def settings(self) -> list[object]:
+        """Return how the terminal is set: what a program must leave as it was."""
+        return termios.tcgetattr(self._terminal)
 
     def note_processes(self) -> list[psutil.Process]:
         """Remember and return all processes that run here."""

@@ -1,6 +1,8 @@
 """Which server a command talks to, and with which key: one rule for all commands."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,9 @@ from chatd_client import PermissionDenied
 from chatd_server.cli.main import command_line
 from chatd_server.cli.options import endpoint, server_address
 from chatd_server.config import BadConfig, load
-from tests.cli.programs import Serving, chatd, serving
+from tests.cli.programs import WORDS_OF_GRPC, Serving, chatd, serving
 
-USAGE = 2
+FAILED, USAGE = 1, 2
 
 # Every command that talks to a server, with arguments; CHAT is a chat that exists.
 COMMANDS = {
@@ -113,6 +115,26 @@ def test_an_address_that_is_none_is_a_wrong_option(tmp_path: Path, address: str)
     """Above 65535 grpc would go to another port, and show it the key."""
     with pytest.raises(BadConfig, match="host:port"):
         server_address(load({"home": str(tmp_path)}, {}).config, address)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_server_that_is_not_there_is_said_in_one_sentence(tmp_path: Path, command: str) -> None:
+    """Which address, what was tried, what to do; and no words of grpc."""
+    nobody = "01890000-0000-7000-8000-000000000000"
+    words = [nobody if it == "CHAT" else it for it in COMMANDS[command]]
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+    if command in ("chat", "tail"):
+        words += ["--retry-seconds", "0.3"]
+    run = chatd(tmp_path, command, *words, "--address", address)
+    assert run.returncode == FAILED
+    *before, last = run.stderr.splitlines()
+    assert address in last
+    assert "within" in last or "times" in last
+    assert "chatd serve" in last
+    assert len(before) <= 1
+    for word in WORDS_OF_GRPC:
+        assert word not in run.stderr
 
 
 def test_settings_without_a_port_name_no_server(tmp_path: Path) -> None:

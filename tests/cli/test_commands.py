@@ -11,17 +11,20 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.config import server_version
 from chatd_server.rpc.auth import KEY_CACHE_SECONDS
-from tests.cli.programs import chatd, serving
+from tests.cli.programs import WORDS_OF_GRPC, chatd, serving
 from tests.kit.server import bearer
 
 FAILED = 1
 USAGE = 2
+DATABASE = 3
 
 
 def test_version_says_a_number() -> None:
     """For people and for machines."""
     home = Path("unused")
-    assert chatd(home, "version").stdout == f"chatd {server_version()}\n"
+    for words in ("version", "--version"):
+        run = chatd(home, words)
+        assert (run.returncode, run.stdout) == (0, f"chatd {server_version()}\n")
     assert json.loads(chatd(home, "version", "--json").stdout) == {"version": server_version()}
 
 
@@ -63,7 +66,7 @@ def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path: Path
         stub.ListChats(pb.ListChatsRequest(), metadata=bearer(made["key"]), timeout=20)
 
         listed = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
-        assert {it["name"] for it in listed} == {"root", "laptop"}
+        assert {it["name"].partition(" ")[0] for it in listed} == {"root", "laptop"}
         assert made["key"] not in json.dumps(listed)
         assert "laptop" in chatd(tmp_path, "keys", "list").stdout
 
@@ -100,6 +103,62 @@ def test_a_key_may_be_made_before_the_first_start(tmp_path: Path) -> None:
     assert len(run.stdout.split()) == 1
 
 
+def test_who_makes_a_key_learns_how_to_revoke_it(tmp_path: Path) -> None:
+    """Its id stands next to the key, on standard error."""
+    run = chatd(tmp_path, "keys", "create", "bot")
+    (made,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
+    assert f"chatd keys revoke {made['id']}" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("keys", "list"),
+        ("keys", "revoke", "x"),
+        ("keys", "list", "--database-url", "sqlite:///{home}/a/b.db"),
+        ("config", "show"),
+        ("health",),
+        ("tail", "01890000-0000-7000-8000-000000000000", "--retry-seconds", "0"),
+        ("version",),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_only_reads_makes_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """No home, no database, not even in a home that is there already."""
+    for home in (tmp_path / "absent", tmp_path / "empty"):
+        if home.name == "empty":
+            home.mkdir()
+        before = sorted(tmp_path.rglob("*"))
+        filled = [it.format(home=home) for it in words]
+        run = chatd(home, *filled, CHATD_ADDRESS="127.0.0.1:1")
+        assert "Traceback" not in run.stderr
+        assert sorted(tmp_path.rglob("*")) == before
+        if words[0] == "keys":
+            assert run.returncode == DATABASE
+            where = home / "a" / "b.db" if "--database-url" in words else home / "chatd.db"
+            assert f"there is no database {where}" in run.stderr
+            assert "chatd serve" in run.stderr
+
+
+def test_a_root_key_is_not_revoked_by_the_way(tmp_path: Path) -> None:
+    """It is how the commands of its home get in: the refusal says so, and --force does it."""
+    with serving(tmp_path) as server:
+        (root,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
+        refused = chatd(tmp_path, "keys", "revoke", root["id"])
+        assert refused.returncode == FAILED
+        assert root["name"] in refused.stderr
+        assert "--force" in refused.stderr
+        (still,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
+        assert still["revoked"] is None
+
+        forced = chatd(tmp_path, "keys", "revoke", root["id"], "--force")
+        assert forced.returncode == 0
+        assert "root.key" in forced.stdout
+        again = chatd(tmp_path, "keys", "revoke", root["id"])
+        assert (again.returncode, "no active key" in again.stderr) == (FAILED, True)
+        assert server.stop() == 0
+
+
 def test_an_owner_without_a_name_is_refused(tmp_path: Path) -> None:
     """It would be everybody and nobody."""
     assert chatd(tmp_path, "keys", "create", "x", "--owner", "").returncode == USAGE
@@ -127,6 +186,7 @@ def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
     gone = chatd(tmp_path, "health", "--address", address, "--json")
     assert gone.returncode == FAILED
     assert json.loads(gone.stdout)["status"] == "UNREACHABLE"
+    assert not any(words in json.loads(gone.stdout)["detail"] for words in WORDS_OF_GRPC)
 
 
 def test_settings_are_shown_with_their_origin_and_without_secrets(tmp_path: Path) -> None:

@@ -61,6 +61,45 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
         load({}, {"CHATD_HOME": str(tmp_path)})
 
 
+def test_a_setting_that_nobody_knows_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    """A file is written for chatd alone, so a wrong name in it is an error."""
+    (tmp_path / "chatd.toml").write_text("anthropic_apikey = 'sk-1'", "utf-8")
+    with pytest.raises(BadConfig, match=r"anthropic_apikey \(did you mean anthropic_api_key\?\)"):
+        load({}, {"CHATD_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("CHATD_ANTHROPIC_APIKEY", "CHATD_ANTHROPIC_API_KEY"),
+        ("CHATD_ANTHROPIC_API_KEYFILE", "CHATD_ANTHROPIC_API_KEY_FILE"),
+        ("CHATD_ADDRESSES", "CHATD_ADDRESS"),
+        ("CHATD_XYZZY", ""),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_found_with_the_nearest_name(
+    tmp_path: Path, name: str, nearest: str
+) -> None:
+    """Variables may be meant for others, so they are no error; the caller warns."""
+    loaded = load({}, {"CHATD_HOME": str(tmp_path), name: "sk-1", "OTHER": "x"})
+    assert [(it.name, it.nearest) for it in loaded.unknown_variables] == [(name, nearest)]
+    assert "sk-1" not in repr(loaded.unknown_variables)
+
+
+def test_every_variable_that_is_read_is_known(tmp_path: Path) -> None:
+    """Those of the server's settings, of its clients, and secrets in files."""
+    secret = tmp_path / "secret"
+    secret.write_text("sk-1", "utf-8")
+    environment = {
+        "CHATD_HOME": str(tmp_path),
+        "CHATD_ADDRESS": "h:1",
+        "CHATD_KEY": "chatd_x",
+        "CHATD_LOG_LEVEL": "debug",
+        "CHATD_ANTHROPIC_API_KEY_FILE": str(secret),
+    }
+    assert load({}, environment).unknown_variables == ()
+
+
 def test_secrets_are_not_in_the_words_for_a_log() -> None:
     """A settings value that is printed by accident shows none."""
     config = load(

@@ -8,10 +8,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.programs import PROGRAM, chatd, environment, serving
-from tests.cli.terminals import CTRL_C, CTRL_D, Seat, terminal
+from tests.cli.programs import PROGRAM, WORDS_OF_GRPC, chatd, environment, serving
+from tests.cli.terminals import (
+    ANSWER,
+    CTRL_C,
+    CTRL_D,
+    LEFT,
+    PROMPT,
+    UP,
+    Seat,
+    terminal,
+)
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 LONG = "!text 20000 50/s"
 
 # A shell that has no job control, as in a script: the server shares the group of the chat, and
@@ -42,16 +51,16 @@ def test_ctrl_c_in_a_chat_leaves_the_server_of_the_same_shell_alone(
     """It stops the answer; the conversation and the server go on."""
     words = ["/bin/sh", *options, "-c", SAME_SHELL, *(sys.executable, PROGRAM[2])]
     with terminal([*words, str(tmp_path / "facts")], environment(tmp_path)) as seat:
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.note_processes()
         seat.types(LONG.encode() + b"\n")
         seat.until("sandbox says")
         seat.types(CTRL_C)
         seat.until("interrupted")
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.types(b"!say Still here.\n")
-        seat.until("\nStill here.")
-        seat.until("> ")
+        seat.until(ANSWER + "Still here.")
+        seat.until(PROMPT)
         seat.types(CTRL_D)
         seat.until("chat ended with 0")
         seat.until("the server runs")
@@ -65,8 +74,71 @@ def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
     ):
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.types(b"never sent" + CTRL_C)
+        assert seat.ends() == 0
+
+
+def test_a_line_can_be_edited_and_called_back(tmp_path: Path) -> None:
+    """Arrows move in the line and through the lines before; Ctrl-D on words does not leave."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(b"!say Hallp there." + LEFT * 7 + b"\x7fo" + LEFT * 4 + CTRL_D + b"e\n")
+        seat.until(ANSWER + "Hello there.")
+        seat.until(PROMPT)
+        seat.types(UP + b"\x7f, again." + b"\n")
+        seat.until(ANSWER + "Hello there, again.")
+        seat.until(PROMPT)
+        assert b"^[[" not in seat.shown
+        seat.types(CTRL_D)
+        assert seat.ends() == 0
+
+
+@pytest.mark.parametrize("end", ["ctrl-c", "ctrl-d", "SIGTERM"])
+def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
+    """Whatever ends it: the shell gets its echo, its lines and its signals back."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        before = seat.settings()
+        seat.until(PROMPT)
+        seat.types(b"!say One.\n")
+        seat.until(ANSWER + "One.")
+        seat.until(PROMPT)
+        assert seat.settings() != before, "the line is edited by the program"
+        if end == "ctrl-d":
+            seat.types(CTRL_D)
+        else:
+            seat.types(b"half a line")
+            seat.until("half a line")
+        if end == "ctrl-c":
+            seat.types(CTRL_C)
+        if end == "SIGTERM":
+            seat.process.terminate()
+        assert seat.ends() == (TERMINATED if end == "SIGTERM" else 0)
+        assert b"Traceback" not in seat.shown
+        assert seat.settings() == before
+
+
+def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
+    """While the answer to the first comes, and all at once."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(b"!say One.\n!say Two.\n!text 10 20/s\n")
+        seat.until(ANSWER + "One.")
+        seat.until(ANSWER + "Two.")
+        seat.until(ANSWER + "the sandbox says")
+        seat.types(b"!say Three.\n")
+        seat.until(ANSWER + "Three.")
+        seat.until(PROMPT)
+        seat.types(CTRL_D)
         assert seat.ends() == 0
 
 
@@ -76,7 +148,7 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
     ):
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.types(LONG.encode() + b"\n")
         seat.until("sandbox says")
         stuck = psutil.Process(server.process.pid)
@@ -113,11 +185,14 @@ def test_a_server_that_does_not_come_back_is_given_up(tmp_path: Path, command: s
         options = ["--address", server.address, "--retry-seconds", "0.5"]
         with _typing(tmp_path, *words, *options) as seat:
             if command == "chat":
-                seat.until("> ")
+                seat.until(PROMPT)
                 seat.types(LONG.encode() + b"\n")
             seat.until("sandbox says")
             server.process.kill()
             assert seat.ends() == 1
-    assert b"did not come back within 0.5 s" in seat.shown
+    assert f"the server at {server.address} did not answer within 0.5 s".encode() in seat.shown
     assert b"chatd serve" in seat.shown
     assert b"Traceback" not in seat.shown
+    assert seat.shown.count(b"; trying for up to 0.5 s") == 1
+    for raw in WORDS_OF_GRPC:
+        assert raw.encode() not in seat.shown

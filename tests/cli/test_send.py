@@ -36,6 +36,14 @@ class Stub:
         """Return all chats."""
         return list(self._chats.ListChats(pb.ListChatsRequest(), metadata=self._auth).chats)
 
+    def until(self, chat_id: str, kind: str) -> None:
+        """Wait for an event of a chat."""
+        responses = self._chats.Subscribe(pb.SubscribeRequest(chat_id=chat_id), metadata=self._auth)
+        for response in responses:
+            if response.event.WhichOneof("event") == kind:
+                responses.cancel()
+                return
+
     def waiting_chat(self) -> str:
         """Make a chat that waits for a client tool; return its id."""
         schema = '{"type": "object"}'
@@ -84,6 +92,29 @@ def test_a_message_to_a_chat_that_waits_for_tools_says_why_and_what_to_do(
     assert "Answered." in shown.splitlines()
     again = chatd(tmp_path, "interrupt", "--json", chat_id)
     assert (again.returncode, again.stdout) == (0, '{"interrupted": false}\n')
+
+
+def test_tail_says_once_that_an_answer_was_interrupted(tmp_path: Path, stub: Stub) -> None:
+    """As it happens, and afterwards from the messages alone."""
+    chat_id = chatd(tmp_path, "send", "--no-wait", "!text 20000 50/s").stdout.strip()
+    live = subprocess.Popen(
+        [*PROGRAM, "tail", "--until-settled", chat_id],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert live.stdout is not None
+    assert live.stdout.readline().startswith(f"chat {chat_id}")
+    stub.until(chat_id, "message_part")
+    assert chatd(tmp_path, "interrupt", chat_id).stdout == "interrupted\n"
+    seen_live, _ = live.communicate(timeout=SECONDS_MAX)
+    assert seen_live.splitlines().count("  ■ interrupted") == 1
+
+    assert chatd(tmp_path, "send", "--chat", chat_id, "!say Later.").stdout == "Later.\n"
+    lines = chatd(tmp_path, "tail", "--until-settled", chat_id).stdout.splitlines()
+    assert lines.count("  ■ interrupted") == 1
+    assert lines.index("  ■ interrupted") < lines.index("> !say Later.")
+    assert lines[-1] == "Later."
 
 
 @pytest.mark.parametrize("words", [["tail"], ["tail", "--json"]], ids=["text", "json"])

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from socket import gethostname
 from uuid import uuid4
 
 import grpc
@@ -17,7 +18,7 @@ from tests.cli.programs import chatd, serving
 from tests.kit.postgres import Postgres, PostgresUnavailableError
 from tests.kit.server import bearer, said
 
-ADDRESS, DATABASE, USAGE = 4, 3, 2
+ADDRESS, DATABASE, USAGE, FAILED = 4, 3, 2, 1
 
 
 def test_a_first_start_needs_nothing_and_says_where_everything_is(tmp_path: Path) -> None:
@@ -59,7 +60,8 @@ def test_a_signal_lets_it_leave_in_order(tmp_path: Path, number: int) -> None:
     with serving(tmp_path) as server:
         assert server.stop(number) == 0
         events = [json.loads(line)["event"] for line in server.logged()]
-        assert events == ["server.started", "server.draining", "server.stopped"]
+        expected = ["root_key.registered", "server.started", "server.draining", "server.stopped"]
+        assert events == expected
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
@@ -181,6 +183,61 @@ def test_a_bad_setting_says_where_it_came_from(tmp_path: Path) -> None:
     for word in ("CHATD_PORT", "seventy", "65535"):
         assert word in run.stderr
     assert not home.exists()
+
+
+def test_a_variable_that_nobody_reads_is_said_once_at_start(tmp_path: Path) -> None:
+    """With the name that was meant, and never with its value: it may be a secret."""
+    with serving(tmp_path, CHATD_ANTHROPIC_APIKEY="sk-secret") as server:
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in server.logged()]
+    told = [it for it in lines if it["event"] == "settings.unknown_variable"]
+    assert [(it["level"], it["name"]) for it in told] == [("warning", "CHATD_ANTHROPIC_APIKEY")]
+    assert "CHATD_ANTHROPIC_API_KEY?" in told[0]["advice"]
+    assert "sk-secret" not in json.dumps(lines)
+
+
+def test_a_revoked_root_key_is_said_at_start(tmp_path: Path) -> None:
+    """In the log and in the first line, with what to do; following it gives a key that works."""
+    with serving(tmp_path) as server:
+        assert server.facts["root_key_is_revoked"] is False
+        (root,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
+        assert chatd(tmp_path, "keys", "revoke", "--force", root["id"]).returncode == 0
+        assert server.stop() == 0
+    with serving(tmp_path) as server:
+        assert server.facts["root_key_is_revoked"] is True
+        refused = chatd(tmp_path, "send", "hello", "--address", server.address)
+        assert refused.returncode == FAILED
+        for words in ("root.key", "revoked", "start", server.address):
+            assert words in refused.stderr
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in server.logged()]
+    told = [it for it in lines if it["event"] == "root_key.revoked"]
+    assert [it["level"] for it in told] == ["warning"]
+    assert str(tmp_path / "root.key") in told[0]["advice"]
+    (tmp_path / "root.key").unlink()
+    with serving(tmp_path) as server:
+        assert server.facts["root_key_is_revoked"] is False
+        sent = chatd(tmp_path, "send", "!say Hello.", "--address", server.address)
+        assert (sent.returncode, sent.stdout) == (0, "Hello.\n")
+
+
+def test_homes_that_share_a_database_have_root_keys_of_their_own(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """The list of keys says which home each belongs to, and the log of a first start says it."""
+    homes = [tmp_path / "one", tmp_path / "two"]
+    for home in homes:
+        with serving(home, "--migrate", CHATD_DATABASE_URL=postgres_url) as server:
+            assert server.stop() == 0
+            lines = [json.loads(line) for line in server.logged()]
+            told = [it for it in lines if it["event"] == "root_key.registered"]
+            assert [it["name"] for it in told] == [f"root of {gethostname()}:{home}"]
+        with serving(home, CHATD_DATABASE_URL=postgres_url) as server:
+            assert server.stop() == 0
+            assert not any("root_key" in line for line in server.logged())
+    run = chatd(homes[0], "keys", "list", "--json", CHATD_DATABASE_URL=postgres_url)
+    names = {it["name"] for it in json.loads(run.stdout)}
+    assert names == {f"root of {gethostname()}:{home}" for home in homes}
 
 
 def test_an_unknown_default_model_is_said_at_start(tmp_path: Path) -> None:

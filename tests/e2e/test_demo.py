@@ -16,7 +16,7 @@ from rich.console import Console
 from chatd_server.demo.__main__ import play
 from chatd_server.demo.acts import ActFailed, Stage
 from tests.cli.programs import environment
-from tests.cli.terminals import CTRL_C, CTRL_D, Seat, terminal
+from tests.cli.terminals import ANSWER, CTRL_C, CTRL_D, PROMPT, Seat, terminal
 
 ACTS = ["streamed", "thinking", "2 tools", "client tool", "cut and resumed", "killed and finished"]
 
@@ -86,16 +86,16 @@ def _nothing_is_left(seat: Seat, tmp_path: Path) -> None:
 def test_ctrl_c_stops_the_answer_and_the_demo_goes_on(tmp_path: Path) -> None:
     """The terminal's SIGINT reaches the chat alone and not its server; Ctrl-D leaves with 0."""
     with _watched(tmp_path) as seat:
-        seat.until("> ")
+        seat.until(PROMPT)
         assert len(seat.note_processes()) == 2
         seat.types(b"!text 20000 50/s\n")
         seat.until("sandbox says")
         seat.types(CTRL_C)
         seat.until("interrupted")
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.types(b"!say Still here.\n")
-        seat.until("\nStill here.")
-        seat.until("> ")
+        seat.until(ANSWER + "Still here.")
+        seat.until(PROMPT)
         seat.types(CTRL_D)
         assert seat.ends() == 0
         _nothing_is_left(seat, tmp_path)
@@ -105,7 +105,7 @@ def test_ctrl_c_stops_the_answer_and_the_demo_goes_on(tmp_path: Path) -> None:
 def test_ctrl_c_at_the_prompt_leaves_the_demo(tmp_path: Path) -> None:
     """As in `chatd chat`."""
     with _watched(tmp_path) as seat:
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.note_processes()
         seat.types(CTRL_C)
         assert seat.ends() == 0
@@ -120,7 +120,7 @@ def test_a_signal_ends_the_demo_and_its_server(
 ) -> None:
     """SIGTERM of a supervisor, SIGHUP of a terminal that closes: at the prompt and in an answer."""
     with _watched(tmp_path) as seat:
-        seat.until("> ")
+        seat.until(PROMPT)
         seat.types(typed)
         seat.until("sandbox says" if typed else "")
         seat.note_processes()
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_an_act_and_the_server(tmp_path: Path) -> None:
 def test_the_demo_says_that_its_server_has_died(tmp_path: Path) -> None:
     """It does not try for ever to reach a process that is no more."""
     with _watched(tmp_path) as seat:
-        seat.until("> ")
+        seat.until(PROMPT)
         (server,) = seat.note_processes()[1:]
         seat.types(b"!text 20000 50/s\n")
         seat.until("sandbox says")

@@ -15,6 +15,7 @@ import pytest
 
 from chatd_server.clock import RealClock
 from chatd_server.demo.server import ServerProcess
+from tests.cli.terminals import PROMPT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,7 +45,8 @@ class Terminal:
             stdout=streams["stdout"],
             stderr=streams["stderr"],
             env={
-                **os.environ,
+                **{name: it for name, it in os.environ.items() if not name.startswith("CHATD_")},
+                "TERM": "xterm",
                 "CHATD_ADDRESS": f"127.0.0.1:{self._server.port}",
                 "CHATD_KEY": self._server.key if key is None else key,
             },
@@ -146,7 +148,11 @@ async def test_a_line_that_cannot_be_sent_does_not_end_the_chat(
     process = await terminal.start("chat", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
-    for typed, answer in ((b"", b"> "), (b"\xff\xfe\n", b"UTF-8"), (b"!text 3\n", b"sandbox says")):
+    for typed, answer in (
+        (b"", PROMPT.encode()),
+        (b"\xff\xfe\n", b"UTF-8"),
+        (b"!text 3\n", b"sandbox says\r\n" + PROMPT.encode()),
+    ):
         os.write(ours, typed)
         while answer not in shown:
             shown += await asyncio.to_thread(os.read, ours, 4096)
@@ -192,7 +198,7 @@ async def test_ctrl_c_at_the_prompt_leaves_the_chat(terminal: Terminal) -> None:
     process = await terminal.start("chat", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
-    while b"> " not in shown:
+    while PROMPT.encode() not in shown:
         shown += await asyncio.to_thread(os.read, ours, 4096)
     while process.returncode is None:
         process.send_signal(signal.SIGINT)

@@ -19,7 +19,8 @@ from chatd.v1 import (
     chat_service_pb2_grpc,
     message_pb2,
 )
-from chatd_server.app import App, build
+from chatd_server.app.compose import build
+from chatd_server.app.server import App
 from chatd_server.config import load
 from chatd_server.domain.ids import OwnerId
 from chatd_server.service.keys import Keys

@@ -176,6 +176,20 @@ async def test_a_strangers_chat_is_not_found_whatever_else_is_wrong(
     assert (await served.refused("ListPendingActions", request, key)).reason == "CHAT_NOT_FOUND"
 
 
+@pytest.mark.parametrize("second", ["the same", "unknown", "nonsense", "of a stranger"])
+async def test_two_keys_in_one_call_are_refused(served: Served, second: str) -> None:
+    """Whoever stands between client and server may look at another one than we do."""
+    stranger, _ = await served.another_key("stranger")
+    keys = {"the same": served.key, "unknown": "chatd_x", "of a stranger": stranger}
+    metadata = (*served.auth, ("authorization", f"Bearer {keys.get(second, '')}"))
+    for headers in (metadata, metadata[::-1]):
+        refusal = await refused(
+            lambda it=headers: served.chats.ListChats(pb.ListChatsRequest(), metadata=it)  # type: ignore[misc]  # bound per turn
+        )
+        assert refusal.reason == "UNAUTHENTICATED"
+        assert "more than one" in refusal.message
+
+
 async def test_the_scheme_is_no_matter_of_case(served: Served) -> None:
     """HTTP's schemes are not, and clients write all of them."""
     metadata = (("authorization", f"bEARER {served.key}"),)

@@ -2,13 +2,14 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.message import Message
 
-from chatd.v1 import chat_pb2
+from chatd.v1 import chat_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from tests.kit.server import Served, said
 
@@ -92,6 +93,74 @@ async def test_the_same_id_with_another_request_is_refused(served: Served) -> No
     assert refusal.reason == "REQUEST_ID_REUSED"
     after = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))).chat
     assert after.head_sequence == head
+
+
+def create_with(request_id: str) -> pb.CreateChatRequest:
+    """Return a request in which each kind of field is set."""
+    tool = tool_pb2.ToolDefinition(name="look", input_schema_json='{"type": "object"}')
+    return pb.CreateChatRequest(
+        request_id=request_id,
+        title="\u00e9",
+        labels={"a": "1", "b": "2"},
+        tools=[tool],
+        message=said("hello"),
+    )
+
+
+async def test_the_same_request_may_be_written_in_another_order(served: Served) -> None:
+    """What counts is the message that the bytes mean: fields and entries of maps in any order,
+    repeated singular fields (the last one counts), defaults written out.
+    """
+    once = new_id()
+    first = await served.call("CreateChat", create_with(once))
+    fields = [
+        pb.CreateChatRequest(labels={"b": "2"}),
+        create_with(""),
+        pb.CreateChatRequest(labels={"a": "1"}, request_id=once.upper()),
+    ]
+    fields[1].ClearField("labels")
+    number = pb.CreateChatRequest.DESCRIPTOR.fields_by_name["system_prompt"].number
+    default = bytes([number << 3 | 2, 0])
+    early_title = pb.CreateChatRequest(title="overwritten").SerializeToString()
+    body = early_title + default + b"".join(it.SerializeToString() for it in fields)
+    assert body != create_with(once).SerializeToString()
+    assert pb.CreateChatResponse.FromString(await served.raw("CreateChat", body)) == first
+
+
+def _with_another_normal_form(request: pb.CreateChatRequest) -> None:
+    request.title = "e\u0301"
+
+
+def _with_another_blank_in_the_schema(request: pb.CreateChatRequest) -> None:
+    request.tools[0].input_schema_json = '{"type":"object"}'
+
+
+def _with_an_optional_field_that_says_its_default(request: pb.CreateChatRequest) -> None:
+    request.options.SetInParent()
+
+
+def _with_a_field_that_nobody_knows(request: pb.CreateChatRequest) -> None:
+    request.MergeFromString(b"\xf8\x7f\x01")  # field 2047
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with_another_normal_form,
+        _with_another_blank_in_the_schema,
+        _with_an_optional_field_that_says_its_default,
+        _with_a_field_that_nobody_knows,
+    ],
+)
+async def test_no_text_is_normalised_to_be_the_same(
+    served: Served, change: Callable[[pb.CreateChatRequest], None]
+) -> None:
+    """Text and JSON count by their bytes, presence counts, and so do fields of a later contract."""
+    once = new_id()
+    await served.call("CreateChat", create_with(once))
+    other = create_with(once)
+    change(other)
+    assert (await served.refused("CreateChat", other)).reason == "REQUEST_ID_REUSED"
 
 
 async def test_the_same_id_for_another_rpc_or_owner_is_another_request(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import string
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_a_token_with_any_bit_changed_is_refused() -> None:
         token = base64.urlsafe_b64encode(changed).rstrip(b"=").decode()
         with pytest.raises(InvalidRequest):
             query().key(token, numbers=1)
+
+
+@pytest.mark.parametrize("key", ["1", "12", "123", "-5.7"], ids=len)
+def test_only_the_text_that_was_issued_is_a_token(key: str) -> None:
+    """Base64 writes the same bytes in several ways: the last letter may have unused bits, and the
+    end may have padding.
+    """
+    letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    token = query().token(key)
+    others = {token[:-1] + letter for letter in letters} | {token + "=" * n for n in (1, 2, 3, 4)}
+    for other in others - {token}:
+        with pytest.raises(InvalidRequest, match="page_token"):
+            query().key(other, numbers=key.count(".") + 1)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 import asyncio
 import signal
-import sys
 
 from rich.console import Console
 
 from chatd.v1 import chat_pb2, chat_service_pb2
 from chatd_client import ChatHandle, Client, Conflict, InvalidRequest
-from chatd_server.cli.keyboard import Lines, on_signals
+from chatd_server.cli.keyboard import Lines, lines, on_signals
 from chatd_server.cli.transcript import Transcript
 
 UNTIL_ANSWERED = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
@@ -27,9 +26,9 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
         chat = await handle.get()
         transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
     transcript.show_own = False
-    lines = Lines()
+    typed = lines("> ")
     options = chat_pb2.TurnOptions(model=model)
-    while (words := await _asked(console, lines)) is not None:
+    while (words := await _asked(console, typed)) is not None:
         if not words.strip():
             continue
         try:
@@ -38,30 +37,30 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
             transcript.line(f"  ✗ {refusal}", "red")
 
 
-async def _asked(console: Console, lines: Lines) -> str | None:
+async def _asked(console: Console, typed: Lines) -> str | None:
     """Wait for a line; None means leave. Lines that are not UTF-8 are reported and empty."""
-    asking = asyncio.ensure_future(lines.next())
+    asking = asyncio.ensure_future(typed.next())
     with on_signals(lambda _: asking.cancel(), signal.SIGINT):
-        if console.is_terminal:
-            console.print("[bold]> [/bold]", end="")
         await _ended(asking)
-    line = None if asking.cancelled() else asking.result()
-    if line is None:
-        console.print()
-        return None
     try:
-        return line.decode(sys.stdin.encoding)
+        line = None if asking.cancelled() else asking.result()
     except UnicodeError:
         console.print("  ✗ what to say must be UTF-8", style="red", highlight=False)
         return ""
+    if line is None:
+        console.print()
+    return line
 
 
-async def _ended(asking: asyncio.Future[bytes | None]) -> None:
-    """Wait for a future and not for what it holds. When this is cancelled, so is the future."""
+async def _ended(asking: asyncio.Future[str | None]) -> None:
+    """Wait for a future and not for what it holds. When this is cancelled, the future ends first:
+    it has a terminal to give back.
+    """
     try:
         await asyncio.wait([asking])
     finally:
         asking.cancel()
+        await asyncio.wait([asking])
 
 
 async def _answered(

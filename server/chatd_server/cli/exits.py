@@ -20,6 +20,7 @@ class Exit(IntEnum):
     DATABASE = 3
     ADDRESS = 4
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 MEANINGS = {
@@ -31,8 +32,13 @@ MEANINGS = {
     Exit.DATABASE: "the database is gone, held by another server, or of another schema",
     Exit.ADDRESS: "the address cannot be listened on",
     Exit.INTERRUPTED: "ended by Ctrl-C",
+    Exit.TERMINATED: "`chatd chat` was ended by SIGTERM",
 }
 """What each code means, as the docs say it."""
+
+
+START_ONE = "Start a server with `chatd serve`, or give another address with --address"
+"""What to do where no server is."""
 
 
 @contextmanager
@@ -65,8 +71,8 @@ def explained(error: Exception) -> tuple[str, Exit] | None:
             return str(error), Exit.USAGE
         case PortInUse():
             message = (
-                f"cannot listen on {error}: another program uses the port, or the address is not "
-                "of this machine; stop that program, or choose another with --port or --host"
+                f"cannot listen on {error}: another program uses the port, or this host does not "
+                "have the address; stop that program, or choose another with --port or --host"
             )
             return message, Exit.ADDRESS
         case StoreError() | DatabaseUnavailable():
@@ -83,15 +89,24 @@ def explained(error: Exception) -> tuple[str, Exit] | None:
 def _advice(error: ChatdError) -> str:
     """Return what a server said, or that none did, and what to do about it."""
     if isinstance(error, Unavailable) and not error.reason:
-        return f"{error}. Is the server running? Start it with: chatd serve"
+        return f"{error}. {START_ONE}"
     if isinstance(error, PermissionDenied):
-        return f"{error}. Give a key by --key, CHATD_KEY, or the root.key of CHATD_HOME."
+        return f"{error}. To give another key: --key, CHATD_KEY, or root.key in CHATD_HOME"
     return str(error)
 
 
 def fail(message: str, code: Exit) -> NoReturn:
     """Say what went wrong and leave."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("[bold red]chatd:[/] ", end="")
-    console.print(message, markup=False)
+    _say("[bold red]chatd:[/] ", message)
     raise typer.Exit(int(code))
+
+
+def warn(message: str) -> None:
+    """Say what is probably a mistake and go on."""
+    _say("[bold yellow]chatd: warning:[/] ", message)
+
+
+def _say(who: str, message: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(who, end="")
+    console.print(message, markup=False)

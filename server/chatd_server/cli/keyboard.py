@@ -1,4 +1,4 @@
-"""What a person types while the event loop runs: lines, and Ctrl-C."""
+"""What a person types while the event loop runs: lines, edited on a terminal, and Ctrl-C."""
 
 import asyncio
 import errno
@@ -7,28 +7,72 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 _CHUNK_BYTES = 64 * 1024
 
 
-class Lines:
-    """Lines of standard input. A wait for one can be cancelled, and blocks nothing else."""
+class Lines(Protocol):
+    """Where lines come from. A wait for one can be cancelled, and blocks nothing else."""
+
+    async def next(self) -> str | None:
+        """Ask for a line and return it without its end; None at the end of input.
+
+        Raises UnicodeError for a line that is not UTF-8.
+        """
+
+
+def lines(prompt: str) -> Lines:
+    """Return the lines of standard input: with a prompt and editing where it is a terminal."""
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        return EditedLines(prompt)
+    return PlainLines()
+
+
+class EditedLines:
+    """Lines of a terminal, with editing and history. Ctrl-C is left to the caller as SIGINT."""
+
+    def __init__(self, prompt: str) -> None:
+        # Only a conversation needs it, and it takes longer to load than most commands run.
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.formatted_text import FormattedText
+        from prompt_toolkit.output.vt100 import Vt100_Output
+
+        # A terminal that is asked where its cursor is may answer into the next program.
+        screen = Vt100_Output.from_pty(sys.stdout)
+        screen.enable_cpr = False
+        bold = FormattedText([("bold", prompt)])
+        self._session = PromptSession[str](bold, output=screen, enable_suspend=True)
+
+    async def next(self) -> str | None:
+        """Return the next line; None at Ctrl-D on an empty one, at Ctrl-C, and without terminal."""
+        try:
+            line = await self._session.prompt_async(handle_sigint=False)
+        except (EOFError, KeyboardInterrupt):
+            return None
+        line.encode()
+        return line
+
+
+class PlainLines:
+    """Lines of a pipe or a file."""
 
     def __init__(self) -> None:
         # Python has no standard input where the shell has closed it.
         self._file = None if sys.stdin is None else sys.stdin.fileno()
+        self._encoding = "utf-8" if sys.stdin is None else sys.stdin.encoding
         self._rest = b""
 
-    async def next(self) -> bytes | None:
+    async def next(self) -> str | None:
         """Return the next line without its end; None at the end of input."""
         while b"\n" not in self._rest:
             chunk = await self._chunk()
             if not chunk:
                 rest, self._rest = self._rest, b""
-                return rest or None
+                return rest.decode(self._encoding) if rest else None
             self._rest += chunk
         line, _, self._rest = self._rest.partition(b"\n")
-        return line
+        return line.decode(self._encoding)
 
     async def _chunk(self) -> bytes:
         """Return what can be read; nothing at the end of input, or when the terminal is gone."""

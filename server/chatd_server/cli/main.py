@@ -1,5 +1,7 @@
 """The main program: one Typer application, to which each file adds its commands."""
 
+from typing import Annotated
+
 import typer
 
 from chatd_server.cli import operate, talk
@@ -19,6 +21,7 @@ def command_line() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,
     )
+    app.callback()(_main)
     app.command()(serve)
     talk.register(app)
     app.command()(operate.migrate)
@@ -27,3 +30,20 @@ def command_line() -> typer.Typer:
     app.command()(operate.version)
     app.add_typer(operate.config_app, name="config")
     return app
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        operate.version()
+        raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """A durable agent-chat service over gRPC."""

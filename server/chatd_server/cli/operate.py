@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from chatd_server.cli.exits import Exit, fail, told
+from chatd_server.cli.exits import START_ONE, Exit, fail, told
 from chatd_server.cli.options import (
     Address,
     ConfigFile,
@@ -24,7 +24,7 @@ from chatd_server.clock import RealClock
 from chatd_server.config import Config, server_version
 from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
 from chatd_server.ports import KeyRecord
-from chatd_server.service.keys import OWNER_CHARACTERS_MAX, ROOT_OWNER, Keys
+from chatd_server.service.keys import OWNER_CHARACTERS_MAX, ROOT_OWNER, Keys, is_root
 
 HEALTH_SECONDS_MAX = 5.0
 """How long `chatd health` waits for an answer."""
@@ -39,13 +39,13 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     """Bring the database to the schema of this version. Only forwards; safe to run again."""
-    from chatd_server import app as composition
+    from chatd_server.app import databases
 
     with told():
         loaded = settings(config, home=home, database_url=database_url)
         console = Console(stderr=True)
         with console.status(f"migrating {loaded.config.shown_database}"):
-            before, now = asyncio.run(composition.migrate_database(loaded.config))
+            before, now = asyncio.run(databases.migrate_database(loaded.config))
         if as_json:
             print(json.dumps({"before": before, "now": now, "changed": before != now}))
         elif before == now:
@@ -94,10 +94,13 @@ def _health(address: str, service: str) -> tuple[str, str]:
         )
         request = health_pb2.HealthCheckRequest(service=service)
         call = check.future(request, timeout=HEALTH_SECONDS_MAX)
-        if call.code() is grpc.StatusCode.NOT_FOUND:
+        code = call.code()
+        if code is grpc.StatusCode.NOT_FOUND:
             return "SERVICE_UNKNOWN", f"it has no service {service!r}"
-        if call.code() is not grpc.StatusCode.OK:
-            return "UNREACHABLE", f"{call.code().name}: {call.details()}"
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            return "UNREACHABLE", f"no answer within {HEALTH_SECONDS_MAX:g} s. {START_ONE}"
+        if code is not grpc.StatusCode.OK:
+            return "UNREACHABLE", f"what answers there is not a chatd server. {START_ONE}"
         status = call.result().status
     return health_pb2.HealthCheckResponse.ServingStatus.Name(status), ""
 
@@ -162,11 +165,15 @@ def keys_create(
             if not 0 < len(words) <= OWNER_CHARACTERS_MAX or not words.isprintable():
                 fail(f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters", Exit.USAGE)
         found = settings(config, home=home, database_url=database_url).config
-        record, key = _with_keys(found, lambda keys: keys.create(OwnerId(owner), name))
+        record, key = _with_keys(
+            found, lambda keys: keys.create(OwnerId(owner), name), may_create=True
+        )
         if as_json:
             print(json.dumps({**_plain(record), "key": key}))
-        else:
-            print(key)
+            return
+        print(key, flush=True)
+        notes = Console(stderr=True, soft_wrap=True, highlight=False)
+        notes.print(f"Its id is {record.id}. To revoke it: chatd keys revoke {record.id}")
 
 
 @keys_app.command("list")
@@ -193,6 +200,9 @@ def keys_list(
 @keys_app.command("revoke")
 def keys_revoke(
     key_id: Annotated[str, typer.Argument(help="Id of the key, as `chatd keys list` shows it.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Revoke it even if it is the root key of a home.")
+    ] = False,
     config: ConfigFile = None,
     home: Home = None,
     database_url: DatabaseUrl = None,
@@ -201,20 +211,40 @@ def keys_revoke(
     """Revoke a key. Servers refuse it within a few seconds."""
     with told():
         found = settings(config, home=home, database_url=database_url).config
-        if not _with_keys(found, lambda keys: keys.revoke(key_id)):
-            fail(
-                f"no key {key_id!r} that still counts; `chatd keys list` shows them all",
-                Exit.FAILED,
+        record = _with_keys(found, lambda keys: _revoked(keys, key_id, force=force))
+        if as_json:
+            print(json.dumps({"id": key_id, "revoked": True}))
+            return
+        print(f"revoked {key_id}")
+        if is_root(record):
+            print(
+                "It was a root key. To get a new one, remove root.key from its home and start the "
+                "server of that home again"
             )
-        print(json.dumps({"id": key_id, "revoked": True}) if as_json else f"revoked {key_id}")
 
 
-def _with_keys(config: Config, work: Callable[[Keys], Awaitable[T]]) -> T:
-    from chatd_server import app as composition
+async def _revoked(keys: Keys, key_id: str, *, force: bool) -> KeyRecord:
+    """Revoke a key and return it; leaves when there is none, or when it is not to be revoked."""
+    record = await keys.find(key_id)
+    if record is not None and is_root(record) and not force:
+        fail(
+            f"{key_id} is a root key ({record.name}): without it the commands of its home are "
+            "refused. To revoke it all the same, add --force",
+            Exit.FAILED,
+        )
+    if record is None or not await keys.revoke(key_id):
+        fail(f"no active key has the id {key_id!r}; `chatd keys list` shows all keys", Exit.FAILED)
+    return record
+
+
+def _with_keys(
+    config: Config, work: Callable[[Keys], Awaitable[T]], *, may_create: bool = False
+) -> T:
+    from chatd_server.app import databases
 
     async def run() -> T:
         clock = RealClock()
-        store, close = await composition.open_keys(config, clock)
+        store, close = await databases.open_keys(config, clock, may_create=may_create)
         try:
             return await work(Keys(store, clock))
         finally:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chatd_server.cli.exits import warn
 from chatd_server.config import BadConfig, Config, Loaded, load
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ _HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})
 
 
 def settings(config: str | None, **flags: object) -> Loaded:
+    """Return the settings, and warn of variables that chatd does not read. Raises BadConfig."""
+    loaded = quiet_settings(config, **flags)
+    for it in loaded.unknown_variables:
+        warn(f"{it.name} is not a variable of chatd and has no effect; {it.advice}")
+    return loaded
+
+
+def quiet_settings(config: str | None, **flags: object) -> Loaded:
     """Return the settings; flags that were not given are None. Raises BadConfig."""
     given = {name: value for name, value in flags.items() if value is not None}
     return load(given, os.environ, config)

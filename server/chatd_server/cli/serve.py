@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
+from chatd_server.app.root_key import revoked_advice
 from chatd_server.cli.exits import told
 from chatd_server.cli.logs import set_up_logs
-from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, settings
+from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, quiet_settings
 from chatd_server.collector import settle
 from chatd_server.config import BadConfig, Config, Loaded, server_version
 
 if TYPE_CHECKING:
-    from chatd_server.app import App
+    from chatd_server.app.server import App
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,7 +50,7 @@ def serve(
 ) -> None:
     """Run the server. SIGTERM or Ctrl-C lets running turns finish; a second one stops at once."""
     with told():
-        loaded = settings(
+        loaded = quiet_settings(
             config,
             home=home,
             database_url=database_url,
@@ -64,14 +65,22 @@ def serve(
             log_format=log_format,
         )
         set_up_logs(loaded.config)
-        if not loaded.config.is_loopback:
-            structlog.get_logger("chatd").warning(
-                "server.without_tls",
-                host=loaded.config.host,
-                advice="keys and chats travel readable: let a proxy in front speak TLS",
-            )
+        _warn(loaded)
         with _named(loaded), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(loaded.config, _announce_json if as_json else _announce))
+
+
+def _warn(loaded: Loaded) -> None:
+    """Log what is probably a mistake."""
+    log = structlog.get_logger("chatd")
+    for it in loaded.unknown_variables:
+        log.warning("settings.unknown_variable", name=it.name, advice=it.advice)
+    if not loaded.config.is_loopback:
+        log.warning(
+            "server.without_tls",
+            host=loaded.config.host,
+            advice="keys and chats are not encrypted on the network: put a TLS proxy in front",
+        )
 
 
 @contextmanager
@@ -91,7 +100,7 @@ def _named(loaded: Loaded) -> Iterator[None]:
 
 async def run(config: Config, announce: Callable[["App"], None]) -> None:
     """Serve until a signal; raises what keeps the server from starting or going on."""
-    from chatd_server import app as composition
+    from chatd_server.app.compose import build
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -99,7 +108,7 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
     ends = [it for it in _ENDS if signal.getsignal(it) is not signal.SIG_IGN]
     for number in ends:
         loop.add_signal_handler(number, stop.set)
-    app = await composition.build(config)
+    app = await build(config)
     await app.start()
     settle()
     announce(app)
@@ -143,11 +152,14 @@ async def _drain(app: "App", again: asyncio.Event) -> None:
 
 def _announce(app: "App") -> None:
     config = app.config
+    key = f"key in {config.root_key_path}"
     print(
         f"chatd {server_version()} serves on {app.address}, "
-        f"database {config.shown_database}, key in {config.root_key_path}",
+        f"database {config.shown_database}, {key}{' (revoked)' if app.root_key_is_revoked else ''}",
         flush=True,
     )
+    if app.root_key_is_revoked:
+        print(f"The root key was revoked. {revoked_advice(config.root_key_path)}", flush=True)
 
 
 def _announce_json(app: "App") -> None:
@@ -155,6 +167,7 @@ def _announce_json(app: "App") -> None:
         "address": app.address,
         "database": app.config.shown_database,
         "root_key_file": str(app.config.root_key_path),
+        "root_key_is_revoked": app.root_key_is_revoked,
         "version": server_version(),
     }
     print(json.dumps(facts), flush=True)

@@ -5,9 +5,12 @@ Built on the public client and on nothing else.
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +18,20 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import ChatHandle, Client, Reconnect, Unavailable
+from chatd_client import (
+    ChatdError,
+    ChatHandle,
+    Client,
+    Endpoint,
+    PermissionDenied,
+    Reconnect,
+    Unavailable,
+)
 from chatd_client.chat import user_message
+from chatd_client.client import UNARY_TRIES
 from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
 from chatd_server.cli.exits import Exit, told
+from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, endpoint, settings
 from chatd_server.cli.transcript import Transcript
 
@@ -52,7 +65,7 @@ def chat(
 ) -> None:
     """Talk to a chat. Ctrl-C stops the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
     server = _Server(address, key, config, home, retry_seconds)
-    _run(lambda client: converse(client, chat_id, model), server)
+    _run(lambda client: _conversation(client, chat_id, model), server)
 
 
 def send(
@@ -131,6 +144,26 @@ def _words(text: str) -> str:
 def _standard_input() -> str:
     """Return all of standard input; nothing where the shell has closed it."""
     return "" if sys.stdin is None else sys.stdin.read()
+
+
+async def _conversation(client: Client, chat_id: str, model: str) -> None:
+    """Hold a conversation; SIGTERM ends it, after the terminal is as it was before."""
+    is_ended = False
+    whole = asyncio.current_task()
+    assert whole is not None
+
+    def end(_: int) -> bool:
+        nonlocal is_ended
+        is_ended = True
+        return whole.cancel()
+
+    with on_signals(end, signal.SIGTERM):
+        try:
+            await converse(client, chat_id, model)
+        except asyncio.CancelledError:
+            if not is_ended:
+                raise
+            raise typer.Exit(int(Exit.TERMINATED)) from None
 
 
 # --- one message -----------------------------------------------------------------------------
@@ -219,10 +252,15 @@ class _Server:
     retry_seconds: float = RETRY_SECONDS
 
 
+class GaveUp(Unavailable):
+    """The server was away for longer than the user wants to wait."""
+
+
 @dataclass
 class Patience:
-    """Says that the server is away, and raises Unavailable when that takes too long."""
+    """Says once that the server is away, and raises GaveUp when that takes too long."""
 
+    address: str
     seconds_max: float
     _waited: float = 0.0
 
@@ -232,10 +270,12 @@ class Patience:
             self._waited = 0.0
         self._waited += reconnect.delay_seconds
         if self._waited > self.seconds_max:
-            raise Unavailable(
-                f"the server did not come back within {self.seconds_max:g} s: {reconnect.cause}"
+            raise GaveUp(
+                f"the server at {self.address} did not answer within {self.seconds_max:g} s"
             )
-        words = f"… {reconnect.cause}; trying again in {reconnect.delay_seconds:.1f} s"
+        if reconnect.failures > 1:
+            return
+        words = f"… no stream from {self.address}; trying for up to {self.seconds_max:g} s"
         Console(stderr=True).print(words, style="dim", highlight=False, markup=False)
 
 
@@ -249,5 +289,25 @@ async def _with_client(
 ) -> None:
     found = settings(server.config, home=server.home).config
     there = endpoint(found, server.address, server.key)
-    async with Client(endpoint=there, on_reconnect=Patience(server.retry_seconds)) as client:
-        await work(client)
+    patience = Patience(there.address, server.retry_seconds)
+    async with Client(endpoint=there, on_reconnect=patience) as client:
+        try:
+            await work(client)
+        except (Unavailable, PermissionDenied) as error:
+            raise _in_our_words(error, there, found.root_key_path, server) from error
+
+
+def _in_our_words(
+    error: ChatdError, there: Endpoint, root_key: Path, server: _Server
+) -> ChatdError:
+    """Return the error with what this command knows: which server, and where the key is from."""
+    is_of_home = there.key and not server.key and not os.environ.get("CHATD_KEY")
+    if isinstance(error, Unavailable) and not error.reason and not isinstance(error, GaveUp):
+        return Unavailable(f"no server answers at {there.address} (tried {UNARY_TRIES} times)")
+    if error.reason == "UNAUTHENTICATED" and is_of_home:
+        return PermissionDenied(
+            f"the server at {there.address} does not accept the key in {root_key}: it was revoked, "
+            "or this server has another home. To replace a root key that was revoked, remove the "
+            "file and start the server of this home again"
+        )
+    return error

@@ -34,6 +34,8 @@ class Transcript:
     _open_style: str | None = None
     _calls: dict[str, message_pb2.ToolCallPart] = field(default_factory=dict)
     _finished: set[str] = field(default_factory=set)
+    #: The turn that was last said to be interrupted.
+    _interrupted_turn: str | None = None
 
     def show(self, response: chat_service_pb2.SubscribeResponse) -> None:
         """Print what one response says; most live ones print a few words, some nothing."""
@@ -105,6 +107,8 @@ class Transcript:
             elif not was_shown:
                 self._whole(part)
         self._close()
+        if message.finish_reason == message_pb2.FINISH_REASON_INTERRUPTED:
+            self._interrupted(message.turn_id)
 
     def _status_changed(self, event: event_pb2.StatusChanged) -> None:
         if event.HasField("last_error"):
@@ -112,9 +116,9 @@ class Transcript:
             detail = f" ({error.detail})" if error.detail else ""
             self.line(f"  ✗ {error.message}{detail}", "red")
         elif event.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED:
-            self.line("  ■ interrupted", "yellow")
+            self._interrupted(event.turn_id)
         elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
-            self.line("  ■ the turn took as many steps as it may", "yellow")
+            self.line("  ■ the turn reached its limit of steps", "yellow")
 
     def _retry_scheduled(self, event: event_pb2.RetryScheduled) -> None:
         self._shown.discard(event.attempt_id)
@@ -132,13 +136,17 @@ class Transcript:
     def _stream_end(self, _: event_pb2.StreamEnd) -> None:
         self._close()
 
+    def _interrupted(self, turn_id: str) -> None:
+        """Say it once: the answer and the end of its turn both tell, and a snapshot has no ends."""
+        if turn_id != self._interrupted_turn:
+            self._interrupted_turn = turn_id
+            self.line("  ■ interrupted", "yellow")
+
     # --- pieces ----------------------------------------------------------------------------
 
     def _pending(self, action: tool_pb2.PendingAction) -> None:
         for call in action.tool_calls:
-            self.line(
-                f"  ? the client is to run {call.tool_name}({call.arguments_json})", "magenta"
-            )
+            self.line(f"  ? the client must run {call.tool_name}({call.arguments_json})", "magenta")
 
     def _call(self, call: message_pb2.ToolCallPart) -> None:
         where = {

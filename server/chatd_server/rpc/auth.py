@@ -17,7 +17,7 @@ KEY_CACHE_ENTRIES_MAX = 10_000
 """Callers remembered at once; about 3 MB."""
 
 KEY_BYTES_MAX = 256
-"""Longer ones are no keys of ours; looked at before anything is hashed."""
+"""Ours are shorter; checked before anything is hashed."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -88,17 +88,20 @@ class Authenticator:
 
 
 def _key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    for name, value in metadata:
-        if name == "authorization" and isinstance(value, str):
-            scheme, _, key = value.partition(" ")
-            if scheme.lower() == "bearer" and len(key) <= KEY_BYTES_MAX:
-                key = key.strip()
-                if key.startswith(KEY_PREFIX):
-                    return key
-            raise Unauthenticated(
-                f'the authorization metadata must be "Bearer {KEY_PREFIX}...", with an API key'
-            )
+    given = [value for name, value in metadata if name == "authorization"]
+    if not given:
+        raise Unauthenticated(
+            f'no authorization metadata; send "authorization: Bearer {KEY_PREFIX}...". '
+            "The first start of the server wrote a key to root.key in its home folder"
+        )
+    if len(given) > 1:
+        # A proxy in between may have judged another one than we would take.
+        raise Unauthenticated("the call has more than one authorization metadata; send one")
+    scheme, _, key = str(given[0]).partition(" ")
+    if scheme.lower() == "bearer" and len(key) <= KEY_BYTES_MAX:
+        key = key.strip()
+        if key.startswith(KEY_PREFIX):
+            return key
     raise Unauthenticated(
-        f'no authorization metadata; send "authorization: Bearer {KEY_PREFIX}...". '
-        "The first start of the server wrote a key to root.key in its home folder"
+        f'the authorization metadata must be "Bearer {KEY_PREFIX}...", with an API key'
     )

@@ -1,6 +1,6 @@
 """Page tokens: opaque to clients, signed, and bound to the list that they came from.
 
-A token is the position where its page begins, behind an HMAC of that position, the owner, the
+A token is the position where its page begins, after an HMAC of that position, the owner, the
 method and the filters. The secret is the database's, so a token works on every server of it and
 after a restart. A position that was signed is looked at even so: it reaches SQL.
 """
@@ -51,15 +51,14 @@ class ListTokens:
         self._name = name
 
     def token(self, key: str | None) -> str:
-        """Return the token of the page that begins behind a key; empty at the end."""
+        """Return the token of the page that begins after a key; empty at the end."""
         if key is None:
             return ""
         position = key.encode()
-        packed = self._signature(position) + position
-        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+        return _text(self._signature(position) + position)
 
     def key(self, token: str, *, numbers: int) -> str | None:
-        """Return the key behind which the page begins; None for the first page.
+        """Return the key after which the page begins; None for the first page.
 
         A key is so many 64-bit numbers with dots between them. Raises InvalidRequest for a token
         that this list, with these filters, did not give.
@@ -90,9 +89,17 @@ def _unpacked(token: str) -> bytes:
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise _wrong()
     try:
-        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise _wrong() from error
+    # Base64 has several texts for the same bytes; only the one that was given is a token.
+    if _text(packed) != token:
+        raise _wrong()
+    return packed
+
+
+def _text(packed: bytes) -> str:
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def _is_number(text: str) -> bool:

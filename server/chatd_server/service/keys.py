@@ -4,6 +4,8 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
+import msgspec
+
 from chatd_server.domain.ids import OwnerId, new_uuid
 from chatd_server.ports import Clock, KeyRecord, KeyStore
 
@@ -17,6 +19,23 @@ ROOT_OWNER = OwnerId("root")
 """Owner of the key that the first start writes."""
 
 OWNER_CHARACTERS_MAX = 128
+
+
+ROOT_ID_PREFIX = "root-"
+"""How ids of root keys begin; those of all others are UUIDs."""
+
+
+class RootKey(msgspec.Struct, frozen=True):
+    """The root key of a home, as the database knows it."""
+
+    record: KeyRecord
+    #: Whether this start registered it.
+    is_new: bool = False
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the database refuses it."""
+        return self.record.revoked_at is not None
 
 
 class Keys:
@@ -46,18 +65,31 @@ class Keys:
         """Revoke a key; say whether there was one that was not revoked."""
         return await self._store.revoke_key(key_id, self._clock.now())
 
-    async def ensure_root(self, key: str) -> None:
-        """Let the root key work with this database, unless it was revoked there: that stands."""
+    async def find(self, key_id: str) -> KeyRecord | None:
+        """Return the key with this id unless it was revoked."""
+        keys = await self._store.list_keys()
+        return next((it for it in keys if it.id == key_id and it.revoked_at is None), None)
+
+    async def ensure_root(self, key: str, name: str) -> RootKey:
+        """Let a home's root key work with this database, unless it was revoked there: that stands.
+
+        `name` is for the list of keys, the first time.
+        """
         digest = key_hash(key)
-        if await self._store.find_key(digest) is not None:
-            return
-        key_id = f"root-{digest.hex()[:16]}"
-        if any(it.id == key_id for it in await self._store.list_keys()):
-            return
-        record = KeyRecord(
-            id=key_id, owner_id=ROOT_OWNER, name="root", created_at=self._clock.now()
-        )
+        if (known := await self._store.find_key(digest)) is not None:
+            return RootKey(known)
+        key_id = f"{ROOT_ID_PREFIX}{digest.hex()[:16]}"
+        for it in await self._store.list_keys():
+            if it.id == key_id:
+                return RootKey(it)
+        record = KeyRecord(key_id, ROOT_OWNER, name, created_at=self._clock.now())
         await self._store.add_key(record, digest)
+        return RootKey(record, is_new=True)
+
+
+def is_root(record: KeyRecord) -> bool:
+    """Say whether a key is the root key of a home: what its commands use unless told otherwise."""
+    return record.id.startswith(ROOT_ID_PREFIX)
 
 
 def new_key() -> str:

@@ -5,6 +5,16 @@ class StoreError(Exception):
     """The database cannot be used by this server as it is."""
 
 
+class NoDatabase(StoreError):
+    """There is nothing to read yet."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"there is no database {path}: start a server with 'chatd serve', which makes it, or"
+            " name another one with --home or --database-url"
+        )
+
+
 class DatabaseInUse(StoreError):
     """Another server holds the database file."""
 

@@ -22,17 +22,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why a request was refused. Every error status of chatd carries exactly one
-// google.rpc.ErrorInfo whose domain is "chatd" and whose reason is the name of
-// one of these values without the ERROR_REASON_ prefix. Reasons are stable;
-// messages are for people and may change.
+// Why a request was refused. Every error status that chatd itself gives carries
+// exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
+// the name of one of these values without the ERROR_REASON_ prefix. Reasons are
+// stable; messages are for people and may change. What grpc answers by itself
+// has no ErrorInfo: an unknown method, a request or metadata above grpc's
+// limits, a lost connection.
 type ErrorReason int32
 
 const (
 	// Never sent.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// UNAUTHENTICATED. No key, or a key that is not known. Send
-	// "authorization: Bearer chatd_..." metadata.
+	// UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+	// "authorization: Bearer chatd_..." metadata, once.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 1
 	// PERMISSION_DENIED. The key is known but may not do this.
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 2

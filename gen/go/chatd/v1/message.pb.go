@@ -1703,7 +1703,8 @@ type isUserPart_Kind interface {
 }
 
 type UserPart_Text struct {
-	// Text, not empty; a message of nothing but white space is refused.
+	// Text, not empty; a message of nothing but white space is refused (see
+	// UserText).
 	Text *UserText `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
 }
 
@@ -1723,7 +1724,10 @@ func (*UserPart_File) isUserPart_Kind() {}
 
 func (*UserPart_FileReference) isUserPart_Kind() {}
 
-// Text of a user.
+// Text of a user. It is kept as it came: not trimmed, not normalised.
+//
+// White space is what Unicode calls White_Space, and U+001C to U+001F. Other
+// invisible characters are text: a message of only U+0000 or U+200B is accepted.
 type UserText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The text, UTF-8, 1 byte to 256 KiB.

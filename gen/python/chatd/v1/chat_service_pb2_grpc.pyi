@@ -45,8 +45,10 @@ class ChatServiceStub:
        committed text, byte for byte; for one that was connected, or came back
        inside the attempt, they equal it. The committed message supersedes them.
     5. No delta comes before the durable events that precede its attempt, none
-       after the event that closed it; preview_reset comes before any delta of
-       another attempt.
+       after the event that closed it. A client holds deltas of one attempt at a
+       time: those of another one come only after the message_committed that
+       closes the attempt, or else after preview_reset. (After retry_scheduled,
+       which closes an attempt without a message, it is preview_reset.)
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
        changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -54,6 +56,16 @@ class ChatServiceStub:
     8. action_required is sent only when results can already be submitted.
     9. Every mutating response carries the sequence of its event (read your
        writes).
+
+    Requests with a request_id: each owner and each RPC has ids of its own, and
+    upper and lower case of the UUID are the same id. Two requests are the same
+    when they decode to the same message. So the order of fields and of map
+    entries in the bytes does not matter, nor does a default value that is
+    written out where the field has no presence. Everything else matters: text
+    and JSON are compared by their bytes, without any normalisation; a field with
+    presence that holds its default is not one that is absent; and fields that
+    the server does not know count too. Another request with the same id is
+    refused (REQUEST_ID_REUSED). Only successes are stored.
     """
 
     @_typing.overload
@@ -136,8 +148,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
        committed text, byte for byte; for one that was connected, or came back
        inside the attempt, they equal it. The committed message supersedes them.
     5. No delta comes before the durable events that precede its attempt, none
-       after the event that closed it; preview_reset comes before any delta of
-       another attempt.
+       after the event that closed it. A client holds deltas of one attempt at a
+       time: those of another one come only after the message_committed that
+       closes the attempt, or else after preview_reset. (After retry_scheduled,
+       which closes an attempt without a message, it is preview_reset.)
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
        changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -145,6 +159,16 @@ class ChatServiceAsyncStub(ChatServiceStub):
     8. action_required is sent only when results can already be submitted.
     9. Every mutating response carries the sequence of its event (read your
        writes).
+
+    Requests with a request_id: each owner and each RPC has ids of its own, and
+    upper and lower case of the UUID are the same id. Two requests are the same
+    when they decode to the same message. So the order of fields and of map
+    entries in the bytes does not matter, nor does a default value that is
+    written out where the field has no presence. Everything else matters: text
+    and JSON are compared by their bytes, without any normalisation; a field with
+    presence that holds its default is not one that is absent; and fields that
+    the server does not know count too. Another request with the same id is
+    refused (REQUEST_ID_REUSED). Only successes are stored.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -223,8 +247,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
        committed text, byte for byte; for one that was connected, or came back
        inside the attempt, they equal it. The committed message supersedes them.
     5. No delta comes before the durable events that precede its attempt, none
-       after the event that closed it; preview_reset comes before any delta of
-       another attempt.
+       after the event that closed it. A client holds deltas of one attempt at a
+       time: those of another one come only after the message_committed that
+       closes the attempt, or else after preview_reset. (After retry_scheduled,
+       which closes an attempt without a message, it is preview_reset.)
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
        changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -232,6 +258,16 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     8. action_required is sent only when results can already be submitted.
     9. Every mutating response carries the sequence of its event (read your
        writes).
+
+    Requests with a request_id: each owner and each RPC has ids of its own, and
+    upper and lower case of the UUID are the same id. Two requests are the same
+    when they decode to the same message. So the order of fields and of map
+    entries in the bytes does not matter, nor does a default value that is
+    written out where the field has no presence. Everything else matters: text
+    and JSON are compared by their bytes, without any normalisation; a field with
+    presence that holds its default is not one that is absent; and fields that
+    the server does not know count too. Another request with the same id is
+    refused (REQUEST_ID_REUSED). Only successes are stored.
     """
 
     @_abc_1.abstractmethod

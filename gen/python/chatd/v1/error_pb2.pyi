@@ -27,8 +27,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 1
-    """UNAUTHENTICATED. No key, or a key that is not known. Send
-    "authorization: Bearer chatd_..." metadata.
+    """UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+    "authorization: Bearer chatd_..." metadata, once.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 2
     """PERMISSION_DENIED. The key is known but may not do this."""
@@ -106,17 +106,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a request was refused. Every error status of chatd carries exactly one
-    google.rpc.ErrorInfo whose domain is "chatd" and whose reason is the name of
-    one of these values without the ERROR_REASON_ prefix. Reasons are stable;
-    messages are for people and may change.
+    """Why a request was refused. Every error status that chatd itself gives carries
+    exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
+    the name of one of these values without the ERROR_REASON_ prefix. Reasons are
+    stable; messages are for people and may change. What grpc answers by itself
+    has no ErrorInfo: an unknown method, a request or metadata above grpc's
+    limits, a lost connection.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 1
-"""UNAUTHENTICATED. No key, or a key that is not known. Send
-"authorization: Bearer chatd_..." metadata.
+"""UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+"authorization: Bearer chatd_..." metadata, once.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 2
 """PERMISSION_DENIED. The key is known but may not do this."""

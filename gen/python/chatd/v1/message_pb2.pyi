@@ -825,7 +825,9 @@ class UserPart(_message.Message):
     FILE_REFERENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def text(self) -> Global___UserText:
-        """Text, not empty; a message of nothing but white space is refused."""
+        """Text, not empty; a message of nothing but white space is refused (see
+        UserText).
+        """
 
     @_builtins.property
     def file(self) -> Global___FilePart:
@@ -854,7 +856,11 @@ Global___UserPart: _TypeAlias = UserPart  # noqa: Y015
 
 @_typing.final
 class UserText(_message.Message):
-    """Text of a user."""
+    """Text of a user. It is kept as it came: not trimmed, not normalised.
+
+    White space is what Unicode calls White_Space, and U+001C to U+001F. Other
+    invisible characters are text: a message of only U+0000 or U+200B is accepted.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -75,10 +75,12 @@ export declare type ChatError = Message<"chatd.v1.ChatError"> & {
 export declare const ChatErrorSchema: GenMessage<ChatError>;
 
 /**
- * Why a request was refused. Every error status of chatd carries exactly one
- * google.rpc.ErrorInfo whose domain is "chatd" and whose reason is the name of
- * one of these values without the ERROR_REASON_ prefix. Reasons are stable;
- * messages are for people and may change.
+ * Why a request was refused. Every error status that chatd itself gives carries
+ * exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
+ * the name of one of these values without the ERROR_REASON_ prefix. Reasons are
+ * stable; messages are for people and may change. What grpc answers by itself
+ * has no ErrorInfo: an unknown method, a request or metadata above grpc's
+ * limits, a lost connection.
  *
  * @generated from enum chatd.v1.ErrorReason
  */
@@ -91,8 +93,8 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * UNAUTHENTICATED. No key, or a key that is not known. Send
-   * "authorization: Bearer chatd_..." metadata.
+   * UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+   * "authorization: Bearer chatd_..." metadata, once.
    *
    * @generated from enum value: ERROR_REASON_UNAUTHENTICATED = 1;
    */

@@ -25,10 +25,12 @@ export const ErrorReasonSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_error, 0);
 
 /**
- * Why a request was refused. Every error status of chatd carries exactly one
- * google.rpc.ErrorInfo whose domain is "chatd" and whose reason is the name of
- * one of these values without the ERROR_REASON_ prefix. Reasons are stable;
- * messages are for people and may change.
+ * Why a request was refused. Every error status that chatd itself gives carries
+ * exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
+ * the name of one of these values without the ERROR_REASON_ prefix. Reasons are
+ * stable; messages are for people and may change. What grpc answers by itself
+ * has no ErrorInfo: an unknown method, a request or metadata above grpc's
+ * limits, a lost connection.
  *
  * @generated from enum chatd.v1.ErrorReason
  */

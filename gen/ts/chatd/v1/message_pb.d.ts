@@ -705,7 +705,8 @@ export declare type UserPart = Message$1<"chatd.v1.UserPart"> & {
    */
   kind: {
     /**
-     * Text, not empty; a message of nothing but white space is refused.
+     * Text, not empty; a message of nothing but white space is refused (see
+     * UserText).
      *
      * @generated from field: chatd.v1.UserText text = 1;
      */
@@ -737,7 +738,10 @@ export declare type UserPart = Message$1<"chatd.v1.UserPart"> & {
 export declare const UserPartSchema: GenMessage<UserPart>;
 
 /**
- * Text of a user.
+ * Text of a user. It is kept as it came: not trimmed, not normalised.
+ *
+ * White space is what Unicode calls White_Space, and U+001C to U+001F. Other
+ * invisible characters are text: a message of only U+0000 or U+200B is accepted.
  *
  * @generated from message chatd.v1.UserText
  */

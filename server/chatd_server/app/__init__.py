@@ -1,0 +1,1 @@
+"""A server put together: `compose` names the classes, `server` starts and stops them."""

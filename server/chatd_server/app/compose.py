@@ -1,0 +1,130 @@
+"""The composition root: names the concrete classes and puts them together."""
+
+from collections.abc import Sequence
+
+from chatd_server.agent.env import Env
+from chatd_server.app.databases import Database, open_database
+from chatd_server.app.root_key import registered
+from chatd_server.app.server import App
+from chatd_server.app.settings import hub_settings, listen, provider_settings, worker_settings
+from chatd_server.clock import RealClock
+from chatd_server.config import Config, server_version
+from chatd_server.domain.ids import WorkerId, new_uuid
+from chatd_server.hub.hub import Hub
+from chatd_server.observe import LogObserver, Observer
+from chatd_server.ports import Clock
+from chatd_server.providers.registry import ModelRegistry
+from chatd_server.rpc.arrivals import Arrivals
+from chatd_server.rpc.auth import Authenticator
+from chatd_server.rpc.calls import ServerFacts, ServiceCalls
+from chatd_server.rpc.dispatch import Dispatch, Rpc
+from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.page_token import PURPOSE, PageTokens
+from chatd_server.rpc.server import RpcServer
+from chatd_server.rpc.subscribe import Subscribe
+from chatd_server.rpc.table import answers, table
+from chatd_server.service.chats import Chats
+from chatd_server.service.checks import Checks
+from chatd_server.service.chores import Chores
+from chatd_server.service.events import Events
+from chatd_server.service.keys import Keys, RootKey
+from chatd_server.service.messages import Messages
+from chatd_server.service.tool_results import ToolResults
+from chatd_server.store.postgres.slots import Slots
+from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.tools.registry import BuiltinTools
+from chatd_server.worker.worker import Worker
+
+
+async def build(
+    config: Config, *, clock: Clock | None = None, observer: Observer | None = None
+) -> App:
+    """Open the database and put a server together. Raises StoreError, DatabaseUnavailable."""
+    clock = clock or RealClock()
+    observer = observer or LogObserver()
+    config.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    worker_id = WorkerId(new_uuid(clock.now()))
+    database = await open_database(config, clock, observer)
+    try:
+        root = await registered(config.root_key_path, Keys(database.keys, clock), observer)
+        if isinstance(database.store, PostgresStore):
+            slots = Slots(config.home_path, config.shown_database)
+            await database.store.take_place(slots, worker_id)
+        tokens = PageTokens(await database.store.secret(PURPOSE))
+        return _assembled(config, database, worker_id, tokens, root, clock, observer)
+    except BaseException:
+        await database.close()
+        raise
+
+
+def _assembled(
+    config: Config,
+    database: Database,
+    worker_id: WorkerId,
+    tokens: PageTokens,
+    root: RootKey,
+    clock: Clock,
+    observer: Observer,
+) -> App:
+    store = database.store
+    models = ModelRegistry(provider_settings(config), clock)
+    models.get(config.default_model)
+    tools = BuiltinTools(clock)
+    hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
+    env = Env(
+        worker_id=worker_id,
+        store=store,
+        live=hub,
+        models=models,
+        tools=tools,
+        clock=clock,
+        observer=observer,
+        default_model=config.default_model,
+    )
+    events = Events(store, hub, clock)
+    checks = Checks(models, tools, config.default_model)
+    calls = ServiceCalls(
+        chats=Chats(store, clock, config.default_model),
+        messages=Messages(store, clock),
+        tool_results=ToolResults(store, clock),
+        events=events,
+        checks=checks,
+        tokens=tokens,
+        facts=_facts(config, worker_id),
+        clock=clock,
+    )
+    authenticator = Authenticator(database.keys, clock)
+    rpcs = _rpcs(calls, Subscribe(hub, authenticator, clock))
+    arrivals = Arrivals(clock)
+    dispatch = Dispatch(
+        rpcs,
+        store=store,
+        authenticator=authenticator,
+        arrivals=arrivals,
+        model_examples=checks.model_examples,
+        observer=observer,
+    )
+    return App(
+        config=config,
+        database=database,
+        hub=hub,
+        worker=Worker(worker_settings(config), database.wake, env),
+        events=events,
+        chores=Chores(store, clock, observer, config.event_retention_days),
+        models=models,
+        server=RpcServer(dispatch, authenticator, arrivals, store, clock, listen(config)),
+        observer=observer,
+        root_key_is_revoked=root.is_revoked,
+    )
+
+
+def _facts(config: Config, worker_id: WorkerId) -> ServerFacts:
+    return ServerFacts(
+        server_version(), worker_id, config.default_model, config.stream_heartbeat_seconds
+    )
+
+
+def _rpcs(calls: ServiceCalls, subscribe: Subscribe) -> Sequence[Rpc]:
+    rpcs = table(answers(calls, subscribe))
+    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
+    return rpcs

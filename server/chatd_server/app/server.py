@@ -1,0 +1,125 @@
+"""A whole server. It leaves in order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed
+back, then the server.
+"""
+
+import asyncio
+
+import msgspec
+
+from chatd_server.app.databases import Database
+from chatd_server.app.settings import listen
+from chatd_server.config import Config
+from chatd_server.hub.hub import Hub
+from chatd_server.observe import Observer, Span
+from chatd_server.providers.registry import ModelRegistry
+from chatd_server.rpc.server import RpcServer
+from chatd_server.service.chores import Chores
+from chatd_server.service.events import Events
+from chatd_server.worker.worker import Worker
+
+STREAMS_END_SECONDS = 2.0
+"""How long open calls may finish after the drain; only streams of clients that do not read do."""
+
+
+class App:
+    """A whole server."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        database: Database,
+        hub: Hub,
+        worker: Worker,
+        events: Events,
+        chores: Chores,
+        models: ModelRegistry,
+        server: RpcServer,
+        observer: Observer,
+        root_key_is_revoked: bool,
+    ) -> None:
+        self.config = config
+        self.root_key_is_revoked = root_key_is_revoked
+        self.database = database
+        self.hub = hub
+        self.worker = worker
+        self.server = server
+        self._events = events
+        self._chores = chores
+        self._models = models
+        self._observer = observer
+        self._tasks: list[asyncio.Task[None]] = []
+        self._work: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def address(self) -> str:
+        """Where it listens: host:port."""
+        return msgspec.structs.replace(listen(self.config), port=self.server.port).address
+
+    async def start(self) -> None:
+        """Listen and work. Raises PortInUse, and then holds nothing."""
+        self.database.listen(self.hub)
+        self.database.listen(self.worker)
+        self.database.wake.listen(self.hub.hinted)
+        self.database.wake.listen_gaps(self.hub.hints_missed)
+        try:
+            await self.server.start()
+        except BaseException:
+            await self._close()
+            raise
+        self._work = asyncio.create_task(self.worker.run(), name="worker")
+        parts = {
+            "chores": self._chores.run(),
+            "rpc.server": self.server.failed(),
+            "wake": self.database.wake.failed(),
+        }
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        self._observer.note(
+            Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
+        )
+
+    async def warm_up(self) -> None:
+        """Load what the first turns would wait for; it serves meanwhile."""
+        await asyncio.to_thread(self._models.warm_up)
+
+    async def broken(self) -> None:
+        """Wait for a part that cannot go on; raises what it died of."""
+        assert self._work is not None
+        await asyncio.wait([self._work, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (self._work, *self._tasks):
+            if task.done() and not task.cancelled():
+                task.result()
+
+    async def drain(self) -> None:
+        """Leave in order; returns when nothing runs any more and all streams were told."""
+        self._observer.note(Span.SERVER_DRAINING, running=self.worker.running)
+        await self.server.enter_drain()
+        self.hub.drain()
+        self._events.drain()
+        self.worker.drain()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+        await self.stop(STREAMS_END_SECONDS)
+
+    async def stop(self, grace_seconds: float = 0) -> None:
+        """Stop at once, after `grace_seconds` for open calls. Chats in work are given back.
+
+        Once stopped, it does nothing.
+        """
+        if self._is_closed:
+            return
+        await self.server.stop(grace_seconds)
+        tasks = [*self._tasks, *([] if self._work is None else [self._work])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._close()
+        self._observer.note(Span.SERVER_STOPPED)
+
+    async def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._models.close()
+        await self.database.close()
