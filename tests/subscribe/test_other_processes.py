@@ -87,7 +87,8 @@ async def test_a_wait_for_the_log_ends_with_the_next_event(edge: Edge) -> None:
     assert [event.sequence for event in response.events] == [head + 1]
     listing.after_sequence = chat.state.head_sequence
     waiting = asyncio.ensure_future(edge.call("ListEvents", listing))
-    await edge.clock.sleeping(WATCH_TAG)
-    await edge.clock.advance(20)
+    # A look at the log each second; time stands while it is read.
+    for _ in range(20):
+        assert await edge.clock.advance_to(WATCH_TAG) == 1
     assert not (await waiting).events
     assert edge.hub.chat_count == 0
