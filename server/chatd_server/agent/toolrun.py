@@ -19,8 +19,9 @@ from chatd_server.domain.command import StartAttempt
 from chatd_server.domain.ids import Instant, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.domain.message import Executor, ToolResult
+from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Span
-from chatd_server.ports import AttemptWriter, CallStart, Tool, ToolContext, ToolOutput
+from chatd_server.ports import AttemptWriter, Tool, ToolContext, ToolOutput
 
 
 @dataclass(frozen=True)

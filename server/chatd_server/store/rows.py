@@ -6,12 +6,6 @@ from typing import Any, TypeAlias
 import msgspec
 
 from chatd_server.domain.chat import ChatConfig, ChatState, Lease, OpenCall, Queued, Status
-from chatd_server.domain.command import (
-    CommitAnswer,
-    CommitResults,
-    ScheduleRetry,
-    StartAttempt,
-)
 from chatd_server.domain.event import LoggedEvent, MessageCommitted
 from chatd_server.domain.ids import Instant, MessageId, ToolCallId
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult, Value
@@ -35,11 +29,6 @@ from chatd_server.store.codec import (
 Row: TypeAlias = Sequence[Any]
 Journal: TypeAlias = Mapping[ToolCallId, tuple[Instant | None, ToolResult | None]]
 """When each open call was started, and its outcome."""
-
-HOT_COMMANDS = frozenset({StartAttempt, ScheduleRetry, CommitAnswer, CommitResults})
-"""Commands that a lease holder sends with the state it has in memory. They close no call whose
-outcome the journal may have, so they are decided without a load and compare only revision and
-epoch."""
 
 STATE_COLUMNS = (
     "id",

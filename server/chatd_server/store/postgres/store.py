@@ -10,6 +10,7 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
@@ -21,13 +22,13 @@ from chatd_server.domain.refusal import (
     Refused,
     Unavailable,
 )
+from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
     Acquisition,
     Applied,
     Beat,
-    CallStart,
     ChatPage,
     Clock,
     CommitListener,
@@ -153,13 +154,13 @@ class PostgresStore:
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         *,
         known: ChatState | None = None,
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `machine.advance` and write it, whole or not at all."""
+        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self._to_its_end(
             self._applier.apply(chat_id, command, known, request, owner_id)
         )

@@ -4,28 +4,46 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import Acquire, Command, ExpireAction, FinishTurn, Rescue
+from chatd_server.domain.command import (
+    Acquire,
+    Command,
+    CommitAnswer,
+    CommitResults,
+    ExpireAction,
+    FinishTurn,
+    RequireAction,
+    Rescue,
+    ScheduleRetry,
+    StartAttempt,
+)
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import CONTENT_VERSION, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
-from chatd_server.ports import Applied, Beat, CallStart, RequestKey
+from chatd_server.domain.transition import CallStart
+from chatd_server.ports import Applied, Beat, RequestKey
 from chatd_server.store.codec import command_key, encode, request_key
-from chatd_server.store.rows import HOT_COMMANDS
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job
 
-DECIDED_ON_KNOWN = HOT_COMMANDS | {FinishTurn}
-"""Commands of every turn, which the lease holder may send with the state that it knows."""
+_OF_EVERY_TURN = frozenset(
+    {StartAttempt, ScheduleRetry, CommitAnswer, CommitResults, RequireAction, FinishTurn}
+)
+
+
+def is_of_every_turn(order: Command | Chain) -> bool:
+    """Say whether the lease holder may send this with the state that it knows."""
+    return all(type(command) in _OF_EVERY_TURN for command in commands_of(order))
 
 
 class ApplyJob(Job[Applied], eq=False):
-    """One command."""
+    """One command, or one chain of them."""
 
     ledger: Ledger
     chat_id: ChatId
-    command: Command
+    command: Command | Chain
     known: ChatState | None
     request: RequestKey | None
     owner_id: OwnerId | None

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
+from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
     Acquisition,
     Applied,
     Beat,
-    CallStart,
     ChatPage,
     Clock,
     CommitListener,
@@ -113,13 +114,13 @@ class SqliteStore:
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         *,
         known: ChatState | None = None,
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `machine.advance` and write it, whole or not at all."""
+        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self.writer.submit(
             jobs.ApplyJob(
                 self._ledger,
@@ -128,7 +129,7 @@ class SqliteStore:
                 known,
                 request,
                 owner_id,
-                savepoint=known is None or type(command) not in jobs.DECIDED_ON_KNOWN,
+                savepoint=known is None or not jobs.is_of_every_turn(command),
             )
         )
 
