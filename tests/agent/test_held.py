@@ -49,15 +49,9 @@ async def test_a_stop_that_forbids_writing_is_looked_at_before_a_commit(
         chat, held = await held_chat(world)
         revision = chat.state.revision
         held.stop.request(cause)
-        attempt_id = held.new_attempt()
+        held.plan_attempt(AttemptKind.MODEL)
         with pytest.raises(Stopped):
-            await held.apply(
-                StartAttempt(
-                    **held.signed(attempt_id, "start"),
-                    attempt_id=attempt_id,
-                    kind=AttemptKind.MODEL,
-                )
-            )
+            await held.commit()
         assert chat.state.revision == revision
 
 

@@ -12,7 +12,7 @@ from chatd_server.domain.message import ToolErrorKind
 from chatd_server.observe import Span
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.golden import assert_golden
-from tests.kit.script import Gate, Spoken, calls, searches, text, thinks
+from tests.kit.script import Gate, Spoken, calls, does, searches, text, thinks
 from tests.kit.world import Chat, World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -355,26 +355,69 @@ async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> No
 
 
 async def test_a_shutdown_just_before_the_tools_lets_another_worker_run_them(world: World) -> None:
-    """What never began is not marked as started, so its outcome is not unknown."""
+    """The answer is kept; what never began is not marked as started, so it is not unknown."""
     shell = world.tool("shell")
-    world.model.says(calls("shell"))
     process = world.process
-
-    async def leave() -> None:
-        process.worker.drain()
-        process.worker._stop_runs()
-
-    process.cable.meanwhile["StartAttempt", 2] = leave
+    world.model.says(calls("shell"), does(process.leaves_at_once))
     chat = await world.chat("go")
     await process.task
     assert chat.state.status is Status.PENDING
-    assert "start_calls" not in process.cable.calls
+    assert process.cable.calls[-1] == "CommitAnswer + Release"
+    assert "abandoned" not in process.live.lines
     world.model.says(text("Done."))
     world.start("two")
     await chat.ended()
     (tool,) = [it for it in await chat.messages() if it.results]
     assert [result.error for result in tool.results] == [None]
     assert len(shell.runs) == 1
+
+
+async def test_a_shutdown_just_before_the_end_of_a_turn_keeps_the_answer(world: World) -> None:
+    """The next worker only ends the turn."""
+    process = world.process
+    world.model.says(text("Done."), does(process.leaves_at_once))
+    chat = await world.chat("go")
+    await process.task
+    assert chat.state.status is Status.PENDING
+    world.start("two")
+    await chat.ended()
+    assert await chat.history_texts() == ["go", "Done."]
+
+
+async def test_a_leaving_worker_whose_answer_is_interrupted_keeps_it(world: World) -> None:
+    """The chain with the answer is refused, so it is saved as the partial step."""
+    process = world.process
+    process.goes_deaf()
+    world.model.says(text("On it."), calls("shell"), does(process.leaves_at_once))
+
+    async def interrupt() -> None:
+        await chat.interrupt()
+
+    process.cable.meanwhile["Release", 1] = interrupt
+    chat = await world.chat("go")
+    await world.clock.advance_to("poll")
+    await process.task
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    assert (await chat.history_texts())[:2] == ["go", "On it."]
+    assert "abandoned" not in process.live.lines
+
+
+async def test_an_interrupt_before_the_commit_of_an_answer_runs_no_tool(world: World) -> None:
+    """The whole chain is refused: the answer is kept, and its calls are answered as interrupted."""
+    shell = world.tool("shell")
+    world.model.says(calls("shell"))
+    process = world.process
+
+    async def interrupt() -> None:
+        await chat.interrupt()
+
+    process.cable.meanwhile["start_calls", 1] = interrupt
+    chat = await world.chat("go")
+    await chat.ended()
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert [result.error for result in tool.results] == [ToolErrorKind.INTERRUPTED]
+    assert shell.runs == []
 
 
 async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) -> None:
@@ -386,7 +429,7 @@ async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) ->
     async def interrupt() -> None:
         await chat.interrupt()
 
-    process.cable.meanwhile["start_calls", 1] = interrupt
+    process.cable.afterwards["start_calls", 1] = interrupt
     chat = await world.chat("go")
     await chat.ended()
     (tool,) = [it for it in await chat.messages() if it.results]

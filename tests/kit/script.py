@@ -57,7 +57,7 @@ class Gate:
         await self._opened.wait()
 
 
-Line: TypeAlias = StreamPart | Gate | Exception
+Line: TypeAlias = StreamPart | Gate | Exception | Callable[[], object]
 Piece: TypeAlias = str | Gate
 Spoken: TypeAlias = Callable[[int], list[Line]]
 """Parts of an answer, given the number of the first of them."""
@@ -81,6 +81,11 @@ def calls(name: str, *pieces: Piece, vendor_id: str = "toolu_1") -> Spoken:
         return [CallStarted(n, vendor_id, name), *deltas, PartEnded(n)]
 
     return parts
+
+
+def does(action: Callable[[], object]) -> Spoken:
+    """Let something happen when the stream gets here, without a wait."""
+    return lambda _: [action]
 
 
 def searches(query: str, *pieces: Piece) -> Spoken:
@@ -173,6 +178,8 @@ class ScriptedModel:
                 await line.pass_through()
             elif isinstance(line, Exception):
                 raise line
+            elif callable(line):
+                line()
             else:
                 yield line
 

@@ -79,6 +79,11 @@ class Process:
         self.worker.drain()
         await self.task
 
+    def leaves_at_once(self) -> None:
+        """Leave in order, with runs that are told to stop now."""
+        self.worker.drain()
+        self.worker._stop_runs()
+
     async def crash(self) -> None:
         """Kill it: nothing that it does after this reaches the database."""
         self.cable.cut()

@@ -15,8 +15,7 @@ from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.toolbox import Toolbox
 from chatd_server.domain.chat import AttemptKind, OpenCall
-from chatd_server.domain.command import StartAttempt
-from chatd_server.domain.ids import Instant, ToolCallId
+from chatd_server.domain.ids import AttemptId, Instant, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.domain.message import Executor, ToolResult
 from chatd_server.domain.transition import CallStart
@@ -28,6 +27,7 @@ from chatd_server.ports import AttemptWriter, Tool, ToolContext, ToolOutput
 class Results:
     """What a batch gave, in call order."""
 
+    attempt_id: AttemptId
     results: tuple[ToolResult, ...]
     #: A tool that ends the turn was run without an error.
     stop_after: bool
@@ -62,28 +62,37 @@ def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> Bat
 async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env: Env) -> Results:
     """Give every call its result. Raises Stopped, after what had finished is in the journal;
     LeaseLost; ModelFailure when the results together are too large.
+
+    A batch of which nothing runs waits for nothing, so it is only planned.
     """
-    attempt_id = held.new_attempt()
-    await held.apply(
-        StartAttempt(
-            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.TOOLS
-        )
-    )
-    attempt = held.turn.attempt
-    assert attempt is not None
-    step.begin(attempt_id, env.live.open(held.id, attempt_id, attempt.base_sequence))
     plan = plan_batch(calls, held.toolbox, env.clock.now())
+    attempt_id = held.plan_attempt(AttemptKind.TOOLS)
+    found = {known.call_id: known for known in plan.answered}
+    if plan.to_run:
+        await _begin(plan, step, held, env)
+        found |= await _run(plan.to_run, step, held, env)
+    return Results(
+        attempt_id,
+        results=tuple(found[call.id] for call in calls),
+        stop_after=any(_ends_turn(found[call.id], held.toolbox) for call in calls),
+    )
+
+
+async def _begin(plan: BatchPlan, step: StepDraft, held: Held, env: Env) -> None:
+    """Commit that the batch begins, with the answer that asks for it; then show it.
+
+    What is marked as started counts as started: so nothing may come between the loop's look at
+    the stop and this commit.
+    """
+    now = env.clock.now()
+    new = [call for call, _ in plan.to_run if call.started_at is None]
+    await held.commit([CallStart(call.id, now) for call in new])
+    attempt = held.attempt
+    step.begin(attempt.id, env.live.open(held.id, attempt.id, attempt.base_sequence))
     for known in plan.answered:
         step.writer.tool_finished(known)
     # A stop saves them as they were shown: the journal has only those of tools that ran.
     step.unrecorded.extend(plan.answered)
-    found = {known.call_id: known for known in plan.answered}
-    if plan.to_run:
-        found |= await _run(plan.to_run, step, held, env)
-    return Results(
-        results=tuple(found[call.id] for call in calls),
-        stop_after=any(_ends_turn(found[call.id], held.toolbox) for call in calls),
-    )
 
 
 def _ends_turn(result: ToolResult, toolbox: Toolbox) -> bool:
@@ -94,12 +103,6 @@ def _ends_turn(result: ToolResult, toolbox: Toolbox) -> bool:
 async def _run(
     to_run: Sequence[tuple[OpenCall, Tool]], step: StepDraft, held: Held, env: Env
 ) -> dict[ToolCallId, ToolResult]:
-    new = [call for call, _ in to_run if call.started_at is None]
-    if new:
-        # What is marked as started counts as started: so nothing is marked after a stop.
-        held.stop.check()
-        now = env.clock.now()
-        await env.store.start_calls(held.id, held.epoch, [CallStart(call.id, now) for call in new])
     batch = _Batch(held, env, step.writer)
     try:
         for call, tool in to_run:
