@@ -139,8 +139,9 @@ class Store(Protocol):
         """Record an outcome in the journal; raises LeaseLost."""
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Take up to `slots` chats that have work and no live lease, oldest work first. Work that
-        somebody else writes at that moment is passed over.
+        """Take up to `slots` chats that have work and no live lease, oldest work first; by the same
+        commit begin the model call of each that owes one. Work that somebody else writes at that
+        moment is passed over.
         """
 
     async def heartbeat(

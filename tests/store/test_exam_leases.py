@@ -46,6 +46,71 @@ async def test_acquire_gives_all_that_a_turn_needs(store: Store, desk: Desk) -> 
     assert [message.position for message in acquired.messages] == [1]
 
 
+async def test_acquire_begins_the_model_call_that_is_owed(
+    stores: Stores, store: Store, desk: Desk
+) -> None:
+    """By the same commit: one is told, with an attempt that stands at the head of the log."""
+    await desk.create("hello")
+    told = len(stores.heard.commits)
+
+    (acquired,) = await desk.acquire()
+
+    turn = acquired.state.turn
+    assert turn is not None
+    assert turn.attempt is not None
+    assert turn.attempt.kind is AttemptKind.MODEL
+    assert turn.attempt.number == 1
+    assert turn.attempt.base_sequence == acquired.state.head_sequence
+    assert len(stores.heard.commits) == told + 1
+    assert stores.heard.commits[-1].state == acquired.state == await store.load(acquired.state.id)
+    await desk.answer(acquired.state)
+
+
+async def test_acquire_begins_no_model_call_while_calls_are_open(desk: Desk) -> None:
+    """Tools come first, and what they are is the worker's to say."""
+    state = await desk.answered(await desk.running(), calls=[desk.call("a")])
+    await desk.store.apply(state.id, Release(command_id="r", worker_id=W1, epoch=state.epoch))
+
+    (acquired,) = await desk.acquire()
+
+    assert acquired.state.turn is not None
+    assert acquired.state.turn.attempt is None
+
+
+async def test_acquire_of_a_rescued_chat_begins_an_attempt_of_its_own(
+    stores: Stores, desk: Desk
+) -> None:
+    """That of the dead worker is void, whatever it still says."""
+    state = await desk.running()
+    await stores.clock.advance(LEASE_SECONDS + 1)
+    assert await desk.store.rescue(W2, 1) == 1
+
+    (again,) = await desk.acquire()
+
+    assert state.turn is not None
+    assert again.state.turn is not None
+    assert state.turn.attempt is not None
+    assert again.state.turn.attempt is not None
+    assert again.state.turn.attempt.id != state.turn.attempt.id
+    with pytest.raises(LeaseLost):
+        await desk.answer(state)
+    await desk.answer(again.state)
+
+
+async def test_acquire_of_an_interrupted_chat_begins_nothing(stores: Stores, desk: Desk) -> None:
+    """Its new worker only ends the turn."""
+    state = await desk.running()
+    await desk.interrupt(state.id)
+    await stores.clock.advance(LEASE_SECONDS + 1)
+    assert await desk.store.rescue(W2, 1) == 1
+
+    (again,) = await desk.acquire()
+
+    assert again.state.status is Status.INTERRUPTING
+    assert again.state.turn is not None
+    assert again.state.turn.attempt is None
+
+
 async def test_acquire_gives_a_chat_to_one_worker_only(desk: Desk) -> None:
     """Workers that ask at the same time never get the same chat."""
     chats = {await desk.create() for _ in range(30)}

@@ -48,6 +48,8 @@ class Held:
         self.history = list(acquired.messages)
         self.prompt = Prompt(acquired.messages)
         self._committed = acquired.state
+        #: What the acquisition began, until it is used or anything else is committed.
+        self._begun: Attempt | None = self.turn.attempt
         self._planned: list[Command] = []
         #: How many messages at the end of the history are planned.
         self._ahead = 0
@@ -115,6 +117,11 @@ class Held:
     def signed_once(self, kind: str) -> Signature:
         """Sign a command that a lease sends at most once."""
         return self.signed(f"{self.id}:{self.epoch}", kind)
+
+    def take_begun(self) -> Attempt | None:
+        """Return the model call that the acquisition has begun, once."""
+        begun, self._begun = self._begun, None
+        return begun
 
     # --- commits ---------------------------------------------------------------------------
 
@@ -185,6 +192,7 @@ class Held:
             raise LeaseLost from gone
         before = self._committed
         self.state = self._committed = applied.state
+        self._begun = None
         if applied.replayed:
             await self._catch_up()
         else:

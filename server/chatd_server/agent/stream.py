@@ -57,9 +57,11 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
 
 async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
     """Start an attempt in the database, with the step before it; then show it."""
-    held.plan_attempt(AttemptKind.MODEL)
-    await held.commit()
-    attempt = held.attempt
+    attempt = held.take_begun()
+    if attempt is None:
+        held.plan_attempt(AttemptKind.MODEL)
+        await held.commit()
+        attempt = held.attempt
     writer = env.live.open(held.id, attempt.id, attempt.base_sequence)
     step.begin(attempt.id, writer, held.prompt.asked)
     env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt.id, number=attempt.number)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from chatd_server.domain.acquisition import acquisition
 from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import (
-    Acquire,
     Command,
     CommitAnswer,
     CommitResults,
@@ -71,26 +71,26 @@ class ApplyJob(Job[Applied], eq=False):
 
 
 class SweepJob(Job[list[Applied]], eq=False):
-    """The same kind of command for several chats that a query finds: acquire, rescue, expire."""
+    """The same kind of order for several chats that a query finds: acquire, rescue, expire."""
 
     ledger: Ledger
     query: str
     limit: int
-    #: The command for a chat that was found.
-    command: Callable[[ChatState], Command]
+    #: What is done to a chat that was found, and when.
+    order: Callable[[ChatState, Instant], Command | Chain]
 
     def run(self, again: bool) -> list[Applied]:  # noqa: ARG002  found rows are always fresh
-        """Apply the command to each chat that takes it."""
+        """Carry the order out for each chat that takes it."""
         ledger = self.ledger
         found = ledger.connection.execute(self.query, (ledger.now(), self.limit)).fetchall()
         for (chat_id,) in found:
             loaded = ledger.load(chat_id)
             if loaded is None:
                 continue
-            command = self.command(loaded[1])
-            key = command_key(chat_id, command.command_id)
+            order = self.order(loaded[1], ledger.now())
+            key = command_key(chat_id, order.command_id)
             try:
-                applied, changed = ledger.decide(command, chat_id, key, None, None)
+                applied, changed = ledger.decide(order, chat_id, key, None, None)
             except (Refused, LeaseLost):
                 # The query asks roughly, the machine exactly.
                 continue
@@ -103,34 +103,29 @@ class SweepJob(Job[list[Applied]], eq=False):
 def acquire(ledger: Ledger, worker_id: WorkerId, slots: int, lease_seconds: float) -> SweepJob:
     """Return the job that takes chats with work, oldest work first."""
 
-    def command(state: ChatState) -> Command:
-        return Acquire(
-            command_id=f"acquire:{state.epoch + 1}",
-            worker_id=worker_id,
-            epoch=state.epoch,
-            lease_seconds=lease_seconds,
-        )
+    def order(state: ChatState, now: Instant) -> Command | Chain:
+        return acquisition(state, worker_id, lease_seconds, now)
 
-    return SweepJob(ledger, sql.WORK, slots, command)
+    return SweepJob(ledger, sql.WORK, slots, order)
 
 
 def rescue(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
     """Return the job that gives back chats whose lease has expired."""
 
-    def command(state: ChatState) -> Command:
+    def order(state: ChatState, _: Instant) -> Command:
         return Rescue(command_id=f"rescue:{state.epoch}", worker_id=worker_id, epoch=state.epoch)
 
-    return SweepJob(ledger, sql.EXPIRED_LEASES, limit, command)
+    return SweepJob(ledger, sql.EXPIRED_LEASES, limit, order)
 
 
 def expire_actions(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
     """Return the job that answers actions past their deadline."""
 
-    def command(state: ChatState) -> Command:
+    def order(state: ChatState, _: Instant) -> Command:
         asked = 0 if state.action is None else state.action.sequence
         return ExpireAction(command_id=f"expire:{asked}", worker_id=worker_id, epoch=state.epoch)
 
-    return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, command)
+    return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, order)
 
 
 class StartCallsJob(Job[None], eq=False):
