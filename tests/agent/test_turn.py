@@ -77,7 +77,6 @@ async def test_between_two_waits_is_one_commit(world: World) -> None:
     await chat.ended()
     assert world.process.cable.calls == [
         "CommitAnswer + StartAttempt + start_calls",
-        "finish_call",
         "CommitResults + StartAttempt",
         "CommitAnswer + FinishTurn",
     ]
@@ -415,3 +414,15 @@ async def test_a_batch_that_is_too_large_fails_the_turn(world: World) -> None:
     second.open()
     await chat.until(Status.ERROR)
     await golden(chat, "batch_too_large")
+
+
+async def test_a_last_result_that_is_too_much_is_kept_all_the_same(world: World) -> None:
+    """The turn fails, and the call has the outcome that it had: nobody has to wonder."""
+    world.process.live.results_max = 0
+    world.tool("shell").gives("42")
+    world.model.says(calls("shell"))
+    chat = await world.chat("go")
+    state = await chat.until(Status.ERROR)
+    assert state.last_error is not None
+    assert state.last_error.kind is ErrorKind.OUTPUT_TOO_LARGE
+    assert [(it.output, it.error) for it in await results(chat)] == [("42", None)]

@@ -39,6 +39,8 @@ class Cable:
         self.meanwhile: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
         #: The same just after, before its answer gets back.
         self.afterwards: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
+        #: What happens before and after each write of a run, and after each acquisition.
+        self.at_boundary: Callable[[], Awaitable[object]] | None = None
         #: Where an acquisition that took something stops before its answer is given.
         self.acquired: Gate | None = None
         #: What came of a command is told to be a replay, as after a lost answer.
@@ -73,10 +75,7 @@ class Cable:
             )
 
         applied = await self._pass(apply)
-        for name in names:
-            happens = self.afterwards.get((name, self._sent[name]))
-            if happens is not None:
-                await happens()
+        await self._happened(*names)
         return await self._pass(apply) if self.forgets_answers else applied
 
     async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
@@ -88,6 +87,7 @@ class Cable:
         """Pass on."""
         await self._note("finish_call")
         await self._pass(lambda: self._store.finish_call(chat_id, epoch, result))
+        await self._happened("finish_call")
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
@@ -106,6 +106,8 @@ class Cable:
         taken = await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
         if taken.chats and self.acquired is not None:
             await self.acquired.pass_through()
+        if taken.chats:
+            await self._cross()
         return taken
 
     async def heartbeat(
@@ -148,6 +150,20 @@ class Cable:
                 await happens()
             if name == self.cut_before:
                 self.cut()
+        await self._cross()
+
+    async def _happened(self, *names: str) -> None:
+        for name in names:
+            happens = self.afterwards.get((name, self._sent[name]))
+            if happens is not None:
+                await happens()
+        await self._cross()
+
+    async def _cross(self) -> None:
+        if self.at_boundary is not None:
+            await self.at_boundary()
+        if self._is_cut:
+            raise DatabaseUnavailable("the cable is cut")
 
     async def _pass(self, call: Callable[[], Awaitable[T]]) -> T:
         if self._is_cut:

@@ -204,6 +204,8 @@ class ScriptedTool:
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
     error: BaseException | None = None
     gate: Gate | None = None
+    #: What happens at the end of each run.
+    then: Callable[[], object] | None = None
     #: How many cancellations it ignores.
     stubborn: bool = False
     #: Arguments of each run.
@@ -232,6 +234,8 @@ class ScriptedTool:
         gate, self.gate = self.gate, None
         if gate is not None:
             await self._stop_at(gate)
+        if self.then is not None:
+            self.then()
         if self.error is not None:
             raise self.error
         return self.output
