@@ -22,7 +22,7 @@ from chatd_server.domain.ids import (
 from chatd_server.domain.live import Follow, Piece, StreamEndReason
 from chatd_server.domain.message import Executor, Message, Part, ToolResult
 from chatd_server.domain.stream import StreamPart
-from chatd_server.domain.transition import CallStart, Reply
+from chatd_server.domain.transition import Reply
 
 
 class Clock(Protocol):
@@ -131,9 +131,6 @@ class Store(Protocol):
         cancelled. Raises Refused, LeaseLost (stale epoch), DatabaseUnavailable. A command_id that
         was recorded already is success.
         """
-
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Write journal rows for a batch, in one statement; raises LeaseLost."""
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal; raises LeaseLost."""

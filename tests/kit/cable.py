@@ -10,7 +10,6 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.domain.transition import CallStart
 from chatd_server.ports import Acquisition, Applied, Beat, RequestKey, Store
 from tests.kit.clock import ManualClock
 from tests.kit.script import Gate
@@ -77,11 +76,6 @@ class Cable:
         applied = await self._pass(apply)
         await self._happened(*names)
         return await self._pass(apply) if self.forgets_answers else applied
-
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Pass on."""
-        await self._note("start_calls")
-        await self._pass(lambda: self._store.start_calls(chat_id, epoch, calls))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Pass on."""

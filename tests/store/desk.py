@@ -191,10 +191,10 @@ class Desk:
         """Return the result of a call of ours."""
         return ToolResult(ToolCallId(call_id), "ls", output, Executor.SERVER, self.clock.now())
 
-    async def start_calls(self, state: ChatState, *call_ids: str) -> None:
-        """Write into the journal that calls begin."""
-        calls = [CallStart(ToolCallId(one), self.clock.now()) for one in call_ids]
-        await self.store.start_calls(state.id, state.epoch, calls)
+    async def begin(self, state: ChatState, *call_ids: str) -> ChatState:
+        """Begin a batch of tools, and these calls of it."""
+        start = self.start_command(state, AttemptKind.TOOLS)
+        return (await self.chain(state, start, started=call_ids)).state
 
     async def finish_call(self, state: ChatState, call_id: str, output: str = "done") -> None:
         """Write an outcome into the journal."""

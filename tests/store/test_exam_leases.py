@@ -176,7 +176,7 @@ async def test_a_stale_epoch_is_lease_lost_and_writes_nothing(store: Store, desk
     with pytest.raises(LeaseLost):
         await desk.answer(state)
     with pytest.raises(LeaseLost):
-        await desk.start_calls(state, "c1")
+        await desk.begin(state, "c1")
     with pytest.raises(LeaseLost):
         await desk.finish_call(state, "c1")
 
@@ -310,9 +310,8 @@ async def test_the_journal_is_part_of_the_loaded_state(store: Store, desk: Desk)
     """What began and what finished is known to whoever takes the chat next, in any order."""
     state = await desk.running()
     state = await desk.answered(state, calls=[desk.call(one) for one in ("a", "b", "c")])
-    state = await desk.start(state, AttemptKind.TOOLS)
 
-    await desk.start_calls(state, "a", "b")
+    state = await desk.begin(state, "a", "b")
     await desk.finish_call(state, "b", "output \x00")
 
     loaded = await store.load(state.id)
@@ -321,13 +320,13 @@ async def test_the_journal_is_part_of_the_loaded_state(store: Store, desk: Desk)
     assert (b.started_at, b.outcome) == (desk.clock.now(), desk.result("b", "output \x00"))
     assert (c.started_at, c.outcome) == (None, None)
     assert loaded.revision == state.revision
-    assert loaded.journal == state.journal + 2
+    assert loaded.journal == state.journal + 1
 
 
 async def test_the_first_outcome_of_a_call_stands(store: Store, desk: Desk) -> None:
     """An outcome that was recorded is never overwritten."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     await desk.finish_call(state, "a", "first")
 
     await desk.finish_call(state, "a", "second")
@@ -343,8 +342,7 @@ async def test_a_transition_that_closes_calls_sees_an_outcome_recorded_meanwhile
     """The sender's state knows no outcome; the results that are committed have it."""
     state = await desk.running()
     state = await desk.answered(state, calls=[desk.call(one) for one in ("a", "b", "c")])
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, "a", "b")
+    state = await desk.begin(state, "a", "b")
     await desk.finish_call(state, "a", "recorded")
 
     await store.apply(state.id, _fail(state), known=state)
@@ -364,7 +362,7 @@ async def test_outcomes_recorded_while_calls_are_closed_are_never_lost(
     kept = []
     for n in range(20):
         state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-        await desk.start_calls(state, "a")
+        state = await desk.begin(state, "a")
         writes = [
             desk.finish_call(state, "a", "recorded"),
             store.apply(state.id, _fail(state), known=state),
@@ -401,7 +399,7 @@ async def test_a_turn_that_ends_with_its_calls_open_gives_them_their_outcomes(
 ) -> None:
     """The holder does not know what the journal knows; the results that are committed do."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     await desk.finish_call(state, "a", "recorded")
 
     applied = await desk.finish(state)
@@ -414,8 +412,7 @@ async def test_a_turn_that_ends_with_its_calls_open_gives_them_their_outcomes(
 async def test_results_that_are_committed_leave_the_journal(store: Store, desk: Desk) -> None:
     """A closed call has its result in the history and no row in the journal."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a"), desk.call("b")])
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, "a", "b")
+    state = await desk.begin(state, "a", "b")
     await desk.finish_call(state, "a")
     await desk.finish_call(state, "b")
 

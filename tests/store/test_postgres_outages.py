@@ -141,7 +141,7 @@ async def test_an_outcome_whose_answer_is_lost_is_recorded(
 ) -> None:
     """A journal row is written once more, which changes nothing."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     lose_the_next_answer(store)
 
     await desk.finish_call(state, "a", "seen")
@@ -229,7 +229,7 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
         for refused in (
             desk.answer(state),
             desk.create(),
-            desk.start_calls(state, "a"),
+            desk.begin(state, "a"),
             desk.acquire(),
             store.heartbeat(W1, [(state.id, state.epoch)], 30.0),
             store.rescue(W1, 1),

@@ -33,18 +33,17 @@ def stores(replicas: PostgresStores) -> PostgresStores:
 
 
 async def test_each_write_of_a_step_is_one_statement(store: PostgresStore, desk: Desk) -> None:
-    """A step with one tool: four commits and two journal writes, six statements."""
+    """A step with one tool, command by command, with an outcome in the journal: five."""
     state = await desk.running()
     sent = statements_of(store)
 
     state = await desk.answered(state, calls=[desk.call("a")])
     assert sent.total() == 2
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     await desk.finish_call(state, "a")
     await desk.results(state, desk.result("a"))
 
-    assert sent.total() == 6
+    assert sent.total() == 5
 
 
 async def test_each_chain_is_one_statement(store: PostgresStore, desk: Desk) -> None:

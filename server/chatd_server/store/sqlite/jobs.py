@@ -21,7 +21,6 @@ from chatd_server.domain.command import (
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import CONTENT_VERSION, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
-from chatd_server.domain.transition import CallStart
 from chatd_server.ports import Applied, Beat, RequestKey
 from chatd_server.store.codec import command_key, encode, request_key
 from chatd_server.store.sqlite import statements as sql
@@ -128,24 +127,6 @@ def expire_actions(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
     return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, order)
 
 
-class StartCallsJob(Job[None], eq=False):
-    """Journal rows for a batch of calls that are about to run."""
-
-    ledger: Ledger
-    chat_id: ChatId
-    epoch: int
-    calls: Sequence[CallStart]
-
-    def run(self, again: bool) -> None:  # noqa: ARG002  the same rows as before
-        """Compare the epoch and write."""
-        connection = self.ledger.connection
-        row_id = _count_journal(self.ledger, self.chat_id, self.epoch)
-        connection.executemany(
-            sql.START_CALL,
-            [(row_id, call.call_id, call.started_at, CONTENT_VERSION) for call in self.calls],
-        )
-
-
 class FinishCallJob(Job[None], eq=False):
     """The outcome of a call."""
 
@@ -156,19 +137,14 @@ class FinishCallJob(Job[None], eq=False):
 
     def run(self, again: bool) -> None:  # noqa: ARG002  the first outcome stands
         """Compare the epoch and write."""
-        row_id = _count_journal(self.ledger, self.chat_id, self.epoch)
-        self.ledger.connection.execute(
+        execute = self.ledger.connection.execute
+        found = execute(sql.COUNT_JOURNAL, (self.chat_id, self.epoch)).fetchone()
+        if found is None:
+            raise LeaseLost(f"the lease {self.epoch} of chat {self.chat_id} is over")
+        execute(
             sql.RECORD_OUTCOME,
-            (row_id, self.result.call_id, CONTENT_VERSION, encode(self.result)),
+            (found[0], self.result.call_id, CONTENT_VERSION, encode(self.result)),
         )
-
-
-def _count_journal(ledger: Ledger, chat_id: ChatId, epoch: int) -> int:
-    found = ledger.connection.execute(sql.COUNT_JOURNAL, (chat_id, epoch)).fetchone()
-    if found is None:
-        raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
-    row_id: int = found[0]
-    return row_id
 
 
 class BeatJob(Job[list[Beat]], eq=False):

@@ -13,7 +13,6 @@ from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerI
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Observer, Span
 from chatd_server.ports import (
     Acquired,
@@ -132,10 +131,6 @@ class SqliteStore:
                 savepoint=known is None or not jobs.is_of_every_turn(command),
             )
         )
-
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Write journal rows for a batch."""
-        await self._submit(jobs.StartCallsJob(self._ledger, chat_id, epoch, calls))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal."""
