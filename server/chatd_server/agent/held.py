@@ -138,7 +138,9 @@ class Held:
         try:
             predicted = advance(self.state, command, self._env.clock.now())
         except WrongStatus as refused:
-            raise self._stopped_by(refused) from refused
+            if refused.status is not Status.INTERRUPTING:
+                raise
+            raise self._interrupted() from refused
         self._planned.append(command)
         self.state = predicted.state
         self.history.extend(predicted.messages)
@@ -187,7 +189,9 @@ class Held:
         try:
             applied = await self._env.store.apply(self.id, order, known=known)
         except WrongStatus as refused:
-            raise self._stopped_by(refused) from refused
+            if refused.status is not Status.INTERRUPTING:
+                raise
+            raise self._interrupted() from refused
         except NotFound as gone:
             raise LeaseLost from gone
         before = self._committed
@@ -200,11 +204,8 @@ class Held:
         for command in commands_of(order):
             note_committed(command, before, applied.state, self._env.observer)
 
-    def _stopped_by(self, refused: WrongStatus) -> Exception:
-        """Return what a refusal means: a stop, or a defect."""
-        if refused.status is not Status.INTERRUPTING:
-            return refused
-        # The hint was lost, or is still on its way.
+    def _interrupted(self) -> Stopped:
+        """Take a refusal for a stop whose hint was lost, or is still on its way."""
         self.stop.request(StopCause.INTERRUPTED)
         return Stopped(StopCause.INTERRUPTED)
 
