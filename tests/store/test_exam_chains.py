@@ -1,5 +1,6 @@
 """The exam of every store: a chain is one commit, or nothing."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -137,6 +138,28 @@ async def test_an_interrupt_before_a_chain_refuses_all_of_it(store: Store, desk:
     assert refused.value.status is Status.INTERRUPTING
     assert refused.value.command == answer
     assert await store.load(state.id) == interrupted
+
+
+async def test_an_interrupt_that_meets_a_chain_comes_before_or_behind_all_of_it(
+    store: Store, desk: Desk
+) -> None:
+    """There is no between: the answer with the start of its tools, or neither of them."""
+    for n in range(20):
+        state = await desk.start(await desk.running())
+        writes = [
+            desk.chain(state, *step(desk, state, "a"), started=["a"]),
+            desk.interrupt(state.id),
+        ]
+
+        outcomes = await asyncio.gather(*writes[:: 1 if n % 2 else -1], return_exceptions=True)
+
+        refused = [error for error in outcomes if isinstance(error, BaseException)]
+        assert [type(error) for error in refused] in ([], [WrongStatus])
+        loaded = await store.load(state.id)
+        assert loaded.status is Status.INTERRUPTING
+        assert [call.started_at is not None for call in loaded.calls] == ([] if refused else [True])
+        assert len(await desk.texts(state.id)) == (1 if refused else 2)
+        assert_gap_free(await desk.log(state.id), loaded)
 
 
 async def test_a_chain_of_a_stale_epoch_writes_nothing(
