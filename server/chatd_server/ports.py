@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Effort, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.event import CompactionSource, Cursor, LoggedEvent
@@ -91,13 +92,6 @@ class Beat(msgspec.Struct, frozen=True):
     status: Status
 
 
-class CallStart(msgspec.Struct, frozen=True):
-    """A call that is about to run."""
-
-    call_id: ToolCallId
-    started_at: Instant
-
-
 class EventPage(msgspec.Struct, frozen=True):
     """Some durable events, in order, and the ends of the log when it was read."""
 
@@ -122,29 +116,29 @@ class Store(Protocol):
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         *,
         known: ChatState | None = None,
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `machine.advance` and write it, whole or not at all.
+        """Decide by `chain.decide` and write it, whole or not at all.
 
-        `known` is the state that the lease holder has in memory; it saves the load. `owner_id`
-        (api) makes another owner's chat ChatNotFound. Runs to its end in a task of the
-        store's own, also when the caller is cancelled. Raises Refused, LeaseLost (stale
-        epoch), DatabaseUnavailable. A command_id that was recorded already is success.
+        A chain is one commit, with the journal rows of the calls that it starts, recorded as its
+        first command; a refusal says which of its commands was refused. `known` is the state that
+        the lease holder has in memory; it saves the load. `owner_id` (api) makes another owner's
+        chat ChatNotFound. Runs to its end in a task of the store's own, also when the caller is
+        cancelled. Raises Refused, LeaseLost (stale epoch), DatabaseUnavailable. A command_id that
+        was recorded already is success.
         """
-
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Write journal rows for a batch, in one statement; raises LeaseLost."""
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal; raises LeaseLost."""
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Take up to `slots` chats that have work and no live lease, oldest work first. Work that
-        somebody else writes at that moment is passed over.
+        """Take up to `slots` chats that have work and no live lease, oldest work first; by the same
+        commit begin the model call of each that owes one. Work that somebody else writes at that
+        moment is passed over.
         """
 
     async def heartbeat(

@@ -9,9 +9,16 @@ from chatd_server.agent.held import Held
 from chatd_server.agent.loop import run_turn
 from chatd_server.agent.stop import Stop, StopCause, Stopped
 from chatd_server.domain.chat import AttemptKind, Status
-from chatd_server.domain.command import Acquire, RequireAction, ScheduleRetry, StartAttempt
+from chatd_server.domain.command import (
+    Acquire,
+    CommitAnswer,
+    RequireAction,
+    ScheduleRetry,
+    StartAttempt,
+)
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import AttemptId, WorkerId
+from chatd_server.domain.message import FinishReason, Text
 from chatd_server.domain.refusal import WrongStatus
 from chatd_server.ports import Acquired
 from tests.kit.script import text
@@ -49,15 +56,9 @@ async def test_a_stop_that_forbids_writing_is_looked_at_before_a_commit(
         chat, held = await held_chat(world)
         revision = chat.state.revision
         held.stop.request(cause)
-        attempt_id = held.new_attempt()
+        held.plan_attempt(AttemptKind.MODEL)
         with pytest.raises(Stopped):
-            await held.apply(
-                StartAttempt(
-                    **held.signed(attempt_id, "start"),
-                    attempt_id=attempt_id,
-                    kind=AttemptKind.MODEL,
-                )
-            )
+            await held.commit()
         assert chat.state.revision == revision
 
 
@@ -94,3 +95,49 @@ async def test_a_turn_that_is_held_before_its_next_attempt_waits_for_it(tmp_path
         await turn
         assert chat.state.status is Status.WAITING
         assert await chat.history_texts() == ["go", "whole"]
+
+
+async def test_what_is_planned_is_seen_at_once_and_replaced_by_what_was_committed(
+    tmp_path: Path,
+) -> None:
+    """The prediction decides what comes next, and nothing of it stays."""
+    async with World(tmp_path / "chats.db") as world:
+        chat, held = await held_chat(world)
+        plan_answer(held)
+        assert [message.role for message in held.history] == ["user", "assistant"]
+        assert [message.role for message in held.prompt.messages] == ["user"]
+        assert held.turn.steps == 1
+        await world.clock.advance(1)  # the store decides a moment later than the prediction
+        await held.commit()
+        assert not held.has_plans
+        assert held.state == chat.state
+        assert held.history == list(await chat.messages())
+        assert held.prompt.messages == held.history
+
+
+async def test_what_a_refused_commit_had_planned_is_gone(tmp_path: Path) -> None:
+    """All of it: the run goes on from the last commit, which here means that it stops."""
+    async with World(tmp_path / "chats.db") as world:
+        chat, held = await held_chat(world)
+        before, state = list(held.history), held.state
+        await chat.interrupt()
+        plan_answer(held)
+        with pytest.raises(Stopped):
+            await held.commit()
+        assert held.stop.cause is StopCause.INTERRUPTED
+        assert not held.has_plans
+        assert (held.history, held.state) == (before, state)
+
+
+def plan_answer(held: Held) -> None:
+    """Plan an attempt and its whole answer."""
+    attempt_id = held.plan_attempt(AttemptKind.MODEL)
+    held.plan(
+        CommitAnswer(
+            **held.signed(attempt_id, "answer"),
+            attempt_id=attempt_id,
+            parts=(Text("whole"),),
+            finish_reason=FinishReason.END_TURN,
+            model="test/model",
+        )
+    )

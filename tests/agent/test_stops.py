@@ -199,64 +199,6 @@ async def test_an_interrupt_whose_hint_comes_late_is_found_by_the_commit(world: 
     assert shell.runs == []
 
 
-async def test_shutdown_during_a_tool_gives_the_chat_back(world: World) -> None:
-    """Pending, never waiting: what finished is in the journal, and another worker goes on."""
-    quick = world.tool("quick")
-    quick.gives("42")
-    shell = world.tool("shell")
-    shell.hangs()
-    lookup = world.tool("lookup", idempotent=True)
-    lookup.hangs()
-    world.model.says(calls("quick"), calls("shell"), calls("lookup"))
-    chat = await world.chat("go")
-    await world.until(Span.TOOL_FINISHED, tool="quick")
-    world.process.worker.drain()
-    await world.clock.advance_to("drain")
-    await world.process.task
-    assert chat.state.status is Status.PENDING
-    assert chat.state.last_error is None
-    world.model.says(text("Done."))
-    world.start("two")
-    await chat.ended()
-    await golden(chat, "shutdown_during_a_tool")
-    assert [len(tool.runs) for tool in (quick, shell, lookup)] == [1, 1, 2]
-
-
-async def test_shutdown_in_the_middle_of_text_drops_the_attempt(world: World) -> None:
-    """The next worker asks the model again; what was shown is void."""
-    gate = Gate()
-    world.model.says(text("half", gate))
-    chat = await world.chat("go")
-    await gate.reached()
-    world.process.worker.drain()
-    await world.clock.advance_to("drain")
-    await world.process.task
-    assert chat.state.status is Status.PENDING
-    assert world.process.live.lines[-1] == "abandoned"
-    world.model.says(text("whole"))
-    world.start("two")
-    await chat.ended()
-    assert await chat.history_texts() == ["go", "whole"]
-
-
-async def test_a_leaving_worker_that_finds_an_interrupt_keeps_the_step(world: World) -> None:
-    """The user's stop came first in the database, so it is honoured."""
-    world.process.goes_deaf()
-    gate = Gate()
-    world.model.says(text("On ", gate, "it"))
-    chat = await world.chat("go")
-    await world.clock.advance_to("poll")
-    await gate.reached()
-    await chat.interrupt()
-    world.process.worker.drain()
-    await world.clock.sleeping("drain")
-    world.process.worker._stop_runs()  # at once: the drain would meet a heartbeat on its way
-    await world.process.task
-    state = await chat.ended()
-    assert state.stop_reason is StopReason.INTERRUPTED
-    assert (await chat.history())[-1] == "  text 'On '"
-
-
 async def test_a_lost_lease_writes_nothing(world: World) -> None:
     """Another worker has the chat: the first ends without a word, whatever it had."""
     gate, second = Gate(), Gate()
@@ -354,31 +296,8 @@ async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> No
     assert await chat.history_texts() == ["go", "whole"]
 
 
-async def test_a_shutdown_just_before_the_tools_lets_another_worker_run_them(world: World) -> None:
-    """What never began is not marked as started, so its outcome is not unknown."""
-    shell = world.tool("shell")
-    world.model.says(calls("shell"))
-    process = world.process
-
-    async def leave() -> None:
-        process.worker.drain()
-        process.worker._stop_runs()
-
-    process.cable.meanwhile["StartAttempt", 2] = leave
-    chat = await world.chat("go")
-    await process.task
-    assert chat.state.status is Status.PENDING
-    assert "start_calls" not in process.cable.calls
-    world.model.says(text("Done."))
-    world.start("two")
-    await chat.ended()
-    (tool,) = [it for it in await chat.messages() if it.results]
-    assert [result.error for result in tool.results] == [None]
-    assert len(shell.runs) == 1
-
-
-async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) -> None:
-    """They are answered as interrupted: nobody has to wonder whether they worked."""
+async def test_an_interrupt_before_the_commit_of_an_answer_runs_no_tool(world: World) -> None:
+    """The whole chain is refused: the answer is kept, and its calls are answered as interrupted."""
     shell = world.tool("shell")
     world.model.says(calls("shell"))
     process = world.process
@@ -392,6 +311,45 @@ async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) ->
     (tool,) = [it for it in await chat.messages() if it.results]
     assert [result.error for result in tool.results] == [ToolErrorKind.INTERRUPTED]
     assert shell.runs == []
+
+
+async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) -> None:
+    """They are answered as interrupted: nobody has to wonder whether they worked."""
+    shell = world.tool("shell")
+    world.model.says(calls("shell"))
+    process = world.process
+
+    async def interrupt() -> None:
+        await chat.interrupt()
+
+    process.cable.afterwards["start_calls", 1] = interrupt
+    chat = await world.chat("go")
+    await chat.ended()
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert [result.error for result in tool.results] == [ToolErrorKind.INTERRUPTED]
+    assert shell.runs == []
+
+
+async def test_an_interrupt_before_the_commit_of_results_keeps_them(world: World) -> None:
+    """Also the last one, which is not in the journal."""
+    world.tool("quick").gives("42")
+    last = world.tool("last").hangs()
+    world.tools._tools["last"].gives("43")
+    world.model.says(calls("quick"), calls("last"))
+    process = world.process
+
+    async def interrupt() -> None:
+        await chat.interrupt()
+
+    process.cable.meanwhile["CommitResults", 1] = interrupt
+    chat = await world.chat("go")
+    await world.until(Span.TOOL_FINISHED, tool="quick")
+    last.open()
+    state = await chat.ended()
+    assert state.stop_reason is StopReason.INTERRUPTED
+    (tool,) = [it for it in await chat.messages() if it.results]
+    assert [(it.output, it.error) for it in tool.results] == [("42", None), ("43", None)]
+    assert process.cable.calls.count("finish_call") == 1
 
 
 async def test_an_edit_that_nobody_told_of_refuses_the_commit(world: World) -> None:

@@ -68,24 +68,54 @@ async def test_tools_run_and_their_results_go_back_to_the_model(world: World) ->
     assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
 
 
-async def test_a_step_with_one_tool_is_at_most_six_store_calls(world: World) -> None:
-    """Two attempts, the answer, the results, and two entries of the journal."""
+async def test_between_two_waits_is_one_commit(world: World) -> None:
+    """What a wait gave is committed with what begins the next one; the last ends the turn."""
     world.tool("shell")
     world.model.says(calls("shell"))
     world.model.says(text("Done."))
     chat = await world.chat("go")
     await chat.ended()
     assert world.process.cable.calls == [
-        "StartAttempt",
-        "CommitAnswer",
-        "StartAttempt",
-        "start_calls",
-        "finish_call",
-        "CommitResults",
-        "StartAttempt",
-        "CommitAnswer",
-        "FinishTurn",
+        "CommitAnswer + StartAttempt + start_calls",
+        "CommitResults + StartAttempt",
+        "CommitAnswer + FinishTurn",
     ]
+
+
+async def test_a_batch_of_which_nothing_runs_is_no_wait(world: World) -> None:
+    """Its results are committed with the answer that asks for them."""
+    world.model.says(calls("gone"))
+    world.model.says(text("Sorry."))
+    chat = await world.chat("go")
+    await chat.ended()
+    assert world.process.cable.calls == [
+        "CommitAnswer + StartAttempt + CommitResults + StartAttempt",
+        "CommitAnswer + FinishTurn",
+    ]
+    assert [result.error for result in await results(chat)] == [ToolErrorKind.INVALID_CALL]
+    assert "abandoned" not in world.process.live.lines
+
+
+async def test_an_attempt_is_shown_once_its_chain_is_committed(world: World) -> None:
+    """Nothing live runs ahead of the database."""
+    world.tool("shell")
+    world.model.says(calls("shell"))
+    world.model.says(text("Done."))
+    shown: list[int] = []
+
+    async def look() -> None:
+        shown.append(len(world.process.live.writers))
+
+    for number in (1, 2):
+        world.process.cable.afterwards["StartAttempt", number] = look
+    world.process.cable.acquired = taken = Gate()
+    chat = await world.chat("go")
+    await taken.reached()
+    await look()
+    taken.open()
+    await chat.ended()
+    assert shown == [0, 1, 2]
+    assert len(world.process.live.writers) == 3
 
 
 async def test_the_context_is_one_list_appended_in_place(world: World) -> None:
@@ -384,3 +414,15 @@ async def test_a_batch_that_is_too_large_fails_the_turn(world: World) -> None:
     second.open()
     await chat.until(Status.ERROR)
     await golden(chat, "batch_too_large")
+
+
+async def test_a_last_result_that_is_too_much_is_kept_all_the_same(world: World) -> None:
+    """The turn fails, and the call has the outcome that it had: nobody has to wonder."""
+    world.process.live.results_max = 0
+    world.tool("shell").gives("42")
+    world.model.says(calls("shell"))
+    chat = await world.chat("go")
+    state = await chat.until(Status.ERROR)
+    assert state.last_error is not None
+    assert state.last_error.kind is ErrorKind.OUTPUT_TOO_LARGE
+    assert [(it.output, it.error) for it in await results(chat)] == [("42", None)]

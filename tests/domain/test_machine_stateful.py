@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -14,7 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chatd_server.domain.chat import AttemptKind, ChatConfig, Status, StopReason
+from chatd_server.domain.chain import Chain
+from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, Status, StopReason
 from chatd_server.domain.command import (
     Acquire,
     BusyBehavior,
@@ -49,8 +51,10 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.ids import AttemptId, MessageId, TurnId
-from chatd_server.domain.message import Executor, FinishReason, Part, Text
+from chatd_server.domain.machine import advance
+from chatd_server.domain.message import Executor, FinishReason, Part, Text, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
+from chatd_server.domain.transition import CallStart, Transition
 from tests.domain.invariants import (
     HELD,
     SETTLED,
@@ -68,6 +72,39 @@ MEANT = st.sampled_from(["any", "open", "other"])
 def in_status(*statuses: Status) -> Callable[[Any], Any]:
     """Try a rule in these statuses only: elsewhere the table's test says how it is refused."""
     return precondition(lambda self: self.chat.state.status in statuses)
+
+
+CHAINED = (
+    *("acquire", "model", "tools", "answer", "results", "action"),
+    *("retry", "finish", "interrupted", "fail", "release"),
+)
+"""Commands of a chain, by a short name."""
+
+
+def sensible(state: ChatState) -> str:
+    """Return what a worker would do next: else few random chains get anywhere."""
+    if state.status is Status.PENDING or state.lease is None:
+        return "acquire"
+    if state.status is Status.INTERRUPTING:
+        return "interrupted"
+    assert state.turn is not None
+    attempt = state.turn.attempt
+    if attempt is not None and attempt.kind is AttemptKind.MODEL:
+        return "answer"
+    if any(it.executor is not Executor.CLIENT for it in state.calls):
+        return "tools" if attempt is None else "results"
+    if state.calls:
+        return "action"
+    return "model" if state.turn.steps < 2 else "finish"
+
+
+def refused_in(chat: ByHand, chain: Chain) -> Command | None:
+    """Return the command for which a chain is refused."""
+    try:
+        chat.do(chain)
+    except (Refused, LeaseLost) as refusal:
+        return refusal.command
+    return None
 
 
 class ChatUnderRandomCommands(RuleBasedStateMachine):
@@ -343,6 +380,102 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
             self.commit_results(stop_after=False)
         elif state.status is Status.RUNNING:
             self.require_action(stale=False)
+
+    # --- chains ----------------------------------------------------------------------------
+
+    @in_status(Status.PENDING, *HELD)
+    @rule(
+        odd=st.lists(st.sampled_from([None, None, None, *CHAINED]), min_size=1, max_size=6),
+        executors=EXECUTORS,
+    )
+    def chain(self, odd: list[str | None], executors: list[Executor]) -> None:
+        """One commit says what its commands say one by one, or nothing at all."""
+        state, commands, steps, refused = self.chat.state, list[Command](), [], False
+        for kind in odd:
+            command = self._chained(kind or sensible(state), state, executors)
+            commands.append(command)
+            try:
+                step = advance(state, command, self.chat.now)
+            except (Refused, LeaseLost):
+                refused = True
+                break
+            steps.append((state, command, step))
+            state = step.state
+        started = tuple(
+            CallStart(it.id, self.chat.now) for it in state.calls if it.executor is Executor.SERVER
+        )
+        self._send(Chain(tuple(commands), () if refused else started), steps, refused)
+
+    def _send(
+        self,
+        chain: Chain,
+        steps: list[tuple[ChatState, Command, Transition]],
+        refused: bool,
+    ) -> None:
+        before = self.chat.state
+        if refused:
+            assert refused_in(self.chat, chain) is chain.commands[-1]
+            assert self.chat.state is before
+            return
+        done = self.chat.do(chain)
+        for state, command, step in steps:
+            holds_after(state, command, step)
+        assert done.events == tuple(it for _, _, step in steps for it in step.events)
+        assert done.messages == tuple(it for _, _, step in steps for it in step.messages)
+        started = {call.call_id: call.started_at for call in chain.started}
+        expected = steps[-1][2].state
+        for old, new in zip(expected.calls, done.state.calls, strict=True):
+            assert new == msgspec.structs.replace(
+                old, started_at=started.get(old.id, old.started_at)
+            )
+        assert msgspec.structs.replace(done.state, calls=expected.calls) == expected
+
+    def _chained(self, kind: str, state: ChatState, executors: list[Executor]) -> Command:
+        lease = state.lease
+        hold: dict[str, Any] = {
+            "command_id": self.x,
+            "worker_id": self.worker()["worker_id"] if lease is None else lease.worker_id,
+            "epoch": state.epoch,
+        }
+        attempt = None if state.turn is None else state.turn.attempt
+        attempt_id = AttemptId("none") if attempt is None else attempt.id
+        ours = [it for it in state.calls if it.executor is not Executor.CLIENT]
+        made: dict[str, Callable[[], Command]] = {
+            "acquire": lambda: Acquire(**hold, lease_seconds=30.0),
+            "model": lambda: StartAttempt(
+                **hold, attempt_id=AttemptId(self.x), kind=AttemptKind.MODEL
+            ),
+            "tools": lambda: StartAttempt(
+                **hold, attempt_id=AttemptId(self.x), kind=AttemptKind.TOOLS
+            ),
+            "answer": lambda: CommitAnswer(
+                **hold,
+                attempt_id=attempt_id,
+                parts=self.parts(executors),
+                finish_reason=FinishReason.TOOL_CALLS if executors else FinishReason.END_TURN,
+                model="sandbox/any",
+            ),
+            "results": lambda: CommitResults(
+                **hold,
+                attempt_id=attempt_id,
+                results=tuple(
+                    ToolResult(it.id, it.name, "done", it.executor, self.chat.now) for it in ours
+                ),
+            ),
+            "action": lambda: RequireAction(**hold),
+            "retry": lambda: ScheduleRetry(
+                **hold, attempt_id=attempt_id, delay_seconds=1.5, error=ERROR
+            ),
+            "finish": lambda: FinishTurn(
+                **hold,
+                turn_id=TurnId("none") if state.turn is None else state.turn.id,
+                stop_reason=StopReason.END_TURN,
+            ),
+            "interrupted": lambda: FinishInterruption(**hold),
+            "fail": lambda: Fail(**hold, error=ERROR),
+            "release": lambda: Release(**hold),
+        }
+        return made[kind]()
 
     def teardown(self) -> None:
         if self.chat.maybe is not None:

@@ -563,3 +563,52 @@ def the_chat_moves_to_another_server() -> Scene:
     comes_back(scene, run, server=1)
     scene.readers_come()
     return scene
+
+
+# --- chains: several commands that are one commit -------------------------------------------------
+
+
+@history
+def an_answer_and_the_next_attempt_are_one_commit() -> Scene:
+    """The state that a snapshot reads has the next attempt open already, which nobody shows yet."""
+    scene = Scene()
+    run = Run(scene).acquired().begun("so ")
+
+    def work() -> Actor:
+        yield from run.answers_and_begins("it")
+        yield from run.answers_and_finishes("goes")
+
+    scene.actor("worker", work())
+    scene.reader(SETTLED)
+    return scene
+
+
+@history
+def a_reader_comes_back_while_chains_are_committed() -> Scene:
+    """It holds a part of the attempt that the first of them closes."""
+    scene = Scene()
+    run = Run(scene).acquired().begun("so it ")
+
+    def work() -> Actor:
+        yield from run.answers_and_begins("goes")
+        yield from run.answers_and_finishes("on")
+
+    scene.actor("worker", work())
+    comes_back(scene, run, beats=1)
+    return scene
+
+
+@history
+def a_chat_is_taken_with_its_attempt() -> Scene:
+    """The lease and the attempt come at once; somebody may interrupt it before it is shown."""
+    scene = Scene()
+    run = Run(scene)
+
+    def work() -> Actor:
+        yield from run.acquires_and_begins()
+        yield from run.answers_and_finishes("so it goes")
+
+    scene.actor("worker", fenced(run, work()))
+    scene.actor("client", sends(scene))
+    is_level(scene)
+    return scene

@@ -8,11 +8,11 @@ from collections.abc import Generator, Sequence
 from itertools import count
 from typing import Any
 
+from chatd_server.domain.chain import Chain, decide
 from chatd_server.domain.chat import ChatConfig, ChatState
 from chatd_server.domain.command import Command, Create
 from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import AttemptId, ChatId, Instant, OwnerId, WorkerId
-from chatd_server.domain.machine import advance
 from chatd_server.domain.message import Message, Text
 from chatd_server.domain.refusal import ChatNotFound, CursorAhead, CursorExpired
 from chatd_server.hub.attempts import closing
@@ -76,10 +76,10 @@ class ModelStore:
             "epoch": epoch,
         }
 
-    def apply(self, command: Command) -> Applied:
-        """Commit a command."""
+    def apply(self, order: Command | Chain) -> Applied:
+        """Commit a command, or a chain."""
         before = getattr(self, "state", None)
-        done = advance(before, command, NOW)
+        done = decide(before, order, NOW)
         if done.removed_from is not None:
             for message in self._messages:
                 if message.position >= done.removed_from:

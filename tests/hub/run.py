@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import AttemptKind, Status, StopReason
 from chatd_server.domain.command import (
     Acquire,
@@ -99,6 +100,31 @@ class Run:
         parts = (Text(self.text),) if self.text else ()
         return self._answer(parts, FinishReason.END_TURN)
 
+    # --- as one commit: what `agent.loop` does between two waits ----------------------------------
+
+    def acquires_and_begins(self) -> Steps:
+        """Take the lease with an attempt, then show it."""
+        acquire = self._acquire()
+        self._epoch = self.scene.store.state.epoch + 1
+        self._open((yield from self._do(Chain((acquire, self._start(AttemptKind.MODEL))))))
+        yield None
+
+    def answers_and_begins(self, *texts: str) -> Steps:
+        """Show an answer, and commit it with the next attempt, which is shown then."""
+        for text in texts:
+            self.says(text)
+            yield None
+        answer = self.answer()
+        self._open((yield from self._do(Chain((answer, self._start(AttemptKind.MODEL))))))
+        yield None
+
+    def answers_and_finishes(self, *texts: str) -> Steps:
+        """Show an answer, and commit it with the end of the turn."""
+        for text in texts:
+            self.says(text)
+            yield None
+        yield from self._do(Chain((self.answer(), self._end())))
+
     def calls(self, name: str) -> Steps:
         """Show a call, and commit it as the answer."""
         assert self.writer is not None
@@ -122,10 +148,7 @@ class Run:
 
     def finish(self) -> Steps:
         """End the turn."""
-        turn = self.scene.store.state.turn
-        assert turn is not None
-        end = FinishTurn(**self._hold(), turn_id=turn.id, stop_reason=StopReason.END_TURN)
-        yield from self._do(end)
+        yield from self._do(self._end())
 
     def retry(self) -> Steps:
         """The model failed; the attempt is void."""
@@ -165,7 +188,12 @@ class Run:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _do(self, command: Command) -> Generator[Ready | None, Any, Applied]:
+    def _end(self) -> Command:
+        turn = self.scene.store.state.turn
+        assert turn is not None
+        return FinishTurn(**self._hold(), turn_id=turn.id, stop_reason=StopReason.END_TURN)
+
+    def _do(self, command: Command | Chain) -> Generator[Ready | None, Any, Applied]:
         return (yield from self.scene.commit(command, self._server))
 
     def _hold(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import Status
 from chatd_server.domain.command import Command, SetTitle
 from chatd_server.domain.ids import Instant
@@ -123,7 +124,7 @@ class Scene:
                 while reader.goes_on():
                     pass
 
-    def write(self, command: Command, server: int = 0) -> Applied:
+    def write(self, command: Command | Chain, server: int = 0) -> Applied:
         """Commit a command of a server, which learns of it later; the others get a hint."""
         applied = self.store.apply(command)
         self.servers[server].untold.append(applied)
@@ -132,13 +133,15 @@ class Scene:
                 other.hints.append((applied.state.revision, applied.state.status))
         return applied
 
-    def commit(self, command: Command, server: int = 0) -> Generator[Ready | None, Any, Applied]:
+    def commit(
+        self, command: Command | Chain, server: int = 0
+    ) -> Generator[Ready | None, Any, Applied]:
         """Commit, and go on when the server was told."""
         applied = self.write(command, server)
         yield lambda: applied not in self.servers[server].untold
         return applied
 
-    def now(self, command: Command, server: int = 0) -> Applied:
+    def now(self, command: Command | Chain, server: int = 0) -> Applied:
         """Commit, and tell at once: what happened before the history begins."""
         applied = self.store.apply(command)
         self.servers[server].hub.committed(applied)

@@ -44,13 +44,14 @@ def works(scene: Scene, name: str, server: int) -> Actor:
 
 
 def _turn(run: Run, number: int) -> Actor:
-    yield from run.acquire()
-    yield from run.begin()
+    yield from run.acquires_and_begins()
     if number % 2:
         run.says("no ")
         yield None
         yield from run.retry()
         yield from run.begin()
+    if number == 2:
+        yield from run.answers_and_begins("well")
     yield from run.answers("so ", "it ", "goes")
     if run.scene.store.state.status is Status.INTERRUPTING:
         yield from run.is_interrupted()

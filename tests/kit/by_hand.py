@@ -1,4 +1,4 @@
-"""A chat that a test moves by hand: each command goes through `advance`, every event is kept."""
+"""A chat that a test moves by hand: each order goes through `decide`, every event is kept."""
 
 from collections.abc import Iterable
 from itertools import count
@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from chatd_server.domain.chain import Chain, commands_of, decide
 from chatd_server.domain.chat import (
     AttemptKind,
     ChatConfig,
@@ -52,7 +53,6 @@ from chatd_server.domain.ids import (
     TurnId,
     WorkerId,
 )
-from chatd_server.domain.machine import advance
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -116,21 +116,22 @@ class ByHand:
         """Every visible result of ours or of the client's, by call."""
         return {it.call_id: it for message in self.messages for it in message.results}
 
-    def do(self, command: Command, seconds: float = 0.0) -> Transition:
-        """Apply a command after some time, and hold the transition to what always holds."""
+    def do(self, order: Command | Chain, seconds: float = 0.0) -> Transition:
+        """Apply an order after some time, and hold the transition to what always holds."""
         self.now += round(seconds * MICROSECONDS)
         before = self.maybe
-        done = advance(before, command, self.now)
+        done = decide(before, order, self.now)
         if not done.changed:
             assert done.state == before
             assert not done.events
             return done
         old = ChatState(CHAT, OWNER, CHAT, 0, 0) if before is None else before
-        assert done.state.revision == old.revision + 1
+        assert done.state.revision == old.revision + len(commands_of(order))
         assert done.state.head_sequence == old.head_sequence + len(done.events)
         assert tuple(it.message for it in done.events if it.message) == done.messages
         ranks = [RANKS.get(type(it.event), 4) for it in done.events]
-        assert ranks == sorted(ranks), "the order of events inside a transition"
+        if not isinstance(order, Chain):
+            assert ranks == sorted(ranks), "the order of events inside a transition"
         if done.removed_from is not None:
             self.messages = [it for it in self.messages if it.position < done.removed_from]
         self.messages.extend(done.messages)

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.ports import Acquisition, Applied, Beat, CallStart, RequestKey, Store
+from chatd_server.ports import Acquisition, Applied, Beat, RequestKey, Store
 from tests.kit.clock import ManualClock
 from tests.kit.script import Gate
 
@@ -23,16 +24,22 @@ class Cable:
         self._store = store
         self._clock = clock
         self._is_cut = False
-        #: Names of the calls and commands, in order, heartbeats and polls left out.
+        #: Names of the calls and commands, in order, heartbeats and polls left out. A chain is one.
         self.calls: list[str] = []
+        #: How often each command was sent, alone or in a chain.
+        self._sent: Counter[str] = Counter()
         #: The same for what a worker sends while nothing happens.
         self.idle: Counter[str] = Counter()
-        #: Cut it just before this call or command.
+        #: Cut it just before this call or command, or the chain that it is in.
         self.cut_before = ""
         #: What some calls raise, by name: a defect, not a database that is gone.
         self.breaks: dict[str, Exception] = {}
         #: What happens just before the nth call or command of a name gets there.
         self.meanwhile: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
+        #: The same just after, before its answer gets back.
+        self.afterwards: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
+        #: What happens before and after each write of a run, and after each acquisition.
+        self.at_boundary: Callable[[], Awaitable[object]] | None = None
         #: Where an acquisition that took something stops before its answer is given.
         self.acquired: Gate | None = None
         #: What came of a command is told to be a replay, as after a lost answer.
@@ -49,14 +56,17 @@ class Cable:
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         *,
         known: ChatState | None = None,
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
         """Pass on."""
-        await self._note(type(command).__name__)
+        names = [type(one).__name__ for one in commands_of(command)]
+        if isinstance(command, Chain) and command.started:
+            names.append("start_calls")
+        await self._note(*names)
 
         async def apply() -> Applied:
             return await self._store.apply(
@@ -64,17 +74,14 @@ class Cable:
             )
 
         applied = await self._pass(apply)
+        await self._happened(*names)
         return await self._pass(apply) if self.forgets_answers else applied
-
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Pass on."""
-        await self._note("start_calls")
-        await self._pass(lambda: self._store.start_calls(chat_id, epoch, calls))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Pass on."""
         await self._note("finish_call")
         await self._pass(lambda: self._store.finish_call(chat_id, epoch, result))
+        await self._happened("finish_call")
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
@@ -93,6 +100,8 @@ class Cable:
         taken = await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
         if taken.chats and self.acquired is not None:
             await self.acquired.pass_through()
+        if taken.chats:
+            await self._cross()
         return taken
 
     async def heartbeat(
@@ -125,14 +134,30 @@ class Cable:
         if name in self.breaks:
             raise self.breaks[name]
 
-    async def _note(self, name: str) -> None:
-        self.calls.append(name)
-        self._break(name)
-        happens = self.meanwhile.get((name, self.calls.count(name)))
-        if happens is not None:
-            await happens()
-        if name == self.cut_before:
-            self.cut()
+    async def _note(self, *names: str) -> None:
+        self.calls.append(" + ".join(names))
+        for name in names:
+            self._sent[name] += 1
+            self._break(name)
+            happens = self.meanwhile.get((name, self._sent[name]))
+            if happens is not None:
+                await happens()
+            if name == self.cut_before:
+                self.cut()
+        await self._cross()
+
+    async def _happened(self, *names: str) -> None:
+        for name in names:
+            happens = self.afterwards.get((name, self._sent[name]))
+            if happens is not None:
+                await happens()
+        await self._cross()
+
+    async def _cross(self) -> None:
+        if self.at_boundary is not None:
+            await self.at_boundary()
+        if self._is_cut:
+            raise DatabaseUnavailable("the cable is cut")
 
     async def _pass(self, call: Callable[[], Awaitable[T]]) -> T:
         if self._is_cut:

@@ -57,7 +57,7 @@ class Gate:
         await self._opened.wait()
 
 
-Line: TypeAlias = StreamPart | Gate | Exception
+Line: TypeAlias = StreamPart | Gate | Exception | Callable[[], object]
 Piece: TypeAlias = str | Gate
 Spoken: TypeAlias = Callable[[int], list[Line]]
 """Parts of an answer, given the number of the first of them."""
@@ -81,6 +81,11 @@ def calls(name: str, *pieces: Piece, vendor_id: str = "toolu_1") -> Spoken:
         return [CallStarted(n, vendor_id, name), *deltas, PartEnded(n)]
 
     return parts
+
+
+def does(action: Callable[[], object]) -> Spoken:
+    """Let something happen when the stream gets here, without a wait."""
+    return lambda _: [action]
 
 
 def searches(query: str, *pieces: Piece) -> Spoken:
@@ -173,6 +178,8 @@ class ScriptedModel:
                 await line.pass_through()
             elif isinstance(line, Exception):
                 raise line
+            elif callable(line):
+                line()
             else:
                 yield line
 
@@ -197,6 +204,8 @@ class ScriptedTool:
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
     error: BaseException | None = None
     gate: Gate | None = None
+    #: What happens at the end of each run.
+    then: Callable[[], object] | None = None
     #: How many cancellations it ignores.
     stubborn: bool = False
     #: Arguments of each run.
@@ -225,6 +234,8 @@ class ScriptedTool:
         gate, self.gate = self.gate, None
         if gate is not None:
             await self._stop_at(gate)
+        if self.then is not None:
+            self.then()
         if self.error is not None:
             raise self.error
         return self.output

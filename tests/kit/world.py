@@ -79,6 +79,11 @@ class Process:
         self.worker.drain()
         await self.task
 
+    def leaves_at_once(self) -> None:
+        """Leave in order, with runs that are told to stop now."""
+        self.worker.drain()
+        self.worker._stop_runs()
+
     async def crash(self) -> None:
         """Kill it: nothing that it does after this reaches the database."""
         self.cable.cut()
@@ -126,6 +131,8 @@ class World:
         self.settings = WorkerSettings()
         self.processes: list[Process] = []
         self._states: dict[ChatId, ChatState] = {}
+        #: How many transitions and chains were committed; outcomes in the journal are not counted.
+        self.commits = 0
         self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     async def __aenter__(self) -> Self:
@@ -166,6 +173,7 @@ class World:
 
     def committed(self, applied: Applied) -> None:
         """Take a commit: the world listens like a hub."""
+        self.commits += 1
         self._states[applied.state.id] = applied.state
         for holds, future in self._waits:
             if holds() and not future.done():

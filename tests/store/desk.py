@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import (
     AttemptKind,
     ChatConfig,
@@ -13,6 +14,7 @@ from chatd_server.domain.chat import (
 )
 from chatd_server.domain.command import (
     BusyBehavior,
+    Command,
     CommitAnswer,
     CommitResults,
     Create,
@@ -35,7 +37,8 @@ from chatd_server.domain.ids import (
     new_uuid,
 )
 from chatd_server.domain.message import Executor, FinishReason, Part, Text, ToolCall, ToolResult
-from chatd_server.ports import Acquired, Applied, CallStart, RequestKey, Store
+from chatd_server.domain.transition import CallStart
+from chatd_server.ports import Acquired, Applied, RequestKey, Store
 from tests.kit.clock import ManualClock
 
 ANN = OwnerId("ann")
@@ -134,15 +137,20 @@ class Desk:
         self, state: ChatState, kind: AttemptKind = AttemptKind.MODEL, *, known: bool = True
     ) -> ChatState:
         """Begin an attempt."""
-        command = StartAttempt(
-            command_id=self.id(),
-            worker_id=W1,
-            epoch=state.epoch,
-            attempt_id=AttemptId(new_uuid(self.clock.now())),
-            kind=kind,
-        )
+        command = self.start_command(state, kind)
         applied = await self.store.apply(state.id, command, known=state if known else None)
         return applied.state
+
+    def start_command(self, state: ChatState, kind: AttemptKind) -> StartAttempt:
+        """Return the command that begins an attempt."""
+        attempt_id = AttemptId(new_uuid(self.clock.now()))
+        return StartAttempt(
+            command_id=f"{attempt_id}:start",
+            worker_id=W1,
+            epoch=state.epoch,
+            attempt_id=attempt_id,
+            kind=kind,
+        )
 
     def answer_command(
         self, state: ChatState, text: str = "answer", calls: Sequence[ToolCall] = ()
@@ -183,39 +191,61 @@ class Desk:
         """Return the result of a call of ours."""
         return ToolResult(ToolCallId(call_id), "ls", output, Executor.SERVER, self.clock.now())
 
-    async def start_calls(self, state: ChatState, *call_ids: str) -> None:
-        """Write into the journal that calls begin."""
-        calls = [CallStart(ToolCallId(one), self.clock.now()) for one in call_ids]
-        await self.store.start_calls(state.id, state.epoch, calls)
+    async def begin(self, state: ChatState, *call_ids: str) -> ChatState:
+        """Begin a batch of tools, and these calls of it."""
+        start = self.start_command(state, AttemptKind.TOOLS)
+        return (await self.chain(state, start, started=call_ids)).state
 
     async def finish_call(self, state: ChatState, call_id: str, output: str = "done") -> None:
         """Write an outcome into the journal."""
         await self.store.finish_call(state.id, state.epoch, self.result(call_id, output))
 
-    async def results(self, state: ChatState, *results: ToolResult) -> Applied:
-        """Commit results of tools."""
+    async def chain(
+        self,
+        state: ChatState,
+        *commands: Command,
+        started: Sequence[str] = (),
+        known: bool = True,
+    ) -> Applied:
+        """Commit several commands of the holder at once, and the starts of calls."""
+        calls = tuple(CallStart(ToolCallId(one), self.clock.now()) for one in started)
+        chain = Chain(commands, calls)
+        return await self.store.apply(state.id, chain, known=state if known else None)
+
+    def results_command(self, state: ChatState, *results: ToolResult) -> CommitResults:
+        """Return the command that commits results of the open batch."""
         assert state.turn is not None
         assert state.turn.attempt is not None
-        command = CommitResults(
+        return CommitResults(
             command_id=f"{state.turn.attempt.id}:results",
             worker_id=W1,
             epoch=state.epoch,
             attempt_id=state.turn.attempt.id,
             results=results,
         )
-        return await self.store.apply(state.id, command, known=state)
 
-    async def finish(self, state: ChatState) -> Applied:
-        """End the turn."""
+    async def results(self, state: ChatState, *results: ToolResult) -> Applied:
+        """Commit results of tools."""
+        return await self.store.apply(state.id, self.results_command(state, *results), known=state)
+
+    def finish_command(self, state: ChatState) -> FinishTurn:
+        """Return the command that ends the turn."""
         assert state.turn is not None
-        command = FinishTurn(
+        return FinishTurn(
             command_id=self.id(),
             worker_id=W1,
             epoch=state.epoch,
             turn_id=state.turn.id,
             stop_reason=StopReason.END_TURN,
         )
-        return await self.store.apply(state.id, command, known=state)
+
+    async def finish(self, state: ChatState) -> Applied:
+        """End the turn."""
+        return await self.store.apply(state.id, self.finish_command(state), known=state)
+
+    def action_command(self, state: ChatState) -> RequireAction:
+        """Return the command that hands the open calls to the client."""
+        return RequireAction(command_id=self.id(), worker_id=W1, epoch=state.epoch)
 
     async def asking(self, *call_ids: str) -> ChatState:
         """Make a chat that waits for client tools."""
@@ -224,8 +254,7 @@ class Desk:
         (acquired,) = await self.acquire()
         calls = [self.call(one, Executor.CLIENT) for one in call_ids]
         state = await self.answered(acquired.state, calls=calls)
-        command = RequireAction(command_id=self.id(), worker_id=W1, epoch=state.epoch)
-        return (await self.store.apply(state.id, command, known=state)).state
+        return (await self.store.apply(state.id, self.action_command(state), known=state)).state
 
     # --- what the database says ------------------------------------------------------------
 

@@ -46,6 +46,71 @@ async def test_acquire_gives_all_that_a_turn_needs(store: Store, desk: Desk) -> 
     assert [message.position for message in acquired.messages] == [1]
 
 
+async def test_acquire_begins_the_model_call_that_is_owed(
+    stores: Stores, store: Store, desk: Desk
+) -> None:
+    """By the same commit: one is told, with an attempt that stands at the head of the log."""
+    await desk.create("hello")
+    told = len(stores.heard.commits)
+
+    (acquired,) = await desk.acquire()
+
+    turn = acquired.state.turn
+    assert turn is not None
+    assert turn.attempt is not None
+    assert turn.attempt.kind is AttemptKind.MODEL
+    assert turn.attempt.number == 1
+    assert turn.attempt.base_sequence == acquired.state.head_sequence
+    assert len(stores.heard.commits) == told + 1
+    assert stores.heard.commits[-1].state == acquired.state == await store.load(acquired.state.id)
+    await desk.answer(acquired.state)
+
+
+async def test_acquire_begins_no_model_call_while_calls_are_open(desk: Desk) -> None:
+    """Tools come first, and what they are is the worker's to say."""
+    state = await desk.answered(await desk.running(), calls=[desk.call("a")])
+    await desk.store.apply(state.id, Release(command_id="r", worker_id=W1, epoch=state.epoch))
+
+    (acquired,) = await desk.acquire()
+
+    assert acquired.state.turn is not None
+    assert acquired.state.turn.attempt is None
+
+
+async def test_acquire_of_a_rescued_chat_begins_an_attempt_of_its_own(
+    stores: Stores, desk: Desk
+) -> None:
+    """That of the dead worker is void, whatever it still says."""
+    state = await desk.running()
+    await stores.clock.advance(LEASE_SECONDS + 1)
+    assert await desk.store.rescue(W2, 1) == 1
+
+    (again,) = await desk.acquire()
+
+    assert state.turn is not None
+    assert again.state.turn is not None
+    assert state.turn.attempt is not None
+    assert again.state.turn.attempt is not None
+    assert again.state.turn.attempt.id != state.turn.attempt.id
+    with pytest.raises(LeaseLost):
+        await desk.answer(state)
+    await desk.answer(again.state)
+
+
+async def test_acquire_of_an_interrupted_chat_begins_nothing(stores: Stores, desk: Desk) -> None:
+    """Its new worker only ends the turn."""
+    state = await desk.running()
+    await desk.interrupt(state.id)
+    await stores.clock.advance(LEASE_SECONDS + 1)
+    assert await desk.store.rescue(W2, 1) == 1
+
+    (again,) = await desk.acquire()
+
+    assert again.state.status is Status.INTERRUPTING
+    assert again.state.turn is not None
+    assert again.state.turn.attempt is None
+
+
 async def test_acquire_gives_a_chat_to_one_worker_only(desk: Desk) -> None:
     """Workers that ask at the same time never get the same chat."""
     chats = {await desk.create() for _ in range(30)}
@@ -111,7 +176,7 @@ async def test_a_stale_epoch_is_lease_lost_and_writes_nothing(store: Store, desk
     with pytest.raises(LeaseLost):
         await desk.answer(state)
     with pytest.raises(LeaseLost):
-        await desk.start_calls(state, "c1")
+        await desk.begin(state, "c1")
     with pytest.raises(LeaseLost):
         await desk.finish_call(state, "c1")
 
@@ -245,9 +310,8 @@ async def test_the_journal_is_part_of_the_loaded_state(store: Store, desk: Desk)
     """What began and what finished is known to whoever takes the chat next, in any order."""
     state = await desk.running()
     state = await desk.answered(state, calls=[desk.call(one) for one in ("a", "b", "c")])
-    state = await desk.start(state, AttemptKind.TOOLS)
 
-    await desk.start_calls(state, "a", "b")
+    state = await desk.begin(state, "a", "b")
     await desk.finish_call(state, "b", "output \x00")
 
     loaded = await store.load(state.id)
@@ -256,13 +320,13 @@ async def test_the_journal_is_part_of_the_loaded_state(store: Store, desk: Desk)
     assert (b.started_at, b.outcome) == (desk.clock.now(), desk.result("b", "output \x00"))
     assert (c.started_at, c.outcome) == (None, None)
     assert loaded.revision == state.revision
-    assert loaded.journal == state.journal + 2
+    assert loaded.journal == state.journal + 1
 
 
 async def test_the_first_outcome_of_a_call_stands(store: Store, desk: Desk) -> None:
     """An outcome that was recorded is never overwritten."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     await desk.finish_call(state, "a", "first")
 
     await desk.finish_call(state, "a", "second")
@@ -278,8 +342,7 @@ async def test_a_transition_that_closes_calls_sees_an_outcome_recorded_meanwhile
     """The sender's state knows no outcome; the results that are committed have it."""
     state = await desk.running()
     state = await desk.answered(state, calls=[desk.call(one) for one in ("a", "b", "c")])
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, "a", "b")
+    state = await desk.begin(state, "a", "b")
     await desk.finish_call(state, "a", "recorded")
 
     await store.apply(state.id, _fail(state), known=state)
@@ -299,7 +362,7 @@ async def test_outcomes_recorded_while_calls_are_closed_are_never_lost(
     kept = []
     for n in range(20):
         state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-        await desk.start_calls(state, "a")
+        state = await desk.begin(state, "a")
         writes = [
             desk.finish_call(state, "a", "recorded"),
             store.apply(state.id, _fail(state), known=state),
@@ -336,7 +399,7 @@ async def test_a_turn_that_ends_with_its_calls_open_gives_them_their_outcomes(
 ) -> None:
     """The holder does not know what the journal knows; the results that are committed do."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     await desk.finish_call(state, "a", "recorded")
 
     applied = await desk.finish(state)
@@ -349,8 +412,7 @@ async def test_a_turn_that_ends_with_its_calls_open_gives_them_their_outcomes(
 async def test_results_that_are_committed_leave_the_journal(store: Store, desk: Desk) -> None:
     """A closed call has its result in the history and no row in the journal."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a"), desk.call("b")])
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, "a", "b")
+    state = await desk.begin(state, "a", "b")
     await desk.finish_call(state, "a")
     await desk.finish_call(state, "b")
 

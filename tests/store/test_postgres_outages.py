@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from chatd_server.domain.chat import Status
+from chatd_server.domain.chat import AttemptKind, Status
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Span
 from chatd_server.store.postgres.keys import PostgresKeyStore
@@ -43,7 +43,27 @@ async def test_a_commit_whose_answer_is_lost_is_done_once(
     assert applied.state == await store.load(state.id)
     assert await desk.texts(state.id) == ["hello", "answer"]
     assert replicas.heard.commits[-1] == applied
-    assert len(replicas.heard.commits) == applied.state.revision
+    assert len(replicas.heard.commits) == 4
+    assert_gap_free(await desk.log(state.id), applied.state)
+
+
+async def test_a_chain_whose_answer_is_lost_is_done_once(
+    replicas: PostgresStores, store: PostgresStore, desk: Desk
+) -> None:
+    """One record answers for all of its commands, and for the calls that it starts."""
+    state = await desk.start(await desk.running())
+    answer = desk.answer_command(state, calls=[desk.call("a")])
+    lose_the_next_answer(store)
+
+    applied = await desk.chain(
+        state, answer, desk.start_command(state, AttemptKind.TOOLS), started=["a"]
+    )
+
+    assert not applied.replayed
+    assert applied.state == await store.load(state.id)
+    assert applied.state.revision == state.revision + 2
+    assert applied.state.calls[0].started_at is not None
+    assert replicas.heard.commits[-1] == applied
     assert_gap_free(await desk.log(state.id), applied.state)
 
 
@@ -121,7 +141,7 @@ async def test_an_outcome_whose_answer_is_lost_is_recorded(
 ) -> None:
     """A journal row is written once more, which changes nothing."""
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     lose_the_next_answer(store)
 
     await desk.finish_call(state, "a", "seen")
@@ -209,7 +229,7 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
         for refused in (
             desk.answer(state),
             desk.create(),
-            desk.start_calls(state, "a"),
+            desk.begin(state, "a"),
             desk.acquire(),
             store.heartbeat(W1, [(state.id, state.epoch)], 30.0),
             store.rescue(W1, 1),

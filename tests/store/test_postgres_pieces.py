@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState
+from chatd_server.domain.chat import ChatConfig, ChatState
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import ChatId, ToolCallId
 from chatd_server.domain.limits import (
@@ -71,8 +71,7 @@ async def next_turn(desk: Desk, chat_id: ChatId) -> None:
 async def journaled(desk: Desk, calls: Sequence[str] = CALLS) -> ChatState:
     """Make a chat whose calls all have the largest outcome in the journal."""
     state = await desk.answered(await desk.running(), calls=[desk.call(it) for it in calls])
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, *calls)
+    state = await desk.begin(state, *calls)
     for it in calls:
         await desk.finish_call(state, it, "y" * TOOL_RESULT_BYTES_MAX)
     return state

@@ -83,7 +83,7 @@ async def test_a_replica_rescues_the_chats_of_one_that_died(replicas: PostgresSt
     with pytest.raises(LeaseLost):
         await desk.answer(state)
     with pytest.raises(LeaseLost):
-        await desk.start_calls(state, "a")
+        await desk.begin(state, "a")
     assert await there.load(state.id) == before
 
 
@@ -190,7 +190,7 @@ async def test_an_outcome_recorded_after_the_look_is_not_overwritten(
     """A transition that closes calls compares the journal, and looks again."""
     there = await replicas.open()
     state = await desk.answered(await desk.running(), calls=[desk.call("a")])
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     store.writers._free[-1] = Interrupted(
         store.writers._free[-1],
         lambda: there.finish_call(state.id, state.epoch, desk.result("a", "seen")),

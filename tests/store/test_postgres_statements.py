@@ -8,7 +8,7 @@ import pytest
 
 from chatd_server.clock import RealClock
 from chatd_server.domain.chat import AttemptKind, Status
-from chatd_server.domain.message import Text
+from chatd_server.domain.message import Executor, Text
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver
 from chatd_server.ports import RequestKey
@@ -33,18 +33,45 @@ def stores(replicas: PostgresStores) -> PostgresStores:
 
 
 async def test_each_write_of_a_step_is_one_statement(store: PostgresStore, desk: Desk) -> None:
-    """A step with one tool: four commits and two journal writes, six statements."""
+    """A step with one tool, command by command, with an outcome in the journal: five."""
     state = await desk.running()
     sent = statements_of(store)
 
     state = await desk.answered(state, calls=[desk.call("a")])
     assert sent.total() == 2
-    state = await desk.start(state, AttemptKind.TOOLS)
-    await desk.start_calls(state, "a")
+    state = await desk.begin(state, "a")
     await desk.finish_call(state, "a")
     await desk.results(state, desk.result("a"))
 
-    assert sent.total() == 6
+    assert sent.total() == 5
+
+
+async def test_each_chain_is_one_statement(store: PostgresStore, desk: Desk) -> None:
+    """Also when outcomes were recorded since the holder loaded: a step with two tools, whose
+    results are followed by the next attempt, the client's action or the end of the turn.
+    """
+    for number in range(3):
+        state = await desk.start(await desk.running())
+        clients = [desk.call("c", Executor.CLIENT)] if number == 1 else []
+        answer = desk.answer_command(state, calls=[desk.call("a"), desk.call("b"), *clients])
+        start = desk.start_command(state, AttemptKind.TOOLS)
+        sent = statements_of(store)
+        state = (await desk.chain(state, answer, start, started=["a", "b"])).state
+        assert sent.total() == 1
+        await desk.finish_call(state, "a")
+        last = (
+            desk.start_command(state, AttemptKind.MODEL),
+            desk.action_command(state),
+            desk.finish_command(state),
+        )[number]
+
+        applied = await desk.chain(
+            state, desk.results_command(state, desk.result("a"), desk.result("b")), last
+        )
+
+        assert sent.total() == 3
+        loaded = await store.load(state.id)
+        assert (loaded.revision, loaded.status) == (state.revision + 2, applied.state.status)
 
 
 async def test_the_end_of_a_turn_is_one_statement(store: PostgresStore, desk: Desk) -> None:

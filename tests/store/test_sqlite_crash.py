@@ -14,7 +14,9 @@ STEPS = 200
 async def test_no_acknowledged_step_is_lost_by_a_killed_process(
     sqlite_stores: SqliteStores,
 ) -> None:
-    """A process is killed while it writes: each step that it told of is there, whole, in order."""
+    """A process is killed while it writes: each step that it told of is there, whole, in order; of
+    the chain that it was writing there is all or nothing.
+    """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -44,5 +46,7 @@ async def test_no_acknowledged_step_is_lost_by_a_killed_process(
         answers = len(texts) - 1
         assert texts[1:] == [f"answer {n}" for n in range(1, answers + 1)]
         assert answers >= acknowledged.get(chat.id, 0)
+        # Made; taken, with an attempt; for each answer itself and the next attempt; given back.
+        assert chat.revision == 1 + 2 + 2 * answers + 1
         assert chat.status is Status.PENDING
         assert_gap_free(await desk.log(chat.id), await store.load(chat.id))

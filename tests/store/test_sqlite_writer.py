@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from chatd_server.domain.chat import AttemptKind
+from chatd_server.domain.message import Executor
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.observe import Span
 from chatd_server.ports import Applied
@@ -113,6 +115,32 @@ async def test_the_holder_ends_its_turn_without_a_look_at_the_chat(
 
     assert trace.count("SELECT") == 0
     assert trace.count("UPDATE chats") == 1
+
+
+async def test_the_holder_writes_a_chain_without_a_look_at_the_chat(
+    store: SqliteStore, desk: Desk
+) -> None:
+    """Also when outcomes were recorded since: whatever follows the results of a batch."""
+    for number in range(3):
+        state = await desk.start(await desk.running())
+        clients = [desk.call("c", Executor.CLIENT)] if number == 1 else []
+        answer = desk.answer_command(state, calls=[desk.call("a"), desk.call("b"), *clients])
+        start = desk.start_command(state, AttemptKind.TOOLS)
+        trace = Trace(store)
+        state = (await desk.chain(state, answer, start, started=["a", "b"])).state
+        await desk.finish_call(state, "a")
+        last = (
+            desk.start_command(state, AttemptKind.MODEL),
+            desk.action_command(state),
+            desk.finish_command(state),
+        )[number]
+
+        await desk.chain(
+            state, desk.results_command(state, desk.result("a"), desk.result("b")), last
+        )
+
+        assert trace.count("SELECT") == 0
+        assert trace.count("UPDATE chats") == 3
 
 
 async def test_a_missed_compare_in_a_group_undoes_its_member_only(
@@ -333,6 +361,30 @@ async def test_an_unknown_outcome_of_a_commit_is_looked_up(
     assert len((await forgetful.load(chat_id)).queue) == 1
     assert await desk.texts(state.id) == ["hello", "answer"]
     assert len(sqlite_stores.heard.commits) == told + 2
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+async def test_an_unknown_outcome_of_a_chain_is_looked_up_once(
+    sqlite_stores: SqliteStores, forgetful: SqliteStore, lost: str
+) -> None:
+    """All of its commands were committed, or none: they are carried out and told once."""
+    desk = Desk(forgetful, sqlite_stores.clock)
+    state = await desk.start(await desk.running())
+    told = len(sqlite_stores.heard.commits)
+    answer = desk.answer_command(state, calls=[desk.call("a")])
+    connection = forgetful._ledger.connection
+    assert isinstance(connection, _Forgetful)
+
+    connection.lose = lost
+    applied = await desk.chain(
+        state, answer, desk.start_command(state, AttemptKind.TOOLS), started=["a"]
+    )
+
+    assert not applied.replayed
+    assert applied.state == await forgetful.load(state.id)
+    assert applied.state.revision == state.revision + 2
+    assert applied.state.calls[0].started_at is not None
+    assert sqlite_stores.heard.commits[told:] == [applied]
 
 
 async def test_chats_taken_by_a_commit_of_unknown_outcome_are_not_lost(

@@ -59,7 +59,7 @@ async def test_each_transition_adds_one_revision_and_its_events(store: Store, de
 
     loaded = await store.load(state.id)
     assert loaded.status is Status.WAITING
-    assert loaded.revision == done.state.revision == 5
+    assert loaded.revision == done.state.revision == 6
     assert loaded == done.state
     assert_gap_free(await desk.log(state.id), loaded)
     assert await desk.texts(state.id) == ["hello", "answer"]

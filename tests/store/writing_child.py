@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from chatd_server.clock import RealClock
-from chatd_server.domain.chat import ChatState
+from chatd_server.domain.chat import AttemptKind, ChatState
 from chatd_server.observe import NullObserver
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.clock import ManualClock
@@ -19,7 +19,7 @@ CHATS = 8
 
 
 async def write(path: Path) -> None:
-    """Commit answers in several chats at once, as fast as it goes."""
+    """Commit answers with the attempts behind them in several chats at once, as fast as it goes."""
     store = await SqliteStore.open(
         path, clock=RealClock(), wake=HeardHints(), observer=NullObserver()
     )
@@ -34,7 +34,9 @@ async def _work(desk: Desk, state: ChatState) -> None:
     n = 0
     while True:
         n += 1
-        state = await desk.answered(state, f"answer {n}")
+        answer = desk.answer_command(state, f"answer {n}")
+        start = desk.start_command(state, AttemptKind.MODEL)
+        state = (await desk.chain(state, answer, start)).state
         sys.stdout.write(f"{state.id} {n}\n")
         sys.stdout.flush()
 

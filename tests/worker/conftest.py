@@ -23,3 +23,14 @@ async def shared(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
     await migrate(postgres_url)
     async with World(tmp_path, postgres_url) as world:
         yield world
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """Give a scenario on each store in turn."""
+    url = ""
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+        await migrate(url)
+    async with World(tmp_path / "chats.db", url) as world:
+        yield world

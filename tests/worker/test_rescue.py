@@ -6,7 +6,7 @@ from chatd_server.domain.limits import RESCUES_MAX
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.observe import Span
 from chatd_server.worker.settings import WorkerSettings
-from tests.kit.script import Gate, calls, text
+from tests.kit.script import Gate, calls, does, text
 from tests.kit.world import Chat, World
 
 LEASE_SECONDS = WorkerSettings().lease_seconds
@@ -74,16 +74,18 @@ async def test_a_recorded_outcome_is_used_after_a_crash(world: World) -> None:
     assert len(quick.runs) == 1
 
 
-async def test_a_crash_before_a_tool_started_runs_it_then(world: World) -> None:
-    """The answer is committed, the journal is empty: nothing has happened yet."""
+async def test_a_crash_before_a_tool_started_asks_the_model_again(world: World) -> None:
+    """The answer and the start of its tools are one commit: nothing has happened yet."""
     shell = world.tool("shell")
-    world.model.says(calls("shell"))
+    world.model.says(text("lost"), calls("shell"))
     world.process.cable.cut_before = "start_calls"
     chat = await world.chat("go")
     await world.until(Span.DATABASE_FAILED, doing="run")
+    world.model.says(text("found"), calls("shell"))
     world.model.says(text("Done."))
     await rescued(world)
     await chat.until(Status.WAITING)
+    assert await chat.history_texts() == ["go", "found", "", "Done."]
     assert [it.error for it in await results(chat)] == [None]
     assert len(shell.runs) == 1
 
@@ -108,13 +110,12 @@ async def test_a_tool_that_is_gone_after_a_restart_is_an_invalid_call(world: Wor
     """The model is told what there is now."""
     world.tool("shell")
     world.tool("other")
-    world.model.says(calls("shell"))
-    world.process.cable.cut_before = "start_calls"
+    world.model.says(calls("shell"), does(world.process.leaves_at_once))
     chat = await world.chat("go")
-    await world.until(Span.DATABASE_FAILED, doing="run")
+    await world.process.task
     world.tools.remove("shell")
     world.model.says(text("Done."))
-    await rescued(world)
+    world.start("two")
     await chat.until(Status.WAITING)
     (result,) = await results(chat)
     assert result.error is ToolErrorKind.INVALID_CALL

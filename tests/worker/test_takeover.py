@@ -1,31 +1,16 @@
 """A worker dies: another one takes its chats over at most one poll after the lease has ended."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from chatd_server.domain.chat import Status
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.ids import MICROSECONDS
-from chatd_server.store.migrate import migrate
 from chatd_server.worker.settings import WorkerSettings
 from tests.kit.script import Gate, calls, text
 from tests.kit.world import Chat, World
 from tests.store.outages import locked
 
 SHORT = WorkerSettings(lease_seconds=1.0, heartbeat_seconds=0.5)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    """Give a scenario on each store in turn."""
-    url = ""
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-        await migrate(url)
-    async with World(tmp_path / "chats.db", url) as world:
-        yield world
 
 
 async def dies_with_a_chat(world: World, settings: WorkerSettings) -> Chat:

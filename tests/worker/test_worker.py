@@ -175,6 +175,7 @@ async def test_a_cancelled_worker_gives_its_chats_back(world: World) -> None:
 async def test_a_worker_cancelled_while_it_takes_chats_gives_them_back(world: World) -> None:
     """They were leased before the answer came: nobody waits for that lease to end."""
     gate = world.process.cable.acquired = Gate()
+    world.model.says(text("a", Gate()))
     chat = await world.chat("hi")
     await gate.reached()
     assert chat.state.status is Status.RUNNING

@@ -1,20 +1,30 @@
-"""A chat that this worker holds: its state and its context as of the last commit."""
+"""A chat that this worker holds: its state and its context as of the last commit, and what is
+planned to be committed next.
+
+Commands are planned one after the other, each on the state that `advance` predicts, and written
+as one chain before the next wait. What a refused commit had planned is gone, as if nobody had
+thought of it.
+"""
 
 from collections.abc import Sequence
 from typing import TypedDict
 
 from chatd_server.agent.env import Env
 from chatd_server.agent.prompt import Prompt
+from chatd_server.agent.spans import note_committed
 from chatd_server.agent.stop import Stop, StopCause, Stopped
 from chatd_server.agent.toolbox import Toolbox
-from chatd_server.domain.chat import ChatState, Status, Turn
-from chatd_server.domain.command import Command
+from chatd_server.domain.chain import Chain, commands_of
+from chatd_server.domain.chat import Attempt, AttemptKind, ChatState, Status, Turn
+from chatd_server.domain.command import Command, StartAttempt
 from chatd_server.domain.ids import AttemptId, ChatId, WorkerId, new_uuid
 from chatd_server.domain.limits import PAGE_BYTES_MAX, PAGE_SIZE_MAX
+from chatd_server.domain.machine import advance
 from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import LeaseLost, NotFound, WrongStatus
+from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Span
-from chatd_server.ports import Acquired, Applied, Conversation, Model
+from chatd_server.ports import Acquired, Conversation, Model
 
 
 class Signature(TypedDict):
@@ -31,10 +41,18 @@ class Held:
     def __init__(self, acquired: Acquired, stop: Stop, env: Env) -> None:
         self._env = env
         self.stop = stop
+        #: As it will be once what is planned is committed.
         self.state: ChatState = acquired.state
         self.epoch = acquired.state.epoch
+        #: The same for the messages; the prompt has committed ones only.
         self.history = list(acquired.messages)
         self.prompt = Prompt(acquired.messages)
+        self._committed = acquired.state
+        #: What the acquisition began, until it is used or anything else is committed.
+        self._begun: Attempt | None = self.turn.attempt
+        self._planned: list[Command] = []
+        #: How many messages at the end of the history are planned.
+        self._ahead = 0
         self._model: Model | None = None
         self._conversation: Conversation | None = None
         self._toolbox_version = 0
@@ -84,9 +102,11 @@ class Held:
                 self._env.observer.note(Span.TOOL_HIDDEN, chat=self.id, tool=name)
         return self._toolbox
 
-    def new_attempt(self) -> AttemptId:
-        """Return an id for the next attempt."""
-        return AttemptId(new_uuid(self._env.clock.now()))
+    @property
+    def attempt(self) -> Attempt:
+        """The open attempt."""
+        assert self.turn.attempt is not None, "an attempt is open"
+        return self.turn.attempt
 
     def signed(self, subject: str, kind: str) -> Signature:
         """Return what makes a command ours. `subject` is an attempt, or the lease itself."""
@@ -98,32 +118,96 @@ class Held:
         """Sign a command that a lease sends at most once."""
         return self.signed(f"{self.id}:{self.epoch}", kind)
 
-    async def apply(self, command: Command, *, reads_journal: bool = False) -> Applied:
-        """Commit a command, and take over what it changed.
+    def take_begun(self) -> Attempt | None:
+        """Return the model call that the acquisition has begun, once."""
+        begun, self._begun = self._begun, None
+        return begun
 
-        `reads_journal`: the store has to load the state, because the command closes calls whose
-        journal is not known here. Raises Stopped when the chat turns out to be interrupted, or
-        the stop forbids writing; LeaseLost; DatabaseUnavailable.
+    # --- commits ---------------------------------------------------------------------------
+
+    @property
+    def has_plans(self) -> bool:
+        """Whether something waits for the next commit."""
+        return bool(self._planned)
+
+    def plan(self, command: Command) -> None:
+        """Take a command into the next commit, and go on as if it were made.
+
+        Raises Stopped when the chat is known to be interrupted.
         """
-        if self.stop.cause is not None and not self.stop.cause.may_write:
-            raise Stopped(self.stop.cause)
-        known = None if reads_journal else self.state
         try:
-            applied = await self._env.store.apply(self.id, command, known=known)
+            predicted = advance(self.state, command, self._env.clock.now())
         except WrongStatus as refused:
             if refused.status is not Status.INTERRUPTING:
                 raise
-            # The hint was lost, or is still on its way.
-            self.stop.request(StopCause.INTERRUPTED)
-            raise Stopped(StopCause.INTERRUPTED) from refused
+            raise self._interrupted() from refused
+        self._planned.append(command)
+        self.state = predicted.state
+        self.history.extend(predicted.messages)
+        self._ahead += len(predicted.messages)
+
+    def plan_attempt(self, kind: AttemptKind) -> AttemptId:
+        """Plan to begin a new attempt; return its id."""
+        attempt_id = AttemptId(new_uuid(self._env.clock.now()))
+        self.plan(
+            StartAttempt(**self.signed(attempt_id, "start"), attempt_id=attempt_id, kind=kind)
+        )
+        return attempt_id
+
+    async def commit(self, started: Sequence[CallStart] = ()) -> None:
+        """Commit what is planned, and that these calls begin: all of it or nothing.
+
+        Raises Stopped when the chat turns out to be interrupted, or the stop forbids writing;
+        LeaseLost; DatabaseUnavailable. Nothing is planned any more then.
+        """
+        planned = tuple(self._planned)
+        order = planned[0] if len(planned) == 1 and not started else Chain(planned, tuple(started))
+        known = self._committed
+        self._forget()
+        await self._send(order, known)
+
+    async def apply(self, command: Command, *, reads_journal: bool = False) -> None:
+        """Commit one command instead of what is planned. Raises what `commit` raises.
+
+        `reads_journal`: the store has to load the state, because the command closes calls whose
+        journal is not known here.
+        """
+        self._forget()
+        await self._send(command, None if reads_journal else self._committed)
+
+    def _forget(self) -> None:
+        """Go back to the last commit."""
+        self._planned = []
+        self.state = self._committed
+        if self._ahead:
+            del self.history[-self._ahead :]
+            self._ahead = 0
+
+    async def _send(self, order: Command | Chain, known: ChatState | None) -> None:
+        if self.stop.cause is not None and not self.stop.cause.may_write:
+            raise Stopped(self.stop.cause)
+        try:
+            applied = await self._env.store.apply(self.id, order, known=known)
+        except WrongStatus as refused:
+            if refused.status is not Status.INTERRUPTING:
+                raise
+            raise self._interrupted() from refused
         except NotFound as gone:
             raise LeaseLost from gone
-        self.state = applied.state
+        before = self._committed
+        self.state = self._committed = applied.state
+        self._begun = None
         if applied.replayed:
             await self._catch_up()
         else:
             self._append(applied.messages)
-        return applied
+        for command in commands_of(order):
+            note_committed(command, before, applied.state, self._env.observer)
+
+    def _interrupted(self) -> Stopped:
+        """Take a refusal for a stop whose hint was lost, or is still on its way."""
+        self.stop.request(StopCause.INTERRUPTED)
+        return Stopped(StopCause.INTERRUPTED)
 
     async def _catch_up(self) -> None:
         """Read what an earlier, unanswered try of the command has committed."""

@@ -1,4 +1,8 @@
-"""One turn, from wherever the database says it stands. Control flow lives here and nowhere else."""
+"""One turn, from wherever the database says it stands. Control flow lives here and nowhere else.
+
+Each wait (for the model, for tools) is begun by one commit: what the wait before it gave, and all
+that follows from it. The last commit ends the run.
+"""
 
 from chatd_server.agent.draft import StepDraft
 from chatd_server.agent.env import Env
@@ -13,7 +17,7 @@ from chatd_server.agent.next_action import (
 from chatd_server.agent.retry import ask_model
 from chatd_server.agent.stop import StopCause, Stopped
 from chatd_server.agent.toolrun import Results, run_tools
-from chatd_server.domain.chat import Status, StopReason
+from chatd_server.domain.chat import Status
 from chatd_server.domain.command import (
     CommitAnswer,
     CommitResults,
@@ -25,7 +29,6 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.failure import ChatError, ErrorKind, ModelFailure
 from chatd_server.domain.refusal import ModelNotFound
-from chatd_server.observe import Span
 
 
 async def run_turn(held: Held, env: Env) -> None:
@@ -38,11 +41,11 @@ async def run_turn(held: Held, env: Env) -> None:
         try:
             await _take_steps(step, held, env)
         except ModelFailure as failed:
-            await _fail(failed.error, held, env)
+            await _fail(failed.error, held)
         except ModelNotFound as missing:
-            await _fail(ChatError(kind=ErrorKind.CONFIG, message=str(missing)), held, env)
+            await _fail(ChatError(kind=ErrorKind.CONFIG, message=str(missing)), held)
     except Stopped as stopped:
-        await _end_stopped(stopped.cause, step, held, env)
+        await _end_stopped(stopped.cause, step, held)
     finally:
         step.abandon()
 
@@ -50,9 +53,9 @@ async def run_turn(held: Held, env: Env) -> None:
 async def write_failure(error: ChatError, held: Held, env: Env) -> None:
     """End the turn with an error of ours, unless the user's interrupt came first."""
     try:
-        await _fail(error, held, env)
+        await _fail(error, held)
     except Stopped as stopped:
-        await _end_stopped(stopped.cause, StepDraft(env.clock), held, env)
+        await _end_stopped(stopped.cause, StepDraft(env.clock), held)
 
 
 async def _take_steps(step: StepDraft, held: Held, env: Env) -> None:
@@ -65,20 +68,23 @@ async def _take_steps(step: StepDraft, held: Held, env: Env) -> None:
         match next_action(held.history, held.turn, held.state.calls):
             case CallModel():
                 await ask_model(step, held, env)
-                await _commit_answer(step, held, env)
+                _plan_answer(step, held)
             case RunTools(calls):
                 results = await run_tools(step, calls, held, env)
-                await _commit_results(results, step, held, env)
+                _plan_results(results, held)
             case AskClient():
-                return await _ask_client(held, env)
+                held.plan(RequireAction(**held.signed_once("action")))
+                return await _commit_end(step, held)
             case Finish(reason):
-                return await _finish(reason, held, env)
+                finish = held.signed_once("finish")
+                held.plan(FinishTurn(**finish, turn_id=held.turn.id, stop_reason=reason))
+                return await _commit_end(step, held)
 
 
-async def _commit_answer(step: StepDraft, held: Held, env: Env) -> None:
-    """Commit the answer, before any of its tools runs."""
+def _plan_answer(step: StepDraft, held: Held) -> None:
+    """Plan to commit the answer: with the start of its tools, and before any of them runs."""
     answer = step.seal()
-    await held.apply(
+    held.plan(
         CommitAnswer(
             **held.signed(step.attempt_id, "answer"),
             attempt_id=step.attempt_id,
@@ -88,73 +94,48 @@ async def _commit_answer(step: StepDraft, held: Held, env: Env) -> None:
             usage=answer.usage,
         )
     )
-    env.observer.note(
-        Span.ANSWER_COMMITTED,
-        chat=held.id,
-        attempt=step.attempt_id,
-        finish_reason=answer.finish_reason,
-        parts=len(answer.parts),
-    )
-    step.close()
 
 
-async def _commit_results(results: Results, step: StepDraft, held: Held, env: Env) -> None:
-    await held.apply(
+def _plan_results(results: Results, held: Held) -> None:
+    held.plan(
         CommitResults(
-            **held.signed(step.attempt_id, "results"),
-            attempt_id=step.attempt_id,
+            **held.signed(results.attempt_id, "results"),
+            attempt_id=results.attempt_id,
             results=results.results,
             stop_after=results.stop_after,
         )
     )
-    env.observer.note(
-        Span.RESULTS_COMMITTED,
-        chat=held.id,
-        attempt=step.attempt_id,
-        results=len(results.results),
-    )
+
+
+async def _commit_end(step: StepDraft, held: Held) -> None:
+    """Commit what ends the run, with the step before it, if there is one."""
+    await held.commit()
     step.close()
 
 
-async def _ask_client(held: Held, env: Env) -> None:
-    calls = len(held.state.calls)
-    await held.apply(RequireAction(**held.signed_once("action")))
-    env.observer.note(Span.ACTION_REQUIRED, chat=held.id, calls=calls)
-
-
-async def _finish(reason: StopReason, held: Held, env: Env) -> None:
-    turn_id = held.turn.id
-    await held.apply(FinishTurn(**held.signed_once("finish"), turn_id=turn_id, stop_reason=reason))
-    env.observer.note(Span.TURN_FINISHED, chat=held.id, turn=turn_id, stop_reason=reason)
-
-
-async def _fail(error: ChatError, held: Held, env: Env) -> None:
+async def _fail(error: ChatError, held: Held) -> None:
     """End the turn with an error. Raises Stopped when the user's interrupt came first."""
-    turn_id = held.turn.id
     await held.apply(Fail(**held.signed_once("fail"), error=error), reads_journal=True)
-    env.observer.note(
-        Span.TURN_FINISHED,
-        chat=held.id,
-        turn=turn_id,
-        stop_reason=StopReason.ERROR,
-        kind=error.kind,
-    )
 
 
-async def _end_stopped(cause: StopCause, step: StepDraft, held: Held, env: Env) -> None:
+async def _end_stopped(cause: StopCause, step: StepDraft, held: Held) -> None:
     """Do what the cause asks for."""
     if cause.gives_back:
         try:
-            await held.apply(Release(**held.signed_once("release")))
+            # A step that was complete when the stop came is not lost.
+            closes_step = held.has_plans
+            held.plan(Release(**held.signed_once("release")))
+            await held.commit()
+            if closes_step:
+                step.close()
         except Stopped as found:
             # A leaving worker that finds an interrupt saves the step like any other.
             cause = found.cause
     if cause.keeps_partial_step:
-        await _save_partial(step, held, env)
+        await _save_partial(step, held)
 
 
-async def _save_partial(step: StepDraft, held: Held, env: Env) -> None:
-    turn_id = held.turn.id
+async def _save_partial(step: StepDraft, held: Held) -> None:
     parts = step.seal_partial()
     await held.apply(
         FinishInterruption(
@@ -166,9 +147,6 @@ async def _save_partial(step: StepDraft, held: Held, env: Env) -> None:
             usage=step.usage,
         ),
         reads_journal=True,
-    )
-    env.observer.note(
-        Span.TURN_FINISHED, chat=held.id, turn=turn_id, stop_reason=StopReason.INTERRUPTED
     )
     if parts or step.unrecorded:
         step.close()  # what was shown stands in the history now

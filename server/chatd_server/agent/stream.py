@@ -8,7 +8,6 @@ from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.toolbox import Toolbox
 from chatd_server.domain.chat import AttemptKind
-from chatd_server.domain.command import StartAttempt
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.limits import RESTARTS_MAX
 from chatd_server.domain.message import Executor
@@ -57,18 +56,15 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
 
 
 async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
-    """Start an attempt in the database, then show it."""
-    attempt_id = held.new_attempt()
-    await held.apply(
-        StartAttempt(
-            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.MODEL
-        )
-    )
-    attempt = held.turn.attempt
-    assert attempt is not None
-    writer = env.live.open(held.id, attempt_id, attempt.base_sequence)
-    step.begin(attempt_id, writer, held.prompt.asked)
-    env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt_id, number=attempt.number)
+    """Start an attempt in the database, with the step before it; then show it."""
+    attempt = held.take_begun()
+    if attempt is None:
+        held.plan_attempt(AttemptKind.MODEL)
+        await held.commit()
+        attempt = held.attempt
+    writer = env.live.open(held.id, attempt.id, attempt.base_sequence)
+    step.begin(attempt.id, writer, held.prompt.asked)
+    env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt.id, number=attempt.number)
 
 
 async def _fold_until_restarted(

@@ -1,11 +1,12 @@
 """One batch of tools: all in parallel, each outcome in the journal as it comes.
 
 At most once is the rule: a call that had started before a crash runs again only when its tool
-says that it may.
+says that it may. The outcome that ends the batch needs no journal: its commit follows at once.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +16,20 @@ from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.toolbox import Toolbox
 from chatd_server.domain.chat import AttemptKind, OpenCall
-from chatd_server.domain.command import StartAttempt
-from chatd_server.domain.ids import Instant, ToolCallId
+from chatd_server.domain.ids import AttemptId, Instant, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.domain.message import Executor, ToolResult
+from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
+from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Span
-from chatd_server.ports import AttemptWriter, CallStart, Tool, ToolContext, ToolOutput
+from chatd_server.ports import AttemptWriter, Tool, ToolContext, ToolOutput
 
 
 @dataclass(frozen=True)
 class Results:
     """What a batch gave, in call order."""
 
+    attempt_id: AttemptId
     results: tuple[ToolResult, ...]
     #: A tool that ends the turn was run without an error.
     stop_after: bool
@@ -59,30 +62,39 @@ def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> Bat
 
 
 async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env: Env) -> Results:
-    """Give every call its result. Raises Stopped, after what had finished is in the journal;
-    LeaseLost; ModelFailure when the results together are too large.
+    """Give every call its result. Raises Stopped or, when the results together are too large,
+    ModelFailure, after what had finished is in the journal; LeaseLost.
+
+    A batch of which nothing runs waits for nothing, so it is only planned.
     """
-    attempt_id = held.new_attempt()
-    await held.apply(
-        StartAttempt(
-            **held.signed(attempt_id, "start"), attempt_id=attempt_id, kind=AttemptKind.TOOLS
-        )
-    )
-    attempt = held.turn.attempt
-    assert attempt is not None
-    step.begin(attempt_id, env.live.open(held.id, attempt_id, attempt.base_sequence))
     plan = plan_batch(calls, held.toolbox, env.clock.now())
+    attempt_id = held.plan_attempt(AttemptKind.TOOLS)
+    found = {known.call_id: known for known in plan.answered}
+    if plan.to_run:
+        await _begin(plan, step, held, env)
+        found |= await _run(plan.to_run, step, held, env)
+    return Results(
+        attempt_id,
+        results=tuple(found[call.id] for call in calls),
+        stop_after=any(_ends_turn(found[call.id], held.toolbox) for call in calls),
+    )
+
+
+async def _begin(plan: BatchPlan, step: StepDraft, held: Held, env: Env) -> None:
+    """Commit that the batch begins, with the answer that asks for it; then show it.
+
+    What is marked as started counts as started: so nothing may come between the loop's look at
+    the stop and this commit.
+    """
+    now = env.clock.now()
+    new = [call for call, _ in plan.to_run if call.started_at is None]
+    await held.commit([CallStart(call.id, now) for call in new])
+    attempt = held.attempt
+    step.begin(attempt.id, env.live.open(held.id, attempt.id, attempt.base_sequence))
     for known in plan.answered:
         step.writer.tool_finished(known)
     # A stop saves them as they were shown: the journal has only those of tools that ran.
     step.unrecorded.extend(plan.answered)
-    found = {known.call_id: known for known in plan.answered}
-    if plan.to_run:
-        found |= await _run(plan.to_run, step, held, env)
-    return Results(
-        results=tuple(found[call.id] for call in calls),
-        stop_after=any(_ends_turn(found[call.id], held.toolbox) for call in calls),
-    )
 
 
 def _ends_turn(result: ToolResult, toolbox: Toolbox) -> bool:
@@ -93,30 +105,33 @@ def _ends_turn(result: ToolResult, toolbox: Toolbox) -> bool:
 async def _run(
     to_run: Sequence[tuple[OpenCall, Tool]], step: StepDraft, held: Held, env: Env
 ) -> dict[ToolCallId, ToolResult]:
-    new = [call for call, _ in to_run if call.started_at is None]
-    if new:
-        # What is marked as started counts as started: so nothing is marked after a stop.
-        held.stop.check()
-        now = env.clock.now()
-        await env.store.start_calls(held.id, held.epoch, [CallStart(call.id, now) for call in new])
-    batch = _Batch(held, env, step.writer)
+    batch = _Batch(len(to_run), held, env, step.writer)
     try:
         for call, tool in to_run:
             batch.start(call, tool)
         async with held.stop.guard():
             await batch.finish()
-    finally:
+    except BaseException:
         await batch.close()
-        step.unrecorded.extend(batch.cut)
+        # Its results are not committed now, so the last one goes where the others are.
+        await batch.record_last()
+        raise
+    finally:
+        step.unrecorded.extend(batch.unrecorded)
     return batch.results
 
 
 class _Batch:
     """The tools that run now. Each call has two tasks: the tool, which a stop cancels, and its
-    follower, which nothing cancels, so that a finished tool always reaches the journal.
+    follower, which nothing cancels, so that a finished tool always reaches the journal, or ends the
+    batch.
     """
 
-    def __init__(self, held: Held, env: Env, writer: AttemptWriter) -> None:
+    def __init__(self, size: int, held: Held, env: Env, writer: AttemptWriter) -> None:
+        #: How many have no outcome yet.
+        self._left = size
+        #: The outcome that ended the batch.
+        self._last: ToolResult | None = None
         self._held = held
         self._env = env
         self._writer = writer
@@ -126,8 +141,12 @@ class _Batch:
         #: Done when waiting for cancelled tools has lasted long enough.
         self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.results: dict[ToolCallId, ToolResult] = {}
-        #: Results of calls that a stop cut; the journal has none for them.
-        self.cut: list[ToolResult] = []
+        self._cut: list[ToolResult] = []
+
+    @property
+    def unrecorded(self) -> list[ToolResult]:
+        """Results that the journal may not have: of calls that a stop cut, and the last one."""
+        return self._cut if self._last is None else [*self._cut, self._last]
 
     def start(self, call: OpenCall, tool: Tool) -> None:
         """Start a tool, and say so."""
@@ -159,6 +178,13 @@ class _Batch:
             # `finish` has raised the first one; the others fail for the same reason.
             follower.exception()
 
+    async def record_last(self) -> None:
+        """Write into the journal what ended the batch."""
+        if self._last is not None:
+            # Who ends the turn finds out too.
+            with suppress(LeaseLost, DatabaseUnavailable):
+                await self._env.store.finish_call(self._held.id, self._held.epoch, self._last)
+
     async def _wait_a_while(self, running: Sequence[asyncio.Task[ToolOutput]]) -> None:
         try:
             async with self._env.clock.timeout(TOOL_CANCEL_SECONDS_MAX, "tool.cancel"):
@@ -173,15 +199,19 @@ class _Batch:
         now = self._env.clock.now()
         if not tool.done():
             self._abandon(call, tool)
-            self.cut.append(outcome.abandoned(call, now))
+            self._cut.append(outcome.abandoned(call, now))
             return
         if tool.cancelled() and self._is_cut:
-            self.cut.append(outcome.interrupted(call, now))
+            self._cut.append(outcome.interrupted(call, now))
             return
         await self._record(_result(call, tool, now))
 
     async def _record(self, result: ToolResult) -> None:
-        await self._env.store.finish_call(self._held.id, self._held.epoch, result)
+        self._left -= 1
+        if self._left or self._is_cut:
+            await self._env.store.finish_call(self._held.id, self._held.epoch, result)
+        else:
+            self._last = result
         self.results[result.call_id] = result
         self._writer.tool_finished(result)
         self._env.observer.note(

@@ -24,6 +24,7 @@
 import msgspec
 
 from chatd_server.domain.chat import Status
+from chatd_server.domain.command import Command
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -37,6 +38,8 @@ class Refused(Exception):
     """The caller asked for something that cannot be done. Nothing was written."""
 
     reason = "INVALID_FIELD"
+    #: Which command it was, when a chain of them was refused.
+    command: Command | None = None
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -224,3 +227,6 @@ class DatabaseUnavailable(Unavailable):
 
 class LeaseLost(Exception):
     """Another worker owns the chat now; nothing was written and the run ends silently."""
+
+    #: Which command it was, when a chain of them was refused.
+    command: Command | None = None

@@ -2,7 +2,7 @@
 
 from chatd_server.domain.chat import ChatState, Queued
 from chatd_server.domain.event import LoggedEvent
-from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.ids import Instant, ToolCallId
 from chatd_server.domain.message import Message, Value
 
 
@@ -19,10 +19,17 @@ class Reply(Value, frozen=True, omit_defaults=True):
     missing: tuple[ToolCallId, ...] = ()
 
 
-class Transition(Value, frozen=True):
-    """One step of a chat: the new state, and the rows beside it.
+class CallStart(Value, frozen=True):
+    """A call that is about to run: a row of the journal."""
 
-    `state` has revision + 1 and the new head sequence. `events` are numbered; each
+    call_id: ToolCallId
+    started_at: Instant
+
+
+class Transition(Value, frozen=True):
+    """One step of a chat, or a chain of them: the new state, and the rows beside it.
+
+    `state` has revision + 1 for each step and the new head sequence. `events` are numbered; each
     MessageCommitted has its message. `changed` False means success with nothing to write.
     """
 
@@ -34,3 +41,5 @@ class Transition(Value, frozen=True):
     removed_from: int | None = None
     reply: Reply = Reply()
     changed: bool = True
+    #: Calls that begin with this commit; only a chain has some.
+    started: tuple[CallStart, ...] = ()

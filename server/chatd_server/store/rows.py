@@ -6,12 +6,6 @@ from typing import Any, TypeAlias
 import msgspec
 
 from chatd_server.domain.chat import ChatConfig, ChatState, Lease, Queued, Status
-from chatd_server.domain.command import (
-    CommitAnswer,
-    CommitResults,
-    ScheduleRetry,
-    StartAttempt,
-)
 from chatd_server.domain.event import LoggedEvent, MessageCommitted
 from chatd_server.domain.ids import Instant, MessageId
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult, Value
@@ -34,11 +28,6 @@ from chatd_server.store.codec import (
 )
 
 Row: TypeAlias = Sequence[Any]
-
-HOT_COMMANDS = frozenset({StartAttempt, ScheduleRetry, CommitAnswer, CommitResults})
-"""Commands that a lease holder sends with the state it has in memory. They close no call whose
-outcome the journal may have, so they are decided without a load and compare only revision and
-epoch."""
 
 STATE_COLUMNS = (
     "id",

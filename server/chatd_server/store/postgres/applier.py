@@ -1,4 +1,4 @@
-"""One command, from the decision to the commit.
+"""One command or one chain, from the decision to the commit.
 
 First try: decide, then one statement that compares. Somebody was faster, or the outcome of that
 statement is not known: take the row's lock, look the command up, load, decide, write.
@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from chatd_server.domain import machine
+from chatd_server.domain.chain import Chain, closes_unseen, commands_of
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import (
     Acquire,
@@ -41,7 +41,6 @@ from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.replay import found_again, replay
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.writing import Record, write, write_answer, write_rest
-from chatd_server.store.rows import HOT_COMMANDS
 
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
@@ -51,10 +50,10 @@ _UNDER_LOCK = frozenset({Acquire, Rescue, ExpireAction})
 
 
 class Order(msgspec.Struct):
-    """A command on its way."""
+    """A command or a chain on its way."""
 
     chat_id: ChatId
-    command: Command
+    command: Command | Chain
     known: ChatState | None
     request: RequestKey | None
     owner_id: OwnerId | None
@@ -85,7 +84,7 @@ class Applier:
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         known: ChatState | None,
         request: RequestKey | None,
         owner_id: OwnerId | None,
@@ -122,7 +121,7 @@ class Applier:
     async def _first_try(self, order: Order) -> Applied | None:
         """Return what the command did; None when it has to be decided under the lock."""
         kind = type(order.command)
-        if kind in _UNDER_LOCK or (isinstance(order.command, Create) and order.command.root_id):
+        if _needs_lock(order.command):
             return None
         link = self._links.take_free() or await self._links.take()
         try:
@@ -158,7 +157,7 @@ class Applier:
 
     async def _create(self, link: Any, order: Order) -> Applied | None:
         now = self._time.now()
-        transition = machine.advance(None, order.command, now)
+        transition = await decide(None, order.command, now)
         return await self._write(link, order, None, transition, now, compare_journal=False)
 
     async def _step(self, link: Any, order: Order, known: ChatState) -> Applied | None:
@@ -170,8 +169,7 @@ class Applier:
             return None
         if not transition.changed:
             return None
-        # The holder's copy of the journal is old; only these commands bring every outcome along.
-        compare_journal = bool(known.calls) and type(order.command) not in HOT_COMMANDS
+        compare_journal = closes_unseen(order.command, known, transition.state)
         return await self._write(link, order, known, transition, now, compare_journal)
 
     async def _decide(self, link: Any, order: Order, *, locked: bool) -> Applied | None:
@@ -234,6 +232,12 @@ class Applier:
             return None
         order.changed = True
         return applied_by(transition)
+
+
+def _needs_lock(order: Command | Chain) -> bool:
+    if isinstance(order, Create):
+        return order.root_id is not None
+    return any(type(command) in _UNDER_LOCK for command in commands_of(order))
 
 
 def applied_by(transition: Transition) -> Applied:

@@ -1,8 +1,9 @@
-"""`machine.advance`, beside the event loop where it has large results to measure and to cut."""
+"""`chain.decide`, beside the event loop where it has large results to measure and to cut."""
 
 import asyncio
 
-from chatd_server.domain import machine
+from chatd_server.domain import chain
+from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import Command, CommitResults, SubmitToolResults
 from chatd_server.domain.ids import Instant
@@ -10,18 +11,19 @@ from chatd_server.domain.transition import Transition
 from chatd_server.store.postgres.pieces import PIECE_BYTES
 
 
-async def decide(state: ChatState | None, command: Command, now: Instant) -> Transition:
+async def decide(state: ChatState | None, order: Command | Chain, now: Instant) -> Transition:
     """Return what the machine decides; raises what it raises. Nearly always without a wait."""
-    if is_large(state, command):
-        return await asyncio.to_thread(machine.advance, state, command, now)
-    return machine.advance(state, command, now)
+    if is_large(state, order):
+        return await asyncio.to_thread(chain.decide, state, order, now)
+    return chain.decide(state, order, now)
 
 
-def is_large(state: ChatState | None, command: Command) -> bool:
+def is_large(state: ChatState | None, order: Command | Chain) -> bool:
     """Say whether the results that come and those that are kept are more than a piece."""
     size = 0
-    if type(command) is CommitResults or type(command) is SubmitToolResults:
-        size += sum(len(it.output) for it in command.results)
+    for command in commands_of(order):
+        if type(command) is CommitResults or type(command) is SubmitToolResults:
+            size += sum(len(it.output) for it in command.results)
     if state is not None and state.calls:
         size += sum(len(it.outcome.output) for it in state.calls if it.outcome is not None)
     return size > PIECE_BYTES

@@ -72,21 +72,12 @@ LOCK_ROOT = "SELECT status, archived, deleted_at FROM chats WHERE uuid = $1 FOR 
 
 # --- journal -------------------------------------------------------------------------------
 
-_COUNTED = f"""
+# The first outcome stands.
+FINISH_CALL = f"""
 WITH written AS (
     UPDATE chats SET journal = journal + 1 WHERE uuid = $1 AND epoch = $2 AND {CHATS_HELD}
     RETURNING id
-), journal AS ("""
-START_CALLS = f"""{_COUNTED}
-    INSERT INTO tool_journal (chat, call_id, started_at, content_version)
-    SELECT w.id, s.call_id, s.started_at, $3
-    FROM written AS w, unnest($4::text[], $5::bigint[]) AS s(call_id, started_at)
-    ON CONFLICT (chat, call_id) DO UPDATE SET started_at = excluded.started_at
-)
-SELECT id FROM written
-"""
-# The first outcome stands.
-FINISH_CALL = f"""{_COUNTED}
+), journal AS (
     INSERT INTO tool_journal AS j (chat, call_id, content_version, outcome)
     SELECT w.id, $3::text, $4::smallint, $5::bytea FROM written AS w
     ON CONFLICT (chat, call_id) DO UPDATE

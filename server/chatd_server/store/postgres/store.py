@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
@@ -21,7 +22,6 @@ from chatd_server.ports import (
     Acquisition,
     Applied,
     Beat,
-    CallStart,
     ChatPage,
     Clock,
     CommitListener,
@@ -149,32 +149,20 @@ class PostgresStore:
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         *,
         known: ChatState | None = None,
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `machine.advance` and write it, whole or not at all."""
+        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self._to_its_end(
             self._applier.apply(chat_id, command, known, request, owner_id)
         )
 
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Write journal rows for a batch."""
-        ids = [call.call_id for call in calls]
-        times = [call.started_at for call in calls]
-        await self._to_its_end(
-            self._journal(sql.START_CALLS, chat_id, epoch, CONTENT_VERSION, ids, times)
-        )
-
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal."""
-        await self._to_its_end(
-            self._journal(
-                sql.FINISH_CALL, chat_id, epoch, result.call_id, CONTENT_VERSION, encode(result)
-            )
-        )
+        await self._to_its_end(self._finish_call(chat_id, epoch, result))
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         """Take up to `slots` chats that have work, oldest work first."""
@@ -324,15 +312,16 @@ class PostgresStore:
         async with self.readers.use() as link:
             return await query(link, *arguments)
 
-    async def _journal(self, statement: str, chat_id: ChatId, epoch: int, *arguments: Any) -> None:
+    async def _finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
+        arguments = (chat_id, epoch, result.call_id, CONTENT_VERSION, encode(result))
         try:
             async with self.writers.use() as link:
-                written = await link.fetchval(statement, chat_id, epoch, *arguments)
+                written = await link.fetchval(sql.FINISH_CALL, *arguments)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="journal", error=str(error))
-            # To write the same rows once more changes nothing, should the first time have counted.
+            # To write the same row once more changes nothing, should the first time have counted.
             async with self.writers.use() as link:
-                written = await link.fetchval(statement, chat_id, epoch, *arguments)
+                written = await link.fetchval(sql.FINISH_CALL, *arguments)
         if written is None:
             raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
 

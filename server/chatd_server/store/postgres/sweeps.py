@@ -1,4 +1,4 @@
-"""Commands for all the chats that a query finds: acquire, rescue, expire.
+"""Orders for all the chats that a query finds: acquire, rescue, expire.
 
 The rows are locked first, so the machine decides on what nobody can change, by PostgreSQL's clock
 as it is behind the lock. What it decides is written by one statement for as many chats as make a
@@ -7,12 +7,14 @@ piece, all in one transaction.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
+from chatd_server.domain.acquisition import acquisition
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.command import Acquire, Command, ExpireAction, Rescue
+from chatd_server.domain.command import Command, ExpireAction, Rescue
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, WorkerId
 from chatd_server.domain.limits import KIB
 from chatd_server.domain.message import CONTENT_VERSION
@@ -31,6 +33,9 @@ from chatd_server.store.postgres.pieces import in_pieces
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.writing import first_piece, write_rest
 from chatd_server.store.rows import due_at, event_rows, hot_state, message_rows, side_rows
+
+Order: TypeAlias = Callable[[ChatState, Instant], Command | Chain]
+"""What is done to a chat that was found, at a moment."""
 
 _WRITE = f"""
 WITH given AS (
@@ -99,7 +104,7 @@ class Sweep(msgspec.Struct, frozen=True):
 
 
 class Sweeper:
-    """Finds chats and applies the same kind of command to each."""
+    """Finds chats and carries the same kind of order out for each."""
 
     def __init__(
         self,
@@ -117,14 +122,14 @@ class Sweeper:
         self._observer = observer
         self._tell = tell
 
-    async def sweep(self, query: str, limit: int, command: Callable[[ChatState], Command]) -> Sweep:
-        """Apply `command` to at most `limit` chats that the query finds and that take it.
+    async def sweep(self, query: str, limit: int, order: Order) -> Sweep:
+        """Carry the order out for at most `limit` chats that the query finds and that take it.
 
         Not to be cancelled: the caller gives it a task of its own.
         """
         sent: list[Step] = []
         try:
-            return await self._sweep(query, limit, command, sent)
+            return await self._sweep(query, limit, order, sent)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="sweep", error=str(error))
             if not sent:
@@ -135,9 +140,7 @@ class Sweeper:
             committed = await link.fetchval(sql.RECORDED, sent[0].key)
         return Sweep(await self._told(sent) if committed else ())
 
-    async def _sweep(
-        self, query: str, limit: int, command: Callable[[ChatState], Command], sent: list[Step]
-    ) -> Sweep:
+    async def _sweep(self, query: str, limit: int, order: Order, sent: list[Step]) -> Sweep:
         async with self._links.use() as link:
             with ExitStack() as lanes:
                 async with link.transaction():
@@ -147,7 +150,7 @@ class Sweeper:
                     if not free:
                         return Sweep((), passed_over)
                     lanes.enter_context(self._lanes.held(free.values()))
-                    steps, now = await self._decide(link, list(free), command)
+                    steps, now = await self._decide(link, list(free), order)
                     sent += steps
                     for piece in in_pieces(sent, _size):
                         await _write(link, piece, now)
@@ -171,7 +174,7 @@ class Sweeper:
         return free, (found["now"] - max(passed_over)) / MICROSECONDS
 
     async def _decide(
-        self, link: Any, row_ids: list[int], command: Callable[[ChatState], Command]
+        self, link: Any, row_ids: list[int], order: Order
     ) -> tuple[list[Step], Instant]:
         before = self._time.local()
         rows: Sequence[Row] = await link.fetch(sql.LOAD_MANY, row_ids, self._time.given)
@@ -184,14 +187,14 @@ class Sweeper:
                 await self._clock.sleep(0, "postgres.piece")
             for row_id in piece:
                 old = await read_state(link, by_id[row_id])
-                order = command(old)
+                wanted = order(old, now)
                 try:
-                    transition = await decide(old, order, now)
+                    transition = await decide(old, wanted, now)
                 except (Refused, LeaseLost):
                     # The query asks roughly, the machine exactly.
                     continue
                 if transition.changed:
-                    key = command_key(old.id, order.command_id)
+                    key = command_key(old.id, wanted.command_id)
                     steps.append(Step(row_id, old, transition, key))
         return steps, now
 
@@ -204,26 +207,21 @@ class Sweeper:
         return [Swept(step.row_id, step.transition.state) for step in steps]
 
 
-def acquire(worker_id: WorkerId, lease_seconds: float) -> Callable[[ChatState], Command]:
+def acquire(worker_id: WorkerId, lease_seconds: float) -> Order:
     """Return who takes a chat."""
-    return lambda state: Acquire(
-        command_id=f"acquire:{state.epoch + 1}",
-        worker_id=worker_id,
-        epoch=state.epoch,
-        lease_seconds=lease_seconds,
-    )
+    return lambda state, now: acquisition(state, worker_id, lease_seconds, now)
 
 
-def rescue(worker_id: WorkerId) -> Callable[[ChatState], Command]:
+def rescue(worker_id: WorkerId) -> Order:
     """Return who gives a chat back whose lease has expired."""
-    return lambda state: Rescue(
+    return lambda state, _: Rescue(
         command_id=f"rescue:{state.epoch}", worker_id=worker_id, epoch=state.epoch
     )
 
 
-def expire(worker_id: WorkerId) -> Callable[[ChatState], Command]:
+def expire(worker_id: WorkerId) -> Order:
     """Return who answers an action past its deadline."""
-    return lambda state: ExpireAction(
+    return lambda state, _: ExpireAction(
         command_id=f"expire:{0 if state.action is None else state.action.sequence}",
         worker_id=worker_id,
         epoch=state.epoch,

@@ -104,6 +104,10 @@ BRANCHES = {
     " unnest({}::text[], {}::smallint[], {}::bytea[]) AS o ON CONFLICT (chat, call_id)"
     " DO UPDATE SET outcome = excluded.outcome, content_version = excluded.content_version"
     " WHERE j.outcome IS NULL",
+    "started": "INSERT INTO tool_journal (chat, call_id, started_at, content_version)"
+    f" SELECT w.id, s.*, {CONTENT_VERSION}::smallint FROM written AS w,"
+    " unnest({}::text[], {}::bigint[]) AS s ON CONFLICT (chat, call_id)"
+    " DO UPDATE SET started_at = excluded.started_at",
     "closed": "DELETE FROM tool_journal AS j USING written AS w"
     " WHERE j.chat = w.id AND j.call_id = ANY({}::text[])",
 }
@@ -160,6 +164,10 @@ def write(
     outcomes: Sequence[ToolResult] = ()
     if side is not NO_SIDE_ROWS:
         outcomes = _beside(side, names, arguments)
+    if transition.started:
+        names.append("started")
+        arguments.append([call.call_id for call in transition.started])
+        arguments.append([call.started_at for call in transition.started])
     names.append("command")
     arguments += _recorded(old, transition, record)
     return Write(compose(chat, tuple(names)), arguments, messages[len(rows) :], outcomes)

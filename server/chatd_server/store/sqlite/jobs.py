@@ -4,28 +4,45 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from chatd_server.domain.acquisition import acquisition
+from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import Acquire, Command, ExpireAction, FinishTurn, Rescue
+from chatd_server.domain.command import (
+    Command,
+    CommitAnswer,
+    CommitResults,
+    ExpireAction,
+    FinishTurn,
+    RequireAction,
+    Rescue,
+    ScheduleRetry,
+    StartAttempt,
+)
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import CONTENT_VERSION, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
-from chatd_server.ports import Applied, Beat, CallStart, RequestKey
+from chatd_server.ports import Applied, Beat, RequestKey
 from chatd_server.store.codec import command_key, encode, request_key
-from chatd_server.store.rows import HOT_COMMANDS
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job
 
-DECIDED_ON_KNOWN = HOT_COMMANDS | {FinishTurn}
-"""Commands of every turn, which the lease holder may send with the state that it knows."""
+_OF_EVERY_TURN = frozenset(
+    {StartAttempt, ScheduleRetry, CommitAnswer, CommitResults, RequireAction, FinishTurn}
+)
+
+
+def is_of_every_turn(order: Command | Chain) -> bool:
+    """Say whether the lease holder may send this with the state that it knows."""
+    return all(type(command) in _OF_EVERY_TURN for command in commands_of(order))
 
 
 class ApplyJob(Job[Applied], eq=False):
-    """One command."""
+    """One command, or one chain of them."""
 
     ledger: Ledger
     chat_id: ChatId
-    command: Command
+    command: Command | Chain
     known: ChatState | None
     request: RequestKey | None
     owner_id: OwnerId | None
@@ -53,26 +70,26 @@ class ApplyJob(Job[Applied], eq=False):
 
 
 class SweepJob(Job[list[Applied]], eq=False):
-    """The same kind of command for several chats that a query finds: acquire, rescue, expire."""
+    """The same kind of order for several chats that a query finds: acquire, rescue, expire."""
 
     ledger: Ledger
     query: str
     limit: int
-    #: The command for a chat that was found.
-    command: Callable[[ChatState], Command]
+    #: What is done to a chat that was found, and when.
+    order: Callable[[ChatState, Instant], Command | Chain]
 
     def run(self, again: bool) -> list[Applied]:  # noqa: ARG002  found rows are always fresh
-        """Apply the command to each chat that takes it."""
+        """Carry the order out for each chat that takes it."""
         ledger = self.ledger
         found = ledger.connection.execute(self.query, (ledger.now(), self.limit)).fetchall()
         for (chat_id,) in found:
             loaded = ledger.load(chat_id)
             if loaded is None:
                 continue
-            command = self.command(loaded[1])
-            key = command_key(chat_id, command.command_id)
+            order = self.order(loaded[1], ledger.now())
+            key = command_key(chat_id, order.command_id)
             try:
-                applied, changed = ledger.decide(command, chat_id, key, None, None)
+                applied, changed = ledger.decide(order, chat_id, key, None, None)
             except (Refused, LeaseLost):
                 # The query asks roughly, the machine exactly.
                 continue
@@ -85,52 +102,29 @@ class SweepJob(Job[list[Applied]], eq=False):
 def acquire(ledger: Ledger, worker_id: WorkerId, slots: int, lease_seconds: float) -> SweepJob:
     """Return the job that takes chats with work, oldest work first."""
 
-    def command(state: ChatState) -> Command:
-        return Acquire(
-            command_id=f"acquire:{state.epoch + 1}",
-            worker_id=worker_id,
-            epoch=state.epoch,
-            lease_seconds=lease_seconds,
-        )
+    def order(state: ChatState, now: Instant) -> Command | Chain:
+        return acquisition(state, worker_id, lease_seconds, now)
 
-    return SweepJob(ledger, sql.WORK, slots, command)
+    return SweepJob(ledger, sql.WORK, slots, order)
 
 
 def rescue(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
     """Return the job that gives back chats whose lease has expired."""
 
-    def command(state: ChatState) -> Command:
+    def order(state: ChatState, _: Instant) -> Command:
         return Rescue(command_id=f"rescue:{state.epoch}", worker_id=worker_id, epoch=state.epoch)
 
-    return SweepJob(ledger, sql.EXPIRED_LEASES, limit, command)
+    return SweepJob(ledger, sql.EXPIRED_LEASES, limit, order)
 
 
 def expire_actions(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
     """Return the job that answers actions past their deadline."""
 
-    def command(state: ChatState) -> Command:
+    def order(state: ChatState, _: Instant) -> Command:
         asked = 0 if state.action is None else state.action.sequence
         return ExpireAction(command_id=f"expire:{asked}", worker_id=worker_id, epoch=state.epoch)
 
-    return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, command)
-
-
-class StartCallsJob(Job[None], eq=False):
-    """Journal rows for a batch of calls that are about to run."""
-
-    ledger: Ledger
-    chat_id: ChatId
-    epoch: int
-    calls: Sequence[CallStart]
-
-    def run(self, again: bool) -> None:  # noqa: ARG002  the same rows as before
-        """Compare the epoch and write."""
-        connection = self.ledger.connection
-        row_id = _count_journal(self.ledger, self.chat_id, self.epoch)
-        connection.executemany(
-            sql.START_CALL,
-            [(row_id, call.call_id, call.started_at, CONTENT_VERSION) for call in self.calls],
-        )
+    return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, order)
 
 
 class FinishCallJob(Job[None], eq=False):
@@ -143,19 +137,14 @@ class FinishCallJob(Job[None], eq=False):
 
     def run(self, again: bool) -> None:  # noqa: ARG002  the first outcome stands
         """Compare the epoch and write."""
-        row_id = _count_journal(self.ledger, self.chat_id, self.epoch)
-        self.ledger.connection.execute(
+        execute = self.ledger.connection.execute
+        found = execute(sql.COUNT_JOURNAL, (self.chat_id, self.epoch)).fetchone()
+        if found is None:
+            raise LeaseLost(f"the lease {self.epoch} of chat {self.chat_id} is over")
+        execute(
             sql.RECORD_OUTCOME,
-            (row_id, self.result.call_id, CONTENT_VERSION, encode(self.result)),
+            (found[0], self.result.call_id, CONTENT_VERSION, encode(self.result)),
         )
-
-
-def _count_journal(ledger: Ledger, chat_id: ChatId, epoch: int) -> int:
-    found = ledger.connection.execute(sql.COUNT_JOURNAL, (chat_id, epoch)).fetchone()
-    if found is None:
-        raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
-    row_id: int = found[0]
-    return row_id
 
 
 class BeatJob(Job[list[Beat]], eq=False):

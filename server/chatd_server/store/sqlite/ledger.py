@@ -5,10 +5,10 @@ from collections import OrderedDict
 
 import msgspec
 
+from chatd_server.domain.chain import Chain, closes_unseen, decide
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import ApiCommand, Command, Create
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
-from chatd_server.domain.machine import advance
 from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import (
     ChatArchived,
@@ -17,7 +17,7 @@ from chatd_server.domain.refusal import (
     Refused,
     RequestIdReused,
 )
-from chatd_server.domain.transition import Reply, Transition
+from chatd_server.domain.transition import CallStart, Reply, Transition
 from chatd_server.ports import Applied, Clock, RequestKey
 from chatd_server.store.codec import decode_message
 from chatd_server.store.rows import (
@@ -125,7 +125,7 @@ class Ledger:
     # --- deciding --------------------------------------------------------------------------
 
     def step(
-        self, command: Command, chat_id: ChatId, key: bytes, known: ChatState
+        self, command: Command | Chain, chat_id: ChatId, key: bytes, known: ChatState
     ) -> Applied | None:
         """Decide on the state that the lease holder has; None when it is not the newest.
 
@@ -135,7 +135,7 @@ class Ledger:
         """
         now = self._clock.now()
         try:
-            transition = advance(known, command, now)
+            transition = decide(known, command, now)
         except (Refused, LeaseLost):
             return None
         new = transition.state
@@ -144,7 +144,7 @@ class Ledger:
             return None
         if is_step(known, new):
             written = transition.changed and self._write_step(row_id, known, new)
-        elif new.lease is None and not known.calls:
+        elif new.lease is None and not closes_unseen(command, known, new):
             written = self._write_chat(row_id, known, new, sql.UPDATE_HELD_CHAT)
         else:
             written = False
@@ -155,6 +155,8 @@ class Ledger:
         side = side_rows(known, new)
         if side is not NO_SIDE_ROWS:
             self._write_side(row_id, known, side)
+        if transition.started:
+            self._start_calls(row_id, transition.started)
         self._commands.append((key, row_id, new.head_sequence, now, None, None))
         return Applied(
             new, transition.reply, new.head_sequence, transition.events, transition.messages
@@ -162,7 +164,7 @@ class Ledger:
 
     def decide(
         self,
-        command: Command,
+        command: Command | Chain,
         chat_id: ChatId,
         key: bytes,
         request: RequestKey | None,
@@ -182,7 +184,7 @@ class Ledger:
             self._check_root(command)
         else:
             row_id, old = _owned(loaded, chat_id, command, owner_id)
-        transition = advance(old, command, self._clock.now())
+        transition = decide(old, command, self._clock.now())
         if transition.changed:
             row_id = self._write(row_id, old, transition)
         if transition.changed or request is not None:
@@ -317,6 +319,14 @@ class Ledger:
         side = side_rows(old, new)
         if side is not NO_SIDE_ROWS:
             self._write_side(row_id, old, side)
+        if transition.started:
+            self._start_calls(row_id, transition.started)
+
+    def _start_calls(self, row_id: int, calls: tuple[CallStart, ...]) -> None:
+        self._executemany(
+            sql.START_CALL,
+            [(row_id, call.call_id, call.started_at, CONTENT_VERSION) for call in calls],
+        )
 
     def _write_side(self, row_id: int, old: ChatState | None, side: SideRows) -> None:
         if side.config is not None and old is not None:
@@ -370,7 +380,7 @@ def _found_again(state: ChatState, command: Create) -> Applied:
 def _owned(
     loaded: tuple[int, ChatState] | None,
     chat_id: ChatId,
-    command: Command,
+    command: Command | Chain,
     owner_id: OwnerId | None,
 ) -> tuple[int, ChatState]:
     if loaded is None:

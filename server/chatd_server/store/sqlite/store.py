@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
@@ -18,7 +19,6 @@ from chatd_server.ports import (
     Acquisition,
     Applied,
     Beat,
-    CallStart,
     ChatPage,
     Clock,
     CommitListener,
@@ -113,13 +113,13 @@ class SqliteStore:
     async def apply(
         self,
         chat_id: ChatId,
-        command: Command,
+        command: Command | Chain,
         *,
         known: ChatState | None = None,
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `machine.advance` and write it, whole or not at all."""
+        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self.writer.submit(
             jobs.ApplyJob(
                 self._ledger,
@@ -128,13 +128,9 @@ class SqliteStore:
                 known,
                 request,
                 owner_id,
-                savepoint=known is None or type(command) not in jobs.DECIDED_ON_KNOWN,
+                savepoint=known is None or not jobs.is_of_every_turn(command),
             )
         )
-
-    async def start_calls(self, chat_id: ChatId, epoch: int, calls: Sequence[CallStart]) -> None:
-        """Write journal rows for a batch."""
-        await self._submit(jobs.StartCallsJob(self._ledger, chat_id, epoch, calls))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal."""

@@ -1,0 +1,96 @@
+"""Commands of one worker that are one commit: decided one after the other, written together.
+
+Between two waits for the outside world there is nothing to be safe from, so what a worker does
+there is whole or not there.
+"""
+
+import msgspec
+
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.command import Command, CommitResults
+from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.ids import Instant
+from chatd_server.domain.machine import advance
+from chatd_server.domain.message import Message, Value
+from chatd_server.domain.refusal import LeaseLost, Refused, WrongStatus
+from chatd_server.domain.transition import CallStart, Transition
+
+
+class Chain(Value, frozen=True):
+    """Worker commands of one chat, in order, and the calls that begin with their commit."""
+
+    #: Workers' commands, at least one.
+    commands: tuple[Command, ...]
+    #: Of calls that are open behind the last command.
+    started: tuple[CallStart, ...] = ()
+
+    @property
+    def command_id(self) -> str:
+        """How the outcome is looked up: the chain is recorded as its first command."""
+        return self.commands[0].command_id
+
+
+def commands_of(order: Command | Chain) -> tuple[Command, ...]:
+    """Return the commands of an order, which mostly is one."""
+    return order.commands if isinstance(order, Chain) else (order,)
+
+
+def decide(state: ChatState | None, order: Command | Chain, now: Instant) -> Transition:
+    """Return what an order does to the chat; pure. Raises what `advance` raises."""
+    if isinstance(order, Chain):
+        return advance_chain(state, order, now)
+    return advance(state, order, now)
+
+
+def advance_chain(state: ChatState | None, chain: Chain, now: Instant) -> Transition:
+    """Return what the commands do together: each is decided on the state the one before left.
+
+    A refusal of one refuses all, and says in `command` which one it was.
+    """
+    events: list[LoggedEvent] = []
+    messages: list[Message] = []
+    for command in chain.commands:
+        try:
+            step = advance(state, command, now)
+        except (Refused, LeaseLost) as refusal:
+            refusal.command = command
+            raise
+        assert step.changed, "a worker's command changes something"
+        assert step.removed_from is None, "no worker removes messages"
+        events += step.events
+        messages += step.messages
+        state = step.state
+    assert state is not None, "a chain has a command"
+    if chain.started:
+        state = _with_started(state, chain)
+    return Transition(state, tuple(events), tuple(messages), started=chain.started)
+
+
+def closes_unseen(order: Command | Chain, known: ChatState, new: ChatState) -> bool:
+    """Say whether a call is closed whose outcome the order does not bring: the journal, which a
+    lease holder has no newest copy of, may have it. All else compares only revision and epoch.
+    """
+    if not known.calls or new.calls is known.calls:
+        return False
+    brought = {
+        result.call_id
+        for command in commands_of(order)
+        if isinstance(command, CommitResults)
+        for result in command.results
+    }
+    still_open = {call.id for call in new.calls}
+    return any(call.id not in still_open and call.id not in brought for call in known.calls)
+
+
+def _with_started(state: ChatState, chain: Chain) -> ChatState:
+    """Write into the open calls what the journal will say."""
+    times = {call.call_id: call.started_at for call in chain.started}
+    calls = tuple(
+        msgspec.structs.replace(call, started_at=times.pop(call.id)) if call.id in times else call
+        for call in state.calls
+    )
+    if times:
+        refusal = WrongStatus(state.status, f"no open call has the id {min(times)[:64]!r}")
+        refusal.command = chain.commands[-1]
+        raise refusal
+    return msgspec.structs.replace(state, calls=calls)
