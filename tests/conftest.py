@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import gc
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -75,6 +76,15 @@ async def _tasks_ended() -> AsyncIterator[None]:
         for task in left
     ]
     pytest.fail("tasks left behind:\n" + "\n".join(sorted(names)), pytrace=False)
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Hold the cyclic collector, so that a test sees what waits for it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

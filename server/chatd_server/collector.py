@@ -16,3 +16,18 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+
+
+def let_go(error: BaseException | None) -> None:
+    """Let go of the frames through which an error came, when it is dealt with.
+
+    Whoever awaited a future that failed is in a cycle with it: the future holds the error, its
+    traceback the frame, the frame the future. What such a frame holds (a chat's history, a request)
+    would stay until the collector comes.
+    """
+    left = [error]
+    while left:
+        one = left.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            left += (one.__cause__, one.__context__)

@@ -5,7 +5,7 @@ A turn holds its chat's whole history, and the collector of a server looks at ol
 """
 
 import gc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -93,15 +93,6 @@ async def interrupted_in_a_tool(world: World) -> None:
     await gate.reached()
     await chat.interrupt()
     await chat.ended()
-
-
-@pytest.fixture
-def without_collector() -> Iterator[None]:
-    """Hold the cyclic collector."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("without_collector")

@@ -1,7 +1,6 @@
 """What a refused call leaves behind: grpc keeps some of it until the cyclic collector comes."""
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,15 +11,6 @@ from tests.kit.server import Served, refused, said
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 LARGE = "x" * 300_000
-
-
-@pytest.fixture
-def without_collector() -> Iterator[None]:
-    """Hold the cyclic collector."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def requests(kind: type[Message]) -> int:

@@ -5,11 +5,13 @@ time something happens at the next boundary, and another worker goes on with wha
 """
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
+from chatd_server.agent.held import Held
 from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import Role, ToolErrorKind, ToolResult
@@ -149,6 +151,22 @@ async def test_whatever_happens_at_a_boundary_loses_and_repeats_nothing(
         ends_as_it_should(happens, chat, await chat.history_texts())
         for result in results:
             is_what_happened(result, happens, ran)
+    assert number >= BOUNDARIES
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("happens", [interrupt, interrupt_unheard, edit, edit_unheard, shutdown])
+async def test_whatever_happens_at_a_boundary_leaves_nothing_for_the_collector(
+    either: World, happens: Happens
+) -> None:
+    """The chat's history goes with its last reference: a server's collector comes seldom."""
+    either.model = SteadyModel()
+    either.tool("once")
+    either.tool("again", idempotent=True)
+    number = 0
+    while await play_with(happens, number + 1, either) is not None:
+        number += 1
+        assert [it.id for it in gc.get_objects() if isinstance(it, Held)] == [], number
     assert number >= BOUNDARIES
 
 

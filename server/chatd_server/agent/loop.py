@@ -17,6 +17,7 @@ from chatd_server.agent.next_action import (
 from chatd_server.agent.retry import ask_model
 from chatd_server.agent.stop import StopCause, Stopped
 from chatd_server.agent.toolrun import Results, run_tools
+from chatd_server.collector import let_go
 from chatd_server.domain.chat import Status
 from chatd_server.domain.command import (
     CommitAnswer,
@@ -41,10 +42,13 @@ async def run_turn(held: Held, env: Env) -> None:
         try:
             await _take_steps(step, held, env)
         except ModelFailure as failed:
+            let_go(failed)
             await _fail(failed.error, held)
         except ModelNotFound as missing:
+            let_go(missing)
             await _fail(ChatError(kind=ErrorKind.CONFIG, message=str(missing)), held)
     except Stopped as stopped:
+        let_go(stopped)
         await _end_stopped(stopped.cause, step, held)
     finally:
         step.abandon()
@@ -55,6 +59,7 @@ async def write_failure(error: ChatError, held: Held, env: Env) -> None:
     try:
         await _fail(error, held)
     except Stopped as stopped:
+        let_go(stopped)
         await _end_stopped(stopped.cause, StepDraft(env.clock), held)
 
 
@@ -129,6 +134,7 @@ async def _end_stopped(cause: StopCause, step: StepDraft, held: Held) -> None:
             if closes_step:
                 step.close()
         except Stopped as found:
+            let_go(found)
             # A leaving worker that finds an interrupt saves the step like any other.
             cause = found.cause
     if cause.keeps_partial_step:

@@ -10,13 +10,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from chatd_server.agent.draft import StepDraft
 from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
-from chatd_server.agent.stop import Stopped
 from chatd_server.agent.stream import stream_model
+from chatd_server.collector import let_go
 from chatd_server.domain.command import ScheduleRetry
 from chatd_server.domain.failure import ModelFailure
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import ATTEMPTS_MAX, RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS
-from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.observe import Span
 
 
@@ -47,14 +46,11 @@ async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
         before_sleep=schedule,
         reraise=True,
     )
-    # Two cycles would keep the chat's history until the cyclic collector finds them: the ladder
-    # refers to itself by what it did last, and to the error by whose traceback it is referred to.
     try:
         await ladder(_attempt, step, held, env)
-    except (ModelFailure, Stopped, LeaseLost, DatabaseUnavailable) as ended:
-        ended.__traceback__ = None
-        raise
     finally:
+        # It refers to itself by what it did last, and so would keep the chat's history until the
+        # cyclic collector comes.
         ladder.iter_state.reset()
 
 
@@ -83,8 +79,7 @@ async def _attempt(step: StepDraft, held: Held, env: Env) -> None:
             kind=failed.error.kind,
             http_status=failed.error.http_status,
         )
-        # The adapter's frame may hold the failure, and so itself.
-        failed.__traceback__ = None
+        let_go(failed)
         raise
 
 

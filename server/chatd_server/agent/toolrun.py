@@ -6,7 +6,6 @@ says that it may. The outcome that ends the batch needs no journal: its commit f
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from chatd_server.agent.draft import StepDraft
 from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.toolbox import Toolbox
+from chatd_server.collector import let_go
 from chatd_server.domain.chat import AttemptKind, OpenCall
 from chatd_server.domain.ids import AttemptId, Instant, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
@@ -176,14 +176,20 @@ class _Batch:
             await asyncio.wait(self._followers)
         for follower in self._followers:
             # `finish` has raised the first one; the others fail for the same reason.
-            follower.exception()
+            failed = follower.exception()
+            if isinstance(failed, LeaseLost | DatabaseUnavailable):
+                let_go(failed)
+        # A failed task keeps the frames of its end, and so this.
+        self._followers, self._tools = [], {}
 
     async def record_last(self) -> None:
         """Write into the journal what ended the batch."""
-        if self._last is not None:
-            # Who ends the turn finds out too.
-            with suppress(LeaseLost, DatabaseUnavailable):
-                await self._env.store.finish_call(self._held.id, self._held.epoch, self._last)
+        if self._last is None:
+            return
+        try:
+            await self._env.store.finish_call(self._held.id, self._held.epoch, self._last)
+        except (LeaseLost, DatabaseUnavailable) as lost:
+            let_go(lost)  # who ends the turn finds out too
 
     async def _wait_a_while(self, running: Sequence[asyncio.Task[ToolOutput]]) -> None:
         try:

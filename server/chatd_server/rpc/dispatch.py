@@ -15,6 +15,7 @@ import grpc
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
+from chatd_server.collector import let_go
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
 from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
@@ -146,7 +147,7 @@ class Dispatch:
             raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
             failure = self._failure(rpc, error)
-            _forget(error)
+            let_go(error)
         else:
             self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
             return answer
@@ -160,7 +161,7 @@ class Dispatch:
             raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
             failure = self._failure(rpc, error)
-            _forget(error)
+            let_go(error)
         else:
             self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
             return
@@ -218,13 +219,6 @@ class Dispatch:
             trace="".join(traceback.format_tb(error.__traceback__)),
         )
         return errors.internal_failure(error_id)
-
-
-def _forget(error: BaseException | None) -> None:
-    """Let go of the frames through which an error came."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
 
 
 def decoded(request_type: type[Message], raw: bytes) -> Message:

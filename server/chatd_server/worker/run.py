@@ -6,6 +6,7 @@ from chatd_server.agent.env import Env
 from chatd_server.agent.held import Held
 from chatd_server.agent.loop import run_turn, write_failure
 from chatd_server.agent.stop import Stop
+from chatd_server.collector import let_go
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import new_uuid
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
@@ -24,9 +25,11 @@ async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:
     held = Held(acquired, stop, env)
     try:
         await _run(held, env)
-    except LeaseLost:
+    except LeaseLost as lost:
+        let_go(lost)
         env.observer.note(Span.LEASE_LOST, chat=chat_id, epoch=held.epoch)
     except DatabaseUnavailable as error:
+        let_go(error)
         env.observer.note(Span.DATABASE_FAILED, chat=chat_id, doing="run", error=str(error))
     except Exception as error:  # noqa: BLE001  what failed while writing the failure
         _note_fault(error, held, env)
@@ -51,6 +54,7 @@ def _note_fault(fault: Exception, held: Held, env: Env) -> str:
     """Note where it was raised, without its words: they may hold parts of a conversation."""
     error_id = new_uuid(env.clock.now())
     frames = traceback.extract_tb(fault.__traceback__)
+    let_go(fault)
     env.observer.note(
         Span.RUN_FAILED,
         chat=held.id,
