@@ -47,7 +47,14 @@ class RawConnection:
         """Send frames."""
         self._socket.sendall(sent)
 
-    def headers(self, path: bytes, key: str = "", *, end: bool = False) -> tuple[int, bytes]:
+    def headers(
+        self,
+        path: bytes,
+        key: str = "",
+        *,
+        end: bool = False,
+        more: Iterable[tuple[bytes, bytes]] = (),
+    ) -> tuple[int, bytes]:
         """Return the number of a new call, and the frame that opens it."""
         number, self._next = self._next, self._next + 2
         fields = [
@@ -60,6 +67,7 @@ class RawConnection:
         ]
         if key:
             fields.append((b"authorization", b"Bearer " + key.encode()))
+        fields += more
         flags = END_HEADERS | (END_STREAM if end else 0)
         return number, frame(HEADERS, flags, number, _fields(fields))
 

@@ -73,6 +73,8 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # Cython has no types
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Drop what grpc says when it could not send because the client had left."""
+    """Drop what grpc says when it could not send because the client had left, and when a header is
+    not UTF-8: it shows the bytes, and these may be a key.
+    """
     kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not issubclass(kind, grpc.aio.InternalError)
+    return kind is None or not issubclass(kind, (grpc.aio.InternalError, UnicodeDecodeError))
