@@ -34,6 +34,8 @@ These carry no details: grpc answers them by itself, or its health protocol defi
 - RESOURCE_EXHAUSTED: the request is larger than grpc's limit of 4 MiB, or its metadata is larger
   than grpc takes (up to 8 KiB always pass).
 - NOT_FOUND: `grpc.health.v1.Health/Check` was asked for a service that this server does not have.
+- INTERNAL: grpc's server gives it to bytes that no client library sends (a compression that nobody
+  knows, a deadline that is no time).
 - UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, INTERNAL: from the client's own library, or
   from a proxy. The connection failed or was cut, or the deadline that the client set has passed.
 

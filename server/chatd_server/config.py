@@ -102,7 +102,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(description="Pause between heartbeats of a silent stream.", ge=1, le=300)
     ] = 15.0
     event_retention_days: Annotated[
-        float, Meta(description="How long events are kept; 0: for ever.", ge=0, le=36_500)
+        float,
+        Meta(
+            description="How long events are kept; 0: for ever. Older ones are dropped at the "
+            "start and every ten minutes.",
+            ge=0,
+            le=36_500,
+        ),
     ] = 0.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

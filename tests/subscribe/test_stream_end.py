@@ -10,6 +10,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.command import (
     DeleteChat,
 )
+from chatd_server.domain.refusal import Draining
 from chatd_server.hub.pulse import HEARTBEAT_TAG
 from tests.kit.server import refused
 from tests.subscribe.scene import Edge
@@ -54,7 +55,9 @@ async def test_a_drain_ends_every_stream_and_refuses_new_ones(edge: Edge) -> Non
         await follower.until("caught_up")
     edge.hub.drain()
     for follower in followers:
-        assert (await follower.to_the_end()).reason == event_pb2.STREAM_END_REASON_DRAINING
+        end = await follower.to_the_end()
+        assert end.reason == event_pb2.STREAM_END_REASON_DRAINING
+        assert end.retry_delay.ToTimedelta().total_seconds() == Draining.retry_seconds
     refusal = await refused(edge.follow(chat.id).next)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 

@@ -18,6 +18,7 @@ from chatd_server.domain.live import (
     StreamEndReason,
 )
 from chatd_server.domain.message import Executor, Message, ToolResult
+from chatd_server.domain.refusal import Draining
 from chatd_server.rpc import convert, convert_event
 
 REUSES_MAX = 64
@@ -163,6 +164,8 @@ class EventFrames:
     def stream_end(self, reason: StreamEndReason, cursor: Cursor) -> bytes:
         """Encode: the stream ends on purpose."""
         end = event_pb2.StreamEnd(reason=self._end_reason[reason])
+        if reason is StreamEndReason.DRAINING:  # a resume at once would meet the same server
+            end.retry_delay.CopyFrom(convert.duration(Draining.retry_seconds))
         return _frame(event_pb2.ChatEvent(stream_end=end), cursor)
 
 

@@ -71,7 +71,9 @@ const (
 //     after the event that closed it. A client holds deltas of one attempt at a
 //     time: those of another one come only after the message_committed that
 //     closes the attempt, or else after preview_reset. (After retry_scheduled,
-//     which closes an attempt without a message, it is preview_reset.)
+//     which closes an attempt without a message, it is preview_reset.) A client
+//     that comes back with a cursor inside an attempt that was lost gets the
+//     durable events since then first, and preview_reset behind them.
 //  6. A stream that ends without stream_end was cut: reconnect. Stream end never
 //     changes chat state.
 //  7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -455,7 +457,9 @@ type ChatService_RunTurnClient = grpc.ServerStreamingClient[RunTurnResponse]
 //     after the event that closed it. A client holds deltas of one attempt at a
 //     time: those of another one come only after the message_committed that
 //     closes the attempt, or else after preview_reset. (After retry_scheduled,
-//     which closes an attempt without a message, it is preview_reset.)
+//     which closes an attempt without a message, it is preview_reset.) A client
+//     that comes back with a cursor inside an attempt that was lost gets the
+//     durable events since then first, and preview_reset behind them.
 //  6. A stream that ends without stream_end was cut: reconnect. Stream end never
 //     changes chat state.
 //  7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and

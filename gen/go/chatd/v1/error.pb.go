@@ -85,7 +85,8 @@ const (
 	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 19
 	// FAILED_PRECONDITION. The chat's queue of messages is full.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 20
-	// UNAVAILABLE. The server is shutting down; RetryInfo says when to try again.
+	// UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
+	// says when to try again. Other RPCs are answered until it is gone.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 21
 	// UNAVAILABLE. The database cannot be reached or cannot write (disk full).
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 22

@@ -1543,7 +1543,8 @@ type MessagePart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt that it belongs to.
 	AttemptId string `protobuf:"bytes,1,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
-	// Index of the part in the message that the attempt will commit.
+	// Index of the part in the message that the attempt will commit. Indexes may
+	// be skipped: a part that is empty (reasoning without text) has no piece.
 	PartIndex int32 `protobuf:"varint,2,opt,name=part_index,json=partIndex,proto3" json:"part_index,omitempty"`
 	// Where it begins in the attempt's canonical form, in bytes.
 	DeltaOffset int64 `protobuf:"varint,3,opt,name=delta_offset,json=deltaOffset,proto3" json:"delta_offset,omitempty"`
@@ -2116,7 +2117,8 @@ type StreamEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
 	Reason StreamEndReason `protobuf:"varint,1,opt,name=reason,proto3,enum=chatd.v1.StreamEndReason" json:"reason,omitempty"`
-	// How long to wait before a resume; absent means not at all.
+	// How long to wait before a resume; absent means not at all. Present when the
+	// server is shutting down.
 	RetryDelay    *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -235,6 +235,8 @@ const (
 	// The model's vendor, within the answer.
 	ToolExecutor_TOOL_EXECUTOR_PROVIDER ToolExecutor = 3
 	// Nobody: no such tool, or the answer was cut. The call gets an error result.
+	// (So does each call of an answer above the limit of calls; it keeps the
+	// executor that it would have had, and nobody is asked to run it.)
 	ToolExecutor_TOOL_EXECUTOR_NONE ToolExecutor = 4
 )
 

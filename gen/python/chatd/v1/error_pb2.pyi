@@ -89,7 +89,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION. The chat's queue of messages is full."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
-    """UNAVAILABLE. The server is shutting down; RetryInfo says when to try again."""
+    """UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
+    says when to try again. Other RPCs are answered until it is gone.
+    """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 22
     """UNAVAILABLE. The database cannot be reached or cannot write (disk full)."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 23
@@ -179,7 +181,9 @@ request yet.
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION. The chat's queue of messages is full."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
-"""UNAVAILABLE. The server is shutting down; RetryInfo says when to try again."""
+"""UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
+says when to try again. Other RPCs are answered until it is gone.
+"""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 22
 """UNAVAILABLE. The database cannot be reached or cannot write (disk full)."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 23

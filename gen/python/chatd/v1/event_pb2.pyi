@@ -812,7 +812,9 @@ class MessagePart(_message.Message):
     attempt_id: _builtins.str
     """The attempt that it belongs to."""
     part_index: _builtins.int
-    """Index of the part in the message that the attempt will commit."""
+    """Index of the part in the message that the attempt will commit. Indexes may
+    be skipped: a part that is empty (reasoning without text) has no piece.
+    """
     delta_offset: _builtins.int
     """Where it begins in the attempt's canonical form, in bytes."""
     text: _builtins.str
@@ -1064,7 +1066,9 @@ class StreamEnd(_message.Message):
     """Why."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to wait before a resume; absent means not at all."""
+        """How long to wait before a resume; absent means not at all. Present when the
+        server is shutting down.
+        """
 
     def __init__(
         self,

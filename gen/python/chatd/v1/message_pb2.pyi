@@ -147,7 +147,10 @@ class _ToolExecutorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolExec
     TOOL_EXECUTOR_PROVIDER: _ToolExecutor.ValueType  # 3
     """The model's vendor, within the answer."""
     TOOL_EXECUTOR_NONE: _ToolExecutor.ValueType  # 4
-    """Nobody: no such tool, or the answer was cut. The call gets an error result."""
+    """Nobody: no such tool, or the answer was cut. The call gets an error result.
+    (So does each call of an answer above the limit of calls; it keeps the
+    executor that it would have had, and nobody is asked to run it.)
+    """
 
 class ToolExecutor(_ToolExecutor, metaclass=_ToolExecutorEnumTypeWrapper):
     """Who executes a tool call. Recorded with the answer and never derived again."""
@@ -161,7 +164,10 @@ TOOL_EXECUTOR_CLIENT: ToolExecutor.ValueType  # 2
 TOOL_EXECUTOR_PROVIDER: ToolExecutor.ValueType  # 3
 """The model's vendor, within the answer."""
 TOOL_EXECUTOR_NONE: ToolExecutor.ValueType  # 4
-"""Nobody: no such tool, or the answer was cut. The call gets an error result."""
+"""Nobody: no such tool, or the answer was cut. The call gets an error result.
+(So does each call of an answer above the limit of calls; it keeps the
+executor that it would have had, and nobody is asked to run it.)
+"""
 Global___ToolExecutor: _TypeAlias = ToolExecutor  # noqa: Y015
 
 class _ToolErrorKind:

@@ -245,7 +245,8 @@ export enum ErrorReason {
   QUEUE_FULL = 20,
 
   /**
-   * UNAVAILABLE. The server is shutting down; RetryInfo says when to try again.
+   * UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
+   * says when to try again. Other RPCs are answered until it is gone.
    *
    * @generated from enum value: ERROR_REASON_DRAINING = 21;
    */

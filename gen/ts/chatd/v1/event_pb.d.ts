@@ -709,7 +709,8 @@ export declare type MessagePart = Message<"chatd.v1.MessagePart"> & {
   attemptId: string;
 
   /**
-   * Index of the part in the message that the attempt will commit.
+   * Index of the part in the message that the attempt will commit. Indexes may
+   * be skipped: a part that is empty (reasoning without text) has no piece.
    *
    * @generated from field: int32 part_index = 2;
    */
@@ -999,7 +1000,8 @@ export declare type StreamEnd = Message<"chatd.v1.StreamEnd"> & {
   reason: StreamEndReason;
 
   /**
-   * How long to wait before a resume; absent means not at all.
+   * How long to wait before a resume; absent means not at all. Present when the
+   * server is shutting down.
    *
    * @generated from field: google.protobuf.Duration retry_delay = 2;
    */

@@ -965,6 +965,8 @@ export enum ToolExecutor {
 
   /**
    * Nobody: no such tool, or the answer was cut. The call gets an error result.
+   * (So does each call of an answer above the limit of calls; it keeps the
+   * executor that it would have had, and nobody is asked to run it.)
    *
    * @generated from enum value: TOOL_EXECUTOR_NONE = 4;
    */
