@@ -2,8 +2,11 @@
 
 from typing import Any
 
-from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
+import pytest
+
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2
 from chatd_client import ChatView
+from tests.client.scripted import delta
 
 
 def view_of(*events: event_pb2.ChatEvent) -> ChatView:
@@ -71,3 +74,90 @@ def test_the_text_in_progress_goes_when_it_is_void() -> None:
     reset = event_pb2.ChatEvent(preview_reset=event_pb2.PreviewReset(attempt_id="a"))
     assert not view_of(*begun, reset).live_text
     assert view_of(*begun, reset, piece("b", 0, text="Hi")).live_text == "Hi"
+
+
+PIECES = {
+    "again": ([delta("Hell\u00f6", at=0)], "Hell\u00f6"),
+    "again, in parts": ([delta("Hel", at=0), delta("l\u00f6", at=3)], "Hell\u00f6"),
+    "part of it": ([delta("l\u00f6 there", at=3)], "Hell\u00f6 there"),
+    "all and more": ([delta("Hell\u00f6 there", at=0)], "Hell\u00f6 there"),
+    "what follows": ([delta(" there", at=6)], "Hell\u00f6 there"),
+    "another attempt": ([delta("Hi", at=0, attempt="b")], "Hi"),
+}
+
+
+@pytest.mark.parametrize(("pieces", "text"), PIECES.values(), ids=PIECES.keys())
+def test_a_piece_adds_what_is_new(
+    pieces: list[chat_service_pb2.SubscribeResponse], text: str
+) -> None:
+    """Its offset counts bytes of UTF-8, however the pieces were merged."""
+    view = ChatView()
+    view.apply(delta("Hell\u00f6", at=0))
+    for piece in pieces:
+        view.apply(piece)
+    assert view.live_text == text
+
+
+def test_the_head_of_a_call_is_not_counted_as_its_arguments() -> None:
+    """The offset of a piece counts the id and the name too; they come once."""
+
+    def call(arguments: str, begin: int, end: int) -> chat_service_pb2.SubscribeResponse:
+        piece = event_pb2.ToolCallPiece(
+            tool_call_id="1", tool_name="work", arguments_json=arguments
+        )
+        part = event_pb2.MessagePart(attempt_id="a", delta_offset=begin, tool_call=piece)
+        return chat_service_pb2.SubscribeResponse(
+            event=event_pb2.ChatEvent(message_part=part),
+            cursor=chat_pb2.Cursor(sequence=1, attempt_id="a", delta_offset=end),
+        )
+
+    view = ChatView()
+    view.apply(call('{"n"', 0, 24))
+    view.apply(call('{"n":1', 0, 26))
+    view.apply(call(":1}", 24, 27))
+    assert view.live[0].text == '{"n":1}'
+
+
+def test_pieces_of_an_answer_that_is_committed_are_ignored() -> None:
+    """Its message has all of them."""
+    message = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, attempt_id="a")
+    committed = event_pb2.MessageCommitted(message=message, attempt_id="a")
+    view = ChatView()
+    view.apply(delta("Hello", at=0))
+    view.apply(
+        chat_service_pb2.SubscribeResponse(
+            event=event_pb2.ChatEvent(sequence=2, message_committed=committed),
+            cursor=chat_pb2.Cursor(sequence=2),
+        )
+    )
+    late = delta("Hello", at=0)
+    late.cursor.sequence = 2
+    view.apply(late)
+    assert (view.live, view.cursor) == ({}, chat_pb2.Cursor(sequence=2))
+
+
+def test_a_snapshot_replaces_what_the_view_has() -> None:
+    """Also one from a log that is shorter: the server may have been restored from a backup."""
+    view = ChatView()
+    view.apply(
+        chat_service_pb2.SubscribeResponse(
+            event=event_pb2.ChatEvent(sequence=9, message_committed=event_pb2.MessageCommitted()),
+            cursor=chat_pb2.Cursor(sequence=9),
+        )
+    )
+    begun = chat_pb2.Cursor(sequence=3, snapshot_unfinished=True)
+    snapshot = event_pb2.ChatEvent(snapshot=event_pb2.Snapshot())
+    view.apply(chat_service_pb2.SubscribeResponse(event=snapshot, cursor=begun))
+    assert (view.messages, view.cursor) == ([], begun)
+
+
+def test_an_attempt_is_over_when_the_chat_does_not_work() -> None:
+    """A stream that does not know of its pieces sends no preview_reset for them."""
+    view = ChatView()
+    view.apply(delta("Hello", at=0))
+    ended = chat_service_pb2.SubscribeResponse(
+        event=status("WAITING"), cursor=chat_pb2.Cursor(sequence=2)
+    )
+    ended.event.sequence = 2
+    view.apply(ended)
+    assert (view.live_text, view.cursor) == ("", chat_pb2.Cursor(sequence=2))
