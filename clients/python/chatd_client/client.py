@@ -25,8 +25,10 @@ from chatd_client.tools import ClientTool, given
 
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
-UNARY_TRIES = 5
-"""gRPC's own ceiling for retries; with our backoff a restart of the server is bridged."""
+RETRY_SECONDS = 10.0
+"""How long a unary call is tried unless told: a restart of a server takes a few seconds."""
+PAUSE_SECONDS_MAX = 1.0
+"""Longest wait between two tries; a server that is back is not to be waited for much longer."""
 
 _Response = TypeVar("_Response", bound=ProtoMessage)
 
@@ -39,11 +41,14 @@ class Client:
     once, and TLS. `on_reconnect` is called before each wait for a stream that was cut. Raises
     PermissionDenied for a key that cannot be one.
 
-    A call is tried up to 5 times while the network fails or the server asks to wait; one try takes
-    at most 30 seconds. Every write carries a request id, so a call that is tried again after a
-    lost answer is done once. To repeat a write after a crash of the program as well, give it a
-    `request_id` of your own, a UUID: the same id with the same request is done once in 24 hours,
-    and gets the response of the first time.
+    A call is tried for `retry_seconds` while the network fails or the server asks to wait, so that
+    it bridges a restart of the server; 0 means one try. One try takes at most 30 seconds. Streams
+    have their own rule, see `ChatHandle.follow`.
+
+    Every write carries a request id, so a call that is tried again after a lost answer is done
+    once. To repeat a write after a crash of the program as well, give it a `request_id` of your
+    own, a UUID: the same id with the same request is done once in 24 hours, and gets the response
+    of the first time.
 
     Every method that asks the server raises, where it says nothing else, InvalidRequest (a value
     breaks a rule; `violations` names each), PermissionDenied (no key, or a wrong one), Conflict
@@ -59,9 +64,14 @@ class Client:
         *,
         endpoint: Endpoint | None = None,
         on_reconnect: Callable[[Reconnect], None] | None = None,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
+        if not retry_seconds >= 0:
+            raise ValueError(f"retry_seconds is {retry_seconds}: give 0 or more")
         self._endpoint = endpoint or find_endpoint(address, key)
         self._on_reconnect = on_reconnect
+        self._retry_seconds = retry_seconds
+        self._clock = clock.Clock()
         self._channel = self._endpoint.channel()
         self.chats = chat_service_pb2_grpc.ChatServiceStub(self._channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self._channel)
@@ -183,6 +193,7 @@ class Client:
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(uuid4())
         failures = 0
+        begun_at = self._clock.now()
         while True:
             try:
                 return await method(
@@ -191,9 +202,11 @@ class Client:
             except grpc.aio.AioRpcError as error:
                 failures += 1
                 known = from_rpc(error)
-                if failures == UNARY_TRIES or not may_try_again(error):
+                left = begun_at + self._retry_seconds - self._clock.now()
+                if left <= (known.retry_seconds or 0) or not may_try_again(error):
                     raise self._advised(known) from error
-            await clock.pause(known.retry_seconds or clock.backoff_seconds(failures, most=3.0))
+            backoff = clock.backoff_seconds(failures, most=PAUSE_SECONDS_MAX)
+            await self._clock.pause(min(known.retry_seconds or backoff, left))
 
     def _advised(self, error: ChatdError) -> ChatdError:
         """Return the error in words for a user of this library."""

@@ -8,7 +8,7 @@
     ├── NotImplementedByServer   this server does not have it (yet)
     ├── StreamLost               the cursor is not in the log any more; start again without it
     ├── TurnFailed               the model gave no answer; `kind` and `retryable` say what to do
-    └── Unavailable              try again later (the client did, several times)
+    └── Unavailable              try again later (the client did, for `retry_seconds`)
 
 Every refusal of the server carries a stable `reason` (see the error catalogue).
 """
