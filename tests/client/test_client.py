@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, tool_pb2
 from chatd_client import (
     Client,
     Endpoint,
+    InvalidRequest,
     NotFound,
     PermissionDenied,
     SyncClient,
@@ -232,6 +234,33 @@ async def test_the_sync_twin_lists_what_its_chats_wait_for() -> None:
                 return [it.chat_id for it in client.pending_actions()]
 
         assert await asyncio.to_thread(script) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost", "127.0.0.1:99999", "h:0", "http://h:1", "a:1,b:2", "::1:7410", "h:", ":1"),
+        *("h:1 ", "h:1/x", "dns:///h:1", "[::1]", "h:\u0663"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_it_is_dialled(address: str) -> None:
+    """By grpc it would go to another port, or fail in words of its own."""
+    words = f"'{address}' is not an address of a server: give host:port, as in 127.0.0.1:7410"
+    makers: list[Callable[[], object]] = [
+        lambda: Client(address, "k"),
+        lambda: SyncClient(address, "k"),
+        lambda: Endpoint(address, "k"),
+    ]
+    for make in makers:
+        with pytest.raises(InvalidRequest) as refused:
+            make()
+        assert str(refused.value) == words
+
+
+@pytest.mark.parametrize("address", ["h:1", "[::1]:65535", "a-b.example.org:443", "my_host:7410"])
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    """An IPv6 host stands in brackets."""
+    assert Endpoint(address, "k").address == address
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"chatd_a\nchatd_b\n"])
