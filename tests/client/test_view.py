@@ -161,3 +161,50 @@ def test_an_attempt_is_over_when_the_chat_does_not_work() -> None:
     ended.event.sequence = 2
     view.apply(ended)
     assert (view.live_text, view.cursor) == ("", chat_pb2.Cursor(sequence=2))
+
+
+def committed(
+    sequence: int, turn_id: str, role: message_pb2.Role.ValueType, **part: Any
+) -> event_pb2.ChatEvent:
+    """Return a message of one part."""
+    message = message_pb2.Message(
+        turn_id=turn_id, role=role, parts=[message_pb2.Part(**part)] if part else []
+    )
+    return event_pb2.ChatEvent(
+        sequence=sequence, message_committed=event_pb2.MessageCommitted(message=message)
+    )
+
+
+USER, ASSISTANT = message_pb2.ROLE_USER, message_pb2.ROLE_ASSISTANT
+ASKED = committed(1, "t1", USER, text=message_pb2.TextPart(text="Hello?"))
+ANSWERED = committed(2, "t1", ASSISTANT, text=message_pb2.TextPart(text="Hello."))
+ASKED_AGAIN = committed(3, "t2", USER, text=message_pb2.TextPart(text="And now?"))
+REFUSED = committed(4, "t2", ASSISTANT, refusal=message_pb2.RefusalPart(text="No."))
+CALLED = committed(4, "t2", ASSISTANT)
+
+ANSWERS = {
+    "nothing yet": ([], "", ""),
+    "a question": ([ASKED], "", ""),
+    "an answer": ([ASKED, ANSWERED], "Hello.", "Hello."),
+    "a turn without an answer": ([ASKED, ANSWERED, ASKED_AGAIN], "Hello.", ""),
+    "a refusal": ([ASKED, ANSWERED, ASKED_AGAIN, REFUSED], "No.", "No."),
+    "a call without words": ([ASKED, ANSWERED, ASKED_AGAIN, CALLED], "", ""),
+}
+
+
+@pytest.mark.parametrize(("events", "newest", "of_turn"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_the_answer_of_a_turn_is_of_no_other_turn(
+    events: list[event_pb2.ChatEvent], newest: str, of_turn: str
+) -> None:
+    """A bot that replies with the newest answer of the chat would repeat an old one."""
+    view = view_of(*events)
+    assert (view.answer, view.turn_answer) == (newest, of_turn)
+
+
+def test_a_turn_that_has_begun_has_no_answer_yet() -> None:
+    """Its status may come before its message."""
+    begun = event_pb2.ChatEvent(
+        sequence=3,
+        status_changed=event_pb2.StatusChanged(status=chat_pb2.CHAT_STATUS_RUNNING, turn_id="t2"),
+    )
+    assert view_of(ASKED, ANSWERED, begun).turn_answer == ""

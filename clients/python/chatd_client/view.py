@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+from chatd_client.turn import text_of
 
 FORMAT: Final = b"chatd.ChatView "
 """What a stored view begins with; the number of its format and a line break follow."""
@@ -129,10 +130,26 @@ class ChatView:
 
     @property
     def answer(self) -> str:
-        """The text of the newest committed answer."""
+        """The text of the newest committed answer of the chat, of whatever turn; of a refusal, its
+        words. Empty when there is no answer, and when it is a call of tools without words.
+
+        A turn that ends without an answer leaves that of an earlier turn here: see `turn_answer`.
+        """
         for message in reversed(self.messages):
             if message.role == message_pb2.ROLE_ASSISTANT:
-                return "".join(part.text.text for part in message.parts)
+                return text_of(message)
+        return ""
+
+    @property
+    def turn_answer(self) -> str:
+        """The text of the last answer that the newest turn has committed, as `ChatHandle.ask`
+        returns it; empty while it has none, and when it ended without one.
+        """
+        of_messages = (message.turn_id for message in reversed(self.messages) if message.turn_id)
+        newest = self.chat.turn_id or next(of_messages, "")
+        for message in reversed(self.messages):
+            if message.role == message_pb2.ROLE_ASSISTANT and message.turn_id == newest:
+                return text_of(message)
         return ""
 
     @property
