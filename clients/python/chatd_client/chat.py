@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
-from chatd_client.errors import StreamLost
+from chatd_client.errors import StreamLost, of_unicode
 from chatd_client.runner import ToolRunner
 from chatd_client.tools import ClientTool, given
 from chatd_client.turn import OwnTurn, ShownText, text_of
@@ -297,6 +297,7 @@ class ChatHandle:
 
 
 def user_message(text: str) -> message_pb2.UserMessage:
-    """Return a user's message of one text."""
-    part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
+    """Return a user's message of one text. Raises InvalidRequest for text without UTF-8."""
+    with of_unicode():
+        part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
     return message_pb2.UserMessage(parts=[part])

@@ -19,7 +19,14 @@ from chatd.v1 import (
 from chatd_client import clock
 from chatd_client.chat import ChatHandle, user_message
 from chatd_client.connection import Endpoint, find_endpoint
-from chatd_client.errors import ChatdError, PermissionDenied, from_rpc, may_try_again
+from chatd_client.errors import (
+    ChatdError,
+    PermissionDenied,
+    from_rpc,
+    may_try_again,
+    no_server,
+    of_unicode,
+)
 from chatd_client.follow import Follower, Reconnect
 from chatd_client.tools import ClientTool, given
 
@@ -29,6 +36,9 @@ RETRY_SECONDS = 10.0
 """How long a unary call is tried unless told: a restart of a server takes a few seconds."""
 PAUSE_SECONDS_MAX = 1.0
 """Longest wait between two tries; a server that is back is not to be waited for much longer."""
+
+_NO_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""What grpc says for itself when a server was not reached or did not answer."""
 
 _Response = TypeVar("_Response", bound=ProtoMessage)
 
@@ -134,16 +144,17 @@ class Client:
         Raises TypeError for what is no tool, InvalidRequest also for a model that does not exist.
         """
         known = given(tools)
-        request = chat_service_pb2.CreateChatRequest(
-            request_id=request_id,
-            title=title,
-            model=model,
-            system_prompt=system_prompt,
-            labels=dict(labels or {}),
-            tools=[tool.definition for tool in known],
-            options=options,
-            message=user_message(text) if text else None,
-        )
+        with of_unicode():
+            request = chat_service_pb2.CreateChatRequest(
+                request_id=request_id,
+                title=title,
+                model=model,
+                system_prompt=system_prompt,
+                labels=dict(labels or {}),
+                tools=[tool.definition for tool in known],
+                options=options,
+                message=user_message(text) if text else None,
+            )
         if action_timeout_seconds is not None:
             request.action_timeout.FromMicroseconds(round(action_timeout_seconds * 1_000_000))
         response = await self.call(self.chats.CreateChat, request)
@@ -162,9 +173,10 @@ class Client:
         (with these values); with `statuses` only those in one of them
         (`chat_pb2.CHAT_STATUS_ERROR`, ...).
         """
-        request = chat_service_pb2.ListChatsRequest(
-            include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
-        )
+        with of_unicode():
+            request = chat_service_pb2.ListChatsRequest(
+                include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
+            )
         while True:
             page = await self.call(self.chats.ListChats, request)
             for chat in page.chats:
@@ -202,8 +214,11 @@ class Client:
             except grpc.aio.AioRpcError as error:
                 failures += 1
                 known = from_rpc(error)
-                left = begun_at + self._retry_seconds - self._clock.now()
+                tried = self._clock.now() - begun_at
+                left = self._retry_seconds - tried
                 if left <= (known.retry_seconds or 0) or not may_try_again(error):
+                    if error.code() in _NO_ANSWER and not known.reason:
+                        known = no_server(self._endpoint.address, _how_long(failures, tried))
                     raise self._advised(known) from error
             backoff = clock.backoff_seconds(failures, most=PAUSE_SECONDS_MAX)
             await self._clock.pause(min(known.retry_seconds or backoff, left))
@@ -230,9 +245,14 @@ class Client:
         """
         return Follower(
             self.chats,
-            self._endpoint.metadata,
+            self._endpoint,
             request,
             on_reconnect=self._on_reconnect,
             failures_max=failures_max,
             cursor=cursor,
         )
+
+
+def _how_long(failures: int, seconds: float) -> str:
+    """Say how long a call was tried."""
+    return "once" if failures == 1 and seconds < 1 else f"for {round(seconds, 1):g} s"
