@@ -98,6 +98,16 @@ def test_a_piece_adds_what_is_new(
     assert view.live_text == text
 
 
+def test_a_reset_voids_its_own_attempt() -> None:
+    """One that comes again leaves the newer attempt as it is."""
+    view = ChatView()
+    view.apply(delta("Hello", at=0, attempt="b"))
+    late = event_pb2.ChatEvent(preview_reset=event_pb2.PreviewReset(attempt_id="a"))
+    view.apply(chat_service_pb2.SubscribeResponse(event=late, cursor=chat_pb2.Cursor(sequence=1)))
+    assert view.live_text == "Hello"
+    assert view.cursor == chat_pb2.Cursor(sequence=1, attempt_id="b", delta_offset=5)
+
+
 def test_the_head_of_a_call_is_not_counted_as_its_arguments() -> None:
     """The offset of a piece counts the id and the name too; they come once."""
 

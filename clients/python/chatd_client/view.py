@@ -303,8 +303,9 @@ class ChatView:
             self.chat.labels.clear()
             self.chat.labels.update(event.labels.entries)
 
-    def _on_preview_reset(self, _: event_pb2.PreviewReset) -> None:
-        self._forget_attempt()
+    def _on_preview_reset(self, event: event_pb2.PreviewReset) -> None:
+        if event.attempt_id in ("", self.attempt_id):
+            self._forget_attempt()
 
     def _on_tool_call_started(self, event: event_pb2.ToolCallStarted) -> None:
         self._enter_attempt(event.attempt_id)
