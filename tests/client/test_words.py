@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from chatd.v1 import chat_pb2, chat_service_pb2
 from chatd_client import Client, Endpoint, InvalidRequest, PermissionDenied, Unavailable
 from tests.client.scripted import scripted_server
 from tests.client.test_retry_seconds import held
@@ -71,6 +72,17 @@ async def test_a_request_above_the_limit_of_grpc_is_an_invalid_request(tmp_path:
         assert raised.value.reason == "MESSAGE_TOO_LARGE"
         assert is_plain(raised.value)
         assert clock.pauses == []
+
+
+async def test_a_response_above_the_limit_of_the_client_is_said() -> None:
+    """It is not the request that is too large."""
+    async with scripted_server() as (service, address), Client(address, "k") as client:
+        chat = chat_pb2.Chat(title="x" * 17 * 1024 * 1024)
+        service.answer = lambda _: chat_service_pb2.GetChatResponse(chat=chat)
+        with pytest.raises(InvalidRequest, match="the response has 178") as raised:
+            await client.chat("c").get()
+        assert raised.value.reason == "MESSAGE_TOO_LARGE"
+        assert is_plain(raised.value)
 
 
 async def test_a_text_without_utf8_is_an_invalid_request() -> None:

@@ -131,7 +131,8 @@ _CUT_CODES = frozenset(
 
 
 _TOO_LARGE = re.compile(
-    r"(?P<who>\w+): (?:Received|Sent) message larger than max \((?P<size>\d+) vs\. (?P<most>\d+)\)"
+    r"(?P<is_response>CLIENT: Received)?[^:]*message larger than max "
+    r"\((?P<size>\d+) vs\. (?P<most>\d+)\)"
 )
 """What grpc says of a message above its limit, on either side."""
 
@@ -161,15 +162,15 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
 
 
 def _too_large(message: str) -> InvalidRequest | None:
-    """Return the refusal of a message above grpc's own limit, which never reached the server."""
+    """Return the refusal of a message above grpc's own limit; None for other words."""
     said = _TOO_LARGE.search(message)
     if said is None:
         return None
     size, most = said["size"], said["most"]
     words = (
-        f"the request has {size} bytes, and the server takes at most {most}: send less at once"
-        if said["who"] == "SERVER"
-        else f"the message has {size} bytes, and this client takes at most {most}: ask for less"
+        f"the response has {size} bytes, and this client takes at most {most}: ask for less"
+        if said["is_response"]
+        else f"the request has {size} bytes, and the server takes at most {most}: send less at once"
     )
     return InvalidRequest(words, reason="MESSAGE_TOO_LARGE")
 
