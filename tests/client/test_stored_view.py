@@ -209,6 +209,37 @@ async def test_a_repeated_run_adds_to_the_answer_in_progress(
     assert view.messages == await chat.messages()
 
 
+async def test_a_repeat_through_another_server_adds_what_is_new(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """There the pieces of the answer come together, just before its message."""
+    words, request_id = "!say Hello\n!stall 1\n!say there.", str(uuid4())
+    async with (
+        serving(tmp_path / "one", database_url=postgres_url, migrate=True) as one,
+        Client(one.app.address, one.key) as client,
+    ):
+        chat = await client.create_chat()
+        view = ChatView()
+        async with aclosing(chat.run(words, request_id=request_id)) as stream:
+            async for response in stream:
+                view.apply(response)
+                if view.live_text == "Hello":
+                    break
+        await one.clock.sleeping("sandbox.stall")
+        async with (
+            serving(tmp_path / "two", database_url=postgres_url) as two,
+            Client(two.app.address, two.key) as elsewhere,
+        ):
+            shown = set()
+            async for response in elsewhere.chat(chat.id).run(words, request_id=request_id):
+                view.apply(response)
+                shown.add(view.live_text)
+                if response.event.HasField("caught_up"):
+                    await one.clock.advance_to("sandbox.stall")
+            assert shown == {"Hello", "Hello\nthere.", ""}
+            assert view.messages == await chat.messages()
+
+
 async def test_a_view_goes_on_in_the_middle_of_an_answer(client: Client, served: Served) -> None:
     """What was shown of it is kept, and exactly the missing text comes."""
     chat = await client.create_chat("!say Hello\n!stall 1\n!say there.")
