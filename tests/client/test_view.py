@@ -108,6 +108,55 @@ def test_a_reset_voids_its_own_attempt() -> None:
     assert view.cursor == chat_pb2.Cursor(sequence=1, attempt_id="b", delta_offset=5)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        event_pb2.ChatEvent(preview_reset=event_pb2.PreviewReset()),
+        event_pb2.ChatEvent(heartbeat=event_pb2.Heartbeat()),
+        event_pb2.ChatEvent(sequence=1, queue_changed=event_pb2.QueueChanged()),
+    ],
+    ids=["preview_reset", "heartbeat", "durable"],
+)
+@pytest.mark.parametrize("held", [delta("Hello", at=0), None], ids=["in an answer", "between"])
+def test_what_is_told_of_an_earlier_place_changes_nothing(
+    event: event_pb2.ChatEvent, held: chat_service_pb2.SubscribeResponse | None
+) -> None:
+    """A stream that tells an old turn again is behind the view."""
+    view = ChatView()
+    queued = event_pb2.QueueChanged(entries=[event_pb2.QueueEntry(message_id="m")])
+    view.apply(
+        chat_service_pb2.SubscribeResponse(
+            event=event_pb2.ChatEvent(sequence=9, queue_changed=queued),
+            cursor=chat_pb2.Cursor(sequence=9),
+        )
+    )
+    if held is not None:
+        piece = chat_service_pb2.SubscribeResponse()
+        piece.CopyFrom(held)
+        piece.cursor.sequence = 9
+        view.apply(piece)
+    before = ChatView.load(view.dump())
+    view.apply(chat_service_pb2.SubscribeResponse(event=event, cursor=chat_pb2.Cursor(sequence=1)))
+    assert view == before
+
+
+def test_an_answer_of_another_attempt_ends_the_one_in_progress() -> None:
+    """The server died in the first attempt, and this stream has not told of either."""
+    view = ChatView()
+    view.apply(delta("Hello", at=0))
+    message = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, attempt_id="b")
+    view.apply(
+        chat_service_pb2.SubscribeResponse(
+            event=event_pb2.ChatEvent(
+                sequence=2,
+                message_committed=event_pb2.MessageCommitted(message=message, attempt_id="b"),
+            ),
+            cursor=chat_pb2.Cursor(sequence=2),
+        )
+    )
+    assert (view.live_text, view.cursor) == ("", chat_pb2.Cursor(sequence=2))
+
+
 def test_the_head_of_a_call_is_not_counted_as_its_arguments() -> None:
     """The offset of a piece counts the id and the name too; they come once."""
 
