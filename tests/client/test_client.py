@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, tool_pb2
 from chatd_client import (
     Client,
     Endpoint,
+    InvalidRequest,
     NotFound,
     PermissionDenied,
     SyncClient,
@@ -179,21 +181,24 @@ async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
 
 
 async def test_calls_of_one_action_are_submitted_together() -> None:
-    """One submit answers every call of the action, unknown tools with an error."""
+    """One submit answers every call of the action."""
     async with scripted_server() as (service, address), Client(address, "k") as client:
         service.answer = lambda _: chat_service_pb2.SubmitToolResultsResponse()
         action = tool_pb2.PendingAction(
             tool_calls=[
                 tool_pb2.PendingToolCall(
-                    tool_call_id="1", tool_name="get_weather", arguments_json='{"city":"Oslo"}'
-                ),
-                tool_pb2.PendingToolCall(tool_call_id="2", tool_name="other"),
+                    tool_call_id=str(number), tool_name="get_weather", arguments_json=arguments
+                )
+                for number, arguments in enumerate(('{"city":"Oslo"}', "{}"))
             ]
         )
         await ToolRunner(client.chat("c"), [get_weather]).answer(action)
         (request,) = service.calls
-        outcomes = [(r.tool_call_id, r.is_error) for r in request.results]
-        assert outcomes == [("1", False), ("2", True)]
+        assert [(it.tool_call_id, it.is_error) for it in request.results] == [
+            ("0", False),
+            ("1", True),
+        ]
+        assert not request.allow_partial
 
 
 async def test_the_sync_twin_does_the_same() -> None:
@@ -229,6 +234,33 @@ async def test_the_sync_twin_lists_what_its_chats_wait_for() -> None:
                 return [it.chat_id for it in client.pending_actions()]
 
         assert await asyncio.to_thread(script) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost", "127.0.0.1:99999", "h:0", "http://h:1", "a:1,b:2", "::1:7410", "h:", ":1"),
+        *("h:1 ", "h:1/x", "dns:///h:1", "[::1]", "h:\u0663"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_it_is_dialled(address: str) -> None:
+    """By grpc it would go to another port, or fail in words of its own."""
+    words = f"'{address}' is not an address of a server: give host:port, as in 127.0.0.1:7410"
+    makers: list[Callable[[], object]] = [
+        lambda: Client(address, "k"),
+        lambda: SyncClient(address, "k"),
+        lambda: Endpoint(address, "k"),
+    ]
+    for make in makers:
+        with pytest.raises(InvalidRequest) as refused:
+            make()
+        assert str(refused.value) == words
+
+
+@pytest.mark.parametrize("address", ["h:1", "[::1]:65535", "a-b.example.org:443", "my_host:7410"])
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    """An IPv6 host stands in brackets."""
+    assert Endpoint(address, "k").address == address
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"chatd_a\nchatd_b\n"])

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -88,6 +89,19 @@ async def recording(served: Served, client: Client) -> Recording:
     return Recording(chat, responses)
 
 
+async def driven(served: Served, responses: AsyncIterator[Response]) -> AsyncIterator[Response]:
+    """Yield the responses of a run, and let time go by where its model or a retry waits for it."""
+    attempts = {""}
+    async for response in responses:
+        event = response.event
+        yield response
+        if event.message_part.attempt_id not in attempts:
+            attempts.add(event.message_part.attempt_id)
+            await served.clock.advance_to("sandbox.stall")
+        if event.HasField("retry_scheduled"):
+            await served.clock.advance_to("retry")
+
+
 def folded(view: ChatView, responses: Iterable[Response]) -> ChatView:
     """Return the view after these responses."""
     for response in responses:
@@ -130,6 +144,100 @@ async def test_a_stored_view_knows_where_to_go_on(recording: Recording) -> None:
         assert view.messages == whole.messages
         assert (view.queue, view.pending_action, view.live) == ([], None, {})
         assert (view.status, view.chat.title) == (whole.status, "t")
+
+
+async def test_a_view_takes_nothing_twice(recording: Recording) -> None:
+    """Wherever it stands, all that followed its snapshot may come again."""
+    whole = folded(ChatView(), recording.responses)
+    kinds = [it.event.WhichOneof("event") for it in recording.responses]
+    live = kinds.index("caught_up") + 1
+    for cut in range(live, len(recording.responses) + 1):
+        view = folded(ChatView(), recording.responses[:cut])
+        assert folded(view, recording.responses[live:]) == whole
+
+
+async def test_a_stored_view_takes_the_same_run_again(served: Served, client: Client) -> None:
+    """Stored at any response of a run and fed its repeat, it holds each message of the server's
+    once, nothing of an answer that is over, and a cursor that never moves back.
+    """
+    chat = await client.create_chat("!say Before.", tools=[work])
+    before = ChatView()
+    async for response in chat.resume():
+        before.apply(response)
+    request_id = str(uuid4())
+    first = [it async for it in driven(served, chat.run(WORDS, request_id=request_id))]
+    again = [it async for it in chat.run(WORDS, request_id=request_id)]
+    messages = await chat.messages()
+    for cut in range(len(first) + 1):
+        view = reloaded(folded(reloaded(before), first[:cut]))
+        for response in again:
+            at = view.cursor
+            view.apply(response)
+            assert at is None or view.cursor is None or at.sequence <= view.cursor.sequence
+            assert view.messages == messages[: len(view.messages)]
+        assert view.messages == messages
+        assert (view.live, view.queue, view.pending_action) == ({}, [], None)
+        assert view.status == chat_pb2.CHAT_STATUS_WAITING
+
+
+async def test_a_repeated_run_adds_to_the_answer_in_progress(
+    client: Client, served: Served
+) -> None:
+    """The repeat tells the answer from its first byte; the view adds what it did not have."""
+    chat = await client.create_chat()
+    words, request_id = "!say Hell\u00f6\n!stall 1\n!say there.", str(uuid4())
+    view = ChatView()
+    async with aclosing(chat.run(words, request_id=request_id)) as stream:
+        async for response in stream:
+            view.apply(response)
+            if view.live_text == "Hell\u00f6":
+                break
+    await served.clock.sleeping("sandbox.stall")
+    view, cursor = reloaded(view), view.cursor
+    shown = []
+    async with aclosing(chat.run(words, request_id=request_id)) as stream:
+        async for response in stream:
+            view.apply(response)
+            if response.event.HasField("caught_up"):
+                assert view.cursor == cursor
+                await served.clock.advance_to("sandbox.stall")
+            if response.event.HasField("message_part"):
+                shown.append(view.live_text)
+    assert shown[0] == "Hell\u00f6"
+    assert shown[-1] == "Hell\u00f6\nthere."
+    assert (view.answer, view.live_text) == ("Hell\u00f6\nthere.", "")
+    assert view.messages == await chat.messages()
+
+
+async def test_a_repeat_through_another_server_adds_what_is_new(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """There the pieces of the answer come together, just before its message."""
+    words, request_id = "!say Hello\n!stall 1\n!say there.", str(uuid4())
+    async with (
+        serving(tmp_path / "one", database_url=postgres_url, migrate=True) as one,
+        Client(one.app.address, one.key) as client,
+    ):
+        chat = await client.create_chat()
+        view = ChatView()
+        async with aclosing(chat.run(words, request_id=request_id)) as stream:
+            async for response in stream:
+                view.apply(response)
+                if view.live_text == "Hello":
+                    break
+        await one.clock.sleeping("sandbox.stall")
+        async with (
+            serving(tmp_path / "two", database_url=postgres_url) as two,
+            Client(two.app.address, two.key) as elsewhere,
+        ):
+            shown = set()
+            async for response in elsewhere.chat(chat.id).run(words, request_id=request_id):
+                view.apply(response)
+                shown.add(view.live_text)
+                if response.event.HasField("caught_up"):
+                    await one.clock.advance_to("sandbox.stall")
+            assert shown == {"Hello", "Hello\nthere.", ""}
+            assert view.messages == await chat.messages()
 
 
 async def test_a_view_goes_on_in_the_middle_of_an_answer(client: Client, served: Served) -> None:

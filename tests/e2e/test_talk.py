@@ -171,7 +171,7 @@ async def test_a_refused_message_does_not_end_the_chat(terminal: Terminal) -> No
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(3_600_000, "the request has 3600"), (5_000_000, "larger than max")]
+    ("size", "words"), [(3_600_000, "the request has 3600"), (5_000_000, "the request has 5000")]
 )
 async def test_a_message_that_is_too_large_is_not_a_server_that_is_down(
     terminal: Terminal, size: int, words: str

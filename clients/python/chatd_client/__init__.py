@@ -26,9 +26,13 @@ Where to begin:
 - `ChatView` adds events up to what a person sees, and can be stored.
 - `tool` makes a function of yours callable for the model; `ToolRunner` serves a chat for good.
 
+`help(chatd_client.ChatHandle)` shows one class; below, all of them follow, with what they inherit.
+
 What goes wrong is a `ChatdError`: its children say what a program would do about it. A mistake of
-the program itself (a function without `@tool`) is a TypeError. Messages of the contract, such as
-`Chat`, are those of `chatd.v1`. Seconds are float, and lengths count bytes of UTF-8.
+the program itself (a function without `@tool`) is a TypeError. What a tool of yours raises is
+logged by the logger "chatd_client", and so is a call that this program has no tool for. Messages of
+the contract, such as `Chat`, are those of `chatd.v1`. Seconds are float, and lengths count bytes of
+UTF-8.
 """
 
 from chatd_client.chat import ChatHandle

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
-from chatd_client.errors import StreamLost
+from chatd_client.errors import StreamLost, of_unicode
 from chatd_client.runner import ToolRunner
 from chatd_client.tools import ClientTool, given
 from chatd_client.turn import OwnTurn, ShownText, text_of
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class ChatHandle:
-    """One chat of one client. `tools` are those that it answers by itself while it follows a turn.
+    """One chat of one client. `tools` are those that it answers by itself while it follows a turn;
+    calls of other tools are left to other programs, as `ToolRunner` says.
 
     To send a message and get its answer: `ask` gives the text, `text` gives it as it comes, `run`
     gives every event. To go on after a restart of the program: `resume`. `id` is the chat's UUID.
@@ -212,11 +213,11 @@ class ChatHandle:
         With a `request_id` it ends with the message's own turn, for a repeat is not to bring what
         came after. Store the cursor of each response, to go on with `resume`.
 
-        Calls of this handle's tools are answered on the way; without tools the stream also ends
-        when the client owes results. When everything was yielded, raises TurnFailed if the
-        message's turn failed, or one before it that the message still waits for; NotFound if the
-        chat was deleted. Without `raise_on_error` only the events say so. Raises what `send`
-        raises, and StreamLost as `text` does.
+        Calls of this handle's tools are answered on the way, and calls of others waited for;
+        without tools the stream also ends when the client owes results. When everything was
+        yielded, raises TurnFailed if the message's turn failed, or one before it that the message
+        still waits for; NotFound if the chat was deleted. Without `raise_on_error` only the events
+        say so. Raises what `send` raises, and StreamLost as `text` does.
         """
         turn, cursor = await self._sent(text, busy, options, request_id)
         async with aclosing(self._since(cursor)) as responses:
@@ -296,6 +297,7 @@ class ChatHandle:
 
 
 def user_message(text: str) -> message_pb2.UserMessage:
-    """Return a user's message of one text."""
-    part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
+    """Return a user's message of one text. Raises InvalidRequest for text without UTF-8."""
+    with of_unicode():
+        part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
     return message_pb2.UserMessage(parts=[part])

@@ -19,14 +19,26 @@ from chatd.v1 import (
 from chatd_client import clock
 from chatd_client.chat import ChatHandle, user_message
 from chatd_client.connection import Endpoint, find_endpoint
-from chatd_client.errors import ChatdError, PermissionDenied, from_rpc, may_try_again
+from chatd_client.errors import (
+    ChatdError,
+    PermissionDenied,
+    from_rpc,
+    may_try_again,
+    no_server,
+    of_unicode,
+)
 from chatd_client.follow import Follower, Reconnect
 from chatd_client.tools import ClientTool, given
 
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
-UNARY_TRIES = 5
-"""gRPC's own ceiling for retries; with our backoff a restart of the server is bridged."""
+RETRY_SECONDS = 10.0
+"""How long a unary call is tried unless told: a restart of a server takes a few seconds."""
+PAUSE_SECONDS_MAX = 1.0
+"""Longest wait between two tries; a server that is back is not to be waited for much longer."""
+
+_NO_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""What grpc says for itself when a server was not reached or did not answer."""
 
 _Response = TypeVar("_Response", bound=ProtoMessage)
 
@@ -37,13 +49,16 @@ class Client:
     `address` is "host:port" and `key` an API key; what is left out comes from the environment or
     from the home of a server on this machine, as `find_endpoint` says. `endpoint` says both at
     once, and TLS. `on_reconnect` is called before each wait for a stream that was cut. Raises
-    PermissionDenied for a key that cannot be one.
+    InvalidRequest for an address that is none, PermissionDenied for a key that cannot be one.
 
-    A call is tried up to 5 times while the network fails or the server asks to wait; one try takes
-    at most 30 seconds. Every write carries a request id, so a call that is tried again after a
-    lost answer is done once. To repeat a write after a crash of the program as well, give it a
-    `request_id` of your own, a UUID: the same id with the same request is done once in 24 hours,
-    and gets the response of the first time.
+    A call is tried for `retry_seconds` while the network fails or the server asks to wait, so that
+    it bridges a restart of the server; 0 means one try. One try takes at most 30 seconds. Streams
+    have their own rule, see `ChatHandle.follow`.
+
+    Every write carries a request id, so a call that is tried again after a lost answer is done
+    once. To repeat a write after a crash of the program as well, give it a `request_id` of your
+    own, a UUID: the same id with the same request is done once in 24 hours, and gets the response
+    of the first time.
 
     Every method that asks the server raises, where it says nothing else, InvalidRequest (a value
     breaks a rule; `violations` names each), PermissionDenied (no key, or a wrong one), Conflict
@@ -59,9 +74,14 @@ class Client:
         *,
         endpoint: Endpoint | None = None,
         on_reconnect: Callable[[Reconnect], None] | None = None,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
+        if not retry_seconds >= 0:
+            raise ValueError(f"retry_seconds is {retry_seconds}: give 0 or more")
         self._endpoint = endpoint or find_endpoint(address, key)
         self._on_reconnect = on_reconnect
+        self._retry_seconds = retry_seconds
+        self._clock = clock.Clock()
         self._channel = self._endpoint.channel()
         self.chats = chat_service_pb2_grpc.ChatServiceStub(self._channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self._channel)
@@ -124,16 +144,17 @@ class Client:
         Raises TypeError for what is no tool, InvalidRequest also for a model that does not exist.
         """
         known = given(tools)
-        request = chat_service_pb2.CreateChatRequest(
-            request_id=request_id,
-            title=title,
-            model=model,
-            system_prompt=system_prompt,
-            labels=dict(labels or {}),
-            tools=[tool.definition for tool in known],
-            options=options,
-            message=user_message(text) if text else None,
-        )
+        with of_unicode():
+            request = chat_service_pb2.CreateChatRequest(
+                request_id=request_id,
+                title=title,
+                model=model,
+                system_prompt=system_prompt,
+                labels=dict(labels or {}),
+                tools=[tool.definition for tool in known],
+                options=options,
+                message=user_message(text) if text else None,
+            )
         if action_timeout_seconds is not None:
             request.action_timeout.FromMicroseconds(round(action_timeout_seconds * 1_000_000))
         response = await self.call(self.chats.CreateChat, request)
@@ -152,9 +173,10 @@ class Client:
         (with these values); with `statuses` only those in one of them
         (`chat_pb2.CHAT_STATUS_ERROR`, ...).
         """
-        request = chat_service_pb2.ListChatsRequest(
-            include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
-        )
+        with of_unicode():
+            request = chat_service_pb2.ListChatsRequest(
+                include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
+            )
         while True:
             page = await self.call(self.chats.ListChats, request)
             for chat in page.chats:
@@ -183,6 +205,7 @@ class Client:
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(uuid4())
         failures = 0
+        begun_at = self._clock.now()
         while True:
             try:
                 return await method(
@@ -191,9 +214,14 @@ class Client:
             except grpc.aio.AioRpcError as error:
                 failures += 1
                 known = from_rpc(error)
-                if failures == UNARY_TRIES or not may_try_again(error):
+                tried = self._clock.now() - begun_at
+                left = self._retry_seconds - tried
+                if left <= (known.retry_seconds or 0) or not may_try_again(error):
+                    if error.code() in _NO_ANSWER and not known.reason:
+                        known = no_server(self._endpoint.address, _how_long(failures, tried))
                     raise self._advised(known) from error
-            await clock.pause(known.retry_seconds or clock.backoff_seconds(failures, most=3.0))
+            backoff = clock.backoff_seconds(failures, most=PAUSE_SECONDS_MAX)
+            await self._clock.pause(min(known.retry_seconds or backoff, left))
 
     def _advised(self, error: ChatdError) -> ChatdError:
         """Return the error in words for a user of this library."""
@@ -217,9 +245,14 @@ class Client:
         """
         return Follower(
             self.chats,
-            self._endpoint.metadata,
+            self._endpoint,
             request,
             on_reconnect=self._on_reconnect,
             failures_max=failures_max,
             cursor=cursor,
         )
+
+
+def _how_long(failures: int, seconds: float) -> str:
+    """Say how long a call was tried."""
+    return "once" if failures == 1 and seconds < 1 else f"for {round(seconds, 1):g} s"

@@ -2,6 +2,19 @@
 
 import asyncio
 import random
+import time
+
+
+class Clock:
+    """The time of one client's calls. A test puts another one in its place."""
+
+    def now(self) -> float:
+        """Return seconds that only grow."""
+        return time.monotonic()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await pause(seconds)
 
 
 async def pause(seconds: float) -> None:

@@ -1,16 +1,20 @@
 """Where the server is, with which key, and how a channel to it is made."""
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from chatd_client.errors import PermissionDenied
+from chatd_client.errors import InvalidRequest, PermissionDenied
 
 HOST_DEFAULT, PORT_DEFAULT = "127.0.0.1", 7410
 """Where a server listens whose settings name nothing else."""
+
+PORT_MAX = 65535
+_HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/,\s]+):(?P<port>[0-9]{1,5})")
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A dead connection is noticed within 80 seconds; the server allows pings every 20 seconds.
@@ -26,7 +30,11 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server and a key for it. `key` never shows in a repr."""
+    """A server and a key for it. `key` never shows in a repr.
+
+    `address` is "host:port", an IPv6 host in brackets; else InvalidRequest. A `key` that cannot be
+    one is PermissionDenied.
+    """
 
     address: str
     key: str = field(repr=False)
@@ -34,9 +42,10 @@ class Endpoint:
     root_certificates: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that cannot travel: grpc would fail on it in words of its own."""
+        """Refuse what grpc would fail on in words of its own, or take for something else."""
+        checked_address(self.address)
         if not _may_be_key(self.key):
-            raise PermissionDenied("the key is none of chatd's: it is one word, of ASCII alone")
+            raise PermissionDenied("not a chatd API key: a key is one word of ASCII characters")
 
     def channel(self) -> grpc.aio.Channel:
         """Open a channel."""
@@ -51,6 +60,19 @@ class Endpoint:
         return (("authorization", f"Bearer {self.key}"),) if self.key else ()
 
 
+def checked_address(address: str) -> str:
+    """Return the address of a server as it is. Raises InvalidRequest unless it is host:port.
+
+    grpc takes a port above 65535 for another one, and dials 443 where none is given.
+    """
+    parts = _HOST_AND_PORT.fullmatch(address)
+    if parts is None or not 0 < int(parts["port"]) <= PORT_MAX:
+        raise InvalidRequest(
+            f"{address!r} is not an address of a server: give host:port, as in 127.0.0.1:7410"
+        )
+    return address
+
+
 def find_endpoint(
     address: str | None = None, key: str | None = None, *, home: Path | None = None
 ) -> Endpoint:
@@ -59,7 +81,8 @@ def find_endpoint(
     `CHATD_ADDRESS` and `CHATD_KEY`; else what `chatd.toml` in the home says of the server's host
     and port, and the root key there, which the server wrote at its first start. So the root key of
     a home goes to no other server. The home is `home`, else `$CHATD_HOME`, else
-    `~/.local/share/chatd`. Raises PermissionDenied when a file of the home cannot be used.
+    `~/.local/share/chatd`. Raises PermissionDenied when a file of the home cannot be used, and
+    what `Endpoint` raises.
     """
     if home is None:
         home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
@@ -94,7 +117,7 @@ def _root_key(path: Path) -> str:
     except OSError as error:
         raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
     if not _may_be_key(key):
-        raise PermissionDenied(f"{path} holds no key of chatd")
+        raise PermissionDenied(f"{path} does not hold a chatd API key")
     return key
 
 

@@ -8,11 +8,14 @@
     ├── NotImplementedByServer   this server does not have it (yet)
     ├── StreamLost               the cursor is not in the log any more; start again without it
     ├── TurnFailed               the model gave no answer; `kind` and `retryable` say what to do
-    └── Unavailable              try again later (the client did, several times)
+    └── Unavailable              try again later (the client did, for `retry_seconds`)
 
 Every refusal of the server carries a stable `reason` (see the error catalogue).
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import grpc
@@ -127,15 +130,20 @@ _CUT_CODES = frozenset(
 )
 
 
+_TOO_LARGE = re.compile(
+    r"(?P<is_response>CLIENT: Received)?[^:]*message larger than max "
+    r"\((?P<size>\d+) vs\. (?P<most>\d+)\)"
+)
+"""What grpc says of a message above its limit, on either side."""
+
+
 def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
     """Return the exception that an RPC error means."""
     found = _BY_CODE.get(error.code(), ChatdError)
     message = error.details() or error.code().name
     status = rpc_status.from_call(cast("grpc.Call", error))
     if status is None:
-        # Not the server said so but grpc: the message is larger than grpc takes.
-        too_large = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        return InvalidRequest(message) if too_large else found(message)
+        return _too_large(message) or found(message)
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
@@ -151,6 +159,40 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
         violations=tuple((v.field, v.description) for v in bad.field_violations),
         retry_seconds=retry.retry_delay.ToTimedelta().total_seconds() if has_retry else None,
     )
+
+
+def _too_large(message: str) -> InvalidRequest | None:
+    """Return the refusal of a message above grpc's own limit; None for other words."""
+    said = _TOO_LARGE.search(message)
+    if said is None:
+        return None
+    size, most = said["size"], said["most"]
+    words = (
+        f"the response has {size} bytes, and this client takes at most {most}: ask for less"
+        if said["is_response"]
+        else f"the request has {size} bytes, and the server takes at most {most}: send less at once"
+    )
+    return InvalidRequest(words, reason="MESSAGE_TOO_LARGE")
+
+
+def no_server(address: str, how_long: str) -> Unavailable:
+    """Return the error of a server that nobody has reached; grpc's words stay its cause."""
+    return Unavailable(
+        f"no server answers at {address} (tried {how_long}): start one with `chatd serve`, or give "
+        "the address of one that runs"
+    )
+
+
+@contextmanager
+def of_unicode() -> Iterator[None]:
+    """Turn the error of text that no message can hold, half of a surrogate pair, into ours."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"the text has no UTF-8: its character {error.start} is {error.object[error.start]!a}, "
+            "half of a surrogate pair"
+        ) from error
 
 
 def may_try_again(error: grpc.aio.AioRpcError) -> bool:

@@ -11,7 +11,8 @@ import grpc
 
 from chatd.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc, event_pb2
 from chatd_client import clock
-from chatd_client.errors import Unavailable, from_rpc, may_try_again
+from chatd_client.connection import Endpoint
+from chatd_client.errors import ChatdError, from_rpc, may_try_again, no_server
 
 _GOES_ON = frozenset(
     {
@@ -38,7 +39,7 @@ class Follower:
     """
 
     stub: "chat_service_pb2_grpc.ChatServiceAsyncStub"
-    metadata: tuple[tuple[str, str], ...]
+    endpoint: Endpoint
     request: chat_service_pb2.SubscribeRequest
     on_reconnect: Callable[[Reconnect], None] | None = None
     #: Raise Unavailable after this many failures in a row; None means never.
@@ -54,6 +55,7 @@ class Follower:
         while True:
             cause = "the stream was cut"
             delay: float | None = None
+            refusal: ChatdError | None = None
             try:
                 async for response in self._subscribed():
                     failures = 0
@@ -67,11 +69,15 @@ class Follower:
                     cause = "the server ended the stream for now"
                     delay = response.event.stream_end.retry_delay.ToTimedelta().total_seconds()
             except grpc.aio.AioRpcError as error:
+                refusal = from_rpc(error)
                 if not may_try_again(error):
-                    raise from_rpc(error) from error
-                cause = error.details() or error.code().name
-                delay = from_rpc(error).retry_seconds
+                    raise refusal from error
+                cause, delay = str(refusal), refusal.retry_seconds
             failures += 1
+            if self.failures_max is not None and failures > self.failures_max:
+                if refusal is not None and refusal.reason:
+                    raise refusal
+                raise no_server(self.endpoint.address, f"{failures} times") from refusal
             await self._wait(failures, delay, cause)
 
     async def _subscribed(self) -> AsyncIterator[chat_service_pb2.SubscribeResponse]:
@@ -79,7 +85,7 @@ class Follower:
         request.CopyFrom(self.request)
         if self.cursor is not None:
             request.resume_from.CopyFrom(self.cursor)
-        call = self.stub.Subscribe(request, metadata=self.metadata)
+        call = self.stub.Subscribe(request, metadata=self.endpoint.metadata)
         try:
             async for response in call:
                 yield response
@@ -87,8 +93,6 @@ class Follower:
             call.cancel()
 
     async def _wait(self, failures: int, delay: float | None, cause: str) -> None:
-        if self.failures_max is not None and failures > self.failures_max:
-            raise Unavailable(f"the server cannot be reached: {cause}")
         seconds = delay if delay is not None else clock.backoff_seconds(failures)
         if self.on_reconnect is not None:
             self.on_reconnect(Reconnect(failures, seconds, cause))

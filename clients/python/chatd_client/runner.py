@@ -9,9 +9,11 @@ inside a tool has a stored cursor that is already past that event.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import UTC
 from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_log = logging.getLogger("chatd_client")
+
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
 """Results of one request together: a server takes 3 MiB, everything included."""
 
@@ -33,6 +37,10 @@ _REFUSALS_OF_LATE_RESULTS = frozenset({"NOT_WAITING_FOR_ACTION", "TOOL_RESULTS_M
 
 class ToolRunner:
     """Follows one chat and answers the calls of its tools: those given, else the handle's own.
+
+    Several programs may share the calls of a chat: calls of other tools are left to them. A call
+    that nobody answers holds the turn up until the action's deadline (5 minutes, or what
+    `create_chat` said), so the logger "chatd_client" warns of the first call of each such tool.
 
     One stream of a runner runs a call once. After a crash, and where several runners follow one
     chat, a call may run more than once; the first result counts. A tool that must not have its
@@ -72,7 +80,7 @@ class ToolRunner:
                     duty.drop(event.sequence)
 
     async def answer(self, action: tool_pb2.PendingAction) -> None:
-        """Run every call of an action, next to each other, and submit the results.
+        """Run the calls of an action that are of these tools, side by side; submit the results.
 
         Somebody else was faster, or the action is over: that is fine, and nothing is submitted.
         Nor is anything when this is cancelled; plain functions that have begun go on to their end.
@@ -93,27 +101,49 @@ class _Answers:
         self._chat = chat
         self._tools = tools
         self._failures_max = failures_max
+        #: Tools of others that were warned of.
+        self._warned: set[str] = set()
 
     async def pending(self) -> tool_pb2.PendingAction | None:
         """Return the action that is open now, with its arguments in full."""
         return await self._patiently(self._chat.pending_action)
 
     async def results(self, action: tool_pb2.PendingAction) -> list[tool_pb2.ToolResultInput]:
-        """Run every call of an action, next to each other."""
-        calls = list(action.tool_calls)
-        return await asyncio.gather(*(self._result(call) for call in calls))
+        """Run the calls of an action that are of these tools, next to each other."""
+        self._warn_of_others(action)
+        return await asyncio.gather(
+            *(
+                self._tools[call.tool_name].result(call, self._chat.id)
+                for call in action.tool_calls
+                if call.tool_name in self._tools
+            )
+        )
+
+    def _warn_of_others(self, action: tool_pb2.PendingAction) -> None:
+        """Say which calls are left to other programs, once for each tool."""
+        others = {call.tool_name for call in action.tool_calls} - self._tools.keys()
+        for name in sorted(others - self._warned):
+            self._warned.add(name)
+            _log.warning(
+                "chat %s: the model calls the tool %s, which this program does not have: the call "
+                "is left to another program, and the chat waits for it until %s",
+                self._chat.id,
+                name,
+                action.deadline.ToDatetime(UTC).isoformat(timespec="seconds"),
+            )
 
     async def submit(
         self, action: tool_pb2.PendingAction, results: list[tool_pb2.ToolResultInput]
     ) -> None:
         """Submit the results of an action unless it is over: by parts when they are too large for
-        one request, and only those that nobody else has submitted.
+        one request, and only those that nobody else has submitted. Other calls stay open.
         """
         left = results
+        are_all = len(results) == len(action.tool_calls)
         while left:
             part = _one_request(left)
             try:
-                await self._submit(part, is_last=len(part) == len(left))
+                await self._submit(part, allow_partial=not are_all or len(part) < len(left))
                 left = left[len(part) :]
             except (Conflict, InvalidRequest) as refusal:
                 wanted = await self._wanted(action)
@@ -122,12 +152,12 @@ class _Answers:
                     raise
                 left = still
 
-    async def _submit(self, part: list[tool_pb2.ToolResultInput], *, is_last: bool) -> None:
+    async def _submit(self, part: list[tool_pb2.ToolResultInput], *, allow_partial: bool) -> None:
         # The same id each time: the answer to a submit that was accepted may have been lost.
         request_id = str(uuid4())
         await self._patiently(
             lambda: self._chat.submit_tool_results(
-                part, allow_partial=not is_last, request_id=request_id
+                part, allow_partial=allow_partial, request_id=request_id
             )
         )
 
@@ -138,16 +168,6 @@ class _Answers:
         if pending is None or pending.sequence != action.sequence:
             return frozenset()
         return frozenset(call.tool_call_id for call in pending.tool_calls)
-
-    async def _result(self, call: tool_pb2.PendingToolCall) -> tool_pb2.ToolResultInput:
-        known = self._tools.get(call.tool_name)
-        if known is not None:
-            return await known.result(call, self._chat.id)
-        return tool_pb2.ToolResultInput(
-            tool_call_id=call.tool_call_id,
-            output_text=f"this client has no tool named {call.tool_name}",
-            is_error=True,
-        )
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call again until the server can be reached. Raises other errors at once."""

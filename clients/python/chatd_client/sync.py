@@ -25,7 +25,7 @@ from typing import Any, Self, TypeVar
 
 from chatd.v1 import admin_service_pb2, chat_pb2, chat_service_pb2, message_pb2, tool_pb2
 from chatd_client.chat import ChatHandle
-from chatd_client.client import Client
+from chatd_client.client import RETRY_SECONDS, Client
 from chatd_client.tools import ClientTool
 
 _T = TypeVar("_T")
@@ -107,13 +107,23 @@ async def _rest_ended() -> None:
 class SyncClient:
     """`Client` for code without an event loop. Use it as a context, or call `close`.
 
-    `address` and `key` are those of `Client`, and its methods raise the same errors; once closed,
-    RuntimeError. Threads may share it. Ctrl-C ends a call that waits.
+    `address`, `key` and `retry_seconds` are those of `Client`, and its methods raise the same
+    errors; once closed, RuntimeError. Threads may share it. Ctrl-C ends a call that waits.
     """
 
-    def __init__(self, address: str | None = None, key: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        key: str | None = None,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         self._thread = _LoopThread()
-        self._client = self._thread.wait(_made(address, key))
+        try:
+            self._client = self._thread.wait(_made(address, key, retry_seconds))
+        except BaseException:
+            self._thread.stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -238,6 +248,6 @@ class SyncChat:
         return self._thread.each(self._handle.resume(cursor, **options))
 
 
-async def _made(address: str | None, key: str | None) -> Client:
+async def _made(address: str | None, key: str | None, retry_seconds: float) -> Client:
     """Make the client on the loop that will run it: a channel belongs to one loop."""
-    return Client(address, key)
+    return Client(address, key, retry_seconds=retry_seconds)

@@ -16,6 +16,8 @@ function may run twice: what they share needs a lock.
 import asyncio
 import functools
 import inspect
+import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
@@ -24,12 +26,25 @@ import msgspec
 
 from chatd.v1 import tool_pb2
 
+_log = logging.getLogger("chatd_client")
+
 RESULT_BYTES_MAX = 512 * 1024
 """Longest result that a server takes."""
 
 
 class ToolFailed(Exception):
     """Raise it in a tool to give the model an error with these words and nothing else."""
+
+
+class _NotJson(ToolFailed):
+    """The result is not what the program meant, so the model hears of it and the log does too."""
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """What a plain function raised in its thread."""
+
+    error: Exception
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,30 +88,48 @@ class ClientTool:
         """Run one call and return what to submit.
 
         Whatever the function raises is an error result; only ToolFailed's own words are shown
-        to the model, others by their type. A plain function runs in a thread of the loop's
-        default executor. When this is cancelled, a plain function that has begun goes on to its
-        end, for no thread can be stopped, and its result is dropped.
+        to the model, others by their type, and the logger "chatd_client" has their traceback. A
+        plain function runs in a thread of the loop's default executor. When this is cancelled, a
+        plain function that has begun goes on to its end, for no thread can be stopped, and its
+        result is dropped.
         """
         answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
         try:
             value = await self._value(self._arguments(call, chat_id))
+            if isinstance(value, _Raised):
+                return self._failed(call, chat_id, value.error)
             if isinstance(value, str):
                 answer.output_text = _fitting(value)
             else:
-                answer.output_json = _fitting(msgspec.json.encode(value).decode())
-        except ToolFailed as error:
-            answer.output_text = _sendable(str(error))
-            answer.is_error = True
+                answer.output_json = _json(value)
         except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
-            answer.output_text = self._defect(error)
-            answer.is_error = True
+            return self._failed(call, chat_id, error)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
             # It cancelled itself, which is a defect like any other.
-            answer.output_text = self._defect(error)
-            answer.is_error = True
+            return self._failed(call, chat_id, error)
         return answer
+
+    def _failed(
+        self, call: tool_pb2.PendingToolCall, chat_id: str, error: BaseException
+    ) -> tool_pb2.ToolResultInput:
+        """Return the error result. The words of a defect may hold secrets, so the model is told its
+        type, and the log all of it.
+        """
+        is_meant = isinstance(error, ToolFailed)
+        if not is_meant or isinstance(error, _NotJson):
+            _log.error(
+                "the tool %s failed: call %s of chat %s",
+                self.name,
+                call.tool_call_id,
+                chat_id,
+                exc_info=error,
+            )
+        words = str(error) if is_meant else f"{self.name} failed: {type(error).__name__}"
+        return tool_pb2.ToolResultInput(
+            tool_call_id=call.tool_call_id, output_text=_sendable(words), is_error=True
+        )
 
     def _arguments(self, call: tool_pb2.PendingToolCall, chat_id: str) -> dict[str, Any]:
         """Return what to call the function with. Raises ToolFailed."""
@@ -116,7 +149,9 @@ class ClientTool:
         return msgspec.structs.asdict(arguments)
 
     async def _value(self, arguments: dict[str, Any]) -> Any:
-        """Call the function where it belongs, and return what it gives. Raises what it raises."""
+        """Call the function where it belongs, and return what it gives. Raises what an async
+        function raises.
+        """
         if _is_async(self.function):
             return await self.function(**arguments)
         value = await asyncio.to_thread(self._called, arguments)
@@ -124,19 +159,14 @@ class ClientTool:
         return await value if isinstance(value, Awaitable) else value
 
     def _called(self, arguments: dict[str, Any]) -> Any:
-        """Call a plain function, in its thread. Raises ToolFailed, and no other Exception."""
+        """Call a plain function, in its thread. What it raises is returned: a future does not carry
+        every exception. With a StopIteration it is never done, and the CancelledError of a thread
+        pool would arrive as the end of our own task.
+        """
         try:
             return self.function(**arguments)
-        except ToolFailed:
-            raise
-        except Exception as error:
-            # A future does not carry every exception: with a StopIteration it is never done, and
-            # the CancelledError of a thread pool would arrive as the end of our own task.
-            raise ToolFailed(self._defect(error)) from error
-
-    def _defect(self, error: BaseException) -> str:
-        """Say that the function broke. Its words may hold secrets, so only the type is named."""
-        return f"{self.name} failed: {type(error).__name__}"
+        except Exception as error:  # noqa: BLE001
+            return _Raised(error)
 
 
 def _is_being_cancelled() -> bool:
@@ -159,6 +189,23 @@ def _fitting(output: str) -> str:
     if size > RESULT_BYTES_MAX:
         raise ToolFailed(f"the result has {size} bytes, at most {RESULT_BYTES_MAX} are accepted")
     return output
+
+
+def _json(value: Any) -> str:
+    """Return a result as JSON. Raises ToolFailed, and TypeError for what has no JSON."""
+    output = _fitting(msgspec.json.encode(value).decode())
+    # The encoder writes null for a number that JSON does not have.
+    if "null" in output and _has_odd_number(msgspec.to_builtins(value, str_keys=True)):
+        raise _NotJson("the result has a number that JSON does not have: NaN or Infinity")
+    return output
+
+
+def _has_odd_number(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_odd_number, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_odd_number, value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _sendable(words: str) -> str:
@@ -204,8 +251,12 @@ def _check_function(function: object) -> None:
         raise TypeError(f"{function.__name__} yields: a tool must return one result, as a whole")
 
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
 def tool(function: Callable[..., Any]) -> ClientTool:
-    """Turn a function, plain or async, into a tool. Raises TypeError without type hints.
+    """Turn a function, plain or async, into a tool. Raises TypeError for a parameter that the model
+    cannot give: without a type hint, of a type without JSON Schema, positional-only, `*` or `**`.
 
     A plain one runs in a thread, with the context variables of its run and without an event loop.
     """
@@ -214,6 +265,12 @@ def tool(function: Callable[..., Any]) -> ClientTool:
     context_parameter = ""
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind not in _BY_NAME:
+            raise TypeError(
+                f"{function.__name__}: parameter {str(parameter)!r} is "
+                f"{parameter.kind.description}: a tool takes its arguments by name, so declare "
+                "each one"
+            )
         if name not in hints:
             raise TypeError(f"{function.__name__}: parameter {name!r} needs a type hint")
         if _mentions_context(hints[name]):
@@ -223,7 +280,9 @@ def tool(function: Callable[..., Any]) -> ClientTool:
                     f"and its type hint must be that alone; {name!r} is not so"
                 )
             context_parameter = name
-        elif parameter.default is inspect.Parameter.empty:
+            continue
+        _check_type(function.__name__, name, hints[name], parameter.default)
+        if parameter.default is inspect.Parameter.empty:
             fields.append((name, hints[name]))
         else:
             fields.append((name, hints[name], parameter.default))
@@ -236,6 +295,24 @@ def tool(function: Callable[..., Any]) -> ClientTool:
         arguments=arguments,
         context_parameter=context_parameter,
     )
+
+
+def _check_type(function: str, name: str, hint: Any, default: Any) -> None:
+    """Raise TypeError for a parameter that a JSON Schema cannot describe."""
+    try:
+        msgspec.json.Decoder(hint)
+        msgspec.json.schema_components([hint])
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{function}: parameter {name!r} has the type {hint!r}, for which there is no JSON "
+            "Schema: use str, int, float, bool, list, dict, Literal, a dataclass, or Any"
+        ) from error
+    if default is inspect.Parameter.empty:
+        return
+    try:
+        msgspec.json.encode(default)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{function}: the default of parameter {name!r} has no JSON") from error
 
 
 def _mentions_context(hint: Any) -> bool:

@@ -1,7 +1,7 @@
 """A chat as a person sees it: the fold of everything that a stream said.
 
-Feed it each response; it is the same whether the stream was cut or not. Live pieces are shown
-until the committed message takes their place.
+Feed it each response; it is the same whether the stream was cut or not, and what it has already
+changes nothing. Live pieces are shown until the committed message takes their place.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,19 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+from chatd_client.turn import text_of
 
 FORMAT: Final = b"chatd.ChatView "
 """What a stored view begins with; the number of its format and a line break follow."""
 FORMAT_NUMBER: Final = 1
 """Rises when `_Stored` changes."""
+
+_WORDS: Final = frozenset({"text", "reasoning", "refusal"})
+"""Kinds of pieces that are text and nothing else."""
+_OF_AN_ATTEMPT: Final = frozenset({"message_part", "tool_call_started", "tool_call_finished"})
+"""Live events that have a place in an attempt."""
+_WORKING: Final = frozenset({chat_pb2.CHAT_STATUS_RUNNING, chat_pb2.CHAT_STATUS_INTERRUPTING})
+"""In every other status no attempt is open."""
 
 _BEGIN_AGAIN = "follow the chat without a cursor to begin again with a snapshot"
 
@@ -122,10 +130,26 @@ class ChatView:
 
     @property
     def answer(self) -> str:
-        """The text of the newest committed answer."""
+        """The text of the newest committed answer of the chat, of whatever turn; of a refusal, its
+        words. Empty when there is no answer, and when it is a call of tools without words.
+
+        A turn that ends without an answer leaves that of an earlier turn here: see `turn_answer`.
+        """
         for message in reversed(self.messages):
             if message.role == message_pb2.ROLE_ASSISTANT:
-                return "".join(part.text.text for part in message.parts)
+                return text_of(message)
+        return ""
+
+    @property
+    def turn_answer(self) -> str:
+        """The text of the last answer that the newest turn has committed, as `ChatHandle.ask`
+        returns it; empty while it has none, and when it ended without one.
+        """
+        of_messages = (message.turn_id for message in reversed(self.messages) if message.turn_id)
+        newest = self.chat.turn_id or next(of_messages, "")
+        for message in reversed(self.messages):
+            if message.role == message_pb2.ROLE_ASSISTANT and message.turn_id == newest:
+                return text_of(message)
         return ""
 
     @property
@@ -136,15 +160,87 @@ class ChatView:
         )
 
     def apply(self, response: chat_service_pb2.SubscribeResponse) -> None:
-        """Take one response."""
+        """Take one response. What the view has already changes nothing: durable events up to its
+        cursor, and pieces of an answer that it holds or whose message was committed. A snapshot
+        replaces everything.
+        """
         event = response.event
         kind = event.WhichOneof("event")
+        if kind == "snapshot":
+            self.cursor = None
+        elif self._is_old(response):
+            return
         if kind is not None:
-            getattr(self, f"_on_{kind}", self._on_other)(getattr(event, kind))
+            said = getattr(event, kind)
+            if kind == "message_part":
+                said = self._without_what_is_held(said, response.cursor)
+            getattr(self, f"_on_{kind}", self._on_other)(said)
         if event.sequence:
             self.chat.head_sequence = event.sequence
         if response.HasField("cursor"):
-            self.cursor = response.cursor
+            self.cursor = self._moved(response.cursor)
+
+    def _is_old(self, response: chat_service_pb2.SubscribeResponse) -> bool:
+        """Say whether the view has all of a response: a turn that is asked for again is told from
+        its beginning, by a stream that does not know what this view holds.
+        """
+        at, to, event = self.cursor, response.cursor, response.event
+        if at is None or not response.HasField("cursor"):
+            return False
+        if event.sequence:
+            return event.sequence <= at.sequence
+        kind = event.WhichOneof("event")
+        if kind == "preview_reset":
+            return to.sequence < at.sequence
+        if kind not in _OF_AN_ATTEMPT:
+            return False
+        attempt_id = getattr(event, kind).attempt_id
+        if attempt_id == self.attempt_id == at.attempt_id:
+            return to.delta_offset <= at.delta_offset
+        if kind == "message_part" and self._has_answer(attempt_id):
+            return True
+        return to.sequence < at.sequence
+
+    def _has_answer(self, attempt_id: str) -> bool:
+        return any(
+            message.attempt_id == attempt_id and message.role == message_pb2.ROLE_ASSISTANT
+            for message in reversed(self.messages)
+        )
+
+    def _without_what_is_held(
+        self, part: event_pb2.MessagePart, end: chat_pb2.Cursor
+    ) -> event_pb2.MessagePart:
+        """Return a piece without the first bytes of its words that the view has."""
+        at = self.cursor
+        if at is None or not part.attempt_id == self.attempt_id == at.attempt_id:
+            return part
+        if part.delta_offset >= at.delta_offset:
+            return part
+        rest = event_pb2.MessagePart()
+        rest.CopyFrom(part)
+        new = end.delta_offset - at.delta_offset
+        kind = part.WhichOneof("piece")
+        if kind == "tool_call":
+            rest.tool_call.arguments_json = _last_bytes(part.tool_call.arguments_json, new)
+        elif kind in _WORDS:
+            setattr(rest, kind, _last_bytes(getattr(part, kind), new))
+        return rest
+
+    def _moved(self, to: chat_pb2.Cursor) -> chat_pb2.Cursor:
+        """Return the cursor after a response; it never moves back."""
+        at = self.cursor
+        if at is None:
+            return to
+        holds = bool(self.attempt_id) and self.attempt_id == at.attempt_id
+        if not holds:
+            return at if to.sequence < at.sequence else to
+        goes_on = to.attempt_id == at.attempt_id
+        return chat_pb2.Cursor(
+            sequence=max(at.sequence, to.sequence),
+            attempt_id=at.attempt_id,
+            delta_offset=max(at.delta_offset, to.delta_offset if goes_on else 0),
+            snapshot_unfinished=to.snapshot_unfinished,
+        )
 
     def _on_other(self, event: object) -> None:
         """Ignore kinds that this client does not show."""
@@ -166,7 +262,7 @@ class ChatView:
 
     def _on_message_committed(self, event: event_pb2.MessageCommitted) -> None:
         self.messages.append(event.message)
-        if event.attempt_id == self.attempt_id:
+        if event.attempt_id:  # of this attempt or of a later one: what was shown is over
             self._forget_attempt()
 
     def _on_status_changed(self, event: event_pb2.StatusChanged) -> None:
@@ -178,6 +274,8 @@ class ChatView:
         if event.HasField("last_error"):
             self.chat.last_error.CopyFrom(event.last_error)
         self.retry = None
+        if event.status not in _WORKING:
+            self._forget_attempt()
 
     def _on_queue_changed(self, event: event_pb2.QueueChanged) -> None:
         self.queue = list(event.entries)
@@ -205,8 +303,9 @@ class ChatView:
             self.chat.labels.clear()
             self.chat.labels.update(event.labels.entries)
 
-    def _on_preview_reset(self, _: event_pb2.PreviewReset) -> None:
-        self._forget_attempt()
+    def _on_preview_reset(self, event: event_pb2.PreviewReset) -> None:
+        if event.attempt_id in ("", self.attempt_id):
+            self._forget_attempt()
 
     def _on_tool_call_started(self, event: event_pb2.ToolCallStarted) -> None:
         self._enter_attempt(event.attempt_id)
@@ -224,7 +323,7 @@ class ChatView:
             part.tool_call_id = event.tool_call.tool_call_id
             part.tool_name = event.tool_call.tool_name
             part.text += event.tool_call.arguments_json
-        elif kind in ("text", "reasoning", "refusal"):
+        elif kind in _WORDS:
             part.text += getattr(event, kind)
 
     def _enter_attempt(self, attempt_id: str) -> None:
@@ -236,6 +335,12 @@ class ChatView:
         self.attempt_id = ""
         self.live.clear()
         self.running_tools.clear()
+
+
+def _last_bytes(words: str, count: int) -> str:
+    """Return the last bytes of some words, all of them when there are fewer."""
+    encoded = words.encode()
+    return encoded[max(0, len(encoded) - count) :].decode(errors="ignore")
 
 
 def _each(messages: Iterable[ProtoMessage]) -> list[bytes]:

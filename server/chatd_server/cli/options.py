@@ -1,7 +1,6 @@
 """Options that several commands share, and how they become settings."""
 
 import os
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,9 +38,6 @@ Key = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="For a machine: one JSON object.")]
 
-PORT_MAX = 65535
-_HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})")
-
 
 def settings(config: str | None, **flags: object) -> Loaded:
     """Return the settings, and warn of variables that chatd does not read. Raises BadConfig."""
@@ -75,13 +71,14 @@ def server_address(config: Config, address: str | None) -> str:
 
 
 def _checked(address: str) -> str:
-    """Return an address that grpc reads as it is meant; a port above 65535 it takes for another."""
-    parts = _HOST_AND_PORT.fullmatch(address)
-    if parts is None or not 0 < int(parts["port"]) <= PORT_MAX:
-        raise BadConfig(
-            f"{address!r} is not an address of a server: give host:port, as in 127.0.0.1:7410"
-        )
-    return address
+    """Return an address that the client takes; it owns the rule."""
+    from chatd_client import InvalidRequest
+    from chatd_client.connection import checked_address
+
+    try:
+        return checked_address(address)
+    except InvalidRequest as error:
+        raise BadConfig(str(error)) from error
 
 
 def endpoint(config: Config, address: str | None, key: str | None) -> "Endpoint":

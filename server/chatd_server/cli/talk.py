@@ -28,7 +28,7 @@ from chatd_client import (
     Unavailable,
 )
 from chatd_client.chat import user_message
-from chatd_client.client import UNARY_TRIES
+from chatd_client.client import RETRY_SECONDS as CALL_RETRY_SECONDS
 from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
 from chatd_server.cli.exits import Exit, told
 from chatd_server.cli.keyboard import on_signals
@@ -303,7 +303,7 @@ def _in_our_words(
     """Return the error with what this command knows: which server, and where the key is from."""
     is_of_home = there.key and not server.key and not os.environ.get("CHATD_KEY")
     if isinstance(error, Unavailable) and not error.reason and not isinstance(error, GaveUp):
-        return Unavailable(f"no server answers at {there.address} (tried {UNARY_TRIES} times)")
+        return Unavailable(f"no server answered at {there.address} within {CALL_RETRY_SECONDS:g} s")
     if error.reason == "UNAUTHENTICATED" and is_of_home:
         return PermissionDenied(
             f"the server at {there.address} does not accept the key in {root_key}: it was revoked, "
