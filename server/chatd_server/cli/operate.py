@@ -1,7 +1,9 @@
 """`chatd migrate`, `keys`, `health`, `version` and `config show`: for whoever runs a server."""
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
@@ -97,12 +99,20 @@ def _health(address: str, service: str) -> tuple[str, str]:
         code = call.code()
         if code is grpc.StatusCode.NOT_FOUND:
             return "SERVICE_UNKNOWN", f"it has no service {service!r}"
-        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return "UNREACHABLE", f"no answer within {HEALTH_SECONDS_MAX:g} s. {START_ONE}"
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return "UNREACHABLE", f"{_refusal(call.details() or '')}. {START_ONE}"
         if code is not grpc.StatusCode.OK:
             return "UNREACHABLE", f"what answers there is not a chatd server. {START_ONE}"
         status = call.result().status
     return health_pb2.HealthCheckResponse.ServingStatus.Name(status), ""
+
+
+def _refusal(words_of_grpc: str) -> str:
+    """Return why there is no connection; grpc says it in words alone."""
+    is_refused = os.strerror(errno.ECONNREFUSED) in words_of_grpc
+    return "it refused the connection" if is_refused else "no connection could be made"
 
 
 # --- settings --------------------------------------------------------------------------------
