@@ -69,6 +69,18 @@ EXITS = """
 | 0 | done; for `chatd serve`: it was told to stop and left in order |
 """
 
+FAILURES = """
+With `--json` a command that fails (codes 1 to 4) prints one JSON object on standard output, as its
+last line, and nothing of it on standard error:
+
+    {"error": {"reason": "MODEL_NOT_FOUND", "message": "...", "exit_code": 1}}
+
+`reason` is stable: that of the server ([errors](errors.md)), `UNREACHABLE` where no server answers,
+`TURN_FAILED` where the model gave no answer, the status that `chatd health` was told, else
+`FAILED`, `USAGE`, `DATABASE` or `ADDRESS` for codes 1 to 4. `chatd health` has `address`, `status`
+and `detail` beside `error`. Notes and warnings stay on standard error.
+"""
+
 
 def page() -> str:
     """Return what docs/settings.md has to be."""
@@ -83,7 +95,7 @@ def page() -> str:
         allowed = it.allowed.replace("|", "\\|")
         rows.append(f"| `{it.name}` | {default} | {it.description}{secret} | {allowed} |")
     exits = [f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items()]
-    return HEAD + "\n".join(rows) + "\n" + EXITS + "\n".join(exits) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + EXITS + "\n".join(exits) + "\n" + FAILURES
 
 
 if __name__ == "__main__":

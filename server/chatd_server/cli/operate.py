@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from chatd_server.cli.exits import START_ONE, Exit, fail, told
+from chatd_server.cli.exits import START_ONE, UNREACHABLE, Exit, Failed, told
 from chatd_server.cli.options import (
     Address,
     ConfigFile,
@@ -73,14 +73,11 @@ def health(
     with told():
         where = server_address(settings(config, home=home).config, address)
         status, detail = _health(where, service)
-        if as_json:
-            print(json.dumps({"address": where, "status": status, "detail": detail}))
-        elif status == "SERVING":
-            print(f"{where} is serving")
+        facts = {"address": where, "status": status, "detail": detail}
         if status != "SERVING":
-            if not as_json:
-                fail(f"{where} is not serving: {detail or status}", Exit.FAILED)
-            raise typer.Exit(int(Exit.FAILED))
+            message = f"{where} is not serving: {detail or status}"
+            raise Failed(message, Exit.FAILED, status, facts)
+        print(json.dumps(facts) if as_json else f"{where} is serving")
 
 
 def _health(address: str, service: str) -> tuple[str, str]:
@@ -100,11 +97,11 @@ def _health(address: str, service: str) -> tuple[str, str]:
         if code is grpc.StatusCode.NOT_FOUND:
             return "SERVICE_UNKNOWN", f"it has no service {service!r}"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return "UNREACHABLE", f"no answer within {HEALTH_SECONDS_MAX:g} s. {START_ONE}"
+            return UNREACHABLE, f"no answer within {HEALTH_SECONDS_MAX:g} s. {START_ONE}"
         if code is grpc.StatusCode.UNAVAILABLE:
-            return "UNREACHABLE", f"{_refusal(call.details() or '')}. {START_ONE}"
+            return UNREACHABLE, f"{_refusal(call.details() or '')}. {START_ONE}"
         if code is not grpc.StatusCode.OK:
-            return "UNREACHABLE", f"what answers there is not a chatd server. {START_ONE}"
+            return UNREACHABLE, f"what answers there is not a chatd server. {START_ONE}"
         status = call.result().status
     return health_pb2.HealthCheckResponse.ServingStatus.Name(status), ""
 
@@ -173,7 +170,8 @@ def keys_create(
     with told():
         for what, words in (("an owner", owner), ("a name", name)):
             if not 0 < len(words) <= OWNER_CHARACTERS_MAX or not words.isprintable():
-                fail(f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters", Exit.USAGE)
+                message = f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters"
+                raise Failed(message, Exit.USAGE)
         found = settings(config, home=home, database_url=database_url).config
         record, key = _with_keys(
             found, lambda keys: keys.create(OwnerId(owner), name), may_create=True
@@ -234,16 +232,17 @@ def keys_revoke(
 
 
 async def _revoked(keys: Keys, key_id: str, *, force: bool) -> KeyRecord:
-    """Revoke a key and return it; leaves when there is none, or when it is not to be revoked."""
+    """Revoke a key and return it. Raises Failed when there is none, or it is not to be revoked."""
     record = await keys.find(key_id)
     if record is not None and is_root(record) and not force:
-        fail(
+        raise Failed(
             f"{key_id} is a root key ({record.name}): without it the commands of its home are "
             "refused. To revoke it all the same, add --force",
             Exit.FAILED,
         )
     if record is None or not await keys.revoke(key_id):
-        fail(f"no active key has the id {key_id!r}; `chatd keys list` shows all keys", Exit.FAILED)
+        message = f"no active key has the id {key_id!r}; `chatd keys list` shows all keys"
+        raise Failed(message, Exit.FAILED)
     return record
 
 

@@ -37,7 +37,9 @@ Key = Annotated[
     str | None,
     typer.Option("--key", help="API key; else CHATD_KEY, else the root key of the home."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For a machine: one JSON object.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="For a machine: JSON; a failure is an object with `error`.")
+]
 
 PORT_MAX = 65535
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/\s]+):(?P<port>[0-9]{1,5})")

@@ -17,7 +17,7 @@ import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
 from chatd_client import (
     ChatdError,
     ChatHandle,
@@ -30,7 +30,7 @@ from chatd_client import (
 from chatd_client.chat import user_message
 from chatd_client.client import UNARY_TRIES
 from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
-from chatd_server.cli.exits import Exit, told
+from chatd_server.cli.exits import TURN_FAILED, Exit, Failed, told
 from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, endpoint, settings
 from chatd_server.cli.transcript import Transcript
@@ -45,7 +45,12 @@ RetrySeconds = Annotated[
         min=0, metavar="SECONDS", help="How long to try to reach a server that went away."
     ),
 ]
-JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="For a machine: one JSON object a line; a failure is the last, `error`."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -197,9 +202,12 @@ async def _send(
         return
     cursor = chat_pb2.Cursor(sequence=sent.before)
     answer = sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED)
-    status = await _print(answer, as_json=as_json, show_own=False)
-    if status == chat_pb2.CHAT_STATUS_ERROR:
-        raise typer.Exit(Exit.FAILED)
+    last = await _print(answer, as_json=as_json, show_own=False)
+    if last.status != chat_pb2.CHAT_STATUS_ERROR:
+        return
+    if as_json:
+        raise Failed(last.last_error.message, Exit.FAILED, TURN_FAILED)
+    raise typer.Exit(int(Exit.FAILED))  # the transcript has said it
 
 
 async def _new(client: Client, words: str, model: str) -> _Sent:
@@ -220,18 +228,18 @@ async def _print(
     *,
     as_json: bool,
     show_own: bool = True,
-) -> chat_pb2.ChatStatus.ValueType:
-    """Print what comes, and return the status that the chat had last."""
+) -> event_pb2.StatusChanged:
+    """Print what comes, and return how the status of the chat changed last."""
     transcript = Transcript(Console(), show_own=show_own)
-    status = chat_pb2.CHAT_STATUS_UNSPECIFIED
+    last = event_pb2.StatusChanged()
     async for response in responses:
         if response.event.HasField("status_changed"):
-            status = response.event.status_changed.status
+            last = response.event.status_changed
         if as_json:
             print(_as_json(response), flush=True)
         else:
             transcript.show(response)
-    return status
+    return last
 
 
 def _as_json(message: Any) -> str:
