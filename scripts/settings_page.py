@@ -43,8 +43,8 @@ say it. To get a new one, remove `root.key` from the home and start its server a
 
 ## Which server a command talks to
 
-The Python client and `chatd chat`, `send`, `tail`, `interrupt` and `health` have one rule: the
-address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
+The Python client and `chatd chat`, `send`, `tail`, `interrupt`, `chats` and `health` have one rule:
+the address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
 settings of the home (with their defaults). The key is `--key`, else `CHATD_KEY`, else the
 `root.key` of the home. So the root key of a home is sent only to the address that the settings of
 this home name, or to one that you give. A server that was started with another `--port` is not in

@@ -22,6 +22,7 @@ COMMANDS = {
     "send": ["!say Hello."],
     "tail": ["CHAT", "--until-settled"],
     "interrupt": ["CHAT"],
+    "chats": [],
     "health": [],
 }
 
