@@ -123,3 +123,30 @@ def test_a_terminal_of_80_columns_shows_every_chat_whole(
     text = "".join(lines).replace(" ", "")
     assert "t" * 200 in text
     assert "n=1team=blue" in text
+
+
+def test_a_terminal_of_80_columns_shows_every_key_whole(tmp_path: Path) -> None:
+    """Its id, and both days, in one line; a long name is folded below."""
+    name = "n" * 100
+    made = json.loads(chatd(tmp_path, "keys", "create", name, "--json").stdout)
+    lines = _on_a_terminal(tmp_path, "keys", "list")
+    assert max(map(len, lines)) <= WIDTH
+    (line,) = (it for it in lines if it.startswith(made["id"]))
+    assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d  -$", line)
+    assert name in "".join(lines).replace(" ", "")
+
+    piped = chatd(tmp_path, "keys", "list", COLUMNS=str(WIDTH)).stdout
+    assert piped == "\t".join([made["id"], made["created"], "-", name, "root"]) + "\n"
+
+
+def test_settings_on_a_terminal_are_not_boxed(tmp_path: Path) -> None:
+    """A name and its value in one line, as in the file; what it is below."""
+    lines = _on_a_terminal(tmp_path, "config", "show")
+    at = next(number for number, it in enumerate(lines) if it.split() == ["port", "7410"])
+    assert "default" in lines[at + 1]
+    assert "Port to listen on" in lines[at + 1]
+    values = [it for it in lines if str(tmp_path) in it]
+    assert [it for it in lines if len(it) > WIDTH and it not in values] == []
+
+    piped = [it.split("\t") for it in chatd(tmp_path, "config", "show").stdout.splitlines()]
+    assert ["port", "7410", "default", "Port to listen on; 0: a free one."] in piped

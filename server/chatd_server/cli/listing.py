@@ -49,7 +49,9 @@ class Listing:
             *before, last = row.columns
             padded = [word.ljust(width) for word, width in zip(before, widths, strict=False)]
             console.print(Text("  ".join((*padded, last)), style=style), soft_wrap=True)
-            console.print(Padding(Text(" · ".join(row.texts), style="dim"), (0, 0, 0, 4)))
+            console.print(
+                Padding(Text(" · ".join(row.texts), style="dim"), (0, 0, 0, 4), expand=False)
+            )
 
 
 def _columns(rows: Iterable[Row]) -> list[tuple[str, ...]]:

@@ -10,9 +10,9 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from chatd_server.cli.exits import START_ONE, UNREACHABLE, Exit, Failed, told
+from chatd_server.cli.listing import Listing, Row
 from chatd_server.cli.options import (
     Address,
     ConfigFile,
@@ -134,20 +134,12 @@ def config_show(
             }
             print(json.dumps(shown, indent=2))
             return
-        table = _table("setting", "value", "from", "what it is")
-        for it in loaded.settings:
-            value = str(it.value) if it.value != "" else "-"
-            table.add_row(it.name, value, it.origin or it.source, it.description)
-        Console().print(table)
-
-
-def _table(*headers: str) -> Table:
-    """Return a table that cuts nothing: what stands in the first column is there to be copied."""
-    first, *rest = headers
-    table = Table(Column(first, no_wrap=True, overflow="ignore"))
-    for header in rest:
-        table.add_column(header, overflow="fold")
-    return table
+        names = Row(("setting", "value"), ("from", "what it is"))
+        rows = [
+            Row((it.name, str(it.value)), (it.origin or it.source, it.description))
+            for it in loaded.settings
+        ]
+        Listing().show(names, rows)
 
 
 # --- keys ------------------------------------------------------------------------------------
@@ -198,11 +190,13 @@ def keys_list(
         if as_json:
             print(json.dumps([_plain(it) for it in records], indent=2))
             return
-        table = _table("id", "name", "owner", "created", "revoked")
+        listing = Listing()
+        rows = []
         for it in records:
-            revoked = "" if it.revoked_at is None else _shown(it.revoked_at)
-            table.add_row(it.id, it.name, it.owner_id, _shown(it.created_at), revoked)
-        Console().print(table)
+            revoked = "" if it.revoked_at is None else listing.moment(_datetime(it.revoked_at))
+            columns = (it.id, listing.moment(_datetime(it.created_at)), revoked)
+            rows.append(Row(columns, (it.name, it.owner_id)))
+        listing.show(Row(("id", "created", "revoked"), ("name", "owner")), rows)
 
 
 @keys_app.command("revoke")
@@ -272,10 +266,9 @@ def _plain(record: KeyRecord) -> dict[str, str | None]:
     }
 
 
-def _shown(at: Instant) -> str:
-    """Return a moment for people, who may have it on two lines."""
-    return _moment(at).replace("T", " ").replace("+00:00", "Z")
-
-
 def _moment(at: Instant) -> str:
-    return datetime.fromtimestamp(at // MICROSECONDS, UTC).isoformat()
+    return _datetime(at).isoformat()
+
+
+def _datetime(at: Instant) -> datetime:
+    return datetime.fromtimestamp(at // MICROSECONDS, UTC)
