@@ -55,7 +55,9 @@ def chat(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Talk to a chat. Ctrl-C stops the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
+    """Talk to a chat. Ctrl-C stops the answer, or clears the line; on an empty line Ctrl-C or
+    Ctrl-D leaves.
+    """
     server = Server(address, key, config, home, retry_seconds)
     run(lambda client: _conversation(client, chat_id, model), server)
 
