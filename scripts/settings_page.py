@@ -25,6 +25,9 @@ The home folder is `--home`, `CHATD_HOME` or `~/.local/share/chatd`. It holds `r
 that the first start makes; only its owner can read it), `chatd.toml` if there is one, and
 `chatd.db` unless `database_url` says otherwise.
 
+`GRPC_VERBOSITY=error` (or `info`, `debug`) shows grpc's own log on standard error; `chatd` starts
+without it.
+
 ## Keys
 
 A key belongs to an owner, and an owner sees the chats of all its keys and no others.
