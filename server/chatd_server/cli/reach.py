@@ -53,6 +53,8 @@ class Patience:
         if reconnect.failures == 1:
             self._waited = 0.0
         self._waited += reconnect.delay_seconds
+        if self.seconds_max == 0:
+            raise GaveUp(f"the stream from the server at {self.address} was lost")
         if self._waited > self.seconds_max:
             raise GaveUp(
                 f"the server at {self.address} did not answer within {self.seconds_max:g} s"

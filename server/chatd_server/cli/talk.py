@@ -22,14 +22,16 @@ from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
 from chatd_server.cli.exits import TURN_FAILED, Exit, Failed
 from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
-from chatd_server.cli.reach import RETRY_SECONDS, Server, run
+from chatd_server.cli.reach import RETRY_SECONDS, GaveUp, Server, run
 from chatd_server.cli.transcript import Transcript
 
 ModelName = Annotated[str, typer.Option(help='"provider/model"; else the server\'s default.')]
 RetrySeconds = Annotated[
     float,
     typer.Option(
-        min=0, metavar="SECONDS", help="How long to try to reach a server that went away."
+        min=0,
+        metavar="SECONDS",
+        help="How long to try to reach a server that went away; 0: not at all.",
     ),
 ]
 JsonLines = Annotated[
@@ -191,7 +193,11 @@ async def _send(
         return
     cursor = chat_pb2.Cursor(sequence=sent.before)
     answer = sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED)
-    last = await _print(answer, as_json=as_json, show_own=False)
+    try:
+        last = await _print(answer, as_json=as_json, show_own=False)
+    except GaveUp as gone:
+        goes_on = f"`chatd tail {sent.handle.id}` shows it all once the server is back"
+        raise GaveUp(f"{gone}. The chat has the message, and goes on with it: {goes_on}") from gone
     if last.status != chat_pb2.CHAT_STATUS_ERROR:
         return
     if as_json:
