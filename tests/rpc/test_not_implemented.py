@@ -68,6 +68,14 @@ def sentences() -> Iterator[str]:
                 yield it.value
 
 
+async def test_the_readme_names_every_rpc_that_is_missing(served: Served) -> None:
+    """Exactly those, under State."""
+    state = (ROOT / "README.md").read_text(encoding="utf-8").partition("## State")[2]
+    sentence = re.search(r"The rest of\s+the contract(.*?)\.\s", state, re.DOTALL)
+    assert sentence is not None
+    assert set(re.findall(r"`([A-Z][a-zA-Z]+)`", sentence[1])) == await not_implemented(served)
+
+
 @pytest.mark.parametrize(
     "part",
     [
