@@ -5,8 +5,6 @@ import errno
 import os
 import signal
 import sys
-import termios
-import tty
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +66,10 @@ class EditedLines:
         """Leave the keys to the next prompt: the terminal neither shows them nor takes Ctrl-D for
         the end of a line that nobody reads. Ctrl-C and Ctrl-Z stay signals.
         """
+        # Not every system has them, and the other commands do without.
+        import termios
+        import tty
+
         file = sys.stdin.fileno()
         before = termios.tcgetattr(file)
         quiet = termios.tcgetattr(file)

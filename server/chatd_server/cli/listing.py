@@ -27,7 +27,8 @@ class Listing:
     """
 
     def __init__(self) -> None:
-        self._is_for_people = sys.stdout.isatty()
+        # Python has no standard output where the shell has closed it.
+        self._is_for_people = sys.stdout is not None and sys.stdout.isatty()
 
     def moment(self, at: datetime) -> str:
         """Return a moment: local and short for people, else exact."""
@@ -43,7 +44,8 @@ class Listing:
                 print("\t".join((*row.columns, *row.texts)))
             return
         console = Console(highlight=False)
-        widths = [max(map(len, column)) for column in zip(*_columns([names, *clean]), strict=True)]
+        columns = zip(*(row.columns for row in (names, *clean)), strict=True)
+        widths = [max(map(len, column)) for column in columns]
         for row, style in ((names, "dim"), *((row, "") for row in clean)):
             # The last one is as wide as it is: it may be a value that is too long to align.
             *before, last = row.columns
@@ -52,10 +54,6 @@ class Listing:
             console.print(
                 Padding(Text(" · ".join(row.texts), style="dim"), (0, 0, 0, 4), expand=False)
             )
-
-
-def _columns(rows: Iterable[Row]) -> list[tuple[str, ...]]:
-    return [row.columns for row in rows]
 
 
 def _clean(row: Row) -> Row:
