@@ -37,11 +37,19 @@ def say(channel: grpc.Channel, key: str, text: str) -> Iterator[str]:
 def main() -> None:
     """Say the words of the command line to a server on loopback."""
     home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
-    key = os.environ.get("CHATD_KEY") or (home / "root.key").read_text().strip()
-    with grpc.insecure_channel(os.environ.get("CHATD_ADDRESS", "127.0.0.1:7410")) as channel:
-        for words in say(channel, key, " ".join(sys.argv[1:]) or "hello"):
-            print(words, end="", flush=True)
-    print()
+    key_file = home / "root.key"
+    try:
+        key = os.environ.get("CHATD_KEY") or key_file.read_text().strip()
+        with grpc.insecure_channel(os.environ.get("CHATD_ADDRESS", "127.0.0.1:7410")) as channel:
+            for words in say(channel, key, " ".join(sys.argv[1:]) or "hello"):
+                print(words, end="", flush=True)
+        print(flush=True)
+    except FileNotFoundError:
+        sys.exit(f"There is no key in {key_file}: start `chatd serve`, or set CHATD_KEY.")
+    except BrokenPipeError:
+        # Python would try once more to write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit("Nobody reads the answer any more; it goes on at the server.")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ The home folder is `--home`, `CHATD_HOME` or `~/.local/share/chatd`. It holds `r
 that the first start makes; only its owner can read it), `chatd.toml` if there is one, and
 `chatd.db` unless `database_url` says otherwise.
 
+`GRPC_VERBOSITY=error` (or `info`, `debug`) shows grpc's own log on standard error; `chatd` starts
+without it.
+
 ## Keys
 
 A key belongs to an owner, and an owner sees the chats of all its keys and no others.
@@ -43,8 +46,8 @@ say it. To get a new one, remove `root.key` from the home and start its server a
 
 ## Which server a command talks to
 
-The Python client and `chatd chat`, `send`, `tail`, `interrupt` and `health` have one rule: the
-address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
+The Python client and `chatd chat`, `send`, `tail`, `interrupt`, `chats` and `health` have one rule:
+the address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
 settings of the home (with their defaults). The key is `--key`, else `CHATD_KEY`, else the
 `root.key` of the home. So the root key of a home is sent only to the address that the settings of
 this home name, or to one that you give. A server that was started with another `--port` is not in
@@ -69,6 +72,18 @@ EXITS = """
 | 0 | done; for `chatd serve`: it was told to stop and left in order |
 """
 
+FAILURES = """
+With `--json` a command that fails (codes 1 to 4) prints one JSON object on standard output, as its
+last line, and nothing of it on standard error:
+
+    {"error": {"reason": "MODEL_NOT_FOUND", "message": "...", "exit_code": 1}}
+
+`reason` is stable: that of the server ([errors](errors.md)), `UNREACHABLE` where no server answers,
+`TURN_FAILED` where the model gave no answer, the status that `chatd health` was told, else
+`FAILED`, `USAGE`, `DATABASE` or `ADDRESS` for codes 1 to 4. `chatd health` has `address`, `status`
+and `detail` beside `error`. Notes and warnings stay on standard error.
+"""
+
 
 def page() -> str:
     """Return what docs/settings.md has to be."""
@@ -83,7 +98,7 @@ def page() -> str:
         allowed = it.allowed.replace("|", "\\|")
         rows.append(f"| `{it.name}` | {default} | {it.description}{secret} | {allowed} |")
     exits = [f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items()]
-    return HEAD + "\n".join(rows) + "\n" + EXITS + "\n".join(exits) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + EXITS + "\n".join(exits) + "\n" + FAILURES
 
 
 if __name__ == "__main__":

@@ -89,9 +89,11 @@ def serving(home: Path, *arguments: str, **more: str) -> Iterator[Serving]:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            if not line:
-                raise AssertionError(f"no line from chatd serve: {log.read_text(encoding='utf-8')}")
-            yield Serving(process, json.loads(line), log)
+            facts = json.loads(line) if line else {}
+            if "address" not in facts:
+                said = line + log.read_text(encoding="utf-8")
+                raise AssertionError(f"chatd serve did not start: {said}")
+            yield Serving(process, facts, log)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -1,7 +1,9 @@
 """The other commands: migrate, keys, health, version, config show."""
 
 import json
+import socket
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -9,6 +11,7 @@ import pytest
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd.v1 import chat_service_pb2_grpc
+from chatd_server.cli.operate import HEALTH_SECONDS_MAX
 from chatd_server.config import server_version
 from chatd_server.rpc.auth import KEY_CACHE_SECONDS
 from tests.cli.programs import WORDS_OF_GRPC, chatd, serving
@@ -38,6 +41,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         "tail",
         "send",
         "interrupt",
+        "chats",
         "keys",
         "health",
         "version",
@@ -187,6 +191,19 @@ def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
     assert gone.returncode == FAILED
     assert json.loads(gone.stdout)["status"] == "UNREACHABLE"
     assert not any(words in json.loads(gone.stdout)["detail"] for words in WORDS_OF_GRPC)
+
+
+def test_health_says_what_kept_it_from_an_answer(tmp_path: Path) -> None:
+    """A refused connection is no silence: nobody waited for it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        silent = other.getsockname()[1]
+        run = chatd(tmp_path, "health", "--address", f"127.0.0.1:{silent}")
+        assert f"no answer within {HEALTH_SECONDS_MAX:g} s" in run.stderr
+    refused = chatd(tmp_path, "health", "--address", f"127.0.0.1:{silent}")
+    assert "refused the connection" in refused.stderr
+    assert refused.returncode == FAILED
+    assert "within" not in refused.stderr
+    assert not any(words in refused.stderr for words in WORDS_OF_GRPC)
 
 
 def test_settings_are_shown_with_their_origin_and_without_secrets(tmp_path: Path) -> None:

@@ -69,14 +69,47 @@ def test_ctrl_c_in_a_chat_leaves_the_server_of_the_same_shell_alone(
 
 
 def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
-    """At once: nothing waits for the end of a line that nobody types."""
+    """At once on an empty line: nothing waits for the end of a line that nobody types."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
     ):
         seat.until(PROMPT)
-        seat.types(b"never sent" + CTRL_C)
+        seat.types(CTRL_C)
         assert seat.ends() == 0
+
+
+def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
+    """As in a shell: what was typed is gone, and the conversation goes on."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(b"never sent")
+        seat.until("never sent")
+        seat.types(CTRL_C + b"!say Still here.\n")
+        seat.until(ANSWER + "Still here.")
+        seat.until(PROMPT)
+        seat.types(CTRL_C)
+        assert seat.ends() == 0
+
+
+def test_ctrl_d_during_an_answer_leaves_after_it(tmp_path: Path) -> None:
+    """As if it were typed at the next prompt: the answer is shown to its end."""
+    with serving(tmp_path) as server:
+        at = ["--address", server.address]
+        with _typing(tmp_path, "chat", *at) as seat:
+            seat.until(PROMPT)
+            seat.types(b"!text 20 20/s\n")
+            seat.until("sandbox says")
+            seat.types(CTRL_D)
+            assert seat.ends() == 0
+        chat_id = chatd(tmp_path, "chats", *at).stdout.partition("\t")[0]
+        told = chatd(tmp_path, "tail", "--until-settled", chat_id, *at).stdout
+        answer = told.splitlines()[-1]
+        assert answer.startswith("the sandbox says")
+        assert answer.encode() in seat.shown
 
 
 def test_a_line_can_be_edited_and_called_back(tmp_path: Path) -> None:
@@ -116,7 +149,7 @@ def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
             seat.types(b"half a line")
             seat.until("half a line")
         if end == "ctrl-c":
-            seat.types(CTRL_C)
+            seat.types(CTRL_C + CTRL_C)
         if end == "SIGTERM":
             seat.process.terminate()
         assert seat.ends() == (TERMINATED if end == "SIGTERM" else 0)
@@ -125,7 +158,7 @@ def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
 
 
 def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
-    """While the answer to the first comes, and all at once."""
+    """While the answer to the first comes, and all at once; each is shown once."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -140,6 +173,7 @@ def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
         seat.until(PROMPT)
         seat.types(CTRL_D)
         assert seat.ends() == 0
+        assert seat.shown.count(b"!say Three.") == 1
 
 
 def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`chatd send` and its neighbours towards clumsy users and closed pipes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,30 @@ def test_a_reader_that_leaves_ends_the_command(tmp_path: Path, words: list[str])
     assert process.wait(SECONDS_MAX) == FAILED
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "json"])
+def test_a_message_whose_answer_is_given_up_says_how_to_go_on(
+    tmp_path: Path, server: Serving, words: list[str]
+) -> None:
+    """By the command and the chat; with --retry-seconds 0 after one try."""
+    process = subprocess.Popen(
+        [*PROGRAM, "send", "!text 20000 50/s", "--retry-seconds", "0", *words],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.read(1)
+    chat_id = chatd(tmp_path, "chats").stdout.partition("\t")[0]
+    server.process.kill()
+    output, errors = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == FAILED
+    told = json.loads(output.splitlines()[-1])["error"]["message"] if words else errors
+    assert f"chatd tail {chat_id}" in told
+    assert "lost" in told
+    assert "trying" not in errors
 
 
 def test_closed_standard_input_is_nothing_to_say(tmp_path: Path) -> None:

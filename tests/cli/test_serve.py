@@ -96,6 +96,9 @@ def test_a_port_in_use_says_which_and_what_to_do(tmp_path: Path) -> None:
         assert f"127.0.0.1:{port}" in run.stderr
         assert "--port" in run.stderr
         assert "Traceback" not in run.stderr
+        assert ".cc:" not in run.stderr, "words of grpc's own log"
+        loud = chatd(tmp_path, "serve", "--port", str(port), GRPC_VERBOSITY="error")
+        assert "add_port.cc:" in loud.stderr, "who asks for that log gets it"
 
 
 def test_a_second_server_on_the_same_file_says_who_holds_it(tmp_path: Path) -> None:

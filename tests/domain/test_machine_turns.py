@@ -205,7 +205,7 @@ def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
     for n in range(QUEUE_LENGTH_MAX):
         chat.send(f"message {n}")
     for busy in (BusyBehavior.QUEUE, BusyBehavior.INTERRUPT):
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull, match="wait, or interrupt the turn"):
             chat.send("one more", busy)
     chat.do(Release(**chat.hold()))
     chat.send("replaces the turn", BusyBehavior.INTERRUPT)

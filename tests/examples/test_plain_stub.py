@@ -5,6 +5,9 @@ awaited, so a test of an asynchronous servicer on it could not fail.
 """
 
 import importlib.util
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +17,16 @@ import grpc_testing
 import pytest
 
 from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
+from chatd_server.demo.server import ServerProcess
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_stub.py"
 SERVICE = chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"]
 
 
 @pytest.fixture
 def example() -> ModuleType:
     """Load the example as a program would be loaded."""
-    path = Path(__file__).parents[2] / "examples" / "plain_stub.py"
-    spec = importlib.util.spec_from_file_location("plain_stub", path)
+    spec = importlib.util.spec_from_file_location("plain_stub", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -65,3 +69,38 @@ def test_the_example_does_not_hide_a_refusal(example: ModuleType) -> None:
         rpc.terminate(None, (), grpc.StatusCode.UNAUTHENTICATED, "no such key")
         with pytest.raises(grpc.RpcError):
             words.result()
+
+
+def _started(text: str, **settings: str) -> "subprocess.Popen[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLE), text],
+        env={**kept, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_example_without_a_key_says_what_is_missing(tmp_path: Path) -> None:
+    """One sentence, and no traceback."""
+    program = _started("hi", CHATD_HOME=str(tmp_path))
+    output, errors = program.communicate(timeout=30)
+    assert (program.returncode, output) == (1, "")
+    (line,) = errors.splitlines()
+    assert str(tmp_path / "root.key") in line
+    assert "chatd serve" in line
+
+
+async def test_the_example_ends_when_nobody_reads_it(server: ServerProcess) -> None:
+    """As with `| head -1`: one sentence, and no traceback."""
+    address = f"127.0.0.1:{server.port}"
+    program = _started("!text 20000 200/s", CHATD_ADDRESS=address, CHATD_KEY=server.key)
+    assert program.stdout is not None
+    assert program.stderr is not None
+    program.stdout.read(1)
+    program.stdout.close()
+    assert program.wait(30) == 1
+    (line,) = program.stderr.read().splitlines()
+    assert "goes on at the server" in line
+    program.stderr.close()

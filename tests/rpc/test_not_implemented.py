@@ -1,5 +1,9 @@
 """What the contract has and this version has not is refused by name, and nothing is written."""
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,6 +14,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.rpc.table import SERVICES
 from tests.kit.server import Served, refusal_of, said
 
+ROOT = Path(__file__).parents[2]
 METHODS = [(service, method) for service in SERVICES for method in service.methods]
 
 
@@ -37,6 +42,38 @@ async def reason_of(served: Served, name: str, is_streaming: bool) -> str:
         assert (told.reason == "NOT_IMPLEMENTED") == is_unimplemented
         return told.reason
     return ""
+
+
+async def not_implemented(served: Served) -> set[str]:
+    """Return the names of the RPCs that GetServerInfo does not list."""
+    info = await served.admin.GetServerInfo(admin_service_pb2.GetServerInfoRequest())
+    listed = {name.rpartition("/")[2] for name in info.implemented_rpcs}
+    return {method.name for _, method in METHODS} - listed
+
+
+async def test_no_words_of_the_server_name_an_rpc_that_it_does_not_have(served: Served) -> None:
+    """Advice is there to be followed."""
+    absent = re.compile(rf"\b({'|'.join(await not_implemented(served))})\b")
+    assert [it for it in sentences() if absent.search(it)] == []
+
+
+def sentences() -> Iterator[str]:
+    """Yield the server's texts of more than one word; no docstrings."""
+    for path in (ROOT / "server").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        said = {id(it.value) for it in ast.walk(tree) if isinstance(it, ast.Expr)}
+        texts = (it for it in ast.walk(tree) if isinstance(it, ast.Constant))
+        for it in texts:
+            if isinstance(it.value, str) and " " in it.value and id(it) not in said:
+                yield it.value
+
+
+async def test_the_readme_names_every_rpc_that_is_missing(served: Served) -> None:
+    """Exactly those, under State."""
+    state = (ROOT / "README.md").read_text(encoding="utf-8").partition("## State")[2]
+    sentence = re.search(r"The rest of\s+the contract(.*?)\.\s", state, re.DOTALL)
+    assert sentence is not None
+    assert set(re.findall(r"`([A-Z][a-zA-Z]+)`", sentence[1])) == await not_implemented(served)
 
 
 @pytest.mark.parametrize(

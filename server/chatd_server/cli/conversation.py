@@ -17,24 +17,31 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
     """Hold a conversation until the end of input, or Ctrl-C at the prompt."""
     console = Console()
     transcript = Transcript(console)
+    typed = lines("> ")
+    with typed.kept():
+        handle = await _begun(client, chat_id, model, transcript)
+        transcript.show_own = False
+        options = chat_pb2.TurnOptions(model=model)
+        while (words := await _asked(console, typed)) is not None:
+            if not words.strip():
+                continue
+            try:
+                await _answered(handle, words, options, transcript)
+            except (Conflict, InvalidRequest) as refusal:
+                transcript.line(f"  ✗ {refusal}", "red")
+
+
+async def _begun(client: Client, chat_id: str, model: str, transcript: Transcript) -> ChatHandle:
+    """Return the chat to talk to: one that is shown up to now, or a new one."""
     if chat_id:
         handle = client.chat(chat_id)
         async for response in handle.follow(until=UNTIL_ANSWERED):
             transcript.show(response)
-    else:
-        handle = await client.create_chat(model=model)
-        chat = await handle.get()
-        transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
-    transcript.show_own = False
-    typed = lines("> ")
-    options = chat_pb2.TurnOptions(model=model)
-    while (words := await _asked(console, typed)) is not None:
-        if not words.strip():
-            continue
-        try:
-            await _answered(handle, words, options, transcript)
-        except (Conflict, InvalidRequest) as refusal:
-            transcript.line(f"  ✗ {refusal}", "red")
+        return handle
+    handle = await client.create_chat(model=model)
+    chat = await handle.get()
+    transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
+    return handle
 
 
 async def _asked(console: Console, typed: Lines) -> str | None:

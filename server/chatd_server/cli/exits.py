@@ -1,9 +1,10 @@
 """Exit codes of `chatd`, and how a failure is told to a person: what, where, what to do."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import NoReturn
+from types import MappingProxyType
 
 import typer
 from rich.console import Console
@@ -40,10 +41,36 @@ MEANINGS = {
 START_ONE = "Start a server with `chatd serve`, or give another address with --address"
 """What to do where no server is."""
 
+UNREACHABLE = "UNREACHABLE"
+"""The reason of a failure where no server answers."""
+
+TURN_FAILED = "TURN_FAILED"
+"""The reason where the server did all it could, and the model gave no answer."""
+
+
+class Failed(Exception):
+    """A command cannot do what it was asked for; `main` tells it and leaves with the code.
+
+    `reason` is for programs: of the server, or of ours; else the name of the code. `facts` stand
+    beside the error in JSON.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: Exit,
+        reason: str = "",
+        facts: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason or code.name
+        self.facts = facts
+
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Turn expected failures into a message on standard error and an exit code."""
+    """Turn expected failures into Failed, and Ctrl-C into its exit code."""
     try:
         yield
     except KeyboardInterrupt:
@@ -54,13 +81,14 @@ def told() -> Iterator[None]:
         known = explained(error)
         if known is None:
             raise
-        fail(*known)
+        raise known from None
 
 
-def explained(error: Exception) -> tuple[str, Exit] | None:
-    """Return what to say of a failure, and the exit code; None for a defect of ours."""
+def explained(error: Exception) -> Failed | None:
+    """Return what to say of a failure; None for a defect of ours, and for what says it itself."""
     if isinstance(error, ChatdError):
-        return _advice(error), Exit.FAILED
+        nobody = UNREACHABLE if isinstance(error, Unavailable) else ""
+        return Failed(_advice(error), Exit.FAILED, error.reason or nobody)
     # Whoever raised these has imported their modules already.
     from chatd_server.domain.refusal import DatabaseUnavailable, Refused
     from chatd_server.rpc.server import PortInUse
@@ -68,20 +96,21 @@ def explained(error: Exception) -> tuple[str, Exit] | None:
 
     match error:
         case BadConfig() | Refused():
-            return str(error), Exit.USAGE
+            return Failed(str(error), Exit.USAGE)
         case PortInUse():
             message = (
                 f"cannot listen on {error}: another program uses the port, or this host does not "
                 "have the address; stop that program, or choose another with --port or --host"
             )
-            return message, Exit.ADDRESS
+            return Failed(message, Exit.ADDRESS)
         case StoreError() | DatabaseUnavailable():
-            return str(error), Exit.DATABASE
+            return Failed(str(error), Exit.DATABASE)
         case PermissionError():
-            return f"{error.filename}: permission denied: check the owner of the file", Exit.FAILED
+            message = f"{error.filename}: permission denied: check the owner of the file"
+            return Failed(message, Exit.FAILED)
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
-            return f"{where}{error.strerror or error}", Exit.FAILED
+            return Failed(f"{where}{error.strerror or error}", Exit.FAILED)
         case _:
             return None
 
@@ -95,10 +124,13 @@ def _advice(error: ChatdError) -> str:
     return str(error)
 
 
-def fail(message: str, code: Exit) -> NoReturn:
-    """Say what went wrong and leave."""
-    _say("[bold red]chatd:[/] ", message)
-    raise typer.Exit(int(code))
+def tell(failed: Failed, *, as_json: bool) -> None:
+    """Say what went wrong: to a person on standard error, to a machine on standard output."""
+    if not as_json:
+        _say("[bold red]chatd:[/] ", str(failed))
+        return
+    error = {"reason": failed.reason, "message": str(failed), "exit_code": int(failed.code)}
+    print(json.dumps({**failed.facts, "error": error}, ensure_ascii=False), flush=True)
 
 
 def warn(message: str) -> None:

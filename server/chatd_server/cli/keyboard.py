@@ -6,8 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -20,6 +23,9 @@ class Lines(Protocol):
 
         Raises UnicodeError for a line that is not UTF-8.
         """
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep what is typed while no line is asked for, until the next one is."""
 
 
 def lines(prompt: str) -> Lines:
@@ -42,7 +48,9 @@ class EditedLines:
         screen = Vt100_Output.from_pty(sys.stdout)
         screen.enable_cpr = False
         bold = FormattedText([("bold", prompt)])
-        self._session = PromptSession[str](bold, output=screen, enable_suspend=True)
+        self._session = PromptSession[str](
+            bold, output=screen, enable_suspend=True, key_bindings=_clears_on_ctrl_c()
+        )
 
     async def next(self) -> str | None:
         """Return the next line; None at Ctrl-D on an empty one, at Ctrl-C, and without terminal."""
@@ -52,6 +60,45 @@ class EditedLines:
             return None
         line.encode()
         return line
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Leave the keys to the next prompt: the terminal neither shows them nor takes Ctrl-D for
+        the end of a line that nobody reads. Ctrl-C and Ctrl-Z stay signals.
+        """
+        # Not every system has them, and the other commands do without.
+        import termios
+        import tty
+
+        file = sys.stdin.fileno()
+        before = termios.tcgetattr(file)
+        quiet = termios.tcgetattr(file)
+        quiet[tty.IFLAG] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)
+        quiet[tty.LFLAG] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN)
+        quiet[tty.CC][termios.VMIN] = 1
+        termios.tcsetattr(file, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            with suppress(termios.error):  # the terminal may be gone
+                termios.tcsetattr(file, termios.TCSANOW, before)
+
+
+def _clears_on_ctrl_c() -> "KeyBindings":
+    """Return what Ctrl-C does on a line with words; on an empty one it leaves."""
+    from prompt_toolkit.application import get_app
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import Condition, has_focus
+    from prompt_toolkit.key_binding import KeyBindings
+
+    bindings = KeyBindings()
+    has_words = Condition(lambda: bool(get_app().current_buffer.text))
+
+    @bindings.add("c-c", filter=has_focus(DEFAULT_BUFFER) & has_words)
+    def _(event: "KeyPressEvent") -> None:
+        event.current_buffer.reset()
+
+    return bindings
 
 
 class PlainLines:
@@ -73,6 +120,10 @@ class PlainLines:
             self._rest += chunk
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode(self._encoding)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Do nothing: a pipe keeps what is in it."""
+        return nullcontext()
 
     async def _chunk(self) -> bytes:
         """Return what can be read; nothing at the end of input, or when the terminal is gone."""

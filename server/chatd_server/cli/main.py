@@ -1,16 +1,35 @@
 """The main program: one Typer application, to which each file adds its commands."""
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from chatd_server.cli import operate, talk
+from chatd_server.cli.chats import chats
+from chatd_server.cli.exits import Exit, Failed, tell
 from chatd_server.cli.serve import serve
 
 
 def main() -> None:
-    """Run the command line."""
-    command_line()()
+    """Run the command line. With --json a failure is told as JSON, also that of an option."""
+    as_json = asks_for_json(sys.argv[1:])
+    try:
+        code = command_line()(standalone_mode=not as_json)
+    except Failed as failed:
+        tell(failed, as_json=as_json)
+        code = failed.code
+    except typer.TyperException as wrong:
+        tell(Failed(wrong.format_message(), Exit(wrong.exit_code)), as_json=as_json)
+        code = wrong.exit_code
+    sys.exit(code)
+
+
+def asks_for_json(words: Sequence[str]) -> bool:
+    """Say whether --json stands in the words of a command line; what follows -- is no option."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
 
 
 def command_line() -> typer.Typer:
@@ -24,6 +43,7 @@ def command_line() -> typer.Typer:
     app.callback()(_main)
     app.command()(serve)
     talk.register(app)
+    app.command()(chats)
     app.command()(operate.migrate)
     app.add_typer(operate.keys_app, name="keys")
     app.command()(operate.health)

@@ -1,16 +1,18 @@
 """`chatd migrate`, `keys`, `health`, `version` and `config show`: for whoever runs a server."""
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
-from chatd_server.cli.exits import START_ONE, Exit, fail, told
+from chatd_server.cli.exits import START_ONE, UNREACHABLE, Exit, Failed, told
+from chatd_server.cli.listing import Listing, Row
 from chatd_server.cli.options import (
     Address,
     ConfigFile,
@@ -71,14 +73,11 @@ def health(
     with told():
         where = server_address(settings(config, home=home).config, address)
         status, detail = _health(where, service)
-        if as_json:
-            print(json.dumps({"address": where, "status": status, "detail": detail}))
-        elif status == "SERVING":
-            print(f"{where} is serving")
+        facts = {"address": where, "status": status, "detail": detail}
         if status != "SERVING":
-            if not as_json:
-                fail(f"{where} is not serving: {detail or status}", Exit.FAILED)
-            raise typer.Exit(int(Exit.FAILED))
+            message = f"{where} is not serving: {detail or status}"
+            raise Failed(message, Exit.FAILED, status, facts)
+        print(json.dumps(facts) if as_json else f"{where} is serving")
 
 
 def _health(address: str, service: str) -> tuple[str, str]:
@@ -97,12 +96,20 @@ def _health(address: str, service: str) -> tuple[str, str]:
         code = call.code()
         if code is grpc.StatusCode.NOT_FOUND:
             return "SERVICE_UNKNOWN", f"it has no service {service!r}"
-        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-            return "UNREACHABLE", f"no answer within {HEALTH_SECONDS_MAX:g} s. {START_ONE}"
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return UNREACHABLE, f"no answer within {HEALTH_SECONDS_MAX:g} s. {START_ONE}"
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return UNREACHABLE, f"{_refusal(call.details() or '')}. {START_ONE}"
         if code is not grpc.StatusCode.OK:
-            return "UNREACHABLE", f"what answers there is not a chatd server. {START_ONE}"
+            return UNREACHABLE, f"what answers there is not a chatd server. {START_ONE}"
         status = call.result().status
     return health_pb2.HealthCheckResponse.ServingStatus.Name(status), ""
+
+
+def _refusal(words_of_grpc: str) -> str:
+    """Return why there is no connection; grpc says it in words alone."""
+    is_refused = os.strerror(errno.ECONNREFUSED) in words_of_grpc
+    return "it refused the connection" if is_refused else "no connection could be made"
 
 
 # --- settings --------------------------------------------------------------------------------
@@ -127,20 +134,12 @@ def config_show(
             }
             print(json.dumps(shown, indent=2))
             return
-        table = _table("setting", "value", "from", "what it is")
-        for it in loaded.settings:
-            value = str(it.value) if it.value != "" else "-"
-            table.add_row(it.name, value, it.origin or it.source, it.description)
-        Console().print(table)
-
-
-def _table(*headers: str) -> Table:
-    """Return a table that cuts nothing: what stands in the first column is there to be copied."""
-    first, *rest = headers
-    table = Table(Column(first, no_wrap=True, overflow="ignore"))
-    for header in rest:
-        table.add_column(header, overflow="fold")
-    return table
+        names = Row(("setting", "value"), ("from", "what it is"))
+        rows = [
+            Row((it.name, str(it.value)), (it.origin or it.source, it.description))
+            for it in loaded.settings
+        ]
+        Listing().show(names, rows)
 
 
 # --- keys ------------------------------------------------------------------------------------
@@ -163,7 +162,8 @@ def keys_create(
     with told():
         for what, words in (("an owner", owner), ("a name", name)):
             if not 0 < len(words) <= OWNER_CHARACTERS_MAX or not words.isprintable():
-                fail(f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters", Exit.USAGE)
+                message = f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters"
+                raise Failed(message, Exit.USAGE)
         found = settings(config, home=home, database_url=database_url).config
         record, key = _with_keys(
             found, lambda keys: keys.create(OwnerId(owner), name), may_create=True
@@ -190,11 +190,13 @@ def keys_list(
         if as_json:
             print(json.dumps([_plain(it) for it in records], indent=2))
             return
-        table = _table("id", "name", "owner", "created", "revoked")
+        listing = Listing()
+        rows = []
         for it in records:
-            revoked = "" if it.revoked_at is None else _shown(it.revoked_at)
-            table.add_row(it.id, it.name, it.owner_id, _shown(it.created_at), revoked)
-        Console().print(table)
+            revoked = "" if it.revoked_at is None else listing.moment(_datetime(it.revoked_at))
+            columns = (it.id, listing.moment(_datetime(it.created_at)), revoked)
+            rows.append(Row(columns, (it.name, it.owner_id)))
+        listing.show(Row(("id", "created", "revoked"), ("name", "owner")), rows)
 
 
 @keys_app.command("revoke")
@@ -224,16 +226,17 @@ def keys_revoke(
 
 
 async def _revoked(keys: Keys, key_id: str, *, force: bool) -> KeyRecord:
-    """Revoke a key and return it; leaves when there is none, or when it is not to be revoked."""
+    """Revoke a key and return it. Raises Failed when there is none, or it is not to be revoked."""
     record = await keys.find(key_id)
     if record is not None and is_root(record) and not force:
-        fail(
+        raise Failed(
             f"{key_id} is a root key ({record.name}): without it the commands of its home are "
             "refused. To revoke it all the same, add --force",
             Exit.FAILED,
         )
     if record is None or not await keys.revoke(key_id):
-        fail(f"no active key has the id {key_id!r}; `chatd keys list` shows all keys", Exit.FAILED)
+        message = f"no active key has the id {key_id!r}; `chatd keys list` shows all keys"
+        raise Failed(message, Exit.FAILED)
     return record
 
 
@@ -263,10 +266,9 @@ def _plain(record: KeyRecord) -> dict[str, str | None]:
     }
 
 
-def _shown(at: Instant) -> str:
-    """Return a moment for people, who may have it on two lines."""
-    return _moment(at).replace("T", " ").replace("+00:00", "Z")
-
-
 def _moment(at: Instant) -> str:
-    return datetime.fromtimestamp(at // MICROSECONDS, UTC).isoformat()
+    return _datetime(at).isoformat()
+
+
+def _datetime(at: Instant) -> datetime:
+    return datetime.fromtimestamp(at // MICROSECONDS, UTC)

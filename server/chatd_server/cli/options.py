@@ -36,7 +36,9 @@ Key = Annotated[
     str | None,
     typer.Option("--key", help="API key; else CHATD_KEY, else the root key of the home."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For a machine: one JSON object.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="For a machine: JSON; a failure is an object with `error`.")
+]
 
 
 def settings(config: str | None, **flags: object) -> Loaded:

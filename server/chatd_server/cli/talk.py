@@ -5,47 +5,42 @@ Built on the public client and on nothing else.
 
 import asyncio
 import json
-import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import (
-    ChatdError,
-    ChatHandle,
-    Client,
-    Endpoint,
-    PermissionDenied,
-    Reconnect,
-    Unavailable,
-)
+from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
+from chatd_client import ChatHandle, Client
 from chatd_client.chat import user_message
-from chatd_client.client import RETRY_SECONDS as CALL_RETRY_SECONDS
 from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
-from chatd_server.cli.exits import Exit, told
+from chatd_server.cli.exits import TURN_FAILED, Exit, Failed
 from chatd_server.cli.keyboard import on_signals
-from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, endpoint, settings
+from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
+from chatd_server.cli.reach import GaveUp, Server, run
 from chatd_server.cli.transcript import Transcript
-
-RETRY_SECONDS = 60.0
-"""How long a server may be away: a restart that drains its turns takes half of it."""
 
 ModelName = Annotated[str, typer.Option(help='"provider/model"; else the server\'s default.')]
 RetrySeconds = Annotated[
-    float,
+    float | None,
     typer.Option(
-        min=0, metavar="SECONDS", help="How long to try to reach a server that went away."
+        min=0,
+        metavar="SECONDS",
+        help="How long to try to reach a server that is away; 0: once. Else a stream is tried "
+        "for a minute, and a call for two seconds.",
     ),
 ]
-JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="For a machine: one JSON object a line; a failure is the last, `error`."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,15 +52,17 @@ def register(app: typer.Typer) -> None:
 def chat(
     chat_id: Annotated[str, typer.Argument(help="A chat to go on with; else a new one.")] = "",
     model: ModelName = "",
-    retry_seconds: RetrySeconds = RETRY_SECONDS,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Talk to a chat. Ctrl-C stops the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
-    server = _Server(address, key, config, home, retry_seconds)
-    _run(lambda client: _conversation(client, chat_id, model), server)
+    """Talk to a chat. Ctrl-C stops the answer, or clears the line; on an empty line Ctrl-C or
+    Ctrl-D leaves.
+    """
+    server = Server(address, key, config, home, retry_seconds)
+    run(lambda client: _conversation(client, chat_id, model), server)
 
 
 def send(
@@ -74,7 +71,7 @@ def send(
     model: ModelName = "",
     wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
     as_json: JsonLines = False,
-    retry_seconds: RetrySeconds = RETRY_SECONDS,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
@@ -82,15 +79,15 @@ def send(
 ) -> None:
     """Send one message and print the answer. Ctrl-C leaves, and the answer goes on."""
     words = _words(text)
-    server = _Server(address, key, config, home, retry_seconds)
-    _run(lambda client: _send(client, words, chat_id, model, wait=wait, as_json=as_json), server)
+    server = Server(address, key, config, home, retry_seconds)
+    run(lambda client: _send(client, words, chat_id, model, wait=wait, as_json=as_json), server)
 
 
 def tail(
     chat_id: Annotated[str, typer.Argument(help="The chat.")],
     until_settled: Annotated[bool, typer.Option(help="End when the chat is idle.")] = False,
     as_json: JsonLines = False,
-    retry_seconds: RetrySeconds = RETRY_SECONDS,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
@@ -106,7 +103,7 @@ def tail(
     async def follow(client: Client) -> None:
         await _print(client.chat(chat_id).follow(until=until), as_json=as_json)
 
-    _run(follow, _Server(address, key, config, home, retry_seconds))
+    run(follow, Server(address, key, config, home, retry_seconds))
 
 
 def interrupt(
@@ -126,7 +123,7 @@ def interrupt(
         else:
             print("interrupted" if was_open else "no turn was open")
 
-    _run(stop, _Server(address, key, config, home))
+    run(stop, Server(address, key, config, home))
 
 
 def _words(text: str) -> str:
@@ -197,9 +194,16 @@ async def _send(
         return
     cursor = chat_pb2.Cursor(sequence=sent.before)
     answer = sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED)
-    status = await _print(answer, as_json=as_json, show_own=False)
-    if status == chat_pb2.CHAT_STATUS_ERROR:
-        raise typer.Exit(Exit.FAILED)
+    try:
+        last = await _print(answer, as_json=as_json, show_own=False)
+    except GaveUp as gone:
+        goes_on = f"`chatd tail {sent.handle.id}` shows it all once the server is back"
+        raise GaveUp(f"{gone}. The chat has the message, and goes on with it: {goes_on}") from gone
+    if last.status != chat_pb2.CHAT_STATUS_ERROR:
+        return
+    if as_json:
+        raise Failed(last.last_error.message, Exit.FAILED, TURN_FAILED)
+    raise typer.Exit(int(Exit.FAILED))  # the transcript has said it
 
 
 async def _new(client: Client, words: str, model: str) -> _Sent:
@@ -220,94 +224,19 @@ async def _print(
     *,
     as_json: bool,
     show_own: bool = True,
-) -> chat_pb2.ChatStatus.ValueType:
-    """Print what comes, and return the status that the chat had last."""
+) -> event_pb2.StatusChanged:
+    """Print what comes, and return how the status of the chat changed last."""
     transcript = Transcript(Console(), show_own=show_own)
-    status = chat_pb2.CHAT_STATUS_UNSPECIFIED
+    last = event_pb2.StatusChanged()
     async for response in responses:
         if response.event.HasField("status_changed"):
-            status = response.event.status_changed.status
+            last = response.event.status_changed
         if as_json:
             print(_as_json(response), flush=True)
         else:
             transcript.show(response)
-    return status
+    return last
 
 
 def _as_json(message: Any) -> str:
     return json_format.MessageToJson(message, indent=None, ensure_ascii=False)
-
-
-# --- the server ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Server:
-    """What the options say of the server to talk to."""
-
-    address: str | None
-    key: str | None
-    config: str | None
-    home: str | None
-    retry_seconds: float = RETRY_SECONDS
-
-
-class GaveUp(Unavailable):
-    """The server was away for longer than the user wants to wait."""
-
-
-@dataclass
-class Patience:
-    """Says once that the server is away, and raises GaveUp when that takes too long."""
-
-    address: str
-    seconds_max: float
-    _waited: float = 0.0
-
-    def __call__(self, reconnect: Reconnect) -> None:
-        """Take what the client is about to try."""
-        if reconnect.failures == 1:
-            self._waited = 0.0
-        self._waited += reconnect.delay_seconds
-        if self._waited > self.seconds_max:
-            raise GaveUp(
-                f"the server at {self.address} did not answer within {self.seconds_max:g} s"
-            )
-        if reconnect.failures > 1:
-            return
-        words = f"… no stream from {self.address}; trying for up to {self.seconds_max:g} s"
-        Console(stderr=True).print(words, style="dim", highlight=False, markup=False)
-
-
-def _run(work: Callable[[Client], Coroutine[Any, Any, None]], server: _Server) -> None:
-    with told():
-        asyncio.run(_with_client(work, server))
-
-
-async def _with_client(
-    work: Callable[[Client], Coroutine[Any, Any, None]], server: _Server
-) -> None:
-    found = settings(server.config, home=server.home).config
-    there = endpoint(found, server.address, server.key)
-    patience = Patience(there.address, server.retry_seconds)
-    async with Client(endpoint=there, on_reconnect=patience) as client:
-        try:
-            await work(client)
-        except (Unavailable, PermissionDenied) as error:
-            raise _in_our_words(error, there, found.root_key_path, server) from error
-
-
-def _in_our_words(
-    error: ChatdError, there: Endpoint, root_key: Path, server: _Server
-) -> ChatdError:
-    """Return the error with what this command knows: which server, and where the key is from."""
-    is_of_home = there.key and not server.key and not os.environ.get("CHATD_KEY")
-    if isinstance(error, Unavailable) and not error.reason and not isinstance(error, GaveUp):
-        return Unavailable(f"no server answered at {there.address} within {CALL_RETRY_SECONDS:g} s")
-    if error.reason == "UNAUTHENTICATED" and is_of_home:
-        return PermissionDenied(
-            f"the server at {there.address} does not accept the key in {root_key}: it was revoked, "
-            "or this server has another home. To replace a root key that was revoked, remove the "
-            "file and start the server of this home again"
-        )
-    return error

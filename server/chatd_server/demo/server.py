@@ -76,7 +76,7 @@ class ServerProcess:
 
     async def _reached(self) -> None:
         assert self._process is not None
-        async with Client(f"127.0.0.1:{self.port}", "-") as client:
+        async with Client(f"127.0.0.1:{self.port}", "-", retry_seconds=1) as client:
             for _ in range(STARTS_MAX):
                 if self._process.returncode is not None:
                     break

@@ -134,7 +134,7 @@ def _appended(change: Change, command: SendMessage, *, promoted: int) -> tuple[Q
     if len(queue) - promoted > QUEUE_LENGTH_MAX:
         raise QueueFull(
             change.state.status,
-            f"the queue holds {QUEUE_LENGTH_MAX} messages already; delete one, or wait",
+            f"the queue holds {QUEUE_LENGTH_MAX} messages already; wait, or interrupt the turn",
         )
     return queue
 
