@@ -95,7 +95,10 @@ def _judge_chat(finished: Finished) -> None:
     if chat.status in SETTLED:
         _same("tool calls without exactly one result", _unpaired(view.messages.values()), [])
     told = [m.usage.output_tokens for m in finished.messages if m.usage.HasField("output_tokens")]
-    _same("output_tokens of usage_total", chat.usage_total.output_tokens, sum(told))
+    counted = chat.usage_total.output_tokens
+    # A model call that an interrupt cut counts, also when it had said nothing and left no message.
+    if counted < sum(told) or not any(map(_is_interrupted, finished.log)):
+        _same("output_tokens of usage_total", counted, sum(told))
 
 
 def _unpaired(messages: Iterable[message_pb2.Message]) -> list[str]:
@@ -148,6 +151,10 @@ def _closers(log: Sequence[event_pb2.ChatEvent]) -> dict[str, int]:
         elif event.HasField("retry_scheduled"):
             closed[event.retry_scheduled.attempt_id] = event.sequence
     return closed
+
+
+def _is_interrupted(event: event_pb2.ChatEvent) -> bool:
+    return event.status_changed.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED
 
 
 def _while_open(event: event_pb2.ChatEvent) -> bool:
