@@ -237,6 +237,19 @@ async def test_long_pages_and_contexts_let_others_have_their_turn(
 # --- what is written ----------------------------------------------------------------------
 
 
+async def test_a_message_of_more_than_a_piece_is_encoded_and_sent_in_two_turns(
+    store: PostgresStore, desk: Desk
+) -> None:
+    """A character that JSON escapes takes six bytes, so one message may be 3 MiB."""
+    chat_id = await desk.create()
+    clock = store._applier._clock = PiecesClock()
+    await desk.send(chat_id, "small")
+    assert not clock.turns
+    await desk.interrupt(chat_id)
+    await desk.send(chat_id, "\x00" * USER_MESSAGE_BYTES_MAX)
+    assert clock.turns == {"postgres.piece": 1}
+
+
 async def test_results_are_written_in_pieces_and_in_one_transaction(
     replicas: PostgresStores, desk: Desk, weighed: Weighed
 ) -> None:

@@ -30,7 +30,7 @@ from chatd_server.domain.refusal import (
 )
 from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Applied, RequestKey
+from chatd_server.ports import Applied, Clock, RequestKey
 from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide, is_large
@@ -70,12 +70,14 @@ class Applier:
     def __init__(
         self,
         links: Links,
+        clock: Clock,
         time: StoreTime,
         lanes: Lanes,
         observer: Observer,
         tell: Callable[[Applied], None],
     ) -> None:
         self._links = links
+        self._clock = clock
         self._time = time
         self._lanes = lanes
         self._observer = observer
@@ -219,6 +221,8 @@ class Applier:
             compare_journal=compare_journal,
             in_pieces=is_large(old, order.command),
         )
+        if asked.is_large:
+            await self._clock.sleep(0, "postgres.piece")
         order.sent = transition, now
         if not (asked.messages or asked.outcomes):
             row_id = await link.fetchval(asked.statement, *asked.arguments)

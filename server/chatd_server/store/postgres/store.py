@@ -80,7 +80,7 @@ class PostgresStore:
         self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
-        self._applier = Applier(self.writers, self._time, self._lanes, observer, self._tell)
+        self._applier = Applier(self.writers, clock, self._time, self._lanes, observer, self._tell)
         self._sweeper = sweeps.Sweeper(
             self.writers, clock, self._time, self._lanes, observer, self._tell
         )

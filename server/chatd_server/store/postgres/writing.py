@@ -119,6 +119,8 @@ class Write(NamedTuple):
 
     statement: str
     arguments: Arguments
+    #: A message alone is more than a piece: encoding it took a turn of the loop, sending takes one.
+    is_large: bool = False
     #: Messages and kept results beyond the first piece, to be written in the same transaction.
     messages: Sequence[Message] = ()
     outcomes: Sequence[ToolResult] = ()
@@ -170,7 +172,8 @@ def write(
         arguments.append([call.started_at for call in transition.started])
     names.append("command")
     arguments += _recorded(old, transition, record)
-    return Write(compose(chat, tuple(names)), arguments, messages[len(rows) :], outcomes)
+    is_large = any(len(row[-1]) > PIECE_BYTES for row in rows)
+    return Write(compose(chat, tuple(names)), arguments, is_large, messages[len(rows) :], outcomes)
 
 
 def first_piece(items: Sequence[It], rows_of: Callable[[Sequence[It]], list[Row]]) -> list[Row]:
