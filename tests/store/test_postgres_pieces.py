@@ -241,12 +241,11 @@ async def test_a_message_of_more_than_a_piece_is_encoded_and_sent_in_two_turns(
     store: PostgresStore, desk: Desk
 ) -> None:
     """A character that JSON escapes takes six bytes, so one message may be 3 MiB."""
-    chat_id = await desk.create()
+    small, large = await desk.create(""), await desk.create("")
     clock = store._applier._clock = PiecesClock()
-    await desk.send(chat_id, "small")
+    await desk.send(small, "small")
     assert not clock.turns
-    await desk.interrupt(chat_id)
-    await desk.send(chat_id, "\x00" * USER_MESSAGE_BYTES_MAX)
+    await desk.send(large, "\x00" * USER_MESSAGE_BYTES_MAX)
     assert clock.turns == {"postgres.piece": 1}
 
 
