@@ -100,7 +100,8 @@ def test_a_turn_that_fails_ends_the_lines_with_its_error(home: Path) -> None:
     *events, last = map(json.loads, run.stdout.splitlines())
     assert all("event" in it for it in events)
     assert last["error"]["reason"] == "TURN_FAILED"
-    assert last["error"]["message"] == events[-2]["event"]["statusChanged"]["lastError"]["message"]
+    statuses = [it["event"]["statusChanged"] for it in events if "statusChanged" in it["event"]]
+    assert last["error"]["message"] == statuses[-1]["lastError"]["message"]
 
 
 def test_a_message_that_looks_like_an_option_is_none() -> None:
