@@ -4,7 +4,7 @@ A program that died in the middle says the same again, and gets what it would ha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,6 @@ CALL = "!call work {}\n!step\n!say Mine."
 async def work() -> str:
     """Work."""
     return "worked"
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """Run a server."""
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(served: Served) -> AsyncIterator[Client]:
-    """Connect to it."""
-    async with Client(served.app.address, served.key) as connected:
-        yield connected
 
 
 @pytest.fixture

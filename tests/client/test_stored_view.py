@@ -48,20 +48,6 @@ class Recording:
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """Run a server."""
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(served: Served) -> AsyncIterator[Client]:
-    """Connect to it."""
-    async with Client(served.app.address, served.key) as connected:
-        yield connected
-
-
-@pytest.fixture
 async def recording(served: Served, client: Client) -> Recording:
     """Record a queue, tools of both kinds, an action, a retry."""
     chat = await client.create_chat("!say Before.", title="t", labels={"a": "1"}, tools=[work])

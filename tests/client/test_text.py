@@ -1,8 +1,6 @@
 """`text` and `ask`: the answer without its events, right under retries, cuts and other turns."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -11,7 +9,7 @@ from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2
 from chatd_client import Client, SyncClient, Voided, tool
 from chatd_client.turn import ShownText
 from tests.client.scripted import Script, delta, scripted_server
-from tests.kit.server import Served, serving
+from tests.kit.server import Served
 
 
 def piece(text: str, attempt: str = "a") -> event_pb2.ChatEvent:
@@ -86,13 +84,6 @@ def test_what_is_shown_adds_up_to_the_answers(
     """What is void is followed by a Voided piece, and what stands is shown once."""
     shown = ShownText()
     assert [text for event in events for text in shown.pieces(event)] == pieces
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """Run a server."""
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def test_an_answer_that_begins_again_is_asked_for_without_its_void_part(

@@ -3,34 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chatd.v1 import chat_pb2, chat_service_pb2, error_pb2
 from chatd_client import ChatHandle, Client, Conflict, SyncChat, SyncClient, TurnFailed, tool
-from tests.kit.server import Served, serving
+from tests.kit.server import Served
 
 
 @tool
 async def work() -> str:
     """Work."""
     return "worked"
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """Run a server."""
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(served: Served) -> AsyncIterator[Client]:
-    """Connect to it."""
-    async with Client(served.app.address, served.key) as connected:
-        yield connected
 
 
 async def ran(chat: ChatHandle, words: str, **options: Any) -> list[str]:

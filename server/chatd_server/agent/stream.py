@@ -39,7 +39,7 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
             if restarts > RESTARTS_MAX:
                 raise failure(
                     ErrorKind.TIMEOUT,
-                    "The model began its answer anew again and again.",
+                    "The model restarted its answer too often.",
                     provider=held.model.provider,
                 )
             # What was shown is void, and pieces of one attempt must be a prefix of what is

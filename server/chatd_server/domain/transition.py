@@ -27,7 +27,7 @@ class CallStart(Value, frozen=True):
 
 
 class Transition(Value, frozen=True):
-    """One step of a chat, or a chain of them: the new state, and the rows beside it.
+    """One step of a chat, or a chain of them: the new state, and the rows that go with it.
 
     `state` has revision + 1 for each step and the new head sequence. `events` are numbered; each
     MessageCommitted has its message. `changed` False means success with nothing to write.

@@ -1,4 +1,4 @@
-"""`chain.decide`, beside the event loop where it has large results to measure and to cut."""
+"""`chain.decide`, off the event loop where it has large results to measure and to cut."""
 
 import asyncio
 

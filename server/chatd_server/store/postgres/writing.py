@@ -300,7 +300,7 @@ def _insert(table: str, rows: Sequence[Row], names: list[str], arguments: Argume
 
 
 def _beside(side: SideRows, names: list[str], arguments: Arguments) -> Sequence[ToolResult]:
-    """Write what is beside the chat; return the results that are left for the next piece."""
+    """Write the rows next to the chat; return the results that are left for the next piece."""
     left = side.outcomes
     if side.enqueued:
         names.append("enqueued")
