@@ -21,6 +21,7 @@ from chatd_server.domain.ids import AttemptId, WorkerId
 from chatd_server.domain.message import FinishReason, Text
 from chatd_server.domain.refusal import WrongStatus
 from chatd_server.ports import Acquired
+from tests.kit.make import user
 from tests.kit.script import text
 from tests.kit.world import Chat, World
 
@@ -44,7 +45,7 @@ async def hold(world: World, chat: Chat) -> Held:
         )
     )
     acquired = Acquired(applied.state, tuple(await chat.messages()))
-    return Held(acquired, Stop(), world.process.env)
+    return await Held.open(acquired, Stop(), world.process.env)
 
 
 @pytest.mark.parametrize("cause", [StopCause.LEASE_LOST, StopCause.REPLACED])
@@ -127,6 +128,27 @@ async def test_what_a_refused_commit_had_planned_is_gone(tmp_path: Path) -> None
         assert held.stop.cause is StopCause.INTERRUPTED
         assert not held.has_plans
         assert (held.history, held.state) == (before, state)
+
+
+async def test_a_long_history_is_put_into_the_prompt_in_pieces(tmp_path: Path) -> None:
+    """Others run in between, and nothing is left out or taken twice."""
+    async with World(tmp_path / "chats.db") as world:
+        _, held = await held_chat(world)
+        state = held.state
+        history = tuple(user(str(position), position=position) for position in range(4_001))
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await world.clock.sleep(0, "others")
+
+        counting = asyncio.create_task(others())
+        held = await Held.open(Acquired(state, history), Stop(), world.process.env)
+        counting.cancel()
+        assert held.prompt.messages == list(history)
+        assert turns >= 2
 
 
 def plan_answer(held: Held) -> None:

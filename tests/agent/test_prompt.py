@@ -31,6 +31,13 @@ PAUSED = answer("I look", call("s", PROVIDER, vendor_id="v"), finish=FinishReaso
 RESUMED = answer(provider_result("s"), "found", position=3)
 
 
+def prompt_of(*messages: Message) -> Prompt:
+    """A prompt with these messages."""
+    prompt = Prompt()
+    prompt.extend(messages)
+    return prompt
+
+
 @pytest.mark.parametrize(
     ("history", "seen"),
     [
@@ -98,8 +105,8 @@ RESUMED = answer(provider_result("s"), "found", position=3)
 )
 def test_prompt(history: list[Message], seen: list[Message]) -> None:
     """The whole history at once, and message by message, give the same."""
-    assert Prompt(history).messages == seen
-    grown = Prompt(())
+    assert prompt_of(*history).messages == seen
+    grown = Prompt()
     for one in history:
         grown.extend([one])
     assert grown.messages == seen
@@ -107,7 +114,7 @@ def test_prompt(history: list[Message], seen: list[Message]) -> None:
 
 def test_a_prompt_grows_in_place() -> None:
     """The list and the messages in it are the same objects from step to step."""
-    prompt = Prompt([user("go")])
+    prompt = prompt_of(user("go"))
     messages, first = prompt.messages, prompt.messages[0]
     prompt.extend([answer("on it", call("a")), result("a")])
     assert prompt.messages is messages
@@ -117,8 +124,8 @@ def test_a_prompt_grows_in_place() -> None:
 
 def test_a_paused_answer_says_what_it_asked() -> None:
     """The next attempt can pair the vendor's late result with its call."""
-    assert Prompt([user("go"), PAUSED]).asked == {"v": "s"}
-    assert Prompt([user("go"), PAUSED, RESUMED]).asked == {}
+    assert prompt_of(user("go"), PAUSED).asked == {"v": "s"}
+    assert prompt_of(user("go"), PAUSED, RESUMED).asked == {}
 
 
 def test_a_clients_name_hides_a_built_in() -> None:

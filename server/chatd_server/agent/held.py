@@ -7,7 +7,7 @@ thought of it.
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Self, TypedDict
 
 from chatd_server.agent.env import Env
 from chatd_server.agent.prompt import Prompt
@@ -26,6 +26,9 @@ from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Span
 from chatd_server.ports import Acquired, Conversation, Model
 
+PROMPT_PIECE = 2_000
+"""Messages that are put into a prompt in one turn of the event loop: about two milliseconds."""
+
 
 class Signature(TypedDict):
     """The fields that every command of a worker has."""
@@ -36,7 +39,7 @@ class Signature(TypedDict):
 
 
 class Held:
-    """The only one that writes transitions of its chat while the lease lasts."""
+    """The only one that writes transitions of its chat while the lease lasts. See `open`."""
 
     def __init__(self, acquired: Acquired, stop: Stop, env: Env) -> None:
         self._env = env
@@ -46,7 +49,7 @@ class Held:
         self.epoch = acquired.state.epoch
         #: The same for the messages; the prompt has committed ones only.
         self.history = list(acquired.messages)
-        self.prompt = Prompt(acquired.messages)
+        self.prompt = Prompt()
         self._committed = acquired.state
         #: What the acquisition began, until it is used or anything else is committed.
         self._begun: Attempt | None = self.turn.attempt
@@ -57,6 +60,16 @@ class Held:
         self._conversation: Conversation | None = None
         self._toolbox_version = 0
         self._toolbox = Toolbox({}, ())
+
+    @classmethod
+    async def open(cls, acquired: Acquired, stop: Stop, env: Env) -> Self:
+        """Hold an acquired chat; its prompt is built in pieces, so others run in between."""
+        held = cls(acquired, stop, env)
+        for start in range(0, len(held.history), PROMPT_PIECE):
+            if start:
+                await env.clock.sleep(0, "prompt.piece")
+            held.prompt.extend(held.history[start : start + PROMPT_PIECE])
+        return held
 
     @property
     def id(self) -> ChatId:

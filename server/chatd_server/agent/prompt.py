@@ -26,9 +26,8 @@ class Prompt:
     calls of the provider's that got no result.
     """
 
-    def __init__(self, messages: Iterable[Message]) -> None:
+    def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.extend(messages)
 
     def extend(self, messages: Iterable[Message]) -> None:
         """Add messages that were committed behind the others."""

@@ -22,7 +22,7 @@ async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:
     """
     chat_id = acquired.state.id
     env.observer.note(Span.RUN_STARTED, chat=chat_id, epoch=acquired.state.epoch)
-    held = Held(acquired, stop, env)
+    held = await Held.open(acquired, stop, env)
     try:
         await _run(held, env)
     except LeaseLost as lost:
