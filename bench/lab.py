@@ -19,7 +19,7 @@ from chatd_server.domain.command import Create, Interrupt, SendMessage
 from chatd_server.domain.ids import ChatId, OwnerId, new_uuid
 from chatd_server.domain.message import Part
 from chatd_server.observe import NullObserver
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.service.keys import ROOT_OWNER
 from chatd_server.store.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore

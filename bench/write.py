@@ -35,7 +35,7 @@ from chatd_server.domain.ids import (
 )
 from chatd_server.domain.message import Executor, FinishReason, Text, ToolCall, Usage
 from chatd_server.observe import NullObserver
-from chatd_server.ports import Store
+from chatd_server.ports.store import Store
 from chatd_server.store.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.store import SqliteStore

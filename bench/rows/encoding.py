@@ -20,7 +20,7 @@ from chatd_server.domain.message import (
     ToolCall,
     ToolResult,
 )
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.model import AnthropicConversation
 from chatd_server.providers.transport import Transport
 

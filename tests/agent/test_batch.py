@@ -8,7 +8,7 @@ from chatd_server.agent.toolbox import Toolbox
 from chatd_server.agent.toolrun import plan_batch
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import Executor, ToolErrorKind
-from chatd_server.ports import ToolOutput
+from chatd_server.ports.tools import ToolOutput
 from tests.kit.make import FixedTool, by_name, open_call
 
 SHELL = FixedTool("shell")

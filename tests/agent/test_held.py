@@ -20,7 +20,7 @@ from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import AttemptId, WorkerId
 from chatd_server.domain.message import FinishReason, Text
 from chatd_server.domain.refusal import WrongStatus
-from chatd_server.ports import Acquired
+from chatd_server.ports.store import Acquired
 from tests.kit.make import user
 from tests.kit.script import text
 from tests.kit.world import Chat, World

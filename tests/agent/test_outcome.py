@@ -6,7 +6,7 @@ from chatd_server.agent.outcome import result_of
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import Executor, ToolErrorKind
-from chatd_server.ports import ToolOutput
+from chatd_server.ports.tools import ToolOutput
 
 CALL = OpenCall(id=ToolCallId("c"), name="shell", executor=Executor.SERVER, created_at=1)
 

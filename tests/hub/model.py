@@ -17,7 +17,7 @@ from chatd_server.domain.message import Message, Text
 from chatd_server.domain.refusal import ChatNotFound, CursorAhead, CursorExpired
 from chatd_server.hub.attempts import closing
 from chatd_server.hub.overlay import OverlayStatus
-from chatd_server.ports import Applied, EventPage
+from chatd_server.ports.store import Applied, EventPage
 
 CHAT = ChatId("018bcfe5-6800-7000-8000-000000000001")
 OWNER = OwnerId("owner")

@@ -22,7 +22,8 @@ from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId
 from chatd_server.domain.message import Executor, FinishReason, Text, ToolCall, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
-from chatd_server.ports import Applied, AttemptWriter
+from chatd_server.ports.live import AttemptWriter
+from chatd_server.ports.store import Applied
 from tests.hub.model import CHAT, NOW, ModelStore
 from tests.hub.scene import Actor, Ready, Scene
 

@@ -20,7 +20,7 @@ from chatd_server.domain.refusal import ChatNotFound, CursorExpired, Draining, R
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.hub.overlay import OverlayStatus
 from chatd_server.observe import NullObserver
-from chatd_server.ports import Applied
+from chatd_server.ports.store import Applied
 from chatd_server.rpc import convert
 from chatd_server.rpc.event_frames import EventFrames
 from tests.hub.fingerprint import fingerprint

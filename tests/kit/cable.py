@@ -10,7 +10,7 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.ports import Acquisition, Applied, Beat, RequestKey, Store
+from chatd_server.ports.store import Acquisition, Applied, Beat, RequestKey, Store
 from tests.kit.clock import ManualClock
 from tests.kit.script import Gate
 

@@ -18,7 +18,8 @@ from chatd_server.domain.message import (
     ToolResult,
     Visibility,
 )
-from chatd_server.ports import AttemptWriter, Tool, ToolContext, ToolOutput, ToolSpec
+from chatd_server.ports.live import AttemptWriter
+from chatd_server.ports.tools import Tool, ToolContext, ToolOutput, ToolSpec
 
 TURN = TurnId("turn")
 

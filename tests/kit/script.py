@@ -22,15 +22,8 @@ from chatd_server.domain.stream import (
     TextDelta,
     WholePart,
 )
-from chatd_server.ports import (
-    Conversation,
-    Model,
-    ModelRequest,
-    Tool,
-    ToolContext,
-    ToolOutput,
-    ToolSpec,
-)
+from chatd_server.ports.models import Conversation, Model, ModelRequest
+from chatd_server.ports.tools import Tool, ToolContext, ToolOutput, ToolSpec
 
 MODEL = "test/model"
 USAGE = Usage(input_tokens=10, output_tokens=5)

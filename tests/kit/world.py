@@ -26,7 +26,7 @@ from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import ChatId, OwnerId, WorkerId, new_uuid
 from chatd_server.domain.message import Executor, Message, Text
 from chatd_server.observe import Span
-from chatd_server.ports import Applied, Store
+from chatd_server.ports.store import Applied, Store
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.wake import LocalWake

@@ -30,7 +30,8 @@ from chatd_server.domain.stream import (
     UsageSeen,
     WholePart,
 )
-from chatd_server.ports import Clock, ModelRequest
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox import PROVIDER, SandboxProvider
 from chatd_server.providers.settings import ProviderSettings
 from tests.kit.clock import ManualClock

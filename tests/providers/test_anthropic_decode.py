@@ -19,7 +19,7 @@ from chatd_server.domain.stream import (
     TextDelta,
     WholePart,
 )
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.transport import Transport

@@ -29,7 +29,8 @@ from chatd_server.domain.message import (
     ToolErrorKind,
     ToolResult,
 )
-from chatd_server.ports import ModelRequest, ToolSpec
+from chatd_server.ports.models import ModelRequest
+from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
 from chatd_server.providers.anthropic.model import AnthropicConversation, AnthropicModel

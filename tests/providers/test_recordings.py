@@ -18,7 +18,7 @@ from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MessageId, TurnId
 from chatd_server.domain.message import Message, Role, Text
 from chatd_server.domain.stream import Finished, StreamPart
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.transport import Transport
 from tests.kit.clock import ManualClock

@@ -25,7 +25,8 @@ from chatd_server.domain.message import (
 )
 from chatd_server.domain.refusal import ModelNotFound
 from chatd_server.domain.stream import Finished, ProviderResult, TextDelta, WholePart
-from chatd_server.ports import ModelRequest, ToolSpec
+from chatd_server.ports.models import ModelRequest
+from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.sandbox.directives import DIRECTIVES
 from chatd_server.providers.sandbox.grammar import parse

@@ -16,7 +16,7 @@ from chatd_server.domain.message import (
     Usage,
 )
 from chatd_server.domain.stream import CallDelta, PartEnded, UsageSeen
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox.directives import DIRECTIVES, Directive
 from chatd_server.providers.sandbox.grammar import parse
 from tests.providers.sandbox_kit import (

@@ -5,7 +5,7 @@ import pytest
 from chatd_server.domain.limits import STEPS_PER_TURN_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import Message, Role, Text
 from chatd_server.domain.stream import CallStarted, StreamPart
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.sandbox.directives import SEARCH_CHARACTERS_MAX
 from chatd_server.providers.sandbox.grammar import DIRECTIVES_MAX, PROBLEMS_MAX

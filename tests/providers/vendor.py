@@ -1,6 +1,7 @@
 """A vendor that only tests know; the registry imports this file as an adapter."""
 
-from chatd_server.ports import Clock, Conversation
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.models import Conversation
 from chatd_server.providers.settings import ProviderSettings
 
 

@@ -8,7 +8,8 @@ import pytest
 from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
-from chatd_server.ports import Model, Tool
+from chatd_server.ports.models import Model
+from chatd_server.ports.tools import Tool
 from chatd_server.service.checks import SCHEMAS_KNOWN_MAX, Checks, UnknownModel
 from tests.kit.turns import counting_turns
 

@@ -38,7 +38,7 @@ from chatd_server.domain.ids import (
 )
 from chatd_server.domain.message import Executor, FinishReason, Part, Text, ToolCall, ToolResult
 from chatd_server.domain.transition import CallStart
-from chatd_server.ports import Acquired, Applied, RequestKey, Store
+from chatd_server.ports.store import Acquired, Applied, RequestKey, Store
 from tests.kit.clock import ManualClock
 
 ANN = OwnerId("ann")

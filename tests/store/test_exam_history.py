@@ -17,7 +17,7 @@ from chatd_server.domain.refusal import (
     ChatNotFound,
     MessageNotFound,
 )
-from chatd_server.ports import Store
+from chatd_server.ports.store import Store
 from tests.store.desk import ANN, Desk, assert_gap_free
 
 WEIRD = "NUL \x00 and \x1e, 👩\u200d💻, \u2028"

@@ -3,7 +3,8 @@
 import pytest
 
 from chatd_server.domain.ids import OwnerId
-from chatd_server.ports import KeyRecord, KeyStore, Store
+from chatd_server.ports.keys import KeyRecord, KeyStore
+from chatd_server.ports.store import Store
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.keys import SqliteKeyStore

@@ -10,7 +10,7 @@ from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.message import Executor, ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import LeaseLost, NotWaitingForAction
-from chatd_server.ports import Store
+from chatd_server.ports.store import Store
 from tests.store.conftest import Stores
 from tests.store.desk import LEASE_SECONDS, W1, W2, Desk, assert_gap_free
 

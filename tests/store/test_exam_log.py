@@ -12,7 +12,7 @@ from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.limits import KIB, RESPONSE_BYTES_MAX, TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import Message, Text
 from chatd_server.domain.refusal import CursorAhead, CursorExpired
-from chatd_server.ports import Store
+from chatd_server.ports.store import Store
 from tests.store.conftest import Stores
 from tests.store.desk import ANN, BOB, Desk, assert_gap_free
 

@@ -11,7 +11,7 @@ from chatd_server.domain.limits import TOOL_BATCH_BYTES_MAX, TOOL_RESULT_BYTES_M
 from chatd_server.domain.machine_calls import waiting_calls
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import ToolResultsMismatch
-from chatd_server.ports import Store
+from chatd_server.ports.store import Store
 from tests.store.conftest import Stores
 from tests.store.desk import ANN, W2, Desk
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chatd_server.ports import Store
+from chatd_server.ports.store import Store
 from tests.store.conftest import PostgresStores, Stores
 
 

@@ -15,7 +15,7 @@ from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, WorkerId
 from chatd_server.domain.refusal import LeaseLost, RequestIdReused
 from chatd_server.observe import NullObserver
-from chatd_server.ports import RequestKey
+from chatd_server.ports.store import RequestKey
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.wake import LocalWake
 from tests.kit.clock import ManualClock

@@ -11,7 +11,7 @@ from chatd_server.domain.chat import AttemptKind, Status
 from chatd_server.domain.message import Executor, Text
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver
-from chatd_server.ports import RequestKey
+from chatd_server.ports.store import RequestKey
 from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
 from chatd_server.store.migrate import SCHEMA, migrate, schema_version
 from chatd_server.store.postgres.store import PostgresStore

@@ -13,7 +13,7 @@ from chatd_server.domain.chat import AttemptKind
 from chatd_server.domain.message import Executor
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.observe import Span
-from chatd_server.ports import Applied
+from chatd_server.ports.store import Applied
 from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.sqlite.writer import Job
 from tests.store.conftest import SqliteStores

@@ -18,7 +18,7 @@ from chatd_server.domain.refusal import (
     ChatNotFound,
     RequestIdReused,
 )
-from chatd_server.ports import RequestKey, Store
+from chatd_server.ports.store import RequestKey, Store
 from tests.store.conftest import Stores
 from tests.store.desk import ANN, BOB, Desk, assert_gap_free, text_of
 

@@ -13,7 +13,7 @@ from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver, Span
-from chatd_server.ports import Wake
+from chatd_server.ports.wake import Wake
 from chatd_server.store import wake as wake_module
 from chatd_server.store.wake import PAYLOAD_BYTES_MAX, Hint, LocalWake, PostgresWake, pack, unpack
 from tests.kit.clock import ManualClock

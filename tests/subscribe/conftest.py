@@ -11,7 +11,7 @@ import pytest
 from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import NullObserver
-from chatd_server.ports import KeyStore
+from chatd_server.ports.keys import KeyStore
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls

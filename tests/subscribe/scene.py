@@ -19,7 +19,8 @@ from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, OwnerId, WorkerId, new_uuid
 from chatd_server.domain.message import FinishReason, Part, Text, ToolCall, ToolResult
 from chatd_server.hub.hub import Hub
-from chatd_server.ports import Applied, AttemptWriter, Store
+from chatd_server.ports.live import AttemptWriter
+from chatd_server.ports.store import Applied, Store
 from chatd_server.service.keys import Keys
 from tests.kit.clock import ManualClock
 from tests.kit.script import MODEL

@@ -8,7 +8,7 @@ import pytest
 
 from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX, TOOL_RESULT_BYTES_MAX
-from chatd_server.ports import ToolContext, ToolOutput
+from chatd_server.ports.tools import ToolContext, ToolOutput
 from chatd_server.tools.registry import BuiltinTools
 from tests.kit.clock import ManualClock
 

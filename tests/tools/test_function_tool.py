@@ -5,7 +5,7 @@ import json
 import pytest
 
 from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId
-from chatd_server.ports import ToolContext, ToolOutput
+from chatd_server.ports.tools import ToolContext, ToolOutput
 from chatd_server.tools.function_tool import FunctionTool
 
 CONTEXT = ToolContext(ChatId("chat"), OwnerId("owner"), ToolCallId("call"))

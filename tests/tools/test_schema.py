@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from msgspec import Meta
 
-from chatd_server.ports import ToolContext
+from chatd_server.ports.tools import ToolContext
 from chatd_server.tools.schema import Arguments, InvalidArguments
 
 

@@ -16,7 +16,7 @@ from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import Role, ToolErrorKind, ToolResult
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 from tests.domain.invariants import history_is_valid
 from tests.kit.fold import fold, shown
 from tests.kit.script import ScriptedModel, Spoken, calls, text

@@ -32,7 +32,8 @@ from chatd_server.domain.message import (
 )
 from chatd_server.domain.stream import CallStarted, ProviderResult
 from chatd_server.domain.text import well_formed
-from chatd_server.ports import AttemptWriter, Clock
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.live import AttemptWriter
 
 _WholeValue: TypeAlias = Reasoning | Source | File | ProviderNote | ToolResult
 

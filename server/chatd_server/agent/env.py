@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 from chatd_server.domain.ids import WorkerId
 from chatd_server.observe import Observer
-from chatd_server.ports import Clock, Live, Models, Store, Tools
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.live import Live
+from chatd_server.ports.models import Models
+from chatd_server.ports.store import Store
+from chatd_server.ports.tools import Tools
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import LeaseLost, NotFound, WrongStatus
 from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Span
-from chatd_server.ports import Acquired, Conversation, Model
+from chatd_server.ports.models import Conversation, Model
+from chatd_server.ports.store import Acquired
 
 PROMPT_PIECE = 2_000
 """Messages that are put into a prompt in one turn of the event loop: about two milliseconds."""

@@ -8,7 +8,7 @@ from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.machine_calls import NOT_RUN, OUTCOME_UNKNOWN
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.text import cut_to, well_formed
-from chatd_server.ports import ToolOutput
+from chatd_server.ports.tools import ToolOutput
 
 CUT_NOTE = f"\n[cut: the result was longer than {TOOL_RESULT_BYTES_MAX} bytes]"
 """What stands at the end of a result that was cut; inside the limit itself."""

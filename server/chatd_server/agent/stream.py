@@ -26,7 +26,7 @@ from chatd_server.domain.stream import (
     WholePart,
 )
 from chatd_server.observe import Span
-from chatd_server.ports import ModelRequest
+from chatd_server.ports.models import ModelRequest
 
 
 async def stream_model(step: StepDraft, held: Held, env: Env) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from chatd_server.domain.chat import ClientTool
 from chatd_server.domain.message import Executor
-from chatd_server.ports import Tool, ToolSpec
+from chatd_server.ports.tools import Tool, ToolSpec
 
 
 class Toolbox:

@@ -22,7 +22,8 @@ from chatd_server.domain.message import Executor, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.domain.transition import CallStart
 from chatd_server.observe import Span
-from chatd_server.ports import AttemptWriter, Tool, ToolContext, ToolOutput
+from chatd_server.ports.live import AttemptWriter
+from chatd_server.ports.tools import Tool, ToolContext, ToolOutput
 
 
 @dataclass(frozen=True)

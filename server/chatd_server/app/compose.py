@@ -12,7 +12,7 @@ from chatd_server.config import Config, server_version
 from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import LogObserver, Observer
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator

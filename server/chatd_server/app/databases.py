@@ -8,7 +8,9 @@ import msgspec
 from chatd_server.config import BadConfig, Config
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver, Observer
-from chatd_server.ports import Clock, CommitListener, KeyStore, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.keys import KeyStore
+from chatd_server.ports.store import CommitListener, Store
 from chatd_server.store.errors import NoDatabase
 from chatd_server.store.migrate import (
     SCHEMA,

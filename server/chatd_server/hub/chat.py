@@ -16,7 +16,7 @@ from chatd_server.hub.attempts import Attempts
 from chatd_server.hub.overlay import Overlay
 from chatd_server.hub.responses import Responses
 from chatd_server.hub.tail import Tail
-from chatd_server.ports import Applied, EventPage
+from chatd_server.ports.store import Applied, EventPage
 
 
 class Waiter:

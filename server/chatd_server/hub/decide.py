@@ -20,7 +20,7 @@ from chatd_server.domain.live import Follow, StreamEndReason, Until
 from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.overlay import Overlay, OverlayStatus
 from chatd_server.hub.position import Phase, Position, Terms
-from chatd_server.ports import EventPage
+from chatd_server.ports.store import EventPage
 
 NOTHING_READ = EventPage((), 0, 0)
 """The page of a reader that has read nothing for itself."""

@@ -22,7 +22,9 @@ from chatd_server.hub.stream import Broadcast, ReaderStream
 from chatd_server.hub.watch import LogWatch
 from chatd_server.hub.writer import AttemptOverlayWriter
 from chatd_server.observe import Observer
-from chatd_server.ports import Applied, Clock, FrameCodec, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied, Store
+from chatd_server.ports.streams import FrameCodec
 
 
 class HubSettings(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from itertools import count
 
 from chatd_server.domain.ids import MICROSECONDS, Instant
 from chatd_server.hub.reader import Reader
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 HEARTBEAT_TAG = "hub.heartbeat"
 """How a test finds the wait on its clock."""

@@ -12,7 +12,7 @@ from chatd_server.hub.chat import LiveChat, Waiter
 from chatd_server.hub.decide import NOTHING_READ, Next, Step
 from chatd_server.hub.overlay import Overlay
 from chatd_server.hub.position import Position, Terms
-from chatd_server.ports import EventPage
+from chatd_server.ports.store import EventPage
 
 
 class Reader(Waiter):

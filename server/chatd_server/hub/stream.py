@@ -13,7 +13,9 @@ from chatd_server.hub.position import Phase
 from chatd_server.hub.reader import Reader
 from chatd_server.hub.responses import NewestPiece
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Clock, EventPage, FrameCodec, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import EventPage, Store
+from chatd_server.ports.streams import FrameCodec
 
 READ_EVENTS_MAX = 64
 """Events read from the log at once; with the next limit it bounds what a slow reader holds."""

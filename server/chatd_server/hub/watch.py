@@ -1,7 +1,7 @@
 """A bounded wait for the log of a chat to move, for callers that read it in pages."""
 
 from chatd_server.hub.chat import LiveChat, Waiter
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 WATCH_TAG = "hub.watch"
 """How a test finds the wait on its clock."""

@@ -9,7 +9,8 @@ import msgspec
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports import Clock, Conversation, Model, ModelRequest
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.models import Conversation, Model, ModelRequest
 from chatd_server.providers.settings import ProviderSettings
 
 MODEL_NAME_CHARACTERS_MAX = 128

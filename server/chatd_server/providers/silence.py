@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 LOOKS = 4
 """Looks within the limit: a silence is found at most a fourth of the limit too late."""

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 from httpx_aiohttp import AiohttpTransport
 
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.providers.silence import SilenceWatch
 
 CONNECTIONS_MAX = 10_000

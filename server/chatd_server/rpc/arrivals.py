@@ -16,7 +16,7 @@ from chatd_server.domain.limits import (
     WAITING_CALLS_PER_CONNECTION_MAX,
 )
 from chatd_server.domain.refusal import TooManyStreams
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.rpc import errors
 
 LOOK_SECONDS = 1.0

@@ -6,7 +6,8 @@ import msgspec
 
 from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
 from chatd_server.domain.refusal import DatabaseUnavailable, Unauthenticated
-from chatd_server.ports import Clock, KeyStore
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.keys import KeyStore
 from chatd_server.service.keys import KEY_PREFIX, key_hash
 
 KEY_CACHE_SECONDS = 5

@@ -18,7 +18,8 @@ from chatd_server.domain.limits import (
     RESPONSE_BYTES_MAX,
 )
 from chatd_server.domain.refusal import InvalidRequest, NotImplementedHere, Violation
-from chatd_server.ports import ChatPage, Clock
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import ChatPage
 from chatd_server.rpc import convert, convert_event
 from chatd_server.rpc import convert_request as asked
 from chatd_server.rpc.dispatch import Call

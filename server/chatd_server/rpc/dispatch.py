@@ -20,7 +20,7 @@ from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
 from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import RequestKey, Store
+from chatd_server.ports.store import RequestKey, Store
 from chatd_server.rpc import errors
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator, Caller

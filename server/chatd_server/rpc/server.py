@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from chatd_server.ports import Clock, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Upkeep
 from chatd_server.rpc import health, reflection
 from chatd_server.rpc.arrivals import Arrivals
 from chatd_server.rpc.auth import Authenticator
@@ -82,7 +83,7 @@ class RpcServer:
         dispatch: Dispatch,
         authenticator: Authenticator,
         arrivals: Arrivals,
-        store: Store,
+        store: Upkeep,
         clock: Clock,
         listen: Listen,
     ) -> None:

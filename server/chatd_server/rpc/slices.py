@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 SLICE_BYTES = 16 * 1024
 """Encoded bytes after which others have their turn. The smallest parts have about 7 bytes and take

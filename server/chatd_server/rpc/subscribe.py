@@ -8,7 +8,8 @@ clean-up is leaving a context, without an await: it does not matter how a cancel
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.live import Follow, Until
-from chatd_server.ports import Clock, Streams
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.streams import Streams
 from chatd_server.rpc import convert
 from chatd_server.rpc.auth import KEY_CACHE_SECONDS, Authenticator
 from chatd_server.rpc.dispatch import Call, Context

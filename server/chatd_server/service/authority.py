@@ -2,7 +2,7 @@
 
 from chatd_server.domain.ids import ChatId, OwnerId, is_uuid
 from chatd_server.domain.refusal import ChatNotFound
-from chatd_server.ports import Store
+from chatd_server.ports.store import ChatStore
 
 
 def chat_id_of(text: str) -> ChatId:
@@ -12,7 +12,7 @@ def chat_id_of(text: str) -> ChatId:
     return ChatId(text)
 
 
-async def authorise(store: Store, owner_id: OwnerId, text: str) -> None:
+async def authorise(store: ChatStore, owner_id: OwnerId, text: str) -> None:
     """Raise ChatNotFound unless the caller owns a chat with this id.
 
     A request that is valid needs no call of this: the store compares the owner by itself. One

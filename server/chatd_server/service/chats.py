@@ -8,14 +8,15 @@ from chatd_server.domain.chat import ChatConfig, ChatState, Status, TurnOptions
 from chatd_server.domain.command import Create, Interrupt
 from chatd_server.domain.ids import ChatId, OwnerId, TurnId, new_uuid
 from chatd_server.domain.message import Part
-from chatd_server.ports import Applied, ChatPage, Clock, RequestKey, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
 from chatd_server.service.authority import chat_id_of
 
 
 class Chats:
     """Use cases of a chat as a whole. Arguments were checked; every method refuses strangers."""
 
-    def __init__(self, store: Store, clock: Clock, default_model: str) -> None:
+    def __init__(self, store: ChatStore, clock: Clock, default_model: str) -> None:
         self._store = store
         self._clock = clock
         self._default_model = default_model

@@ -12,7 +12,8 @@ from chatd_server.domain.json_text import json_fault, parse
 from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
-from chatd_server.ports import Models, Tools
+from chatd_server.ports.models import Models
+from chatd_server.ports.tools import Tools
 
 MODEL_EXAMPLES_MAX = 20
 """Names of models that a refusal lists."""

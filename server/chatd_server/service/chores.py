@@ -4,7 +4,8 @@ from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import REQUEST_ID_HOURS
 from chatd_server.domain.refusal import Unavailable
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Clock, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Upkeep
 
 CHORES_SECONDS = 600.0
 """How often it is swept. Each sweep is two statements when there is nothing to do."""
@@ -17,7 +18,7 @@ class Chores:
     """Sweeps until it is cancelled."""
 
     def __init__(
-        self, store: Store, clock: Clock, observer: Observer, event_retention_days: float
+        self, store: Upkeep, clock: Clock, observer: Observer, event_retention_days: float
     ) -> None:
         self._store = store
         self._clock = clock

@@ -2,7 +2,9 @@
 
 from chatd_server.domain.ids import MICROSECONDS, OwnerId
 from chatd_server.domain.limits import PAGE_BYTES_MAX
-from chatd_server.ports import Clock, EventPage, Store, Streams
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import EventPage, Store
+from chatd_server.ports.streams import Streams
 from chatd_server.service.authority import chat_id_of
 
 WAIT_POLL_SECONDS = 1.0

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from chatd_server.domain.ids import OwnerId, new_uuid
-from chatd_server.ports import Clock, KeyRecord, KeyStore
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.keys import KeyRecord, KeyStore
 
 KEY_PREFIX = "chatd_"
 """How every key begins, so that scanners for leaked secrets can find one."""

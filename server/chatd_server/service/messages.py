@@ -7,7 +7,8 @@ from chatd_server.domain.command import BusyBehavior, SendMessage
 from chatd_server.domain.ids import OwnerId, TurnId
 from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.domain.message import Message, Part
-from chatd_server.ports import Applied, Clock, RequestKey, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied, ChatStore, RequestKey
 from chatd_server.service.authority import chat_id_of
 from chatd_server.service.chats import command_id
 
@@ -15,7 +16,7 @@ from chatd_server.service.chats import command_id
 class Messages:
     """Use cases of messages. Arguments were checked; every method refuses strangers."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: ChatStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 

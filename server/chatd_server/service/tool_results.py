@@ -8,7 +8,8 @@ from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.machine_calls import is_wanted
-from chatd_server.ports import Applied, ChatPage, Clock, RequestKey, Store
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
 from chatd_server.service.authority import chat_id_of
 from chatd_server.service.chats import command_id
 
@@ -16,7 +17,7 @@ from chatd_server.service.chats import command_id
 class ToolResults:
     """Use cases of client tools. Arguments were checked; every method refuses strangers."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: ChatStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 

@@ -14,7 +14,7 @@ from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.store.postgres.link import AWAY, connect, unavailable
 
 CHANNEL = "chatd_wake"

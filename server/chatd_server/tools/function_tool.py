@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from chatd_server.ports import ToolContext, ToolOutput, ToolSpec
+from chatd_server.ports.tools import ToolContext, ToolOutput, ToolSpec
 from chatd_server.tools.schema import Arguments, InvalidArguments
 
 

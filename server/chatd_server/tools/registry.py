@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from chatd_server.ports import Clock, Tool
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.tools import Tool
 from chatd_server.tools.builtin.current_time import current_time_tool
 from chatd_server.tools.builtin.sandbox import sandbox_tools
 

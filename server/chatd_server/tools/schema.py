@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 
 import msgspec
 
-from chatd_server.ports import ToolContext
+from chatd_server.ports.tools import ToolContext
 
 Json: TypeAlias = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 
 class Alarm:

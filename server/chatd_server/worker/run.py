@@ -11,7 +11,7 @@ from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import new_uuid
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.observe import Span
-from chatd_server.ports import Acquired
+from chatd_server.ports.store import Acquired
 
 
 async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:

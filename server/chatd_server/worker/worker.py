@@ -11,7 +11,8 @@ from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Span
-from chatd_server.ports import Acquired, Acquisition, Applied, Wake
+from chatd_server.ports.store import Acquired, Acquisition, Applied
+from chatd_server.ports.wake import Wake
 from chatd_server.worker.alarm import Alarm
 from chatd_server.worker.lease import Heart
 from chatd_server.worker.rescue import Rescuer

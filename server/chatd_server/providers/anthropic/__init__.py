@@ -1,6 +1,6 @@
 """The Anthropic Messages dialect: encode a request, decode a stream, name a failure."""
 
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.providers.anthropic.model import BASE_URL, AnthropicModel
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.providers.transport import Transport

@@ -8,7 +8,8 @@ import msgspec
 
 from chatd_server.domain.chat import Effort
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports import Conversation, ModelRequest, ToolSpec
+from chatd_server.ports.models import Conversation, ModelRequest
+from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.anthropic import errors
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder

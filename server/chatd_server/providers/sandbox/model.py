@@ -19,7 +19,8 @@ from chatd_server.domain.message import (
 )
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports import Clock, Conversation, ModelRequest
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.models import Conversation, ModelRequest
 from chatd_server.providers.sandbox import talk
 from chatd_server.providers.sandbox.grammar import parse
 from chatd_server.providers.sandbox.plan import PROVIDER, Answer, Found, Plan

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.providers.sandbox.script import Beat, Wait
 
 PARTS_IN_A_ROW_MAX = 256

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chatd_server.domain.message import File, FileReference, Message, Part, Text, ToolResult
-from chatd_server.ports import ToolSpec
+from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.sandbox.directives import DIRECTIVES
 from chatd_server.providers.sandbox.grammar import PROBLEMS_MAX
 from chatd_server.providers.sandbox.plan import Answer, Channel, Problem, Speak

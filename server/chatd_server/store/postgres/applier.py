@@ -30,7 +30,8 @@ from chatd_server.domain.refusal import (
 )
 from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Applied, Clock, RequestKey
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide, is_large

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chatd_server.domain.ids import Instant
-from chatd_server.ports import KeyRecord
+from chatd_server.ports.keys import KeyRecord
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.store import PostgresStore
 

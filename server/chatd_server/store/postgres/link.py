@@ -9,7 +9,7 @@ import socket
 import asyncpg
 
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 CONNECT_SECONDS_MAX = 10.0
 """Longer than a managed database needs to answer during a failover, shorter than a client waits."""

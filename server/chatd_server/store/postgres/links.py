@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 from chatd_server.store.postgres.link import AWAY, connect, unavailable
 
 

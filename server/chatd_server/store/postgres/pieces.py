@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from chatd_server.domain.limits import KIB
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 PIECE_BYTES = 512 * KIB
 """What is asked for, decoded or sent before others have their turn; or one item, if it has more.

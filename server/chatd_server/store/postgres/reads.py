@@ -19,7 +19,8 @@ from chatd_server.domain.refusal import (
     CursorExpired,
     MessageNotFound,
 )
-from chatd_server.ports import ChatPage, Clock, EventPage
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import ChatPage, EventPage
 from chatd_server.store.calls import without_answered
 from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.postgres import statements as sql

@@ -8,7 +8,7 @@ from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import Create
 from chatd_server.domain.refusal import ChatNotFound, RequestIdReused
 from chatd_server.domain.transition import Reply
-from chatd_server.ports import Applied, RequestKey
+from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.codec import decode_config, decode_message
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, read_state

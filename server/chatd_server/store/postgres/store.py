@@ -17,18 +17,18 @@ from chatd_server.domain.refusal import (
     Unavailable,
 )
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import (
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import (
     Acquired,
     Acquisition,
     Applied,
     Beat,
     ChatPage,
-    Clock,
     CommitListener,
     EventPage,
     RequestKey,
-    Wake,
 )
+from chatd_server.ports.wake import Wake
 from chatd_server.store.codec import encode
 from chatd_server.store.migrate import check_version
 from chatd_server.store.postgres import reads, sweeps

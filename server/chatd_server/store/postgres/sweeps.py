@@ -21,7 +21,8 @@ from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import Applied, Clock
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied
 from chatd_server.store.codec import command_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import applied_by

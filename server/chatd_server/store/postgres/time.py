@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from chatd_server.domain.ids import Instant
-from chatd_server.ports import Clock
+from chatd_server.ports.clock import Clock
 
 NOW = "coalesce({}::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 """The store's time in SQL; its argument is `StoreTime.given`."""

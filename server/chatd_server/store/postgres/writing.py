@@ -14,7 +14,7 @@ from chatd_server.domain.chat import ChatState
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.transition import Transition
-from chatd_server.ports import RequestKey
+from chatd_server.ports.store import RequestKey
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.pieces import PIECE_BYTES
 from chatd_server.store.rows import (

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chatd_server.domain.ids import Instant
-from chatd_server.ports import KeyRecord
+from chatd_server.ports.keys import KeyRecord
 from chatd_server.store.sqlite import reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.store import SqliteStore

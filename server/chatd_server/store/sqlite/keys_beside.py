@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from chatd_server.domain.ids import Instant
-from chatd_server.ports import KeyRecord
+from chatd_server.ports.keys import KeyRecord
 from chatd_server.store.migrate import check_version, migrate_sqlite, sqlite_version
 from chatd_server.store.sqlite import files, reads
 from chatd_server.store.sqlite import statements as sql

@@ -18,7 +18,8 @@ from chatd_server.domain.refusal import (
     RequestIdReused,
 )
 from chatd_server.domain.transition import CallStart, Reply, Transition
-from chatd_server.ports import Applied, Clock, RequestKey
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.codec import decode_message
 from chatd_server.store.rows import (
     NO_SIDE_ROWS,

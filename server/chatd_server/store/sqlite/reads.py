@@ -15,7 +15,8 @@ from chatd_server.domain.refusal import (
     CursorExpired,
     MessageNotFound,
 )
-from chatd_server.ports import ChatPage, EventPage, KeyRecord
+from chatd_server.ports.keys import KeyRecord
+from chatd_server.ports.store import ChatPage, EventPage
 from chatd_server.store.calls import without_answered
 from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of

@@ -14,18 +14,18 @@ from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, Span
-from chatd_server.ports import (
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.store import (
     Acquired,
     Acquisition,
     Applied,
     Beat,
     ChatPage,
-    Clock,
     CommitListener,
     EventPage,
     RequestKey,
-    Wake,
 )
+from chatd_server.ports.wake import Wake
 from chatd_server.store.migrate import migrate_sqlite
 from chatd_server.store.secret import new_secret
 from chatd_server.store.sqlite import files, jobs, reads

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
-from chatd_server.ports import Applied
+from chatd_server.ports.store import Applied
 from chatd_server.store.sqlite.failures import translated
 
 GROUP_MAX = 256

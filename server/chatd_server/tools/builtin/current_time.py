@@ -5,7 +5,8 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from chatd_server.domain.ids import MICROSECONDS
-from chatd_server.ports import Clock, ToolOutput
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.tools import ToolOutput
 from chatd_server.tools.function_tool import FunctionTool
 
 

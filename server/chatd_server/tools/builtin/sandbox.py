@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
-from chatd_server.ports import Clock, ToolOutput
+from chatd_server.ports.clock import Clock
+from chatd_server.ports.tools import ToolOutput
 from chatd_server.tools.function_tool import FunctionTool
 
 SECONDS_MAX = 3_600
