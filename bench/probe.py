@@ -25,7 +25,7 @@ from bench.servers import RUNS_MAX
 from chatd_server.app.server import App
 from chatd_server.cli.logs import set_up_logs
 from chatd_server.cli.serve import run
-from chatd_server.config import load
+from chatd_server.config.load import load
 
 LOOK_SECONDS = 0.004
 """Pause between two looks at what a callback does that takes long."""

@@ -8,7 +8,7 @@ TARGET = ROOT / "docs" / "settings.md"
 
 HEAD = """# Settings
 
-<!-- Generated from the server's settings by `make docs`; edit server/chatd_server/config.py. -->
+<!-- Generated from the server's settings by `make docs`; edit server/chatd_server/config. -->
 
 A setting is taken from the first of these that has it: a flag of `chatd serve`, the environment,
 the settings file, its default. `chatd config show` prints every value and where it came from.
@@ -89,7 +89,7 @@ def page() -> str:
     """Return what docs/settings.md has to be."""
     sys.path[:0] = [str(ROOT / "server"), str(ROOT / "gen" / "python")]
     from chatd_server.cli.exits import MEANINGS  # noqa: PLC0415  needs the path above
-    from chatd_server.config import described_settings  # noqa: PLC0415  the same
+    from chatd_server.config.load import described_settings  # noqa: PLC0415  the same
 
     rows = ["| name | default | what it is | allowed |", "|---|---|---|---|"]
     for it in described_settings():

@@ -22,7 +22,7 @@ from chatd_server.domain.message import (
 )
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.model import AnthropicConversation
-from chatd_server.providers.transport import Transport
+from chatd_server.providers.http.transport import Transport
 
 EARLY = (5, 15)
 LATE = (195, 205)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from chatd_server.agent import outcome
-from chatd_server.agent.retry import delay_seconds
-from chatd_server.agent.toolbox import Toolbox
-from chatd_server.agent.toolrun import plan_batch
+from chatd_server.agent.model.retry import delay_seconds
+from chatd_server.agent.tools import outcome
+from chatd_server.agent.tools.batch import plan_batch
+from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import Executor, ToolErrorKind
 from chatd_server.ports.tools import ToolOutput

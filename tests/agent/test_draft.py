@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from chatd_server.agent.draft import StepDraft
-from chatd_server.agent.stream import fold
-from chatd_server.agent.toolbox import Toolbox
+from chatd_server.agent.model.attempt import fold
+from chatd_server.agent.model.draft import StepDraft
+from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.domain.chat import ClientTool
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ToolCallId

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from chatd_server.agent.held import Held
-from chatd_server.agent.loop import run_turn
-from chatd_server.agent.stop import Stop, StopCause, Stopped
+from chatd_server.agent.turn.held import Held
+from chatd_server.agent.turn.loop import run_turn
+from chatd_server.agent.turn.stop import Stop, StopCause, Stopped
 from chatd_server.domain.chat import AttemptKind, Status
 from chatd_server.domain.command import (
     Acquire,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from chatd_server.agent.held import Held
+from chatd_server.agent.turn.held import Held
 from chatd_server.domain.chat import Status
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import ATTEMPTS_MAX

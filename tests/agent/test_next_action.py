@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from chatd_server.agent.next_action import (
+from chatd_server.agent.turn.next_action import (
     Action,
     AskClient,
     CallModel,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatd_server.agent.outcome import result_of
+from chatd_server.agent.tools.outcome import result_of
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import Executor, ToolErrorKind

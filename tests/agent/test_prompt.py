@@ -2,8 +2,8 @@
 
 import pytest
 
-from chatd_server.agent.prompt import Prompt
-from chatd_server.agent.toolbox import Toolbox
+from chatd_server.agent.model.prompt import Prompt
+from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.domain.chat import ClientTool
 from chatd_server.domain.message import (
     Executor,

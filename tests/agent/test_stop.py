@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 
 import pytest
 
-from chatd_server.agent.stop import Stop, StopCause, Stopped
+from chatd_server.agent.turn.stop import Stop, StopCause, Stopped
 
 
 async def _forever() -> None:

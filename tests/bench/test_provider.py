@@ -7,7 +7,7 @@ from bench.floors.provider import TOOL, burst, step
 from chatd_server.domain.message import FinishReason
 from chatd_server.domain.stream import CallStarted, Finished, StreamPart, TextDelta
 from chatd_server.providers.anthropic.decode import AnswerDecoder
-from chatd_server.providers.sse import EventSplitter
+from chatd_server.providers.http.sse import EventSplitter
 
 
 def _parts(response: bytes) -> list[StreamPart]:

@@ -11,7 +11,7 @@ import typer
 from chatd_client import PermissionDenied
 from chatd_server.cli.main import command_line
 from chatd_server.cli.options import endpoint, server_address
-from chatd_server.config import BadConfig, load
+from chatd_server.config.load import BadConfig, load
 from tests.cli.programs import WORDS_OF_GRPC, Serving, chatd, serving
 
 FAILED, USAGE = 1, 2

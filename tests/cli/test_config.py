@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd_server.config import BadConfig, Config, load
+from chatd_server.config.load import BadConfig, Config, load
 
 
 def test_the_nearest_source_wins(tmp_path: Path) -> None:

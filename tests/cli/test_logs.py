@@ -13,7 +13,7 @@ from chatd_server.cli.logs import LinesTogether
 PROGRAM = """
 import sys
 from chatd_server.cli.logs import set_up_logs
-from chatd_server.config import Config
+from chatd_server.config.load import Config
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.observe import LogObserver, Span
 
@@ -108,7 +108,7 @@ def test_a_line_without_a_loop_is_written_at_once() -> None:
 LIBRARIES = """
 import logging, sys, threading, warnings
 from chatd_server.cli.logs import set_up_logs
-from chatd_server.config import Config
+from chatd_server.config.load import Config
 
 set_up_logs(Config(log_format="json"))
 try:

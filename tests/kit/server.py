@@ -21,7 +21,7 @@ from chatd.v1 import (
 )
 from chatd_server.app.compose import build
 from chatd_server.app.server import App
-from chatd_server.config import load
+from chatd_server.config.load import load
 from chatd_server.domain.ids import OwnerId
 from chatd_server.service.keys import Keys
 from tests.kit.clock import ManualClock

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from chatd_server.agent.env import Env
+from chatd_server.agent.turn.env import Env
 from chatd_server.clock import RealClock
 from chatd_server.domain.chat import ChatConfig, ChatState, ClientTool, Status, TurnOptions
 from chatd_server.domain.command import (

@@ -22,7 +22,7 @@ from chatd_server.domain.stream import (
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.model import AnthropicModel
-from chatd_server.providers.transport import Transport
+from chatd_server.providers.http.transport import Transport
 from tests.kit.clock import ManualClock
 from tests.kit.replay import Canned, ReplayServer, replay_server
 

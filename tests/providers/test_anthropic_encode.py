@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatd_server.agent.draft import StepDraft
-from chatd_server.agent.stream import fold
-from chatd_server.agent.toolbox import Toolbox
+from chatd_server.agent.model.attempt import fold
+from chatd_server.agent.model.draft import StepDraft
+from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.domain.chat import Effort
 from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.message import (
@@ -34,8 +34,8 @@ from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
 from chatd_server.providers.anthropic.model import AnthropicConversation, AnthropicModel
-from chatd_server.providers.sse import EventSplitter
-from chatd_server.providers.transport import Transport
+from chatd_server.providers.http.sse import EventSplitter
+from chatd_server.providers.http.transport import Transport
 from tests.kit.clock import ManualClock
 from tests.providers.test_recordings import FILES
 

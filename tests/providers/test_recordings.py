@@ -20,7 +20,7 @@ from chatd_server.domain.message import Message, Role, Text
 from chatd_server.domain.stream import Finished, StreamPart
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.model import AnthropicModel
-from chatd_server.providers.transport import Transport
+from chatd_server.providers.http.transport import Transport
 from tests.kit.clock import ManualClock
 from tests.kit.replay import Canned, ReplayServer, replay_server
 from tests.providers.answers import Answer, expected_anthropic, folded, plain_anthropic

@@ -10,8 +10,8 @@ import pytest
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.stream import StreamPart
 from chatd_server.providers.anthropic.model import AnthropicModel
-from chatd_server.providers.silence import LOOKS, TAG
-from chatd_server.providers.transport import (
+from chatd_server.providers.http.silence import LOOKS, TAG
+from chatd_server.providers.http.transport import (
     READ_SECONDS,
     Cause,
     Response,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatd_server.providers import sse
-from chatd_server.providers.sse import EventSplitter, EventTooLarge
+from chatd_server.providers.http import sse
+from chatd_server.providers.http.sse import EventSplitter, EventTooLarge
 
 LINES = st.sampled_from(
     ["data: a", "data:b", "data: ", "data", "event: x", ": note", "id: 1", "data: ü", "datas: no"]

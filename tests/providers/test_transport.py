@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatd_server.providers.transport import (
+from chatd_server.providers.http.transport import (
     BODY_SLICE_BYTES,
     SLICE_BYTES,
     Cause,

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chatd.v1 import chat_pb2, event_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.app.compose import build
-from chatd_server.config import load
+from chatd_server.config.load import load
 from chatd_server.observe import NullObserver
 from chatd_server.rpc.server import HEALTH_POLL_SECONDS, PortInUse
 from chatd_server.service.keys import Keys

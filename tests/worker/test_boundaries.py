@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
-from chatd_server.agent.held import Held
+from chatd_server.agent.turn.held import Held
 from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import Role, ToolErrorKind, ToolResult

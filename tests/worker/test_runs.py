@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chatd_server.agent.stop import Stop
+from chatd_server.agent.turn.stop import Stop
 from chatd_server.domain.ids import ChatId
 from chatd_server.worker.runs import Run, Runs
 

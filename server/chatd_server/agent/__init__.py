@@ -1,1 +1,1 @@
-"""One turn: what is owed, the model's stream, the tools, retries and stops. No I/O of its own."""
+"""The agent: one turn, its model calls and its tools. No I/O of its own."""

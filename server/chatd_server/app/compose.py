@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from chatd_server.agent.env import Env
+from chatd_server.agent.turn.env import Env
 from chatd_server.app.databases import Database, open_database
 from chatd_server.app.root_key import registered
 from chatd_server.app.server import App
 from chatd_server.app.settings import hub_settings, listen, provider_settings, worker_settings
 from chatd_server.clock import RealClock
-from chatd_server.config import Config, server_version
+from chatd_server.config.load import Config, server_version
 from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import LogObserver, Observer

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from chatd_server.config import BadConfig, Config
+from chatd_server.config.load import BadConfig, Config
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver, Observer
 from chatd_server.ports.clock import Clock

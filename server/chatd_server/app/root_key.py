@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from socket import gethostname
 
-from chatd_server.config import BadConfig
+from chatd_server.config.load import BadConfig
 from chatd_server.observe import Observer, Span
 from chatd_server.service.keys import KEY_PREFIX, Keys, RootKey, new_key
 

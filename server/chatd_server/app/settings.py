@@ -1,6 +1,6 @@
 """What each part is told of the configuration."""
 
-from chatd_server.config import Config
+from chatd_server.config.load import Config
 from chatd_server.hub.hub import HubSettings
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.rpc.server import Listen

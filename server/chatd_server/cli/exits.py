@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from chatd_client import ChatdError, PermissionDenied, Unavailable
-from chatd_server.config import BadConfig
+from chatd_server.config.load import BadConfig
 
 
 class Exit(IntEnum):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 import structlog
 
-from chatd_server.config import Config
+from chatd_server.config.load import Config
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 

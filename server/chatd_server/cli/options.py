@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chatd_server.cli.exits import warn
-from chatd_server.config import BadConfig, Config, Loaded, load
+from chatd_server.config.load import BadConfig, Config, Loaded, load
 
 if TYPE_CHECKING:
     from chatd_client import Endpoint

@@ -15,7 +15,7 @@ from chatd_server.cli.exits import told
 from chatd_server.cli.logs import set_up_logs
 from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, quiet_settings
 from chatd_server.collector import settle
-from chatd_server.config import BadConfig, Config, Loaded, server_version
+from chatd_server.config.load import BadConfig, Config, Loaded, server_version
 
 if TYPE_CHECKING:
     from chatd_server.app.server import App

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from chatd_server.agent.env import Env
-from chatd_server.agent.stop import StopCause
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.stop import StopCause
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant
 from chatd_server.domain.refusal import DatabaseUnavailable

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from chatd_server.agent.env import Env
+from chatd_server.agent.turn.env import Env
 from chatd_server.domain.ids import MICROSECONDS, Instant
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Span

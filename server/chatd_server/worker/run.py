@@ -2,10 +2,10 @@
 
 import traceback
 
-from chatd_server.agent.env import Env
-from chatd_server.agent.held import Held
-from chatd_server.agent.loop import run_turn, write_failure
-from chatd_server.agent.stop import Stop
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.held import Held
+from chatd_server.agent.turn.loop import run_turn, write_failure
+from chatd_server.agent.turn.stop import Stop
 from chatd_server.collector import let_go
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import new_uuid

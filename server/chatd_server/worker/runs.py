@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chatd_server.agent.stop import Stop
+from chatd_server.agent.turn.stop import Stop
 from chatd_server.domain.ids import ChatId, Instant
 
 

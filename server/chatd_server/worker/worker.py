@@ -5,8 +5,8 @@ A hint only makes it look earlier than the poll would. Nothing here costs anythi
 
 import asyncio
 
-from chatd_server.agent.env import Env
-from chatd_server.agent.stop import Stop, StopCause
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.stop import Stop, StopCause
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable

@@ -2,8 +2,8 @@
 
 from chatd_server.ports.clock import Clock
 from chatd_server.providers.anthropic.model import BASE_URL, AnthropicModel
+from chatd_server.providers.http.transport import Transport
 from chatd_server.providers.settings import ProviderSettings
-from chatd_server.providers.transport import Transport
 
 __all__ = ["AnthropicModel", "AnthropicProvider"]
 

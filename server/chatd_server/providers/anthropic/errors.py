@@ -6,7 +6,7 @@ import msgspec
 
 from chatd_server.domain.failure import ErrorKind, ModelFailure, failure
 from chatd_server.providers.anthropic.wire import ErrorBody
-from chatd_server.providers.transport import Cause, TransportFailure
+from chatd_server.providers.http.transport import Cause, TransportFailure
 
 PROVIDER = "anthropic"
 

@@ -13,8 +13,8 @@ from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.anthropic import errors
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
-from chatd_server.providers.sse import EventSplitter, EventTooLarge
-from chatd_server.providers.transport import Transport, TransportFailure, read_body
+from chatd_server.providers.http.sse import EventSplitter, EventTooLarge
+from chatd_server.providers.http.transport import Transport, TransportFailure, read_body
 
 VERSION = "2023-06-01"
 BASE_URL = "https://api.anthropic.com"

@@ -18,7 +18,7 @@ import msgspec
 from httpx_aiohttp import AiohttpTransport
 
 from chatd_server.ports.clock import Clock
-from chatd_server.providers.silence import SilenceWatch
+from chatd_server.providers.http.silence import SilenceWatch
 
 CONNECTIONS_MAX = 10_000
 """Open streams to all vendors; httpx's default of 100 refused 500 of 1,000 streams."""

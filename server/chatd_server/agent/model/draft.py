@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from chatd_server.agent.joiner import Joiner
+from chatd_server.agent.model.joiner import Joiner
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId, new_tool_call_id
 from chatd_server.domain.limits import ANSWER_PARTS_MAX

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from chatd_server.agent.draft import StepDraft
-from chatd_server.agent.env import Env
-from chatd_server.agent.held import Held
-from chatd_server.agent.toolbox import Toolbox
+from chatd_server.agent.model.draft import StepDraft
+from chatd_server.agent.tools.toolbox import Toolbox
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.held import Held
 from chatd_server.domain.chat import AttemptKind
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.limits import RESTARTS_MAX

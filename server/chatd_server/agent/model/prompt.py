@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from chatd_server.agent.next_action import is_empty
+from chatd_server.agent.turn.next_action import is_empty
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import (
     Executor,

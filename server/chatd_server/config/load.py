@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta
 
-from chatd_server.variables import ENV_PREFIX, UnknownVariable, nearest, unknown_variables
+from chatd_server.config.variables import ENV_PREFIX, UnknownVariable, nearest, unknown_variables
 
 FILE_NAME = "chatd.toml"
 """Name of the settings file in the home folder."""

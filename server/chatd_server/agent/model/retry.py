@@ -7,10 +7,10 @@ What may be tried again is data (`ChatError.retryable`); nobody looks at words.
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from chatd_server.agent.draft import StepDraft
-from chatd_server.agent.env import Env
-from chatd_server.agent.held import Held
-from chatd_server.agent.stream import stream_model
+from chatd_server.agent.model.attempt import stream_model
+from chatd_server.agent.model.draft import StepDraft
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.held import Held
 from chatd_server.collector import let_go
 from chatd_server.domain.command import ScheduleRetry
 from chatd_server.domain.failure import ModelFailure

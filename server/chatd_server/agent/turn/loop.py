@@ -4,19 +4,19 @@ Each wait (for the model, for tools) is begun by one commit: what the wait befor
 that follows from it. The last commit ends the run.
 """
 
-from chatd_server.agent.draft import StepDraft
-from chatd_server.agent.env import Env
-from chatd_server.agent.held import Held
-from chatd_server.agent.next_action import (
+from chatd_server.agent.model.draft import StepDraft
+from chatd_server.agent.model.retry import ask_model
+from chatd_server.agent.tools.batch import Results, run_tools
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.held import Held
+from chatd_server.agent.turn.next_action import (
     AskClient,
     CallModel,
     Finish,
     RunTools,
     next_action,
 )
-from chatd_server.agent.retry import ask_model
-from chatd_server.agent.stop import StopCause, Stopped
-from chatd_server.agent.toolrun import Results, run_tools
+from chatd_server.agent.turn.stop import StopCause, Stopped
 from chatd_server.collector import let_go
 from chatd_server.domain.chat import Status
 from chatd_server.domain.command import (

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chatd_server.agent import outcome
-from chatd_server.agent.draft import StepDraft
-from chatd_server.agent.env import Env
-from chatd_server.agent.held import Held
-from chatd_server.agent.toolbox import Toolbox
+from chatd_server.agent.model.draft import StepDraft
+from chatd_server.agent.tools import outcome
+from chatd_server.agent.tools.toolbox import Toolbox
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.held import Held
 from chatd_server.collector import let_go
 from chatd_server.domain.chat import AttemptKind, OpenCall
 from chatd_server.domain.ids import AttemptId, Instant, ToolCallId

@@ -9,11 +9,11 @@ thought of it.
 from collections.abc import Sequence
 from typing import Self, TypedDict
 
-from chatd_server.agent.env import Env
-from chatd_server.agent.prompt import Prompt
-from chatd_server.agent.spans import note_committed
-from chatd_server.agent.stop import Stop, StopCause, Stopped
-from chatd_server.agent.toolbox import Toolbox
+from chatd_server.agent.model.prompt import Prompt
+from chatd_server.agent.tools.toolbox import Toolbox
+from chatd_server.agent.turn.env import Env
+from chatd_server.agent.turn.spans import note_committed
+from chatd_server.agent.turn.stop import Stop, StopCause, Stopped
 from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import Attempt, AttemptKind, ChatState, Status, Turn
 from chatd_server.domain.command import Command, StartAttempt

@@ -1,0 +1,1 @@
+"""The model call: the prompt, the stream, the draft of the answer, retries."""

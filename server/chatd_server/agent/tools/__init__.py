@@ -1,0 +1,1 @@
+"""The batch of tools: what runs, and what each call results in."""

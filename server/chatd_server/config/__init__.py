@@ -1,0 +1,1 @@
+"""Settings of the server: what there is, and where each value comes from."""
