@@ -11,6 +11,7 @@ from chatd_server.domain.chat import ClientTool
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ToolCallId
 from chatd_server.domain.limits import ANSWER_PARTS_MAX
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -25,15 +26,12 @@ from chatd_server.domain.message import (
     Usage,
 )
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
-    RefusalDelta,
     StreamPart,
-    TextDelta,
     UsageSeen,
     WholePart,
 )
@@ -73,20 +71,20 @@ def test_an_answer_keeps_every_part_in_stream_order() -> None:
     """Reasoning, text, a vendor's search with its source and a call stand as they came."""
     signature = Native("vendor", '{"signature":"x"}', "model")
     played = Played(
-        ReasoningDelta(0, ""),
-        ReasoningDelta(0, "hm"),
+        Delta(0, PieceKind.REASONING, ""),
+        Delta(0, PieceKind.REASONING, "hm"),
         PartEnded(0, signature),
-        TextDelta(1, "I "),
-        TextDelta(1, "look."),
+        Delta(1, PieceKind.TEXT, "I "),
+        Delta(1, PieceKind.TEXT, "look."),
         PartEnded(1),
         CallStarted(2, "v1", "search", by_provider=True),
-        CallDelta(2, '{"q":1}'),
+        Delta(2, PieceKind.CALL, '{"q":1}'),
         PartEnded(2),
         ProviderResult(3, "v1", "search", "[]"),
         WholePart(4, Source("http://a.example")),
         CallStarted(5, "v2", "shell"),
-        CallDelta(5, '{"c'),
-        CallDelta(5, 'md":"ls"}'),
+        Delta(5, PieceKind.CALL, '{"c'),
+        Delta(5, PieceKind.CALL, 'md":"ls"}'),
         PartEnded(5),
         end(FinishReason.TOOL_CALLS),
     )
@@ -174,12 +172,10 @@ async def test_a_call_is_stamped_when_it_was_emitted() -> None:
         pytest.param(["a\x00b"], "a\x00b", id="NUL survives"),
     ],
 )
-@pytest.mark.parametrize("kind", [TextDelta, ReasoningDelta, RefusalDelta])
-def test_surrogates_are_joined_or_replaced(
-    kind: type[TextDelta | ReasoningDelta | RefusalDelta], deltas: list[str], whole: str
-) -> None:
+@pytest.mark.parametrize("kind", [PieceKind.TEXT, PieceKind.REASONING, PieceKind.REFUSAL])
+def test_surrogates_are_joined_or_replaced(kind: PieceKind, deltas: list[str], whole: str) -> None:
     """Shown and stored text agree, and both can travel."""
-    played = Played(*(kind(0, delta) for delta in deltas), end())
+    played = Played(*(Delta(0, kind, delta) for delta in deltas), end())
     (part,) = played.draft.seal().parts
     assert text_of(part) == whole
     assert played.writer.texts == {0: whole}
@@ -190,10 +186,10 @@ def test_arguments_stay_the_vendors_text() -> None:
     raw = '{ "a" : "\\ud83d\\u0000", \n'
     played = Played(
         CallStarted(0, "v", "shell"),
-        CallDelta(0, raw),
-        CallDelta(0, HIGH),
-        CallDelta(0, LOW),
-        CallDelta(0, HIGH),
+        Delta(0, PieceKind.CALL, raw),
+        Delta(0, PieceKind.CALL, HIGH),
+        Delta(0, PieceKind.CALL, LOW),
+        Delta(0, PieceKind.CALL, HIGH),
         PartEnded(0),
         end(FinishReason.TOOL_CALLS),
     )
@@ -230,7 +226,7 @@ def test_texts_inside_whole_parts_can_travel() -> None:
 def test_a_call_that_never_ended_takes_the_whole_answer_out_of_running() -> None:
     """With another finish reason than tool calls, none of its calls runs."""
     played = Played(
-        CallStarted(0, "v", "shell"), CallDelta(0, '{"cm'), end(FinishReason.TOOL_CALLS)
+        CallStarted(0, "v", "shell"), Delta(0, PieceKind.CALL, '{"cm'), end(FinishReason.TOOL_CALLS)
     )
     assert played.draft.seal().finish_reason is FinishReason.OTHER
 
@@ -238,11 +234,11 @@ def test_a_call_that_never_ended_takes_the_whole_answer_out_of_running() -> None
 def test_a_partial_step_keeps_text_reasoning_and_the_call_in_progress() -> None:
     """Sealed in the middle of arguments, the call has what came of them."""
     played = Played(
-        ReasoningDelta(0, "hm"),
+        Delta(0, PieceKind.REASONING, "hm"),
         PartEnded(0),
-        TextDelta(1, f"On it{HIGH}"),
+        Delta(1, PieceKind.TEXT, f"On it{HIGH}"),
         CallStarted(2, "v", "shell"),
-        CallDelta(2, '{"cm'),
+        Delta(2, PieceKind.CALL, '{"cm'),
         UsageSeen(Usage(input_tokens=5)),
     )
     reasoning, text, call = played.draft.seal_partial()
@@ -255,7 +251,7 @@ def test_a_partial_step_keeps_text_reasoning_and_the_call_in_progress() -> None:
 
 def test_a_partial_step_of_nothing_is_nothing() -> None:
     """A part that was opened and got nothing is not worth a message."""
-    played = Played(ReasoningDelta(0, ""))
+    played = Played(Delta(0, PieceKind.REASONING, ""))
     assert played.draft.seal_partial() == ()
 
 
@@ -271,18 +267,18 @@ def test_a_result_of_an_earlier_paused_answer_finds_its_call() -> None:
 
 def test_begin_empties_the_draft() -> None:
     """Nothing of a failed attempt is left in the next one."""
-    played = Played(TextDelta(0, "half"), UsageSeen(Usage(input_tokens=5)))
+    played = Played(Delta(0, PieceKind.TEXT, "half"), UsageSeen(Usage(input_tokens=5)))
     played.draft.abandon()
     assert played.writer.is_abandoned
     played.draft.begin(AttemptId("next"), RecordingWriter())
-    played.play([TextDelta(0, "whole"), Finished(FinishReason.END_TURN, Usage())])
+    played.play([Delta(0, PieceKind.TEXT, "whole"), Finished(FinishReason.END_TURN, Usage())])
     answer = played.draft.seal()
     assert (answer.parts, answer.usage) == ((Text("whole"),), Usage())
 
 
 def test_closing_does_not_void_what_was_shown() -> None:
     """After the commit, giving up the draft touches no live part."""
-    played = Played(TextDelta(0, "hello"))
+    played = Played(Delta(0, PieceKind.TEXT, "hello"))
     played.draft.close()
     played.draft.abandon()
     assert not played.writer.is_abandoned
@@ -291,15 +287,15 @@ def test_closing_does_not_void_what_was_shown() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        TextDelta(ANSWER_PARTS_MAX, "x"),
+        Delta(ANSWER_PARTS_MAX, PieceKind.TEXT, "x"),
         CallStarted(ANSWER_PARTS_MAX, "v", "shell"),
         WholePart(ANSWER_PARTS_MAX, Source("https://example.com")),
     ],
 )
 def test_an_answer_has_a_longest_list_of_parts(more: StreamPart) -> None:
     """A part more fails it; the parts that are there may still grow."""
-    played = Played(*[TextDelta(n, "x") for n in range(ANSWER_PARTS_MAX)])
-    played.play([TextDelta(ANSWER_PARTS_MAX - 1, "x")])
+    played = Played(*[Delta(n, PieceKind.TEXT, "x") for n in range(ANSWER_PARTS_MAX)])
+    played.play([Delta(ANSWER_PARTS_MAX - 1, PieceKind.TEXT, "x")])
 
     with pytest.raises(ModelFailure) as failed:
         played.play([more])
@@ -308,7 +304,7 @@ def test_an_answer_has_a_longest_list_of_parts(more: StreamPart) -> None:
 
 def test_each_answer_is_counted_by_itself() -> None:
     """A turn of many steps is no long answer."""
-    played = Played(*[TextDelta(n, "x") for n in range(ANSWER_PARTS_MAX)])
+    played = Played(*[Delta(n, PieceKind.TEXT, "x") for n in range(ANSWER_PARTS_MAX)])
     played.draft.begin(AttemptId("next"), played.writer)
     played.play([CallStarted(0, "v", "shell")])
 

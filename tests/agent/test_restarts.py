@@ -3,17 +3,18 @@
 from chatd_server.domain.chat import Status
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import ATTEMPTS_MAX, RESTARTS_MAX
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Usage
-from chatd_server.domain.stream import Finished, Restarted, TextDelta
+from chatd_server.domain.stream import Delta, Finished, Restarted
 from tests.kit.world import World
 
 
 async def test_an_answer_that_begins_anew_is_the_second_one_alone(world: World) -> None:
     """What was shown is void, and the answer goes on as another attempt of the same call."""
     world.model.plays(
-        TextDelta(0, "half"),
+        Delta(0, PieceKind.TEXT, "half"),
         Restarted(),
-        TextDelta(0, "whole"),
+        Delta(0, PieceKind.TEXT, "whole"),
         Finished(FinishReason.END_TURN, Usage()),
     )
     chat = await world.chat("go")

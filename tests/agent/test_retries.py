@@ -7,8 +7,9 @@ import pytest
 from chatd_server.domain.chat import Status
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import ATTEMPTS_MAX
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Usage
-from chatd_server.domain.stream import Finished, TextDelta
+from chatd_server.domain.stream import Delta, Finished
 from chatd_server.observe import Span
 from tests.kit.golden import assert_golden
 from tests.kit.script import calls, text
@@ -111,8 +112,8 @@ async def test_the_ladder_survives_a_crash(world: World) -> None:
 
 async def test_a_stream_that_just_stops_is_a_failure_that_is_tried_again(world: World) -> None:
     """An adapter must not do it; nothing is committed when one does."""
-    world.model.plays(TextDelta(0, "half"))
-    world.model.plays(TextDelta(0, "whole"), Finished(FinishReason.END_TURN, Usage()))
+    world.model.plays(Delta(0, PieceKind.TEXT, "half"))
+    world.model.plays(Delta(0, PieceKind.TEXT, "whole"), Finished(FinishReason.END_TURN, Usage()))
     chat = await world.chat("go")
     await world.clock.advance_to("retry")
     await chat.ended()

@@ -9,14 +9,14 @@ from chatd_server.domain.chat import Status, StopReason, TurnOptions
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, TOOL_RESULT_BYTES_MAX
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, ToolErrorKind, ToolResult, Usage
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    TextDelta,
 )
 from chatd_server.observe import Span
 from tests.kit.golden import assert_golden
@@ -226,7 +226,9 @@ async def test_a_call_that_never_ended_does_not_run(world: World) -> None:
     """Also when the vendor says tool calls."""
     shell = world.tool("shell")
     world.model.plays(
-        CallStarted(0, "v", "shell"), CallDelta(0, "{}"), Finished(FinishReason.TOOL_CALLS, Usage())
+        CallStarted(0, "v", "shell"),
+        Delta(0, PieceKind.CALL, "{}"),
+        Finished(FinishReason.TOOL_CALLS, Usage()),
     )
     chat = await world.chat("go")
     await chat.ended()
@@ -249,14 +251,14 @@ async def test_an_empty_answer_ends_the_turn_and_stays_out_of_prompts(world: Wor
 async def test_a_paused_answer_goes_on_without_a_new_message(world: World) -> None:
     """The vendor's call is paired with the result that its next answer brings."""
     world.model.plays(
-        TextDelta(0, "I look"),
+        Delta(0, PieceKind.TEXT, "I look"),
         CallStarted(1, "srv", "web_search", by_provider=True),
         PartEnded(1, None, "{}"),
         Finished(FinishReason.PAUSED, Usage()),
     )
     world.model.plays(
         ProviderResult(0, "srv", "web_search", "[]"),
-        TextDelta(1, "Found."),
+        Delta(1, PieceKind.TEXT, "Found."),
         Finished(FinishReason.END_TURN, Usage()),
     )
     chat = await world.chat("search")

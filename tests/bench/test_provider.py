@@ -5,9 +5,10 @@ import json
 from bench.directive import Directive, directive_in
 from bench.floors.provider import TOOL, burst, step
 from chatd_server.domain.message import FinishReason
-from chatd_server.domain.stream import CallStarted, Finished, StreamPart, TextDelta
+from chatd_server.domain.stream import CallStarted, Finished, StreamPart
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.http.sse import EventSplitter
+from tests.kit.script import deltas
 
 
 def _parts(response: bytes) -> list[StreamPart]:
@@ -35,7 +36,7 @@ def test_a_directive_survives_its_way_through_a_request() -> None:
 def test_a_burst_has_so_many_deltas() -> None:
     """One text delta for each token, and the terminal event."""
     parts = _parts(burst(7))
-    assert sum(isinstance(part, TextDelta) for part in parts) == 7
+    assert len(deltas(parts)) == 7
     assert isinstance(parts[-1], Finished)
 
 
@@ -45,7 +46,7 @@ def test_steps_call_the_tool_until_there_are_enough_results() -> None:
     for results in (0, 1):
         parts = _parts(step(directive, results))
         (call,) = [part for part in parts if isinstance(part, CallStarted)]
-        (text,) = [part for part in parts if isinstance(part, TextDelta)]
+        (text,) = deltas(parts)
         assert (call.name, len(text.text)) == (TOOL, 2050)
         assert isinstance(last := parts[-1], Finished)
         assert last.reason is FinishReason.TOOL_CALLS

@@ -20,6 +20,7 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId
+from chatd_server.domain.live import CallHead, PieceKind
 from chatd_server.domain.message import Executor, FinishReason, Text, ToolCall, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
 from chatd_server.ports.live import AttemptWriter
@@ -87,7 +88,7 @@ class Run:
         """Show more of the answer."""
         assert self.writer is not None
         self.text += text
-        self.writer.text(0, text)
+        self.writer.append(0, PieceKind.TEXT, text)
 
     def answers(self, *texts: str) -> Steps:
         """Show an answer, piece by piece, and commit it."""
@@ -130,7 +131,8 @@ class Run:
         """Show a call, and commit it as the answer."""
         assert self.writer is not None
         call = ToolCall(ToolCallId("call_1"), name, "{}", Executor.SERVER, NOW)
-        self.writer.call(0, call.id, call.name, call.executor, call.arguments)
+        self.writer.add(0, PieceKind.CALL, CallHead(call.id, call.name, call.executor))
+        self.writer.append(0, PieceKind.CALL, call.arguments)
         yield None
         yield from self._do(self._answer((call,), FinishReason.TOOL_CALLS))
 
@@ -139,10 +141,10 @@ class Run:
         yield from self.begin(AttemptKind.TOOLS)
         assert self.writer is not None
         (call,) = self.scene.store.state.calls
-        self.writer.tool_started(call.id, call.name)
+        self.writer.add(0, PieceKind.TOOL_STARTED, CallHead(call.id, call.name, Executor.SERVER))
         yield None
         result = ToolResult(call.id, call.name, "seen", Executor.SERVER, NOW)
-        self.writer.tool_finished(result)
+        self.writer.add(0, PieceKind.TOOL_FINISHED, result)
         yield from self._do(
             CommitResults(**self._hold(), attempt_id=self.attempt_id, results=(result,))
         )
@@ -185,7 +187,7 @@ class Run:
         """Void what is shown, as the end of a run does. What comes too late is ignored."""
         assert self.writer is not None
         self.writer.abandon()
-        self.writer.text(0, "late")
+        self.writer.append(0, PieceKind.TEXT, "late")
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -86,15 +86,17 @@ def write(overlay: Overlay, writes: list[tuple[PieceKind, int, str]]) -> Written
     for kind, part, text in writes:
         if kind is PieceKind.CALL:
             call = ToolCallId(f"call_{part}")
-            overlay.append_call(part, call, "look", Executor.CLIENT, text)
+            if (part, kind) not in written.texts:
+                overlay.add(part, kind, CallHead(call, "look", Executor.CLIENT))
+            overlay.append(part, kind, text)
             known = written.texts.setdefault((part, kind), f"{call}:")
             written.texts[part, kind] = known + text
         elif kind is PieceKind.PART:
             source = Source(url=text)
-            overlay.append_whole(part, source)
+            overlay.add(part, PieceKind.PART, source)
             written.wholes.append(source)
         elif kind is PieceKind.TOOL_FINISHED:
-            overlay.append_tool_finished(result(text))
+            overlay.add(0, PieceKind.TOOL_FINISHED, result(text))
             written.wholes.append(result(text))
         else:
             overlay.append(part, kind, text)
@@ -189,11 +191,11 @@ def test_a_piece_holds_at_most_the_slice_limit_and_whole_characters() -> None:
 def test_a_call_is_announced_before_it_has_arguments() -> None:
     """An announcement has a place of its own, so a resume never repeats or loses it."""
     overlay = new_overlay()
-    overlay.append_call(0, CALL, "look", Executor.SERVER, "")
+    overlay.add(0, PieceKind.CALL, CallHead(CALL, "look", Executor.SERVER))
     head = CallHead(CALL, "look", Executor.SERVER)
     announced = overlay.piece(0)
     assert announced == Piece(0, PieceKind.CALL, 0, overlay.size, "", head)
-    overlay.append_call(0, CALL, "look", Executor.SERVER, '{"a":1}')
+    overlay.append(0, PieceKind.CALL, '{"a":1}')
     assert overlay.piece(announced.end) == Piece(
         0, PieceKind.CALL, announced.end, announced.end + 7, '{"a":1}', head
     )
@@ -204,21 +206,26 @@ def test_a_call_is_announced_before_it_has_arguments() -> None:
 def test_calls_whose_arguments_alternate_are_announced_once() -> None:
     """Vendors may interleave parallel calls."""
     overlay = new_overlay()
+    for part in (0, 1):
+        head = CallHead(ToolCallId(f"call_{part}"), "look", Executor.SERVER)
+        overlay.add(part, PieceKind.CALL, head)
     for arguments in ("{", "}"):
         for part in (0, 1):
-            call = ToolCallId(f"call_{part}")
-            overlay.append_call(part, call, "look", Executor.SERVER, arguments)
+            overlay.append(part, PieceKind.CALL, arguments)
     pieces = list(overlay.pieces(0, 10**6))
-    assert [(it.part, it.text) for it in pieces] == [(0, "{"), (1, "{"), (0, "}"), (1, "}")]
-    assert [it.end - it.start for it in pieces[2:]] == [1, 1]
+    assert [(it.part, it.text) for it in pieces] == [
+        *[(0, ""), (1, "")],
+        *[(0, "{"), (1, "{"), (0, "}"), (1, "}")],
+    ]
+    assert [it.end - it.start for it in pieces[2:]] == [1, 1, 1, 1]
 
 
 def test_an_indivisible_piece_is_never_cut() -> None:
     """An offset inside a result begins the whole result."""
     overlay = new_overlay()
-    overlay.append_tool_started(CALL, "look")
-    overlay.append_tool_finished(result("r" * limits.TOOL_RESULT_BYTES_MAX))
-    overlay.append_compaction_started(CompactionSource.AUTO)
+    overlay.add(0, PieceKind.TOOL_STARTED, CallHead(CALL, "look", Executor.SERVER))
+    overlay.add(0, PieceKind.TOOL_FINISHED, result("r" * limits.TOOL_RESULT_BYTES_MAX))
+    overlay.add(0, PieceKind.COMPACTION_STARTED, CompactionStart(CompactionSource.AUTO))
     started, finished, compaction = overlay.pieces(0, 10**9)
     assert overlay.piece(started.end + 1000) == finished
     assert finished.value == result("r" * limits.TOOL_RESULT_BYTES_MAX)
@@ -243,9 +250,9 @@ def test_an_answer_beyond_its_limit_fails_and_keeps_what_was_shown() -> None:
         overlay.append(1, PieceKind.TEXT, "z")
     assert raised.value.error.kind is ErrorKind.OUTPUT_TOO_LARGE
     with pytest.raises(ModelFailure):
-        overlay.append_call(2, CALL, "look", Executor.SERVER, "")
+        overlay.add(2, PieceKind.CALL, CallHead(CALL, "look", Executor.SERVER))
     with pytest.raises(ModelFailure):
-        overlay.append_whole(2, Source(url="u"))
+        overlay.add(2, PieceKind.PART, Source(url="u"))
     assert overlay.size == limits.ANSWER_BYTES_MAX
 
 
@@ -254,17 +261,17 @@ def test_a_batch_of_tools_has_its_own_limit() -> None:
     overlay = new_overlay()
     big = "r" * limits.TOOL_RESULT_BYTES_MAX
     for _ in range(31):
-        overlay.append_tool_finished(result(big))
+        overlay.add(0, PieceKind.TOOL_FINISHED, result(big))
     with pytest.raises(ModelFailure):
-        overlay.append_tool_finished(result(big))
+        overlay.add(0, PieceKind.TOOL_FINISHED, result(big))
     assert overlay.size <= limits.TOOL_BATCH_BYTES_MAX
 
 
 def test_what_only_the_vendor_may_see_has_no_place_in_the_string() -> None:
     """A result with and without the vendor's own block has the same length."""
     plain, native = new_overlay(), new_overlay()
-    plain.append_whole(0, Reasoning("hm"))
-    native.append_whole(0, Reasoning("hm", native=Native("anthropic", '{"signature":"s"}')))
+    plain.add(0, PieceKind.PART, Reasoning("hm"))
+    native.add(0, PieceKind.PART, Reasoning("hm", native=Native("anthropic", '{"signature":"s"}')))
     assert plain.size == native.size
 
 
@@ -291,9 +298,9 @@ def test_a_committed_answer_leads_to_the_same_string() -> None:
     live.append(0, PieceKind.REASONING, "let me")
     live.append(0, PieceKind.REASONING, " see")
     live.append(1, PieceKind.TEXT, "I look.\x00 ünï")
-    live.append_call(2, CALL, "look", Executor.SERVER, "")
-    live.append_call(2, CALL, "look", Executor.SERVER, '{"a":1}')
-    live.append_whole(3, Source(url="u"))
+    live.add(2, PieceKind.CALL, CallHead(CALL, "look", Executor.SERVER))
+    live.append(2, PieceKind.CALL, '{"a":1}')
+    live.add(3, PieceKind.PART, Source(url="u"))
     live.append(4, PieceKind.REFUSAL, "no")
     replayed = Overlay.of_message(message, base_sequence=3)
     assert list(replayed.pieces(0, 10**6)) == list(live.pieces(0, 10**6))

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chatd_server.domain.chat import OpenCall, Turn, TurnOptions
-from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, MessageId, ToolCallId, TurnId
+from chatd_server.domain.live import CallHead, CompactionStart, PieceKind, PieceValue
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -125,49 +125,31 @@ class RecordingWriter(AttemptWriter):
     results: list[ToolResult] = field(default_factory=list)
     wholes: dict[int, Part] = field(default_factory=dict)
     is_abandoned: bool = False
+    _calls: dict[int, str] = field(default_factory=dict)
 
-    def text(self, part: int, text: str) -> None:
+    def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Keep a line; of a part and of a result the value, too."""
+        match kind, value:
+            case PieceKind.CALL, CallHead():
+                self._calls[part] = f"call {value.name} ({value.executor})"
+                self._keep(self._calls[part], part, "")
+            case PieceKind.TOOL_STARTED, CallHead():
+                self.lines.append(f"{value.name} started")
+            case PieceKind.TOOL_FINISHED, ToolResult():
+                if len(self.results) == self.results_max:
+                    raise failure(ErrorKind.OUTPUT_TOO_LARGE, "too many results")
+                self.lines.append(f"{value.name} finished")
+                self.results.append(value)
+            case PieceKind.COMPACTION_STARTED, CompactionStart():
+                self.lines.append(f"compaction ({value.source}) started")
+            case _:
+                assert not isinstance(value, CallHead | CompactionStart)
+                self.lines.append(f"{part}: {type(value).__name__}")
+                self.wholes[part] = value
+
+    def append(self, part: int, kind: PieceKind, text: str) -> None:
         """Keep text."""
-        self._keep("text", part, text)
-
-    def reasoning(self, part: int, text: str) -> None:
-        """Keep reasoning."""
-        self._keep("reasoning", part, text)
-
-    def refusal(self, part: int, text: str) -> None:
-        """Keep refusal."""
-        self._keep("refusal", part, text)
-
-    def call(
-        self,
-        part: int,
-        call_id: ToolCallId,  # noqa: ARG002  the port's
-        name: str,
-        executor: Executor,
-        arguments: str,
-    ) -> None:
-        """Keep arguments."""
-        self._keep(f"call {name} ({executor})", part, arguments)
-
-    def whole(self, part: int, value: Part) -> None:
-        """Keep a part."""
-        self.lines.append(f"{part}: {type(value).__name__}")
-        self.wholes[part] = value
-
-    def tool_started(self, call_id: ToolCallId, name: str) -> None:  # noqa: ARG002  the port's
-        """Keep a start."""
-        self.lines.append(f"{name} started")
-
-    def tool_finished(self, result: ToolResult) -> None:
-        """Keep a result."""
-        if len(self.results) == self.results_max:
-            raise failure(ErrorKind.OUTPUT_TOO_LARGE, "too many results")
-        self.lines.append(f"{result.name} finished")
-        self.results.append(result)
-
-    def compaction_started(self, source: CompactionSource) -> None:
-        """Keep a start."""
-        self.lines.append(f"compaction ({source}) started")
+        self._keep(self._calls[part] if kind is PieceKind.CALL else kind, part, text)
 
     def abandon(self) -> None:
         """Keep the end."""

@@ -9,17 +9,16 @@ from typing import TypeAlias
 import msgspec
 
 from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Source, Usage
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
     StreamPart,
-    TextDelta,
     WholePart,
 )
 from chatd_server.ports.models import Conversation, Model, ModelRequest
@@ -58,19 +57,19 @@ Spoken: TypeAlias = Callable[[int], list[Line]]
 
 def text(*pieces: Piece) -> Spoken:
     """Say text, in these deltas."""
-    return lambda n: [*(_delta(TextDelta, n, piece) for piece in pieces), PartEnded(n)]
+    return lambda n: [*(_delta(PieceKind.TEXT, n, piece) for piece in pieces), PartEnded(n)]
 
 
 def thinks(*pieces: Piece) -> Spoken:
     """Reason, in these deltas."""
-    return lambda n: [*(_delta(ReasoningDelta, n, piece) for piece in pieces), PartEnded(n)]
+    return lambda n: [*(_delta(PieceKind.REASONING, n, piece) for piece in pieces), PartEnded(n)]
 
 
 def calls(name: str, *pieces: Piece, vendor_id: str = "toolu_1") -> Spoken:
     """Call a tool with the arguments that these deltas make; `{}` without any."""
 
     def parts(n: int) -> list[Line]:
-        deltas = [_delta(CallDelta, n, piece) for piece in pieces or ("{}",)]
+        deltas = [_delta(PieceKind.CALL, n, piece) for piece in pieces or ("{}",)]
         return [CallStarted(n, vendor_id, name), *deltas, PartEnded(n)]
 
     return parts
@@ -87,7 +86,7 @@ def searches(query: str, *pieces: Piece) -> Spoken:
     def parts(n: int) -> list[Line]:
         return [
             CallStarted(n, "srv_1", "web_search", by_provider=True),
-            CallDelta(n, msgspec.json.encode({"query": query}).decode()),
+            Delta(n, PieceKind.CALL, msgspec.json.encode({"query": query}).decode()),
             PartEnded(n),
             *(piece for piece in pieces if isinstance(piece, Gate)),
             ProviderResult(n + 1, "srv_1", "web_search", "[]"),
@@ -97,10 +96,13 @@ def searches(query: str, *pieces: Piece) -> Spoken:
     return parts
 
 
-def _delta(
-    kind: type[TextDelta | ReasoningDelta | CallDelta], part: int, piece: Piece
-) -> StreamPart | Gate:
-    return piece if isinstance(piece, Gate) else kind(part, piece)
+def _delta(kind: PieceKind, part: int, piece: Piece) -> StreamPart | Gate:
+    return piece if isinstance(piece, Gate) else Delta(part, kind, piece)
+
+
+def deltas(parts: Iterable[StreamPart], kind: PieceKind = PieceKind.TEXT) -> list[Delta]:
+    """Return the deltas of one kind."""
+    return [part for part in parts if isinstance(part, Delta) and part.kind is kind]
 
 
 class ScriptedModel:

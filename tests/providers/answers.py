@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     FinishReason,
     Native,
@@ -19,16 +20,13 @@ from chatd_server.domain.message import (
     Usage,
 )
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
-    RefusalDelta,
     Restarted,
     StreamPart,
-    TextDelta,
     UsageSeen,
     WholePart,
 )
@@ -68,16 +66,14 @@ class Fold:
     def add(self, part: StreamPart) -> None:
         """Take one part."""
         match part:
-            case (
-                TextDelta(number, text) | ReasoningDelta(number, text) | RefusalDelta(number, text)
-            ):
-                kind, before = self._pieces.get(number, (type(part), ""))
-                assert kind is type(part)
+            case Delta(number, PieceKind.CALL, text):
+                self._pieces[number].arguments += text
+            case Delta(number, kind, text):
+                known, before = self._pieces.get(number, (kind, ""))
+                assert known is kind
                 self._pieces[number] = (kind, before + text)
             case CallStarted():
                 self._pieces[part.part] = _Call(part)
-            case CallDelta():
-                self._pieces[part.part].arguments += part.arguments
             case PartEnded():
                 self._end(part)
             case ProviderResult() | WholePart():
@@ -107,11 +103,11 @@ class Fold:
     def _add_piece(self, answer: Answer, number: int, piece: Any) -> None:
         native = self._native.get(number)
         match piece:
-            case (kind, str(text)) if kind is TextDelta:
+            case (PieceKind.TEXT, str(text)):
                 answer.text += text
                 answer.blocks.append("text")
                 answer.citations += len(_block(native).get("citations") or ())
-            case (kind, str(text)) if kind is ReasoningDelta:
+            case (PieceKind.REASONING, str(text)):
                 answer.reasoning += text
                 answer.blocks.append("thinking")
             case _Call():
@@ -123,7 +119,7 @@ class Fold:
             case WholePart(_, ProviderNote(_, block_type)):
                 answer.blocks.append(block_type)
             case WholePart(_, Source()) | (_, _):
-                assert isinstance(piece, WholePart) or piece[0] is RefusalDelta
+                assert isinstance(piece, WholePart) or piece[0] is PieceKind.REFUSAL
             case _:
                 raise AssertionError(piece)
 

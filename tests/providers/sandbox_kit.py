@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from chatd_server.domain.failure import ChatError, ModelFailure
 from chatd_server.domain.ids import MessageId, ToolCallId, TurnId
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -17,16 +18,13 @@ from chatd_server.domain.message import (
     ToolResult,
 )
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
-    RefusalDelta,
     Restarted,
     StreamPart,
-    TextDelta,
     UsageSeen,
     WholePart,
 )
@@ -35,6 +33,7 @@ from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox import PROVIDER, SandboxProvider
 from chatd_server.providers.settings import ProviderSettings
 from tests.kit.clock import ManualClock
+from tests.kit.script import deltas
 
 
 def message(
@@ -122,7 +121,7 @@ async def lines_of(asked: ModelRequest | str) -> list[str]:
 
 async def text_of(asked: ModelRequest | str) -> str:
     """Return the words of an answer."""
-    return "".join(part.text for part in await parts_of(asked) if isinstance(part, TextDelta))
+    return "".join(part.text for part in deltas(await parts_of(asked)))
 
 
 def lines(parts: Iterable[StreamPart]) -> list[str]:
@@ -131,17 +130,13 @@ def lines(parts: Iterable[StreamPart]) -> list[str]:
     extra: list[str] = []
     for part in parts:
         match part:
-            case TextDelta(number, text):
-                shown[number] = shown.get(number, "text: ") + text
-            case ReasoningDelta(number, text):
-                shown[number] = shown.get(number, "reasoning: ") + text
-            case RefusalDelta(number, text):
-                shown[number] = shown.get(number, "refusal: ") + text
+            case Delta(number, PieceKind.CALL, text):
+                shown[number] += text
+            case Delta(number, kind, text):
+                shown[number] = shown.get(number, f"{kind}: ") + text
             case CallStarted():
                 who = "provider call" if part.by_provider else "call"
                 shown[part.part] = f"{who} {part.vendor_id} {part.name} "
-            case CallDelta(number, arguments):
-                shown[number] += arguments
             case ProviderResult():
                 shown[part.part] = f"provider result {part.vendor_id} {part.output}"
             case WholePart():

@@ -8,15 +8,14 @@ import pytest
 
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MessageId, TurnId
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Message, ProviderNote, Role, Text
 from chatd_server.domain.stream import (
-    CallDelta,
+    Delta,
     Finished,
     PartEnded,
-    ReasoningDelta,
     Restarted,
     StreamPart,
-    TextDelta,
     WholePart,
 )
 from chatd_server.ports.models import ModelRequest
@@ -25,6 +24,7 @@ from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.http.transport import Transport
 from tests.kit.clock import ManualClock
 from tests.kit.replay import Canned, ReplayServer, replay_server
+from tests.kit.script import deltas
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 3}}}
 STOP = {"type": "message_stop"}
@@ -89,7 +89,7 @@ def test_half_an_emoji_in_each_of_two_deltas_reaches_the_draft() -> None:
         rb'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\ude42"}}',
         stop(0),
     )
-    text = "".join(part.text for part in parts if isinstance(part, TextDelta))
+    text = "".join(part.text for part in deltas(parts))
     assert text.encode("utf-16", "surrogatepass").decode("utf-16") == "🙂"
 
 
@@ -111,7 +111,7 @@ def test_a_signed_thought_with_half_an_emoji_can_be_sent_back() -> None:
 def test_hidden_thinking_opens_its_part() -> None:
     """Its text is empty, and its signature still counts."""
     parts = decoded(START, block(0, "thinking", thinking="", signature="s"), stop(0))
-    assert ReasoningDelta(0, "") in parts
+    assert Delta(0, PieceKind.REASONING, "") in parts
     assert isinstance(parts[-1], PartEnded)
     assert parts[-1].native is not None
 
@@ -122,7 +122,7 @@ def test_a_call_with_its_input_at_once_has_its_arguments() -> None:
     parts = decoded(START, call, stop(0), ended(), STOP)
     (end,) = [part for part in parts if isinstance(part, PartEnded)]
     assert json.loads(end.arguments or "") == {"x": 1}
-    assert not any(isinstance(part, CallDelta) for part in parts)
+    assert not deltas(parts, PieceKind.CALL)
     assert isinstance(parts[-1], Finished)
     assert parts[-1].reason is FinishReason.TOOL_CALLS
 
@@ -141,8 +141,8 @@ def test_a_second_start_voids_the_first() -> None:
         STOP,
     )
     after = parts[parts.index(Restarted()) + 1 :]
-    assert [part.text for part in after if isinstance(part, TextDelta)] == ["whole"]
-    assert [part.part for part in after if isinstance(part, TextDelta)] == [0]
+    assert [part.text for part in deltas(after)] == ["whole"]
+    assert [part.part for part in deltas(after)] == [0]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ async def test_an_answer_that_is_not_streamed_is_an_answer(vendor: ReplayServer)
     message = {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn"}
     vendor.answers = [Canned(200, {}, [b" \n", json.dumps(message).encode()])]
     parts = await asked(vendor)
-    assert TextDelta(0, "Hi") in parts
+    assert Delta(0, PieceKind.TEXT, "Hi") in parts
     assert isinstance(parts[-1], Finished)
 
 

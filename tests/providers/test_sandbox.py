@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chatd_server.domain.failure import ModelFailure
 from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     Executor,
     FileReference,
@@ -24,7 +25,7 @@ from chatd_server.domain.message import (
     ToolResult,
 )
 from chatd_server.domain.refusal import ModelNotFound
-from chatd_server.domain.stream import Finished, ProviderResult, TextDelta, WholePart
+from chatd_server.domain.stream import Delta, Finished, ProviderResult, WholePart
 from chatd_server.ports.models import ModelRequest
 from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.sandbox import SandboxProvider
@@ -323,7 +324,7 @@ class Reader:
 
     async def _read(self, text: str) -> None:
         async for part in stream(text, self.clock):
-            self.count += isinstance(part, TextDelta)
+            self.count += isinstance(part, Delta) and part.kind is PieceKind.TEXT
 
 
 async def test_a_pace_is_kept_from_word_to_word() -> None:

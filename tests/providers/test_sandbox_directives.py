@@ -5,6 +5,7 @@ import pytest
 
 from chatd_server.domain.failure import RETRYABLE_KINDS, ChatError, ErrorKind
 from chatd_server.domain.ids import ToolCallId
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     Executor,
     FinishReason,
@@ -15,10 +16,11 @@ from chatd_server.domain.message import (
     ToolCall,
     Usage,
 )
-from chatd_server.domain.stream import CallDelta, PartEnded, UsageSeen
+from chatd_server.domain.stream import PartEnded, UsageSeen
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox.directives import DIRECTIVES, Directive
 from chatd_server.providers.sandbox.grammar import parse
+from tests.kit.script import deltas
 from tests.providers.sandbox_kit import (
     finished,
     history,
@@ -153,7 +155,8 @@ async def test_every_finish_reason_of_a_vendor_can_be_asked_for(reason: FinishRe
 
 async def test_arguments_come_in_pieces() -> None:
     """A client sees the arguments of a call grow."""
-    pieces = [p.arguments for p in await parts_of('!call a {"k":"äöü 🙂"}') if type(p) is CallDelta]
+    parts = await parts_of('!call a {"k":"äöü 🙂"}')
+    pieces = [part.text for part in deltas(parts, PieceKind.CALL)]
 
     assert pieces == ['{"k":"äö', 'ü 🙂"}']
 

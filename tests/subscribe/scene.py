@@ -17,6 +17,7 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, OwnerId, WorkerId, new_uuid
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Part, Text, ToolCall, ToolResult
 from chatd_server.hub.hub import Hub
 from chatd_server.ports.live import AttemptWriter
@@ -143,7 +144,7 @@ class Chat:
     async def answer(self, text: str) -> Applied:
         """Say something in one attempt, live and then committed."""
         writer = await self.begin()
-        writer.text(0, text)
+        writer.append(0, PieceKind.TEXT, text)
         return await self.commit(text)
 
     async def retry(self) -> Applied:

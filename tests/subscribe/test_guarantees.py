@@ -11,6 +11,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.chat import AttemptKind, ChatConfig, ClientTool
 from chatd_server.domain.command import RequireAction
 from chatd_server.domain.ids import MICROSECONDS, ToolCallId
+from chatd_server.domain.live import CallHead, PieceKind
 from chatd_server.domain.message import Executor, Reasoning, Text, ToolCall, ToolResult
 from tests.kit.script import MODEL
 from tests.kit.server import refused, said
@@ -87,8 +88,8 @@ async def test_guarantee_2_a_cursor_inside_an_attempt_gets_exactly_the_missing_t
     """Any byte offset that can have been sent is a place to come back to."""
     chat = await edge.chat()
     writer = await chat.begin()
-    writer.reasoning(0, "hm")
-    writer.text(1, TEXT)
+    writer.append(0, PieceKind.REASONING, "hm")
+    writer.append(1, PieceKind.TEXT, TEXT)
     spoken = "hm" + TEXT
     for length in range(len(spoken) + 1):
         offset = len(spoken[:length].encode())
@@ -113,13 +114,13 @@ async def test_guarantee_2_a_client_that_is_cut_after_every_response_misses_noth
     call = ToolCallId("call_1")
     for word in TEXT.split(" "):
         cut.cut()
-        chat.writer.text(0, word)
+        chat.writer.append(0, PieceKind.TEXT, word)
         await cut.until_offset(cut.offset + len(word.encode()))
-    chat.writer.call(1, call, "look", Executor.SERVER, "")
+    chat.writer.add(1, PieceKind.CALL, CallHead(call, "look", Executor.SERVER))
     await cut.until("message_part")
     for arguments in ("{", "}"):
         cut.cut()
-        chat.writer.call(1, call, "look", Executor.SERVER, arguments)
+        chat.writer.append(1, PieceKind.CALL, arguments)
         await cut.until("message_part")
     cut.cut()
     text = "".join(TEXT.split(" "))
@@ -137,12 +138,12 @@ async def test_guarantee_2_a_cursor_from_before_a_retry_gets_a_reset(edge: Edge)
     chat = await edge.chat()
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
-    (await chat.begin()).text(0, "lost")
+    (await chat.begin()).append(0, PieceKind.TEXT, "lost")
     await follower.until("message_part")
     follower.cut()
     lost = chat.attempt_id
     await chat.retry()
-    (await chat.begin()).text(0, "found")
+    (await chat.begin()).append(0, PieceKind.TEXT, "found")
     follower.kinds.clear()
     await follower.until("caught_up")
     assert follower.kinds == ["retry_scheduled", "preview_reset", "message_part", "caught_up"]
@@ -159,7 +160,7 @@ async def test_guarantee_2_a_cursor_from_before_a_sigkill_gets_a_reset(serve: An
         chat = await edge.chat()
         follower = edge.follow(chat.id)
         await follower.until("caught_up")
-        (await chat.begin()).text(0, "lost")
+        (await chat.begin()).append(0, PieceKind.TEXT, "lost")
         await follower.until("message_part")
         cut_at, lost = follower.cursor, chat.attempt_id
         await follower.close()
@@ -168,7 +169,7 @@ async def test_guarantee_2_a_cursor_from_before_a_sigkill_gets_a_reset(serve: An
         await edge.store.rescue(WORKER, 10)
         chat.edge = edge
         await chat.acquire()
-        (await chat.begin()).text(0, "found")
+        (await chat.begin()).append(0, PieceKind.TEXT, "found")
         again = edge.follow(chat.id, resume_from=cut_at)
         again.open_attempt, again.offset = lost, 4
         await again.until("caught_up")
@@ -195,16 +196,16 @@ async def test_guarantee_4_pieces_are_a_prefix_and_equal_the_text_for_who_was_th
         await follower.until("caught_up")
     writer = await chat.begin()
     call = ToolCall(ToolCallId("call_1"), "look", '{"a":"é"}', Executor.SERVER, created_at=1)
-    writer.reasoning(0, "let me ")
+    writer.append(0, PieceKind.REASONING, "let me ")
     for follower in (stayed, back, away):
         await follower.until("message_part")
     back.cut()
     away.cut()
-    writer.reasoning(0, "see")
-    writer.text(1, TEXT)
+    writer.append(0, PieceKind.REASONING, "see")
+    writer.append(1, PieceKind.TEXT, TEXT)
     await back.until("caught_up")
-    writer.call(2, call.id, call.name, call.executor, "")
-    writer.call(2, call.id, call.name, call.executor, call.arguments)
+    writer.add(2, PieceKind.CALL, CallHead(call.id, call.name, call.executor))
+    writer.append(2, PieceKind.CALL, call.arguments)
     await chat.commit(Reasoning("let me see"), Text(TEXT), call)
     for follower in (stayed, back, away):
         await follower.until("message_committed")
@@ -224,17 +225,17 @@ async def test_guarantee_5_pieces_stay_between_the_events_around_their_attempt(
     first = edge.follow(chat.id)
     await first.until("caught_up")
     first.kinds.clear()
-    (await chat.begin()).text(0, "lost")
+    (await chat.begin()).append(0, PieceKind.TEXT, "lost")
     await first.until("message_part")
     await chat.retry()
     await first.until("preview_reset")
     old_writer = chat.writer
-    (await chat.begin()).text(0, "found")
-    old_writer.text(0, "too late")
+    (await chat.begin()).append(0, PieceKind.TEXT, "found")
+    old_writer.append(0, PieceKind.TEXT, "too late")
     await first.until("message_part")
     await chat.send("next")
     await first.until("queue_changed")
-    chat.writer.text(0, "!")
+    chat.writer.append(0, PieceKind.TEXT, "!")
     await first.until("message_part")
     late = edge.follow(chat.id, resume_from=chat_pb2.Cursor())
     await late.until("caught_up")
@@ -259,7 +260,7 @@ async def test_guarantee_5_pieces_stay_between_the_events_around_their_attempt(
 async def test_guarantee_6_the_end_of_a_stream_changes_no_chat(edge: Edge) -> None:
     """Cut, left, ended by itself or by the server: the chat does not notice."""
     chat = await edge.chat()
-    (await chat.begin()).text(0, "so")
+    (await chat.begin()).append(0, PieceKind.TEXT, "so")
     before = await edge.store.load(chat.id)
     cut, left = edge.follow(chat.id), edge.follow(chat.id, include_deltas=False)
     await cut.until("message_part")
@@ -273,7 +274,7 @@ async def test_guarantee_6_the_end_of_a_stream_changes_no_chat(edge: Edge) -> No
     edge.hub.drain()
     assert (await resumed.to_the_end()).reason == event_pb2.STREAM_END_REASON_DRAINING
     assert await edge.store.load(chat.id) == before
-    chat.writer.text(0, " it goes")
+    chat.writer.append(0, PieceKind.TEXT, " it goes")
     await chat.commit("so it goes")
 
 
@@ -381,12 +382,12 @@ async def test_pieces_of_tools_are_shown_as_they_complete(edge: Edge) -> None:
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
     writer = await chat.begin(AttemptKind.TOOLS)
-    writer.tool_started(call.id, call.name)
+    writer.add(0, PieceKind.TOOL_STARTED, CallHead(call.id, call.name, Executor.SERVER))
     started = await follower.until("tool_call_started")
     assert started.tool_call_started.tool_name == "look"
     follower.cut()
     result = ToolResult(call.id, call.name, "seen", Executor.SERVER, created_at=2)
-    writer.tool_finished(result)
+    writer.add(0, PieceKind.TOOL_FINISHED, result)
     finished = await follower.until("tool_call_finished")
     assert finished.tool_call_finished.result.output_text == "seen"
     await chat.commit_results([result])

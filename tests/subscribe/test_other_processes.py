@@ -7,6 +7,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.live import PieceKind
 from chatd_server.hub.watch import WATCH_TAG
 from tests.subscribe.scene import CountingReads, Edge
 
@@ -58,7 +59,7 @@ async def test_another_replica_gives_exactly_the_missing_text_when_it_is_committ
         chat = await owner.chat()
         follower = owner.follow(chat.id)
         await follower.until("caught_up")
-        (await chat.begin()).text(0, "so it ")
+        (await chat.begin()).append(0, PieceKind.TEXT, "so it ")
         await follower.until("message_part")
         follower.cut()
         moved = other.follow(chat.id, resume_from=follower.cursor)
@@ -66,7 +67,7 @@ async def test_another_replica_gives_exactly_the_missing_text_when_it_is_committ
         moved.previews = follower.previews
         await moved.until("caught_up")
         assert moved.kinds == ["caught_up"]
-        chat.writer.text(0, "goes")
+        chat.writer.append(0, PieceKind.TEXT, "goes")
         await chat.commit("so it goes")
         other.hub.hinted(chat.id, chat.state.revision, chat.state.status)
         await moved.until("message_committed")

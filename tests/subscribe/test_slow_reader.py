@@ -7,6 +7,7 @@ from typing import Any
 
 from chatd.v1 import chat_pb2
 from chatd_server.domain.limits import KIB, MIB
+from chatd_server.domain.live import PieceKind
 from tests.subscribe.scene import Chat, Edge
 
 
@@ -39,7 +40,7 @@ async def speak(chat: Chat, answers: int, spoken: list[str]) -> None:
         writer = await chat.begin()
         piece = f"{number:04}" * (16 * KIB)
         for _ in range(ANSWER_BYTES // len(piece)):
-            writer.text(0, piece)
+            writer.append(0, PieceKind.TEXT, piece)
         await chat.commit(piece * (ANSWER_BYTES // len(piece)))
         spoken.append(chat.attempt_id)
 

@@ -7,7 +7,7 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.limits import KIB, MIB
-from chatd_server.domain.live import Follow
+from chatd_server.domain.live import Follow, PieceKind
 from chatd_server.domain.message import Text
 from tests.kit.fold import fold, shown
 from tests.subscribe.scene import OWNER, Chat, CountingReads, Edge
@@ -93,7 +93,7 @@ async def test_a_history_that_is_edited_while_its_snapshot_is_read_ends_up_right
 async def test_a_cursor_of_an_unfinished_snapshot_gets_a_new_one(edge: Edge) -> None:
     """Every response before caught_up says so, the open attempt's pieces too."""
     chat = await edge.chat()
-    (await chat.begin()).text(0, "so it goes")
+    (await chat.begin()).append(0, PieceKind.TEXT, "so it goes")
     follower = edge.follow(chat.id)
     for kind in ("snapshot", "snapshot_messages", "message_part"):
         await follower.until(kind)

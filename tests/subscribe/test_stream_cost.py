@@ -10,6 +10,7 @@ from chatd.v1 import chat_pb2
 from chatd_server.domain.failure import ModelFailure
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.limits import ANSWER_BYTES_MAX
+from chatd_server.domain.live import PieceKind
 from chatd_server.hub.pulse import HEARTBEAT_TAG
 from tests.kit.server import refused
 from tests.subscribe.scene import CountingReads, Edge
@@ -25,7 +26,7 @@ async def test_level_subscribers_share_one_serialisation_per_delta(edge: Edge) -
     before = edge.hub.serialisations
     words = ["so", " it", " goes"]
     for word in words:
-        writer.text(0, word)
+        writer.append(0, PieceKind.TEXT, word)
         for follower in followers:
             await follower.until("message_part")
     assert edge.hub.serialisations - before == len(words)
@@ -60,7 +61,7 @@ async def test_a_thousand_subscribers_of_one_chat_all_get_everything(edge: Edge)
     assert edge.hub.stream_count == 1000
     writer = await chat.begin()
     for word in ("so", " it", " goes"):
-        writer.text(0, word)
+        writer.append(0, PieceKind.TEXT, word)
     await chat.commit("so it goes")
     head = chat.state.head_sequence
     await asyncio.gather(*(follower.until_sequence(head) for follower in followers))
@@ -76,7 +77,7 @@ async def test_deltas_merge_while_a_reader_is_away(edge: Edge) -> None:
     await follower.until("caught_up")
     writer = await chat.begin()
     for number in range(1000):
-        writer.text(0, f"{number} ")
+        writer.append(0, PieceKind.TEXT, f"{number} ")
     await follower.until_offset(3890)
     assert follower.kinds[follower.kinds.index("caught_up") :] == ["caught_up", "message_part"]
     await follower.close()
@@ -139,9 +140,9 @@ async def test_an_answer_beyond_its_limit_fails_for_the_writer(edge: Edge) -> No
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
     writer = await chat.begin()
-    writer.text(0, "x" * ANSWER_BYTES_MAX)
+    writer.append(0, PieceKind.TEXT, "x" * ANSWER_BYTES_MAX)
     with pytest.raises(ModelFailure):
-        writer.text(0, "y")
+        writer.append(0, PieceKind.TEXT, "y")
     await follower.until_offset(ANSWER_BYTES_MAX)
     writer.abandon()
     await follower.until("preview_reset")

@@ -10,6 +10,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.command import (
     DeleteChat,
 )
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.refusal import Draining
 from chatd_server.hub.pulse import HEARTBEAT_TAG
 from tests.kit.server import refused
@@ -115,11 +116,11 @@ async def test_a_silent_stream_beats_and_a_busy_one_does_not(edge: Edge) -> None
     assert beat.heartbeat.head_sequence == chat.state.head_sequence
     assert follower.cursor == before
     await edge.clock.advance(10)
-    (await chat.begin()).text(0, "so")
+    (await chat.begin()).append(0, PieceKind.TEXT, "so")
     await follower.until("message_part")
     follower.kinds.clear()
     await edge.clock.advance(14)
-    chat.writer.text(0, " it goes")
+    chat.writer.append(0, PieceKind.TEXT, " it goes")
     await follower.until("message_part")
     assert follower.kinds == ["message_part"]
     await edge.clock.advance(15)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     File,
     FinishReason,
@@ -21,24 +22,14 @@ from chatd_server.domain.message import (
 )
 
 
-class TextDelta(msgspec.Struct, frozen=True, gc=False):
-    """Text to append to a text part."""
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """Text to append to a part that grows: words, or the JSON of a call that was started.
+
+    The first delta of words opens their part, also when it is empty.
+    """
 
     part: int
-    text: str
-
-
-class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
-    """Text to append to a reasoning part; empty text opens the part."""
-
-    part: int
-    text: str
-
-
-class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
-    """Text to append to a refusal part."""
-
-    part: int
+    kind: PieceKind
     text: str
 
 
@@ -49,13 +40,6 @@ class CallStarted(msgspec.Struct, frozen=True):
     vendor_id: str
     name: str
     by_provider: bool = False
-
-
-class CallDelta(msgspec.Struct, frozen=True, gc=False):
-    """JSON text to append to the arguments of a call."""
-
-    part: int
-    arguments: str
 
 
 class PartEnded(msgspec.Struct, frozen=True):
@@ -110,15 +94,5 @@ class Restarted(msgspec.Struct, frozen=True):
 
 
 StreamPart: TypeAlias = (
-    TextDelta
-    | ReasoningDelta
-    | RefusalDelta
-    | CallStarted
-    | CallDelta
-    | PartEnded
-    | ProviderResult
-    | WholePart
-    | UsageSeen
-    | Restarted
-    | Finished
+    Delta | CallStarted | PartEnded | ProviderResult | WholePart | UsageSeen | Restarted | Finished
 )

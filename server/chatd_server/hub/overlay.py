@@ -12,21 +12,18 @@ from enum import Enum
 
 import msgspec
 
-from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.failure import ErrorKind, failure
-from chatd_server.domain.ids import AttemptId, ToolCallId
+from chatd_server.domain.ids import AttemptId
 from chatd_server.domain.limits import ANSWER_BYTES_MAX, TEXT_SLICE_BYTES_MAX, TOOL_BATCH_BYTES_MAX
-from chatd_server.domain.live import CallHead, CompactionStart, Piece, PieceKind, PieceValue
-from chatd_server.domain.message import (
-    Executor,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
-    Text,
-    ToolCall,
-    ToolResult,
-)
+from chatd_server.domain.live import CallHead, Piece, PieceKind, PieceValue
+from chatd_server.domain.message import Message, Reasoning, Refusal, Text, ToolCall
+
+_WORDS = {
+    Text: PieceKind.TEXT,
+    Reasoning: PieceKind.REASONING,
+    Refusal: PieceKind.REFUSAL,
+}
+_OF_TOOLS = frozenset({PieceKind.TOOL_STARTED, PieceKind.TOOL_FINISHED})
 
 #: The bits that mark a byte of UTF-8 as one that continues a character, and their values there.
 _CONTINUES_MASK, _CONTINUES = 0xC0, 0x80
@@ -62,8 +59,8 @@ class Overlay:
     """One attempt as its subscribers see it. Writes raise `ModelFailure(output_too_large)`."""
 
     __slots__ = (
-        "_announced",
         "_bytes",
+        "_heads",
         "_newest",
         "_segments",
         "_starts",
@@ -87,8 +84,8 @@ class Overlay:
         self._segments: list[_Segment] = []
         self._starts: list[int] = []
         self._newest: _Segment | None = None
-        #: Calls whose head was shown: vendors may interleave parallel calls.
-        self._announced: set[ToolCallId] = set()
+        #: What parts that are calls begin with.
+        self._heads: dict[int, PieceValue] = {}
 
     @classmethod
     def of_message(cls, message: Message, base_sequence: int) -> "Overlay":
@@ -96,69 +93,38 @@ class Overlay:
         overlay = cls(message.attempt_id, base_sequence)
         for index, part in enumerate(message.parts):
             match part:
-                case Text():
-                    overlay.append(index, PieceKind.TEXT, part.text)
-                case Reasoning():
-                    overlay.append(index, PieceKind.REASONING, part.text)
-                case Refusal():
-                    overlay.append(index, PieceKind.REFUSAL, part.text)
+                case Text() | Reasoning() | Refusal():
+                    overlay.append(index, _WORDS[type(part)], part.text)
                 case ToolCall():
-                    head = (part.id, part.name, part.executor)
-                    overlay.append_call(index, *head, part.arguments)
+                    head = CallHead(part.id, part.name, part.executor)
+                    overlay.add(index, PieceKind.CALL, head)
+                    overlay.append(index, PieceKind.CALL, part.arguments)
                 case _:
-                    overlay.append_whole(index, part)
+                    overlay.add(index, PieceKind.PART, part)
         overlay.status = OverlayStatus.COMMITTED
         return overlay
 
     # --- writing -------------------------------------------------------------------------------
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
-        """Append text to a part of text; no text adds nothing."""
+        """Append to a part that grows, of a call behind its head; no text adds nothing."""
         if not text:
             return
         added = text.encode()
         self._admit(len(added), ANSWER_BYTES_MAX)
         newest = self._newest
         if newest is None or newest.part != part or newest.kind is not kind:
-            self._begin(part, kind, b"", None)
+            # Vendors may interleave calls: what goes on has its head already, and shows it again.
+            self._begin(part, kind, b"", self._heads[part] if kind is PieceKind.CALL else None)
         self._extend(added)
 
-    def append_call(
-        self, part: int, call_id: ToolCallId, name: str, executor: Executor, arguments: str
-    ) -> None:
-        """Announce a call when it is new, then append to its arguments."""
-        added = arguments.encode()
-        newest = self._newest
-        if newest is None or newest.part != part or newest.kind is not PieceKind.CALL:
-            head = CallHead(call_id, name, executor)
-            known = call_id in self._announced
-            if known and not added:
-                return
-            announced = b"" if known else msgspec.json.encode(head)
-            self._admit(len(announced) + len(added), ANSWER_BYTES_MAX)
-            self._announced.add(call_id)
-            self._begin(part, PieceKind.CALL, announced, head)
-        else:
-            self._admit(len(added), ANSWER_BYTES_MAX)
-        self._extend(added)
-
-    def append_whole(self, part: int, value: Part) -> None:
-        """Add a part that came at once."""
-        self._add_whole(part, PieceKind.PART, value, ANSWER_BYTES_MAX)
-
-    def append_tool_started(self, call_id: ToolCallId, name: str) -> None:
-        """Say that a tool of ours began."""
-        head = CallHead(call_id, name, Executor.SERVER)
-        self._add_whole(0, PieceKind.TOOL_STARTED, head, TOOL_BATCH_BYTES_MAX)
-
-    def append_tool_finished(self, result: ToolResult) -> None:
-        """Show the result of a tool of ours."""
-        self._add_whole(0, PieceKind.TOOL_FINISHED, result, TOOL_BATCH_BYTES_MAX)
-
-    def append_compaction_started(self, source: CompactionSource) -> None:
-        """Say that a compaction began."""
-        start = CompactionStart(source)
-        self._add_whole(0, PieceKind.COMPACTION_STARTED, start, ANSWER_BYTES_MAX)
+    def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Add something that is never cut."""
+        head = msgspec.json.encode(_public(value))
+        self._admit(len(head), TOOL_BATCH_BYTES_MAX if kind in _OF_TOOLS else ANSWER_BYTES_MAX)
+        if kind is PieceKind.CALL:
+            self._heads[part] = value
+        self._begin(part, kind, head, value)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -205,11 +171,6 @@ class Overlay:
             offset = piece.end
 
     # --- inside --------------------------------------------------------------------------------
-
-    def _add_whole(self, part: int, kind: PieceKind, value: PieceValue, bytes_max: int) -> None:
-        head = msgspec.json.encode(_public(value))
-        self._admit(len(head), bytes_max)
-        self._begin(part, kind, head, value)
 
     def _begin(self, part: int, kind: PieceKind, head: bytes, value: PieceValue | None) -> None:
         start = len(self._bytes)

@@ -2,9 +2,8 @@
 
 from typing import Protocol
 
-from chatd_server.domain.event import CompactionSource
-from chatd_server.domain.ids import AttemptId, ChatId, ToolCallId
-from chatd_server.domain.message import Executor, Part, ToolResult
+from chatd_server.domain.ids import AttemptId, ChatId
+from chatd_server.domain.live import PieceKind, PieceValue
 
 
 class AttemptWriter(Protocol):
@@ -14,31 +13,13 @@ class AttemptWriter(Protocol):
     does nothing once the attempt is closed.
     """
 
-    def text(self, part: int, text: str) -> None:
-        """Append text to a text part."""
+    def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Show something that is never cut: a part that came at once, the head of a tool call, or
+        what happens to a tool (part 0).
+        """
 
-    def reasoning(self, part: int, text: str) -> None:
-        """Append text to a reasoning part."""
-
-    def refusal(self, part: int, text: str) -> None:
-        """Append text to a refusal part."""
-
-    def call(
-        self, part: int, call_id: ToolCallId, name: str, executor: Executor, arguments: str
-    ) -> None:
-        """Append arguments to a tool call; empty arguments announce it."""
-
-    def whole(self, part: int, value: Part) -> None:
-        """Add a part that came at once."""
-
-    def tool_started(self, call_id: ToolCallId, name: str) -> None:
-        """Say that a tool of ours began."""
-
-    def tool_finished(self, result: ToolResult) -> None:
-        """Show the result of a tool of ours."""
-
-    def compaction_started(self, source: CompactionSource) -> None:
-        """Say that a compaction began."""
+    def append(self, part: int, kind: PieceKind, text: str) -> None:
+        """Show more of a part that grows: words, or arguments of a call whose head was added."""
 
     def abandon(self) -> None:
         """Void everything shown: the attempt will not be committed. Idempotent."""

@@ -12,16 +12,13 @@ from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.limits import RESTARTS_MAX
 from chatd_server.domain.message import Executor
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
-    RefusalDelta,
     Restarted,
     StreamPart,
-    TextDelta,
     UsageSeen,
     WholePart,
 )
@@ -101,12 +98,8 @@ def request(held: Held) -> ModelRequest:
 def fold(part: StreamPart, step: StepDraft, toolbox: Toolbox) -> None:
     """Add one part to the draft."""
     match part:
-        case TextDelta():
-            step.text(part.part, part.text)
-        case ReasoningDelta():
-            step.reasoning(part.part, part.text)
-        case CallDelta():
-            step.arguments(part.part, part.arguments)
+        case Delta():
+            step.append(part.part, part.kind, part.text)
         case CallStarted():
             step.call(part, _executor_of(part, toolbox))
         case PartEnded():
@@ -117,8 +110,6 @@ def fold(part: StreamPart, step: StepDraft, toolbox: Toolbox) -> None:
             step.whole(part.part, part.value)
         case UsageSeen():
             step.usage = part.usage
-        case RefusalDelta():
-            step.refusal(part.part, part.text)
         case Finished():
             step.finish(part.reason, part.usage)
 

@@ -3,10 +3,10 @@
 What is shown and what will be stored come from the same call here, so they agree byte for byte.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 
@@ -14,6 +14,7 @@ from chatd_server.agent.model.joiner import Joiner
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId, new_tool_call_id
 from chatd_server.domain.limits import ANSWER_PARTS_MAX
+from chatd_server.domain.live import CallHead, PieceKind
 from chatd_server.domain.message import (
     Executor,
     File,
@@ -47,115 +48,47 @@ class Answer:
     usage: Usage
 
 
-class _Open(ABC):
-    """A part of the answer, which may still grow."""
-
-    @abstractmethod
-    def sealed(self) -> Part:
-        """Return the part as it stands now."""
-
-    @property
-    @abstractmethod
-    def is_blank(self) -> bool:
-        """Whether it was opened, and nothing came."""
-
-
 @dataclass(eq=False)
-class _Growing(_Open):
-    """A part that comes in deltas."""
+class _Growing:
+    """A part that comes in deltas; `sealed` makes the part of what came."""
 
     index: int
+    kind: PieceKind
+    sealed_as: Callable[[str, Native | None], Part]
     joiner: Joiner = field(default_factory=Joiner)
     pieces: list[str] = field(default_factory=list)
     native: Native | None = None
+    is_complete: bool = False
 
-    def add(self, text: str, writer: AttemptWriter) -> None:
-        """Append text, and show it."""
+    def append(self, text: str, writer: AttemptWriter) -> None:
+        """Append text, and show what of it has no half characters."""
         shown = self.joiner.add(text)
         if shown:
             self.pieces.append(shown)
-            self._show(shown, writer)
+            writer.append(self.index, self.kind, shown)
 
-    def end(self, writer: AttemptWriter) -> None:
-        """Give up what the joiner held back."""
+    def flush(self, writer: AttemptWriter) -> None:
+        """Flush what the joiner held back."""
         if rest := self.joiner.end():
             self.pieces.append(rest)
-            self._show(rest, writer)
+            writer.append(self.index, self.kind, rest)
 
-    @abstractmethod
-    def _show(self, text: str, writer: AttemptWriter) -> None:
-        """Show text that was appended."""
+    def sealed(self) -> Part:
+        """Return the part as it stands now."""
+        return self.sealed_as("".join(self.pieces), self.native)
 
     @property
     def is_blank(self) -> bool:
-        return not self.pieces and self.native is None
+        """Whether it was opened, and nothing came. The head of a call is something."""
+        return self.kind is not PieceKind.CALL and not self.pieces and self.native is None
 
 
-class _OpenText(_Growing):
-    def _show(self, text: str, writer: AttemptWriter) -> None:
-        writer.text(self.index, text)
-
-    def sealed(self) -> Part:
-        return Text("".join(self.pieces), self.native)
-
-
-class _OpenReasoning(_Growing):
-    def _show(self, text: str, writer: AttemptWriter) -> None:
-        writer.reasoning(self.index, text)
-
-    def sealed(self) -> Part:
-        return Reasoning("".join(self.pieces), self.native)
-
-
-class _OpenRefusal(_Growing):
-    def _show(self, text: str, writer: AttemptWriter) -> None:
-        writer.refusal(self.index, text)
-
-    def sealed(self) -> Part:
-        return Refusal("".join(self.pieces))
-
-
-@dataclass(eq=False)
-class _OpenCall(_Growing):
-    """A call; `call` has its arguments only once it is sealed."""
-
-    call: ToolCall = field(kw_only=True)
-    is_complete: bool = False
-
-    @property
-    def is_blank(self) -> bool:
-        return False
-
-    def _show(self, text: str, writer: AttemptWriter) -> None:
-        writer.call(self.index, self.call.id, self.call.name, self.call.executor, text)
-
-    def sealed(self) -> Part:
-        return ToolCall(
-            id=self.call.id,
-            name=self.call.name,
-            arguments="".join(self.pieces),
-            executor=self.call.executor,
-            created_at=self.call.created_at,
-            vendor_id=self.call.vendor_id,
-            native=self.native,
-        )
-
-
-@dataclass(eq=False)
-class _Whole(_Open):
-    """A part that came at once."""
-
-    value: Part
-
-    @property
-    def is_blank(self) -> bool:
-        return False
-
-    def sealed(self) -> Part:
-        return self.value
-
-
-_G = TypeVar("_G", _OpenText, _OpenReasoning, _OpenRefusal)
+_WORDS: Mapping[PieceKind, Callable[[str, Native | None], Part]] = {
+    PieceKind.TEXT: Text,
+    PieceKind.REASONING: Reasoning,
+    PieceKind.REFUSAL: lambda text, _: Refusal(text),
+}
+"""What parts become that a delta opens; a call is opened by `CallStarted`."""
 
 
 class StepDraft:
@@ -167,7 +100,7 @@ class StepDraft:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._writer: AttemptWriter | None = None
-        self._parts: dict[int, _Open] = {}
+        self._parts: dict[int, _Growing | Part] = {}
         self._asked: dict[str, ToolCallId] = {}
         self._finish_reason: FinishReason | None = None
         self.attempt_id = AttemptId("")
@@ -215,20 +148,18 @@ class StepDraft:
 
     # --- what streams in -------------------------------------------------------------------
 
-    def text(self, part: int, text: str) -> None:
-        """Append text."""
-        self._growing(part, _OpenText).add(text, self.writer)
-
-    def reasoning(self, part: int, text: str) -> None:
-        """Append reasoning; empty text opens the part."""
-        self._growing(part, _OpenReasoning).add(text, self.writer)
-
-    def refusal(self, part: int, text: str) -> None:
-        """Append words of refusal."""
-        self._growing(part, _OpenRefusal).add(text, self.writer)
+    def append(self, part: int, kind: PieceKind, text: str) -> None:
+        """Append to a part that grows; the first words open it."""
+        found = self._parts.get(part)
+        if found is None:
+            found = _Growing(len(self._parts), kind, _WORDS[kind])
+            self._open(part, found)
+        assert isinstance(found, _Growing), "a part that came at once does not grow"
+        assert found.kind is kind, "a part never changes its kind"
+        found.append(text, self.writer)
 
     def call(self, started: CallStarted, executor: Executor) -> None:
-        """Begin a call, and announce it. Its id is ours: vendors repeat theirs or send none."""
+        """Begin a call, and show its head. Its id is ours: vendors repeat theirs or send none."""
         call = ToolCall(
             id=new_tool_call_id(),
             name=well_formed(started.name),
@@ -240,27 +171,20 @@ class StepDraft:
         index = len(self._parts)
         if executor is Executor.PROVIDER:
             self._asked[call.vendor_id] = call.id
-        self._open(started.part, _OpenCall(index, call=call))
-        self.writer.call(index, call.id, call.name, executor, "")
-
-    def arguments(self, part: int, text: str) -> None:
-        """Append to the arguments of a call."""
-        found = self._parts[part]
-        assert isinstance(found, _OpenCall), "arguments belong to a call"
-        found.add(text, self.writer)
+        self._open(started.part, _Growing(index, PieceKind.CALL, partial(_with_arguments, call)))
+        self.writer.add(index, PieceKind.CALL, CallHead(call.id, call.name, executor))
 
     def end(self, part: int, native: Native | None, arguments: str | None) -> None:
         """Complete a part. `arguments` count where no delta came before them."""
         found = self._parts.get(part)
         if not isinstance(found, _Growing):
             return  # it never began, or came at once
-        found.end(self.writer)
+        found.flush(self.writer)
+        if arguments and not found.pieces:
+            found.append(arguments, self.writer)
+            found.flush(self.writer)
         found.native = _sendable(native)
-        if isinstance(found, _OpenCall):
-            if arguments and not found.pieces:
-                found.add(arguments, self.writer)
-                found.end(self.writer)
-            found.is_complete = True
+        found.is_complete = True
 
     def provider_result(self, given: ProviderResult) -> None:
         """Add the vendor's result of a call that it executed."""
@@ -298,8 +222,7 @@ class StepDraft:
         """Return the complete answer."""
         assert self._finish_reason is not None, "the answer is not complete"
         reason = self._finish_reason
-        calls = [part for part in self._parts.values() if isinstance(part, _OpenCall)]
-        if reason is FinishReason.TOOL_CALLS and not all(call.is_complete for call in calls):
+        if reason is FinishReason.TOOL_CALLS and any(map(_is_cut_call, self._parts.values())):
             # A call that never ended must not run: with any other reason none of them does.
             reason = FinishReason.OTHER
         return Answer(tuple(self._sealed()), reason, self.usage)
@@ -308,36 +231,40 @@ class StepDraft:
         """Return what there is of the answer; a call keeps the arguments that came."""
         parts = self._sealed()
         opened = list(self._parts.values())
-        while opened and opened[-1].is_blank:
+        while opened and isinstance(last := opened[-1], _Growing) and last.is_blank:
             opened.pop()
         return tuple(parts[: len(opened)])
 
     def _sealed(self) -> list[Part]:
+        sealed: list[Part] = []
         for part in self._parts.values():
             if isinstance(part, _Growing):
-                part.end(self.writer)
-        return [part.sealed() for part in self._parts.values()]
-
-    def _growing(self, part: int, kind: type[_G]) -> _G:
-        found = self._parts.get(part)
-        if found is None:
-            found = kind(len(self._parts))
-            self._open(part, found)
-        assert isinstance(found, kind), "a part never changes its kind"
-        return found
+                part.flush(self.writer)
+                sealed.append(part.sealed())
+            else:
+                sealed.append(part)
+        return sealed
 
     def _add_whole(self, part: int, value: Part) -> None:
         index = len(self._parts)
-        self._open(part, _Whole(value))
-        self.writer.whole(index, value)
+        self._open(part, value)
+        self.writer.add(index, PieceKind.PART, value)
 
-    def _open(self, part: int, opened: _Open) -> None:
+    def _open(self, part: int, opened: _Growing | Part) -> None:
         if len(self._parts) == ANSWER_PARTS_MAX:
             raise failure(
                 ErrorKind.OUTPUT_TOO_LARGE,
                 f"the answer has more than {ANSWER_PARTS_MAX} parts; ask for fewer at once",
             )
         self._parts[part] = opened
+
+
+def _is_cut_call(part: _Growing | Part) -> bool:
+    return isinstance(part, _Growing) and part.kind is PieceKind.CALL and not part.is_complete
+
+
+def _with_arguments(call: ToolCall, arguments: str, native: Native | None) -> ToolCall:
+    return msgspec.structs.replace(call, arguments=arguments, native=native)
 
 
 def _travelling(value: _WholeValue) -> _WholeValue:

@@ -18,6 +18,7 @@ from chatd_server.collector import let_go
 from chatd_server.domain.chat import AttemptKind, OpenCall
 from chatd_server.domain.ids import AttemptId, Instant, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
+from chatd_server.domain.live import CallHead, PieceKind
 from chatd_server.domain.message import Executor, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.domain.transition import CallStart
@@ -93,7 +94,7 @@ async def _begin(plan: BatchPlan, step: StepDraft, held: Held, env: Env) -> None
     attempt = held.attempt
     step.begin(attempt.id, env.live.open(held.id, attempt.id, attempt.base_sequence))
     for known in plan.answered:
-        step.writer.tool_finished(known)
+        step.writer.add(0, PieceKind.TOOL_FINISHED, known)
     # A stop saves them as they were shown: the journal has only those of tools that ran.
     step.unrecorded.extend(plan.answered)
 
@@ -151,7 +152,8 @@ class _Batch:
 
     def start(self, call: OpenCall, tool: Tool) -> None:
         """Start a tool, and say so."""
-        self._writer.tool_started(call.id, call.name)
+        head = CallHead(call.id, call.name, call.executor)
+        self._writer.add(0, PieceKind.TOOL_STARTED, head)
         self._env.observer.note(Span.TOOL_STARTED, chat=self._held.id, call=call.id, tool=call.name)
         context = ToolContext(self._held.id, self._held.state.owner_id, call.id)
         self._tools[call.id] = asyncio.create_task(
@@ -220,7 +222,7 @@ class _Batch:
         else:
             self._last = result
         self.results[result.call_id] = result
-        self._writer.tool_finished(result)
+        self._writer.add(0, PieceKind.TOOL_FINISHED, result)
         self._env.observer.note(
             Span.TOOL_FINISHED,
             chat=self._held.id,

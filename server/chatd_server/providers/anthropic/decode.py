@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     FinishReason,
     Native,
@@ -21,16 +22,13 @@ from chatd_server.domain.message import (
     Usage,
 )
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
-    RefusalDelta,
     Restarted,
     StreamPart,
-    TextDelta,
     UsageSeen,
     WholePart,
 )
@@ -157,21 +155,25 @@ class AnswerDecoder:
             yield CallStarted(block.part, head.id, head.name, by_provider)
         elif head.type == "text" and head.text:
             block.pieces.append(head.text)
-            yield TextDelta(block.part, head.text)
+            yield Delta(block.part, PieceKind.TEXT, head.text)
         elif head.type == "thinking":
             block.pieces.append(head.thinking)
-            yield ReasoningDelta(block.part, head.thinking)
+            yield Delta(block.part, PieceKind.REASONING, head.thinking)
 
     def _delta(self, block: _Block, delta: wire.Delta) -> tuple[StreamPart, ...]:
         if type(delta) is wire.TextDelta:
             block.pieces.append(delta.text)
-            return (TextDelta(block.part, delta.text),)
+            return (Delta(block.part, PieceKind.TEXT, delta.text),)
         if type(delta) is wire.JsonDelta:
             block.pieces.append(delta.partial_json)
-            return (CallDelta(block.part, delta.partial_json),) if delta.partial_json else ()
+            return (
+                (Delta(block.part, PieceKind.CALL, delta.partial_json),)
+                if delta.partial_json
+                else ()
+            )
         if type(delta) is wire.ThinkingDelta:
             block.pieces.append(delta.thinking)
-            return (ReasoningDelta(block.part, delta.thinking),)
+            return (Delta(block.part, PieceKind.REASONING, delta.thinking),)
         if type(delta) is wire.SignatureDelta:
             block.signature += delta.signature
         elif type(delta) is wire.CitationsDelta:
@@ -290,7 +292,7 @@ class AnswerDecoder:
             reason = FinishReason.TOOL_CALLS
         details = self._stop.stop_details
         if reason is FinishReason.REFUSAL and details is not None and details.explanation:
-            yield RefusalDelta(self._take_part(), details.explanation)
+            yield Delta(self._take_part(), PieceKind.REFUSAL, details.explanation)
         self.is_complete = True
         yield Finished(reason, self._neutral_usage())
 

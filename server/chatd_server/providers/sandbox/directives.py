@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import File, FinishReason, ProviderNote, Source, Usage
 from chatd_server.providers.sandbox.fields import (
     Unreadable,
@@ -26,7 +27,6 @@ from chatd_server.providers.sandbox.plan import (
     Act,
     Add,
     Call,
-    Channel,
     Count,
     Fail,
     Overflow,
@@ -71,11 +71,11 @@ class Directive(msgspec.Struct, frozen=True):
     read: Callable[[str], Mark]
 
 
-def _speak(channel: Channel, lowest: int) -> Callable[[str], Mark]:
+def _speak(kind: PieceKind, lowest: int) -> Callable[[str], Mark]:
     def read(rest: str) -> Mark:
         count, _, speed = rest.partition(" ")
         return Speak(
-            channel,
+            kind,
             whole(count, "N", lowest, TOKENS_MAX),
             pace(speed.strip()) if speed else None,
         )
@@ -84,11 +84,11 @@ def _speak(channel: Channel, lowest: int) -> Callable[[str], Mark]:
 
 
 def _say(rest: str) -> Mark:
-    return Speak(Channel.TEXT, given(rest, "TEXT"))
+    return Speak(PieceKind.TEXT, given(rest, "TEXT"))
 
 
 def _refuse(rest: str) -> Mark:
-    return Speak(Channel.REFUSAL, rest or "The sandbox was asked to refuse, and does.")
+    return Speak(PieceKind.REFUSAL, rest or "The sandbox was asked to refuse, and does.")
 
 
 def _set_pace(rest: str) -> Mark:
@@ -206,12 +206,12 @@ def _step(rest: str) -> Mark:
 DIRECTIVES: tuple[Directive, ...] = (
     Directive(
         "text", "!text N [R/s]", "say N words, R per second", "!text 200 20/s",
-        _speak(Channel.TEXT, 1),
+        _speak(PieceKind.TEXT, 1),
     ),
     Directive("say", "!say TEXT", "say TEXT", "!say Hello there.", _say),
     Directive(
         "think", "!think N [R/s]", "think N words; 0 is thinking that stays hidden",
-        "!think 50 20/s", _speak(Channel.REASONING, 0),
+        "!think 50 20/s", _speak(PieceKind.REASONING, 0),
     ),
     Directive("refuse", "!refuse [TEXT]", "refuse, in these words", "!refuse No.", _refuse),
     Directive(

@@ -1,28 +1,20 @@
 """What a message asks of the sandbox: answers, and the acts of each. Frozen values only."""
 
-from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 
 from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import File, FinishReason, ProviderNote, Source, Usage
 
 PROVIDER = "sandbox"
 
 
-class Channel(StrEnum):
-    """Where words go."""
-
-    TEXT = "text"
-    REASONING = "reasoning"
-    REFUSAL = "refusal"
-
-
 class Speak(msgspec.Struct, frozen=True):
     """Say so many words, or this text. `pace` is in tokens per second; None takes the answer's."""
 
-    channel: Channel
+    kind: PieceKind
     source: int | str
     pace: float | None = None
 
@@ -116,7 +108,7 @@ class Answer(msgspec.Struct, frozen=True):
             return FinishReason.TOOL_CALLS
         if any(isinstance(act, Search) and act.is_later for act in self.acts):
             return FinishReason.PAUSED
-        if any(isinstance(act, Speak) and act.channel is Channel.REFUSAL for act in self.acts):
+        if any(isinstance(act, Speak) and act.kind is PieceKind.REFUSAL for act in self.acts):
             return FinishReason.REFUSAL
         return FinishReason.END_TURN
 

@@ -10,18 +10,16 @@ from urllib.parse import quote
 import msgspec
 
 from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Native, Source, Usage
 from chatd_server.domain.stream import (
-    CallDelta,
     CallStarted,
+    Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    ReasoningDelta,
-    RefusalDelta,
     Restarted,
     StreamPart,
-    TextDelta,
     UsageSeen,
     WholePart,
 )
@@ -31,7 +29,6 @@ from chatd_server.providers.sandbox.plan import (
     Add,
     Answer,
     Call,
-    Channel,
     Count,
     Fail,
     Found,
@@ -65,12 +62,6 @@ _HTTP_STATUS = {
     ErrorKind.CONTEXT_EXCEEDED: 400,
 }
 
-_DELTAS: dict[Channel, type[TextDelta | ReasoningDelta | RefusalDelta]] = {
-    Channel.TEXT: TextDelta,
-    Channel.REASONING: ReasoningDelta,
-    Channel.REFUSAL: RefusalDelta,
-}
-
 
 class Circumstances(msgspec.Struct, frozen=True):
     """What an answer depends on besides its plan. `max_output_tokens` None is no limit."""
@@ -98,7 +89,7 @@ class Script:
         self._answer = answer
         self._circumstances = circumstances
         self._part = -1
-        self._open: Channel | None = None
+        self._open: PieceKind | None = None
         self._pace: float | None = None
         self._has_begun = False
         self._failures = 0
@@ -147,23 +138,23 @@ class Script:
     # --- parts -----------------------------------------------------------------------------
 
     def _speak(self, act: Speak) -> Iterator[Beat]:
-        space = "\n" if self._open is act.channel else ""
-        if self._open is not act.channel:
+        space = "\n" if self._open is act.kind else ""
+        if self._open is not act.kind:
             yield from self._close()
             self._next()
-            self._open = act.channel
-        make, part = _DELTAS[act.channel], self._part
+            self._open = act.kind
+        part = self._part
         if act.source == 0:
-            yield make(part, "")
+            yield Delta(part, act.kind, "")
         for token in tokens(act.source):
             if self._spoken == self._circumstances.max_output_tokens:
                 self._is_full = True
                 return
             yield from self._breath(act.pace or self._pace)
-            yield make(part, space + token)
+            yield Delta(part, act.kind, space + token)
             space = ""
             self._spoken += 1
-            self._thought += act.channel is Channel.REASONING
+            self._thought += act.kind is PieceKind.REASONING
 
     def _call(self, name: str, arguments: str, *, by_provider: bool) -> Generator[Beat, None, str]:
         yield from self._close()
@@ -173,7 +164,7 @@ class Script:
         yield CallStarted(part, vendor_id, name, by_provider)
         for piece in pieces(arguments, ARGUMENTS_PIECE_CHARACTERS):
             yield from self._breath(self._pace)
-            yield CallDelta(part, piece)
+            yield Delta(part, PieceKind.CALL, piece)
         yield PartEnded(part, SIGNATURE if by_provider else None)
         return vendor_id
 
@@ -207,7 +198,7 @@ class Script:
 
     def _close(self) -> Iterator[Beat]:
         if self._open is not None:
-            is_signed = self._open is Channel.REASONING
+            is_signed = self._open is PieceKind.REASONING
             self._open = None
             yield PartEnded(self._part, SIGNATURE if is_signed else None)
 

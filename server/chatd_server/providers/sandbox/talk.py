@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import File, FileReference, Message, Part, Text, ToolResult
 from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.sandbox.directives import DIRECTIVES
 from chatd_server.providers.sandbox.grammar import PROBLEMS_MAX
-from chatd_server.providers.sandbox.plan import Answer, Channel, Problem, Speak
+from chatd_server.providers.sandbox.plan import Answer, Problem, Speak
 
 QUOTED_CHARACTERS_MAX = 200
 """Of a result or of a bad line: enough to know it again."""
@@ -70,7 +71,7 @@ def _directives() -> list[str]:
 
 
 def _speech(lines: Sequence[str]) -> Answer:
-    return Answer((Speak(Channel.TEXT, "\n".join(lines)),))
+    return Answer((Speak(PieceKind.TEXT, "\n".join(lines)),))
 
 
 def _parts(message: Message | None) -> Sequence[Part]:
