@@ -10,14 +10,9 @@ import pytest
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.stream import StreamPart
 from chatd_server.providers.anthropic.model import AnthropicModel
+from chatd_server.providers.http.causes import Cause, TransportFailure
 from chatd_server.providers.http.silence import LOOKS, TAG
-from chatd_server.providers.http.transport import (
-    READ_SECONDS,
-    Cause,
-    Response,
-    Transport,
-    TransportFailure,
-)
+from chatd_server.providers.http.transport import READ_SECONDS, Response, Transport
 from tests.kit.clock import ManualClock
 from tests.providers.sandbox_kit import request
 

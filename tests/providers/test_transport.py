@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from chatd_server.providers.http.transport import (
-    BODY_SLICE_BYTES,
-    SLICE_BYTES,
-    Cause,
-    Transport,
-    TransportFailure,
-)
+from chatd_server.providers.http.causes import Cause, TransportFailure
+from chatd_server.providers.http.transport import BODY_SLICE_BYTES, SLICE_BYTES, Transport
 from tests.kit.clock import ManualClock
 
 
@@ -90,11 +85,11 @@ async def test_a_broken_answer_is_named(transport: Transport, answer: bytes, cau
     assert "127.0.0.1" not in str(failed.value)
 
 
-async def test_an_address_that_is_no_url_is_protocol(transport: Transport) -> None:
+async def test_an_address_that_http_cannot_use_is_named(transport: Transport) -> None:
     """A wrong configuration is not retried."""
     with pytest.raises(TransportFailure) as failed:
         await _body(transport, "ftp://127.0.0.1/v1")
-    assert failed.value.cause is Cause.PROTOCOL
+    assert failed.value.cause is Cause.ADDRESS
 
 
 async def test_nothing_of_httpx_lies_between_a_chunk_and_its_reader(transport: Transport) -> None:

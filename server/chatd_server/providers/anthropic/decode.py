@@ -124,7 +124,7 @@ class AnswerDecoder:
         try:
             message = msgspec.json.decode(body, type=wire.WholeMessage)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise errors.cut() from error
+            raise errors.DIALECT.cut() from error
         yield self._count(message.usage)
         for index, block in enumerate(message.content):
             yield from self._start(wire.BlockStart(index, block))
@@ -310,7 +310,7 @@ def _slow_event(data: bytes) -> wire.Event | None:
     try:
         value = json.loads(data.decode(errors="replace"))
     except ValueError as error:
-        raise errors.cut() from error
+        raise errors.DIALECT.cut() from error
     try:
         event: wire.Event = msgspec.convert(value, wire.Event)
     except msgspec.ValidationError:

@@ -13,38 +13,14 @@ from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.anthropic import errors
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
+from chatd_server.providers.anthropic.facts import OUTPUT_TOKENS_DEFAULT, facts_of
+from chatd_server.providers.http.causes import TransportFailure
 from chatd_server.providers.http.sse import EventSplitter, EventTooLarge
-from chatd_server.providers.http.transport import Transport, TransportFailure, read_body
+from chatd_server.providers.http.transport import Transport, read_body
 
 VERSION = "2023-06-01"
 BASE_URL = "https://api.anthropic.com"
 
-
-class ModelFacts(msgspec.Struct, frozen=True):
-    """What a family of models takes. `thinks` is how thinking is asked for."""
-
-    prefix: str
-    output_tokens_max: int
-    thinks: str
-
-
-# Longest prefix first; windows from the vendor's pages. Unknown names are taken for new ones.
-_FACTS = (
-    ModelFacts("claude-3-7", 64_000, "budget"),
-    ModelFacts("claude-3-5", 8_192, ""),
-    ModelFacts("claude-3", 4_096, ""),
-    ModelFacts("claude-sonnet-4-6", 128_000, "adaptive"),
-    ModelFacts("claude-sonnet-4", 64_000, "budget"),
-    ModelFacts("claude-opus-4-5", 64_000, "budget"),
-    ModelFacts("claude-opus-4-1", 32_000, "budget"),
-    ModelFacts("claude-opus-4-2", 32_000, "budget"),
-    ModelFacts("claude-opus-4-0", 32_000, "budget"),
-    ModelFacts("claude-haiku-4-5", 64_000, "budget"),
-)
-_NEWEST = ModelFacts("", 128_000, "adaptive")
-
-OUTPUT_TOKENS_DEFAULT = 32_000
-"""Tokens of one answer when nobody says: below every window, above any usual answer."""
 
 _BUDGETS = {
     Effort.MINIMAL: 1_024,
@@ -119,9 +95,9 @@ class AnthropicConversation:
                 for part in answer.end():
                     yield part
         except TransportFailure as error:
-            raise errors.from_transport(error) from error
+            raise errors.DIALECT.unreachable(error) from error
         except EventTooLarge as error:
-            raise errors.cut() from error
+            raise errors.DIALECT.cut() from error
 
     def encode(self, request: ModelRequest) -> bytes:
         """Return the body of a request; what an earlier step encoded is not encoded again."""
@@ -149,7 +125,7 @@ class AnthropicConversation:
 
     def _sampling(self, request: ModelRequest) -> dict[str, object]:
         """Return max_tokens, thinking and temperature, which depend on each other."""
-        facts = next((f for f in _FACTS if self._model.startswith(f.prefix)), _NEWEST)
+        facts = facts_of(self._model)
         most = request.max_output_tokens or min(OUTPUT_TOKENS_DEFAULT, facts.output_tokens_max)
         fields: dict[str, object] = {"max_tokens": most}
         effort = request.effort
@@ -195,7 +171,7 @@ class _Answer:
         if self._whole is not None:
             self._whole += chunk
             if len(self._whole) > ANSWER_BODY_BYTES_MAX:
-                raise errors.cut()
+                raise errors.DIALECT.cut()
             return ()
         events = self._splitter.feed(chunk)
         if len(events) == 1:  # nearly every chunk is one; no generator for it
@@ -209,7 +185,7 @@ class _Answer:
         elif (last := self._splitter.flush()) is not None:
             yield from self._decoder.feed(last)
         if not self.is_complete:
-            raise errors.cut()
+            raise errors.DIALECT.cut()
 
     def _begin(self, chunk: bytes) -> None:
         """See what the body is: no event begins with a brace, and headers are not reliable."""

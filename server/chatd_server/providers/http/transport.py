@@ -1,16 +1,12 @@
-"""HTTP to model vendors: the only file that knows the HTTP libraries.
+"""Requests to model vendors over HTTP.
 
 httpx's interface on aiohttp's transport: a paced event costs a third of what httpx alone costs.
-Every failure is named by its cause (connect, timeout, reset, protocol), whatever exception the
-libraries chose for it: refused, DNS and a full pool all arrive as a connect timeout, and some
-escape as aiohttp's own.
 """
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from enum import StrEnum
 
 import aiohttp
 import httpx
@@ -18,6 +14,7 @@ import msgspec
 from httpx_aiohttp import AiohttpTransport
 
 from chatd_server.ports.clock import Clock
+from chatd_server.providers.http.causes import FAILURES, Cause, TransportFailure, named
 from chatd_server.providers.http.silence import SilenceWatch
 
 CONNECTIONS_MAX = 10_000
@@ -36,23 +33,6 @@ SLICE_BYTES = 64 * 1024
 and others have their turn between them."""
 BODY_SLICE_BYTES = 1024 * 1024
 """How much of a request is written at once."""
-
-
-class Cause(StrEnum):
-    """Why a request failed before the vendor's own word was complete."""
-
-    CONNECT = "connect"
-    TIMEOUT = "timeout"
-    RESET = "reset"
-    PROTOCOL = "protocol"
-
-
-class TransportFailure(Exception):
-    """The network failed. `cause` says how; the text names no URL, for it may hold a key."""
-
-    def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -98,8 +78,8 @@ class Transport:
         pool = self._pool or await self._open()
         try:
             response = await pool.handle_async_request(self._request(url, headers, body))
-        except _FAILURES as error:
-            raise _named(error) from error
+        except FAILURES as error:
+            raise named(error) from error
         chunks = _chunks(response, self._clock)
         try:
             with self._silence.over(chunks):
@@ -153,18 +133,6 @@ class Transport:
 
 _HEADERS = {"accept-encoding": "identity", "user-agent": "chatd"}
 _TIMEOUTS = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "pool": CONNECT_SECONDS}
-
-_FAILURES = (
-    httpx.HTTPError,
-    httpx.StreamError,
-    httpx.InvalidURL,
-    aiohttp.ClientError,
-    OSError,
-    ssl.SSLError,
-    asyncio.IncompleteReadError,
-    TimeoutError,
-    ValueError,
-)
 
 
 class _ShortTransport(AiohttpTransport):
@@ -233,8 +201,8 @@ class _Chunks:
         self.reads += 1
         try:
             chunk = await self._read()
-        except _FAILURES as error:
-            raise _named(error) from error
+        except FAILURES as error:
+            raise named(error) from error
         finally:
             self.reads += 1
         if not chunk:
@@ -265,33 +233,3 @@ def _chunks(response: httpx.Response, clock: Clock) -> _Chunks:
         return await anext(raw, b"")
 
     return _Chunks(read, None, clock)
-
-
-def _named(error: BaseException) -> TransportFailure:
-    """Return the failure that lies at the bottom of an exception."""
-    chain = [error]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) and below not in chain:
-        chain.append(below)
-    for member in reversed(chain):
-        for kinds, cause, words in _CAUSES:
-            if isinstance(member, kinds):
-                return TransportFailure(cause, words)
-    words = f"the answer is not valid HTTP ({type(error).__name__})"
-    return TransportFailure(Cause.PROTOCOL, words)
-
-
-# The first match from the bottom of the chain wins, so the narrow ones stand first.
-_CAUSES: tuple[tuple[tuple[type[BaseException], ...], Cause, str], ...] = (
-    ((aiohttp.ClientConnectorError,), Cause.CONNECT, "the connection could not be made"),
-    ((httpx.UnsupportedProtocol, httpx.InvalidURL), Cause.PROTOCOL, "the address is not valid"),
-    ((ssl.SSLError,), Cause.CONNECT, "the TLS handshake failed"),
-    ((ConnectionRefusedError,), Cause.CONNECT, "the connection was refused"),
-    ((aiohttp.ServerDisconnectedError,), Cause.RESET, "the connection was closed too early"),
-    ((aiohttp.ClientPayloadError,), Cause.RESET, "the connection was closed too early"),
-    ((ConnectionError, asyncio.IncompleteReadError), Cause.RESET, "the connection was reset"),
-    ((aiohttp.SocketTimeoutError, httpx.ReadTimeout), Cause.TIMEOUT, "nothing came for too long"),
-    ((aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout), Cause.CONNECT, "connecting hung"),
-    ((httpx.ConnectError, OSError), Cause.CONNECT, "the connection could not be made"),
-    ((TimeoutError, httpx.TimeoutException), Cause.TIMEOUT, "nothing came for too long"),
-    ((httpx.NetworkError,), Cause.RESET, "the connection was reset"),
-)
