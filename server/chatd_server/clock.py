@@ -8,7 +8,7 @@ from chatd_server.domain.ids import Instant
 
 
 class RealClock:
-    """Time as the machine has it. Tests hold a clock of their own behind the same port."""
+    """The machine's time. Tests use a clock of their own that implements the same port."""
 
     def now(self) -> Instant:
         """Return microseconds since the Unix epoch, UTC."""

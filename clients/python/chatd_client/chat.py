@@ -34,7 +34,7 @@ class ChatHandle:
       runs, and read from the log when it is over, whatever was sent after it.
     - `cursor` is that of the last response that was handled; None means a snapshot first.
 
-    Every method raises NotFound when there is no such chat of this key, and what `Client` says.
+    Every method raises NotFound if this key has no such chat, and what `Client` lists.
     """
 
     def __init__(self, client: "Client", chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
@@ -58,7 +58,7 @@ class ChatHandle:
         options: chat_pb2.TurnOptions | None = None,
         request_id: str = "",
     ) -> chat_service_pb2.SendMessageResponse:
-        """Send a message: it starts a turn, or is queued behind the open one. Waits for no answer.
+        """Send a message: it starts a turn, or is queued. Does not wait for the answer.
 
         The response has it as `message` or as `queued_message`. Raises Conflict when the chat is
         archived, when its queue is full, and when it is busy and `busy` says REJECT.

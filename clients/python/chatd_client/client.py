@@ -109,8 +109,8 @@ class Client:
     def chat(self, chat_id: str, tools: Iterable[ClientTool] = ()) -> ChatHandle:
         """Return a handle of the chat with the UUID `chat_id`; asks the server nothing.
 
-        `tools` are the functions behind tools that the chat was created with. Raises TypeError for
-        what is no tool. That there is no such chat is NotFound when the handle is used.
+        `tools` are the functions of the tools that the chat was created with. Raises TypeError for
+        anything that is not a tool. If the chat does not exist, using the handle raises NotFound.
         """
         return ChatHandle(self, chat_id, tools)
 
@@ -141,7 +141,8 @@ class Client:
         7 days; None means 5 minutes. With a `request_id` that was used before, the handle is of
         the chat of then.
 
-        Raises TypeError for what is no tool, InvalidRequest also for a model that does not exist.
+        Raises TypeError for anything that is not a tool, and InvalidRequest, also if the model does
+        not exist.
         """
         known = given(tools)
         with of_unicode():

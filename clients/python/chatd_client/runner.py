@@ -196,7 +196,7 @@ class _Duty:
         self._tools: asyncio.Future[list[tool_pb2.ToolResultInput]] | None = None
         #: Actions asked for up to this sequence were begun, or are over.
         self._done_up_to: float = 0
-        #: The stream has told of actions up to this sequence; one behind it waits until it is told.
+        #: The stream has shown actions up to this sequence; a later action waits until it is shown.
         self._told_up_to: float = 0
 
     async def __aenter__(self) -> Self:

@@ -64,7 +64,7 @@ class _LoopThread:
     def each(self, items: AsyncIterator[_T]) -> Iterator[_T]:
         """Yield the items of an asynchronous iterator, one at a time; closing this closes it."""
         # An interrupt of this thread only asks a step to end, and a generator that still runs
-        # cannot be closed: whoever holds this is at work on it.
+        # cannot be closed: the thread that holds this is using it.
         hold = asyncio.Lock()
         try:
             while (item := self.wait(_next(items, hold))) is not _END:
@@ -97,7 +97,7 @@ async def _close(items: AsyncIterator[Any], hold: asyncio.Lock) -> None:
 
 
 async def _rest_ended() -> None:
-    """Cancel what a stream that nobody closed has left behind."""
+    """Cancel what an unclosed stream has left running."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -244,7 +244,7 @@ class SyncChat:
     def resume(
         self, cursor: chat_pb2.Cursor | None = None, **options: Any
     ) -> Iterator[chat_service_pb2.SubscribeResponse]:
-        """Yield the rest of a run behind a stored cursor; as ChatHandle.resume in all else."""
+        """Yield the rest of a run after a stored cursor; otherwise like ChatHandle.resume."""
         return self._thread.each(self._handle.resume(cursor, **options))
 
 

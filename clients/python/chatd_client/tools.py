@@ -8,7 +8,7 @@ The schema comes from the type hints, the description from the docstring. A para
 `ToolCallContext` is not the model's: it says which call this is. `ToolRunner` follows a chat and
 answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
 
-An async function runs on the event loop, a plain one in a thread beside it, so that it may compute
+An async function runs on the event loop, a plain one in a thread, so that it may compute
 or wait without holding up a stream. Plain functions of one action run at the same time, and one
 function may run twice: what they share needs a lock.
 """

@@ -78,7 +78,7 @@ class OwnTurn:
         return None
 
     def check_over(self) -> None:
-        """Raise ChatdError unless the turn came to an end that is no failure."""
+        """Raise ChatdError if the turn failed or is not over."""
         failure = self.failure()
         if failure is not None:
             raise failure

@@ -74,7 +74,7 @@ class ChatView:
     live: dict[int, LivePart] = field(default_factory=dict)
     running_tools: dict[str, str] = field(default_factory=dict)
     is_caught_up: bool = False
-    #: Where the stream goes on behind what is in this view; None before the first response.
+    #: Where the stream continues after what is in this view; None before the first response.
     cursor: chat_pb2.Cursor | None = None
 
     @classmethod

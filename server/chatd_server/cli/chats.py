@@ -91,11 +91,11 @@ def _datetime(at: timestamp_pb2.Timestamp) -> datetime:
 def _label(words: str) -> tuple[str, str]:
     name, sign, value = words.partition("=")
     if not name or not sign:
-        raise typer.BadParameter(f"{words!r} is no label: give NAME=VALUE")
+        raise typer.BadParameter(f"{words!r} is not a label: give NAME=VALUE")
     return name, value
 
 
 def _status(words: str) -> chat_pb2.ChatStatus.ValueType:
     if words not in STATUSES:
-        raise typer.BadParameter(f"{words!r} is no status: give one of {', '.join(STATUSES)}")
+        raise typer.BadParameter(f"{words!r} is not a status: give one of {', '.join(STATUSES)}")
     return STATUSES[words]

@@ -52,7 +52,7 @@ class Failed(Exception):
     """A command cannot do what it was asked for; `main` tells it and leaves with the code.
 
     `reason` is for programs: of the server, or of ours; else the name of the code. `facts` stand
-    beside the error in JSON.
+    next to the error in JSON.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def asks_for_json(words: Sequence[str]) -> bool:
-    """Say whether --json stands in the words of a command line; what follows -- is no option."""
+    """Return whether --json is among the options; words after -- are not options."""
     options = words[: words.index("--")] if "--" in words else words
     return "--json" in options
 

@@ -1,4 +1,4 @@
-"""`chatd migrate`, `keys`, `health`, `version` and `config show`: for whoever runs a server."""
+"""`chatd migrate`, `keys`, `health`, `version` and `config show`: for operators."""
 
 import asyncio
 import errno
@@ -107,7 +107,7 @@ def _health(address: str, service: str) -> tuple[str, str]:
 
 
 def _refusal(words_of_grpc: str) -> str:
-    """Return why there is no connection; grpc says it in words alone."""
+    """Return why there is no connection; grpc reports it only in words."""
     is_refused = os.strerror(errno.ECONNREFUSED) in words_of_grpc
     return "it refused the connection" if is_refused else "no connection could be made"
 

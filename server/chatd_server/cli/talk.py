@@ -207,7 +207,7 @@ async def _send(
 
 
 async def _new(client: Client, words: str, model: str) -> _Sent:
-    """Make a chat with its first message: one that is refused leaves no chat behind."""
+    """Make a chat with its first message: if the message is refused, no chat is made."""
     request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
     response = await client.call(client.chats.CreateChat, request)
     return _Sent(client.chat(response.chat.chat_id), response, before=0)

@@ -47,7 +47,7 @@ async def play(console: Console, acts: Sequence[tuple[str, Act]] = ACTS) -> bool
 
 @asynccontextmanager
 async def _staged(home: Path, console: Console) -> AsyncIterator[Stage]:
-    """Start a server and a chat, and leave no process behind."""
+    """Start a server and a chat; end every process at the end."""
     server = ServerProcess(home)
     transcript = Transcript(console)
     reconnects: list[Reconnect] = []

@@ -85,7 +85,7 @@ class Attempts:
         return overlay
 
     def forget_committed(self) -> None:
-        """Drop what is kept for readers that are behind."""
+        """Drop what is kept for slow readers."""
         if self._committed:
             self._committed = {}
 

@@ -216,7 +216,7 @@ class LiveChat:
         self._waiting.pop(waiter, None)
 
     def wake(self) -> None:
-        """Wake everybody who waits; whoever is sending looks again by itself."""
+        """Wake all readers that wait; a reader that is sending looks again by itself."""
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             for waiter in waiting:
@@ -235,7 +235,7 @@ class LiveChat:
             self.wake()
 
     def _forget_for_slow(self) -> None:
-        """Drop what is kept only for readers that are behind."""
+        """Drop what is kept only for slow readers."""
         self.tail.forget_events()
         self.attempts.forget_committed()
         self.responses.forget()

@@ -76,7 +76,7 @@ class Overlay:
         #: Head of the log when the attempt began.
         self.base_sequence = base_sequence
         self.status = OverlayStatus.OPEN
-        #: A place in the log at which it was over, once that is known: at or behind its last event.
+        #: A sequence at which it was over, once known: that of its last event, or a later one.
         self.over_at: int | None = None
         self._bytes = bytearray()
         #: Bytes of the canonical string so far. Asked by every subscriber for every piece.
@@ -107,7 +107,7 @@ class Overlay:
     # --- writing -------------------------------------------------------------------------------
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
-        """Append to a part that grows, of a call behind its head; no text adds nothing."""
+        """Append to a part that grows; a call needs its head first. Empty text adds nothing."""
         if not text:
             return
         added = text.encode()
@@ -164,7 +164,7 @@ class Overlay:
         return Piece(segment.part, segment.kind, start, end, text, segment.value)
 
     def pieces(self, offset: int, bytes_max: int) -> Iterator[Piece]:
-        """Yield pieces from an offset on until so many bytes are passed, at least one."""
+        """Yield pieces from an offset until `bytes_max` bytes have passed, at least one piece."""
         end = offset + bytes_max
         while offset < end and (piece := self.piece(offset)) is not None:
             yield piece

@@ -127,7 +127,7 @@ class ReaderStream:
         return frame
 
     async def _do(self, step: Step) -> bytes | None:
-        """Do what was decided, and is no piece; return a response if that gave one."""
+        """Do what was decided, unless it is a piece; return a response if there is one."""
         reader, codec = self.reader, self._broadcast.codec
         match step:
             case LoggedEvent():

@@ -24,7 +24,7 @@ class Provider(Protocol):
     def model(self, name: str) -> Model:
         """Return a model; `name` is the vendor's, without the provider's. Does no I/O.
 
-        Raises ModelNotFound when it knows all its names and this is none of them.
+        Raises ModelNotFound when the vendor's models are all known and this is not one of them.
         """
 
     async def close(self) -> None:

@@ -2,7 +2,7 @@
 
 Understood are str, int, float, bool, list, dict, Literal, Optional and unions of these, defaults,
 and Annotated with a description (a str) or a msgspec.Meta (bounds, patterns). A parameter of
-type ToolContext is no argument: it is filled in by the service.
+type ToolContext is not an argument: the service fills it in.
 """
 
 import inspect

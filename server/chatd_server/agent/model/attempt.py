@@ -67,7 +67,7 @@ async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
 async def _fold_until_restarted(
     parts: AsyncIterator[StreamPart], step: StepDraft, held: Held, env: Env
 ) -> bool:
-    """Add parts to the draft; say whether the vendor began anew, and did not end."""
+    """Add parts to the draft; return True if the vendor restarted instead of ending."""
     toolbox = held.toolbox
     is_first = True
     async with held.stop.guard():

@@ -30,7 +30,7 @@ class Prompt:
         self.messages: list[Message] = []
 
     def extend(self, messages: Iterable[Message]) -> None:
-        """Add messages that were committed behind the others."""
+        """Append messages that were committed later."""
         for message in messages:
             if message.visibility is not Visibility.USER:
                 self._add(message)

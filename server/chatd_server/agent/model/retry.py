@@ -60,7 +60,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def delay_seconds(failures: int, retry_after_seconds: float | None) -> float:
-    """Return how long to wait after so many failures in a row; the vendor's wish is a floor."""
+    """Return the wait after this many failures in a row: at least what the vendor asked for."""
     # Beyond 2 ** 16 seconds the last rung holds anyway, and the power stays small.
     rung = min(RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16), RETRY_LAST_SECONDS)
     return max(rung, retry_after_seconds or 0.0)

@@ -168,7 +168,7 @@ class _Batch:
             follower.result()
 
     async def close(self) -> None:
-        """Cancel what still runs, wait a while for it, and leave no task behind unnoticed."""
+        """Cancel what still runs and wait a while for it; a task that goes on is recorded."""
         running = [tool for tool in self._tools.values() if not tool.done()]
         if running:
             self._is_cut = True

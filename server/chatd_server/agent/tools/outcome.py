@@ -23,7 +23,7 @@ def result_of(call: OpenCall, given: ToolOutput, at: Instant) -> ToolResult:
         output=output,
         executor=call.executor,
         created_at=at,
-        # What was cut is no JSON any more.
+        # Truncated output is not valid JSON.
         is_json=given.is_json and not is_cut,
         error=_error_kind(given),
         truncated=is_cut,

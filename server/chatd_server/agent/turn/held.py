@@ -107,7 +107,7 @@ class Held:
 
     @property
     def toolbox(self) -> Toolbox:
-        """The tools of the chat; built anew when its owner changed the chat."""
+        """The tools of the chat; rebuilt when its owner changed the chat."""
         config = self.state.config
         if self._toolbox_version != config.version:
             self._toolbox_version = config.version

@@ -24,7 +24,7 @@ from chatd_server.domain.message import (
 
 @dataclass(frozen=True)
 class CallModel:
-    """The model has the word."""
+    """Call the model next."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ OURS = frozenset({Executor.SERVER, Executor.NONE})
 
 STOP_REASONS = {
     FinishReason.END_TURN: StopReason.END_TURN,
-    # The adapter said tool calls, and there are none of ours or of the client's.
+    # The adapter reported tool calls, but no call is ours or the client's.
     FinishReason.TOOL_CALLS: StopReason.END_TURN,
     FinishReason.MAX_TOKENS: StopReason.MAX_TOKENS,
     FinishReason.REFUSAL: StopReason.REFUSAL,
@@ -116,7 +116,7 @@ def _wants_model(answer: Message) -> bool:
 
 
 def _answers(tail: Sequence[Message]) -> Iterator[Message]:
-    """Yield the answers behind the newest user message, the newest first."""
+    """Yield the answers after the newest user message, newest first."""
     for message in reversed(tail):
         if message.role is Role.ASSISTANT:
             yield message

@@ -16,7 +16,7 @@ class AnthropicProvider:
         self._transport = Transport(clock)
 
     def model(self, name: str) -> AnthropicModel:
-        """Return a model of any name: which there are is the vendor's to say."""
+        """Return a model; any name is accepted: only the vendor knows which models exist."""
         return AnthropicModel(
             name,
             api_key=self._settings.api_key,

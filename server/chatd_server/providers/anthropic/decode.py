@@ -1,7 +1,7 @@
 """Anthropic's stream into parts: one decoder for one answer.
 
-Blocks come one behind the other, addressed by `index`; our part numbers rise with them, and
-sources take numbers of their own directly behind the block that they came with. A block that
+Blocks come one after the other, addressed by `index`; our part numbers rise with them, and
+sources take numbers of their own directly after the block that they came with. A block that
 the neutral parts cannot give back by itself (signatures, citations, results of server tools,
 whatever we do not know) is kept as the vendor's own JSON.
 """

@@ -36,7 +36,7 @@ QUICK_COPIED_BYTES_MAX = 4 * MIB
 milliseconds. An answer and its results are below them in nearly every step."""
 _JSON_SPACE = " \t\n\r"
 _PART_BYTES = 256
-"""What a part takes besides its bytes, in bytes that take as long."""
+"""The fixed cost of a part, in bytes that take as long to encode."""
 
 _MARK = b',"cache_control":{"type":"ephemeral"}}'
 _encode = msgspec.json.encode
@@ -109,7 +109,7 @@ class MessageEncoder:
         if self._seen > len(messages) or (
             self._seen and messages[self._seen - 1] is not self._newest
         ):
-            self.__init__(self._model)  # type: ignore[misc]  # another history: begin anew
+            self.__init__(self._model)  # type: ignore[misc]  # another history: start over
         for index in range(self._seen, len(messages)):
             self._add(messages[index])
         self._seen = len(messages)

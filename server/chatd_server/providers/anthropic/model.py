@@ -1,4 +1,4 @@
-"""One model of Anthropic's behind the Model port."""
+"""A model of Anthropic's as a `Model`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -179,7 +179,7 @@ class _Answer:
         return chain.from_iterable(map(self._decoder.feed, events))
 
     def end(self) -> Iterator[StreamPart]:
-        """Yield what is left at the end of the body. Raises ModelFailure when that is no end."""
+        """Yield what is left of the body. Raises ModelFailure if the answer is incomplete."""
         if self._whole is not None:
             yield from self._decoder.feed_whole(bytes(self._whole))
         elif (last := self._splitter.flush()) is not None:

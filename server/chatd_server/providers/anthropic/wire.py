@@ -152,7 +152,7 @@ Event: TypeAlias = (
 
 
 class ContentBlock(msgspec.Struct, frozen=True):
-    """The fields of a block that we look at; the whole block is kept raw beside it."""
+    """The fields of a block that we read; the whole block is also kept raw."""
 
     type: str
     id: str = ""

@@ -1,6 +1,6 @@
 """Silence on open streams: one task looks at all of them, a few times within the limit.
 
-The usual timer, set anew for each chunk, costs a stream 3 % of its CPU. Here a stream counts its
+The usual timer, reset for each chunk, costs a stream 3 % of its CPU. Here a stream counts its
 reads and nothing else, and whether one of them takes too long is the task's business.
 """
 

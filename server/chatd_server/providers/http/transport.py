@@ -160,7 +160,7 @@ class _ShortTransport(AiohttpTransport):
 
 
 def _leave_silence_to_the_watch(answer: aiohttp.ClientResponse) -> None:
-    """Stop aiohttp's timer, which it sets anew for each chunk, until the next request."""
+    """Stop aiohttp's timer, which it resets for each chunk, until the next request."""
     connection = answer.connection
     if connection is not None and connection.protocol is not None:
         connection.protocol.read_timeout = None
@@ -173,7 +173,7 @@ _BODY = "chatd.body"
 class _Chunks:
     """The chunks of a body as they come. No generator: each one costs every token its passage.
 
-    Read by way of httpx there is no `body`, and silence stays with aiohttp.
+    Without `body` (httpx reads the answer), aiohttp watches for silence.
     """
 
     __slots__ = ("_body", "_clock", "_left", "_read", "reads")

@@ -62,7 +62,7 @@ Mark: TypeAlias = Act | Step | Finish
 
 
 class Directive(msgspec.Struct, frozen=True):
-    """One directive. `read` takes what stands behind the name; it raises Unreadable."""
+    """One directive. `read` takes the text after the name; it raises Unreadable."""
 
     name: str
     usage: str
@@ -258,7 +258,7 @@ DIRECTIVES: tuple[Directive, ...] = (
         "!context_too_long", _context_too_long,
     ),
     Directive(
-        "restart", "!restart", "begin the answer anew; what came before is void", "!restart",
+        "restart", "!restart", "restart the answer; what came before is void", "!restart",
         _restart,
     ),
     Directive(

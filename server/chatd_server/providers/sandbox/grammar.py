@@ -24,7 +24,7 @@ microseconds to read, and they are all read before the first one is played."""
 PROBLEMS_MAX = 20
 """Lines that a complaint names. Advice takes longest, and nobody mends more at once."""
 NEAR_CHARACTERS_MAX = 32
-"""A longer name is no typing error of one of ours."""
+"""A longer name is not a mistyped name of ours."""
 
 _DIRECTIVE = re.compile(r"^[^\S\n]*(![^\W\d_].*)$", re.MULTILINE)
 
@@ -32,7 +32,7 @@ _DIRECTIVE = re.compile(r"^[^\S\n]*(![^\W\d_].*)$", re.MULTILINE)
 def parse(text: str) -> Plan:
     """Return what the directives ask for; without directives a plan without answers.
 
-    Reading ends at DIRECTIVES_MAX, and behind PROBLEMS_MAX: one problem more says that there are
+    Reading ends at DIRECTIVES_MAX, and after PROBLEMS_MAX: one problem more says that there are
     more.
     """
     marks: list[tuple[int, str, Mark]] = []
@@ -133,7 +133,7 @@ _NEVER_REACHED = (
 
 
 def _goes_on(answer: Answer) -> bool:
-    """Say whether a turn goes on behind an answer: the model waits for results, or paused."""
+    """Return whether a turn continues after an answer: the model waits for results, or paused."""
     if answer.reason is FinishReason.TOOL_CALLS:
         return answer.has_calls
     return answer.reason is FinishReason.PAUSED

@@ -1,4 +1,4 @@
-"""The sandbox behind the Model port: which answer is owed is read from the messages alone."""
+"""The sandbox as a `Model`: the messages alone decide which answer comes next."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -48,7 +48,7 @@ class Position(msgspec.Struct, frozen=True):
 def position(messages: Sequence[Message]) -> Position:
     """Read where the newest turn stands from its messages, so that any worker can go on.
 
-    A summary that a compaction left is no word of the user's.
+    The summary of a compaction does not count as the user's.
     """
     answers = 0
     results: list[ToolResult] = []
@@ -81,7 +81,7 @@ def left_open(messages: Sequence[Message]) -> tuple[Found, ...]:
 
 
 def owed(request: ModelRequest, here: Position, plan: Plan) -> Answer:
-    """Return the answer that a request is owed; behind a pause it begins with what was found."""
+    """Return the answer to a request; after a pause it begins with the results of the search."""
     answer = _asked_for(request, here, plan)
     return Answer((*left_open(request.messages), *answer.acts), answer.finish)
 
@@ -100,7 +100,7 @@ def _asked_for(request: ModelRequest, here: Position, plan: Plan) -> Answer:
 class SandboxConversation:
     """The calls of one run. It remembers how long messages are, and what the user asked for.
 
-    Both are read beside the event loop when they are long, so that nobody waits for them.
+    Long ones are read in a thread, so that other chats do not wait.
     """
 
     def __init__(self, clock: Clock) -> None:

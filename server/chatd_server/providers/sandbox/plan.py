@@ -12,7 +12,7 @@ PROVIDER = "sandbox"
 
 
 class Speak(msgspec.Struct, frozen=True):
-    """Say so many words, or this text. `pace` is in tokens per second; None takes the answer's."""
+    """Say this many words, or this text. `pace`: tokens per second; None: that of the answer."""
 
     kind: PieceKind
     source: int | str
@@ -20,7 +20,7 @@ class Speak(msgspec.Struct, frozen=True):
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """From here on, so many pieces per second; None is as fast as it goes."""
+    """The pace from here on, in pieces per second; None: as fast as possible."""
 
     pace: float | None
 
@@ -71,7 +71,7 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """Fail here, in so many attempts; later attempts go on behind it."""
+    """Fail here, in this many attempts; later attempts continue after it."""
 
     kind: ErrorKind
     message: str
@@ -85,7 +85,7 @@ class Overflow(msgspec.Struct, frozen=True):
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """Begin the answer anew, as gateways do that retry by themselves."""
+    """Restart the answer, as gateways do that retry by themselves."""
 
 
 Act: TypeAlias = (
@@ -127,7 +127,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The answers of consecutive steps; with a problem, none of them is given."""
+    """The answers of consecutive steps; if there is a problem, it is the answer instead."""
 
     answers: tuple[Answer, ...] = ()
     problems: tuple[Problem, ...] = ()

@@ -8,7 +8,7 @@ from chatd_server.ports.clock import Clock
 from chatd_server.providers.sandbox.script import Beat, Wait
 
 PARTS_IN_A_ROW_MAX = 256
-"""A script without waits would keep the loop to itself; others have their turn after so many."""
+"""A script without waits would block the event loop; it yields after this many parts."""
 
 
 async def play(beats: Iterator[Beat], clock: Clock) -> AsyncGenerator[StreamPart, None]:

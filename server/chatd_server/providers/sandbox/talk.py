@@ -16,7 +16,7 @@ LOOKED_AT_CHARACTERS_MAX = 10 * QUOTED_CHARACTERS_MAX
 
 
 def said(message: Message | None) -> str:
-    """Return the words of a message, one line behind the other."""
+    """Return the text of a message, line by line."""
     return "\n".join(part.text for part in _parts(message) if isinstance(part, Text))
 
 

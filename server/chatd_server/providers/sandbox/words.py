@@ -25,7 +25,7 @@ _PIECE = re.compile(r"\s{0,64}\S{1,64}|\s{1,64}")
 
 
 def tokens(source: int | str) -> Iterator[str]:
-    """Yield so many words of the sandbox's own, or a given text in pieces of a word."""
+    """Yield `source` words of the sandbox's own, or a given text word by word."""
     if isinstance(source, int):
         return _own(source)
     return (piece.group() for piece in _PIECE.finditer(source))
@@ -42,7 +42,7 @@ def count(text: str, piece: int = COUNTED_CHARACTERS) -> int:
 
 
 def pieces(text: str, size: int) -> Iterator[str]:
-    """Yield a text in pieces of so many characters."""
+    """Yield a text in pieces of `size` characters."""
     return (text[start : start + size] for start in range(0, len(text), size))
 
 
