@@ -1,5 +1,6 @@
 """What the model gets of the history."""
 
+import msgspec
 import pytest
 
 from chatd_server.agent.model.prompt import Prompt
@@ -126,6 +127,15 @@ def test_a_paused_answer_says_what_it_asked() -> None:
     """The next attempt can pair the vendor's late result with its call."""
     assert prompt_of(user("go"), PAUSED).asked == {"v": "s"}
     assert prompt_of(user("go"), PAUSED, RESUMED).asked == {}
+
+
+def test_the_id_of_the_newest_answer_counts_only_for_its_model() -> None:
+    """A vendor that keeps the conversation knows its own answers, and no others."""
+    given = msgspec.structs.replace(answer("hi"), model="test/a", response_id="resp_1")
+    prompt = prompt_of(user("go"), given, user("on", position=3))
+    assert prompt.response_id_of("test/a") == "resp_1"
+    assert prompt.response_id_of("test/b") == ""
+    assert prompt_of(user("go")).response_id_of("test/a") == ""
 
 
 def test_a_clients_name_hides_a_built_in() -> None:

@@ -68,6 +68,32 @@ async def test_tools_run_and_their_results_go_back_to_the_model(world: World) ->
     assert [message.role for message in second.messages] == ["user", "assistant", "tool"]
 
 
+async def test_the_vendors_id_of_an_answer_goes_back_to_its_model(world: World) -> None:
+    """It stands in the history, so that any worker can go on with it."""
+    world.model.plays(
+        Delta(0, PieceKind.TEXT, "hi"), Finished(FinishReason.END_TURN, Usage(), "resp_1")
+    )
+    world.model.says(text("again"))
+    chat = await world.chat("go")
+    await chat.ended()
+    await chat.send("on")
+    await chat.ended()
+    assert [request.previous_response_id for request in world.model.requests] == ["", "resp_1"]
+
+
+async def test_a_tool_knows_its_turn_and_when_it_was_called(world: World) -> None:
+    """What it does may be bound to them."""
+    tool = world.tool("look")
+    world.model.says(calls("look"))
+    world.model.says(text("done"))
+    chat = await world.chat("go")
+    await chat.ended()
+    (context,) = tool.contexts
+    question, asked = (await chat.messages())[:2]
+    assert (context.chat_id, context.turn_id) == (chat.id, question.turn_id)
+    assert (context.call_id, context.called_at) == (asked.calls[0].id, asked.calls[0].created_at)
+
+
 async def test_between_two_waits_is_one_commit(world: World) -> None:
     """What a wait gave is committed with what begins the next one; the last ends the turn."""
     world.tool("shell")

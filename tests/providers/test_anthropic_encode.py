@@ -29,8 +29,8 @@ from chatd_server.domain.message import (
     ToolErrorKind,
     ToolResult,
 )
-from chatd_server.ports.models import ModelRequest
-from chatd_server.ports.tools import ToolSpec
+from chatd_server.ports.models import ModelRequest, ToolChoice, ToolChoiceMode
+from chatd_server.ports.tools import ToolSpec, VendorTool, VendorToolKind
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
 from chatd_server.providers.anthropic.model import AnthropicConversation, AnthropicModel
@@ -313,6 +313,52 @@ def test_a_tool_is_declared_with_its_schema_as_it_is() -> None:
         {"name": "b", "description": "does b", "input_schema": msgspec.json.decode(schema)},
         {"name": "a", "description": "", "input_schema": {"type": "object", "properties": {}}},
     ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "effort", "expected"),
+    [
+        (ToolChoice(), None, {"type": "auto"}),
+        (ToolChoice(ToolChoiceMode.NONE), None, {"type": "none"}),
+        (ToolChoice(ToolChoiceMode.REQUIRED), None, {"type": "any"}),
+        (ToolChoice(ToolChoiceMode.REQUIRED, "a"), None, {"type": "tool", "name": "a"}),
+        (ToolChoice(ToolChoiceMode.REQUIRED, "a"), Effort.LOW, {"type": "auto"}),
+    ],
+)
+def test_a_choice_of_tools_is_written_as_the_vendor_takes_it(
+    choice: ToolChoice, effort: Effort | None, expected: dict[str, str]
+) -> None:
+    """The vendor refuses to force a tool on a model that thinks."""
+    request = ModelRequest(
+        messages=[message(Role.USER, Text("?"))], tool_choice=choice, effort=effort
+    )
+    assert body(request)["tool_choice"] == expected
+
+
+def test_tools_of_the_vendor_stand_after_ours() -> None:
+    """The vendor knows their schema by their type."""
+    search = VendorTool(VendorToolKind.WEB_SEARCH, uses_max=3)
+    request = ModelRequest(
+        messages=[message(Role.USER, Text("?"))],
+        tools=(ToolSpec("a", "", ""),),
+        vendor_tools=(search,),
+    )
+    typed = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
+    assert body(request)["tools"][1:] == [typed]
+
+
+def test_an_answer_can_be_asked_for_as_json_of_a_schema() -> None:
+    """Next to the effort, which stands in the same place."""
+    talk = AnthropicConversation("claude-opus-4-8", "http://x", {}, Transport(ManualClock()))
+    request = ModelRequest(
+        messages=[message(Role.USER, Text("?"))],
+        effort=Effort.LOW,
+        response_schema='{"type": "object"}',
+    )
+    assert json.loads(talk.encode(request))["output_config"] == {
+        "effort": "low",
+        "format": {"type": "json_schema", "schema": {"type": "object"}},
+    }
 
 
 LONG: dict[str, list[Message]] = {

@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
-from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId
+from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId, TurnId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX, TOOL_RESULT_BYTES_MAX
 from chatd_server.ports.tools import ToolContext, ToolOutput
 from chatd_server.tools.registry import BuiltinTools
 from tests.kit.clock import ManualClock
 
-CONTEXT = ToolContext(ChatId("chat"), OwnerId("owner"), ToolCallId("call"))
+CONTEXT = ToolContext(
+    chat_id=ChatId("chat"),
+    owner_id=OwnerId("owner"),
+    turn_id=TurnId("turn"),
+    call_id=ToolCallId("call"),
+    called_at=1,
+)
 
 
 def run(clock: ManualClock, name: str, **arguments: Any) -> asyncio.Task[ToolOutput]:

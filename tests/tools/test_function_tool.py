@@ -4,11 +4,17 @@ import json
 
 import pytest
 
-from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId
+from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId, TurnId
 from chatd_server.ports.tools import ToolContext, ToolOutput
 from chatd_server.tools.function_tool import FunctionTool
 
-CONTEXT = ToolContext(ChatId("chat"), OwnerId("owner"), ToolCallId("call"))
+CONTEXT = ToolContext(
+    chat_id=ChatId("chat"),
+    owner_id=OwnerId("owner"),
+    turn_id=TurnId("turn"),
+    call_id=ToolCallId("call"),
+    called_at=1,
+)
 
 
 async def greet(name: str, context: ToolContext, times: int = 1) -> str:

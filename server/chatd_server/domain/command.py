@@ -206,6 +206,8 @@ class CommitAnswer(WorkerCommand, frozen=True, kw_only=True):
     finish_reason: FinishReason
     model: str
     usage: Usage = Usage()
+    #: The vendor's id of the answer; empty when it gave none.
+    response_id: str = ""
 
 
 class CommitResults(WorkerCommand, frozen=True, kw_only=True):

@@ -138,6 +138,7 @@ def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Tran
         attempt_id=attempt.id,
         closes=True,
         model=command.model,
+        response_id=command.response_id,
         finish_reason=command.finish_reason,
         usage=command.usage,
     )

@@ -232,6 +232,8 @@ class Message(Value, frozen=True, omit_defaults=True):
     attempt_id: AttemptId = AttemptId("")
     #: "provider/model" that wrote it; empty unless the role is ASSISTANT.
     model: str = ""
+    #: The vendor's id of the answer; goes back only to that vendor.
+    response_id: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     visibility: Visibility = Visibility.BOTH

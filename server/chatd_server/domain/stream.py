@@ -84,6 +84,8 @@ class Finished(msgspec.Struct, frozen=True):
 
     reason: FinishReason
     usage: Usage
+    #: The vendor's id of the answer; empty when it gives none.
+    response_id: str = ""
 
 
 class Restarted(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Models of vendors."""
 
 from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -8,7 +9,23 @@ import msgspec
 from chatd_server.domain.chat import Effort
 from chatd_server.domain.message import Message
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports.tools import ToolSpec
+from chatd_server.ports.tools import ToolSpec, VendorTool
+
+
+class ToolChoiceMode(StrEnum):
+    """Whether the model calls tools."""
+
+    AUTO = "auto"
+    #: It calls at least one.
+    REQUIRED = "required"
+    NONE = "none"
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """Which tools the model calls. `name`, with REQUIRED: this one."""
+
+    mode: ToolChoiceMode = ToolChoiceMode.AUTO
+    name: str = ""
 
 
 class ModelRequest(msgspec.Struct, frozen=True):
@@ -17,6 +34,14 @@ class ModelRequest(msgspec.Struct, frozen=True):
     messages: Sequence[Message]
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
+    vendor_tools: tuple[VendorTool, ...] = ()
+    #: None: as the vendor does without it.
+    tool_choice: ToolChoice | None = None
+    #: JSON text of the schema that the answer must match; empty: any answer.
+    response_schema: str = ""
+    #: The vendor's id of the newest answer, if this model gave it: for vendors that keep the
+    #: conversation themselves.
+    previous_response_id: str = ""
     effort: Effort | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None

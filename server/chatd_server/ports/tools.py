@@ -1,11 +1,12 @@
 """Tools that this service executes."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
-from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId
+from chatd_server.domain.ids import ChatId, Instant, OwnerId, ToolCallId, TurnId
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -16,12 +17,34 @@ class ToolSpec(msgspec.Struct, frozen=True):
     input_schema: str
 
 
-class ToolContext(msgspec.Struct, frozen=True):
+class VendorToolKind(StrEnum):
+    """Tools whose schema the vendors know and name for themselves."""
+
+    WEB_SEARCH = "web_search"
+
+
+class VendorTool(msgspec.Struct, frozen=True):
+    """A tool that the vendor defines: its adapter writes it as this vendor types it.
+
+    An adapter whose vendor does not have the kind leaves it out.
+    """
+
+    kind: VendorToolKind
+    #: How often the model may call it in one answer; None: as the vendor likes.
+    uses_max: int | None = None
+
+
+class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool may know of the call that it runs."""
 
     chat_id: ChatId
     owner_id: OwnerId
+    turn_id: TurnId
     call_id: ToolCallId
+    #: When the model had emitted the call.
+    called_at: Instant
+    #: The workspace of the chat; empty: it has none.
+    workspace_id: str = ""
 
 
 class ToolOutput(msgspec.Struct, frozen=True):

@@ -88,6 +88,7 @@ def request(held: Held) -> ModelRequest:
         messages=held.prompt.messages,
         system=held.state.config.system_prompt,
         tools=held.toolbox.specs,
+        previous_response_id=held.prompt.response_id_of(held.model.name),
         effort=turn.options.effort,
         max_output_tokens=turn.options.max_output_tokens,
         temperature=turn.options.temperature,
@@ -111,7 +112,7 @@ def fold(part: StreamPart, step: StepDraft, toolbox: Toolbox) -> None:
         case UsageSeen():
             step.usage = part.usage
         case Finished():
-            step.finish(part.reason, part.usage)
+            step.finish(part)
 
 
 def _executor_of(started: CallStarted, toolbox: Toolbox) -> Executor:

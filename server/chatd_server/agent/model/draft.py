@@ -31,7 +31,7 @@ from chatd_server.domain.message import (
     ToolResult,
     Usage,
 )
-from chatd_server.domain.stream import CallStarted, ProviderResult
+from chatd_server.domain.stream import CallStarted, Finished, ProviderResult
 from chatd_server.domain.text import well_formed
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.live import AttemptWriter
@@ -46,6 +46,8 @@ class Answer:
     parts: tuple[Part, ...]
     finish_reason: FinishReason
     usage: Usage
+    #: The vendor's id of the answer.
+    response_id: str
 
 
 @dataclass(eq=False)
@@ -103,6 +105,7 @@ class StepDraft:
         self._parts: dict[int, _Growing | Part] = {}
         self._asked: dict[str, ToolCallId] = {}
         self._finish_reason: FinishReason | None = None
+        self._response_id = ""
         self.attempt_id = AttemptId("")
         self.usage = Usage()
         #: Results that the journal may not have: of calls that nobody ran, or that a stop cut.
@@ -206,10 +209,11 @@ class StepDraft:
         """Add a part that came at once."""
         self._add_whole(part, _travelling(value))
 
-    def finish(self, reason: FinishReason, usage: Usage) -> None:
-        """Take the vendor's word that the answer is complete."""
-        self._finish_reason = reason
-        self.usage = usage
+    def finish(self, finished: Finished) -> None:
+        """The vendor says that the answer is complete."""
+        self._finish_reason = finished.reason
+        self._response_id = well_formed(finished.response_id)
+        self.usage = finished.usage
 
     # --- sealing ---------------------------------------------------------------------------
 
@@ -225,7 +229,7 @@ class StepDraft:
         if reason is FinishReason.TOOL_CALLS and any(map(_is_cut_call, self._parts.values())):
             # A call that never ended must not run: with any other reason none of them does.
             reason = FinishReason.OTHER
-        return Answer(tuple(self._sealed()), reason, self.usage)
+        return Answer(tuple(self._sealed()), reason, self.usage, self._response_id)
 
     def seal_partial(self) -> tuple[Part, ...]:
         """Return what there is of the answer; a call keeps the arguments that came."""

@@ -45,6 +45,13 @@ class Prompt:
             if call.executor is Executor.PROVIDER
         }
 
+    def response_id_of(self, model: str) -> str:
+        """Return the vendor's id of the newest answer, if this model gave it."""
+        for message in reversed(self.messages):
+            if message.role is Role.ASSISTANT:
+                return message.response_id if message.model == model else ""
+        return ""
+
     def _add(self, message: Message) -> None:
         if message.role is not Role.ASSISTANT:
             self._settle(frozenset())

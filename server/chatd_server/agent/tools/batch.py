@@ -155,7 +155,13 @@ class _Batch:
         head = CallHead(call.id, call.name, call.executor)
         self._writer.add(0, PieceKind.TOOL_STARTED, head)
         self._env.observer.note(Span.TOOL_STARTED, chat=self._held.id, call=call.id, tool=call.name)
-        context = ToolContext(self._held.id, self._held.state.owner_id, call.id)
+        context = ToolContext(
+            chat_id=self._held.id,
+            owner_id=self._held.state.owner_id,
+            turn_id=self._held.turn.id,
+            call_id=call.id,
+            called_at=call.created_at,
+        )
         self._tools[call.id] = asyncio.create_task(
             _ran(tool, call.arguments, context), name=f"tool {call.name} {call.id}"
         )

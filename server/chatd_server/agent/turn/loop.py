@@ -97,6 +97,7 @@ def _plan_answer(step: StepDraft, held: Held) -> None:
             finish_reason=answer.finish_reason,
             model=held.model.name,
             usage=answer.usage,
+            response_id=answer.response_id,
         )
     )
 

@@ -90,6 +90,7 @@ class AnswerDecoder:
         self._usage = wire.Usage()
         self._stop: wire.StopDelta = wire.StopDelta()
         self._has_calls = False
+        self._id = ""
         self.is_complete = False
 
     def feed(self, data: bytes) -> Iterable[StreamPart]:
@@ -110,6 +111,7 @@ class AnswerDecoder:
         elif type(event) is wire.MessageStart:
             if self._next_part:
                 yield self._restart()
+            self._id = event.message.id or ""
             yield self._count(event.message.usage)
         elif type(event) is wire.MessageDelta:
             self._stop = event.delta
@@ -125,6 +127,7 @@ class AnswerDecoder:
             message = msgspec.json.decode(body, type=wire.WholeMessage)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise errors.DIALECT.cut() from error
+        self._id = message.id or ""
         yield self._count(message.usage)
         for index, block in enumerate(message.content):
             yield from self._start(wire.BlockStart(index, block))
@@ -294,7 +297,7 @@ class AnswerDecoder:
         if reason is FinishReason.REFUSAL and details is not None and details.explanation:
             yield Delta(self._take_part(), PieceKind.REFUSAL, details.explanation)
         self.is_complete = True
-        yield Finished(reason, self._neutral_usage())
+        yield Finished(reason, self._neutral_usage(), self._id)
 
 
 def _event(data: bytes) -> wire.Event | None:

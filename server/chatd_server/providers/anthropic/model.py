@@ -1,15 +1,15 @@
 """A model of Anthropic's as a `Model`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from itertools import chain
 
 import msgspec
 
 from chatd_server.domain.chat import Effort
 from chatd_server.domain.stream import StreamPart
-from chatd_server.ports.models import Conversation, ModelRequest
-from chatd_server.ports.tools import ToolSpec
+from chatd_server.ports.models import Conversation, ModelRequest, ToolChoice, ToolChoiceMode
+from chatd_server.ports.tools import ToolSpec, VendorTool, VendorToolKind
 from chatd_server.providers.anthropic import errors
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.encode import MessageEncoder
@@ -72,7 +72,7 @@ class AnthropicConversation:
         self._headers = headers
         self._transport = transport
         self._messages = MessageEncoder(model)
-        self._tools: tuple[tuple[ToolSpec, ...], bytes] = ((), b"")
+        self._tools: tuple[tuple[ToolSpec, ...], tuple[VendorTool, ...], bytes] = ((), (), b"")
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
         """Yield the parts of one answer. Raises ModelFailure."""
@@ -106,41 +106,72 @@ class AnthropicConversation:
             mark = {"cache_control": {"type": "ephemeral"}}
             head["system"] = [{"type": "text", "text": request.system, **mark}]
         body = msgspec.json.encode(head)[:-1]
-        if request.tools:
-            body += b',"tools":' + self._encoded_tools(request.tools)
+        if request.tools or request.vendor_tools:
+            body += b',"tools":' + self._encoded_tools(request.tools, request.vendor_tools)
         return b"".join((body, b',"messages":[', *self._messages.pieces(request.messages), b"]}"))
 
-    def _encoded_tools(self, tools: tuple[ToolSpec, ...]) -> bytes:
-        if self._tools[0] is not tools and self._tools[0] != tools:
-            specs = [
-                {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "input_schema": msgspec.Raw((tool.input_schema or _NO_ARGUMENTS).encode()),
-                }
-                for tool in tools
-            ]
-            self._tools = (tools, msgspec.json.encode(specs))
-        return self._tools[1]
+    def _encoded_tools(
+        self, tools: tuple[ToolSpec, ...], vendor_tools: tuple[VendorTool, ...]
+    ) -> bytes:
+        known, vendor_known, encoded = self._tools
+        if (known is tools or known == tools) and vendor_known == vendor_tools:
+            return encoded
+        specs = [*map(_described, tools), *map(_typed, vendor_tools)]
+        encoded = msgspec.json.encode(specs)
+        self._tools = (tools, vendor_tools, encoded)
+        return encoded
 
     def _sampling(self, request: ModelRequest) -> dict[str, object]:
-        """Return max_tokens, thinking and temperature, which depend on each other."""
+        """Return max_tokens, thinking, tool_choice and temperature, which depend on each other."""
         facts = facts_of(self._model)
         most = request.max_output_tokens or min(OUTPUT_TOKENS_DEFAULT, facts.output_tokens_max)
         fields: dict[str, object] = {"max_tokens": most}
+        output: dict[str, object] = {}
         effort = request.effort
         thinks = effort is not None and effort is not Effort.NONE and bool(facts.thinks)
         if thinks and effort is not None and facts.thinks == "adaptive":
             fields["thinking"] = {"type": "adaptive"}
-            fields["output_config"] = {"effort": _EFFORTS.get(effort, effort.value)}
+            output["effort"] = _EFFORTS.get(effort, effort.value)
         elif thinks and effort is not None:
             # The budget has to be below max_tokens, and at least 1,024.
             most = max(most, 2 * _BUDGETS[Effort.MINIMAL])
             budget = min(_BUDGETS[effort], most // 2)
             fields |= {"max_tokens": most, "thinking": {"type": "enabled", "budget_tokens": budget}}
+        if request.response_schema:
+            schema = msgspec.Raw(request.response_schema.encode())
+            output["format"] = {"type": "json_schema", "schema": schema}
+        if output:
+            fields["output_config"] = output
+        if request.tool_choice is not None:
+            fields["tool_choice"] = _choice(request.tool_choice, thinks=thinks)
         if request.temperature is not None and not thinks:
             fields["temperature"] = min(request.temperature, 1.0)
         return fields
+
+
+def _described(tool: ToolSpec) -> Mapping[str, object]:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": msgspec.Raw((tool.input_schema or _NO_ARGUMENTS).encode()),
+    }
+
+
+def _typed(tool: VendorTool) -> Mapping[str, object]:
+    limit = {} if tool.uses_max is None else {"max_uses": tool.uses_max}
+    return {"type": _VENDOR_TYPES[tool.kind], "name": tool.kind.value, **limit}
+
+
+def _choice(choice: ToolChoice, *, thinks: bool) -> Mapping[str, object]:
+    """Return how the choice is written. A model that thinks may not be told to call a tool."""
+    if choice.mode is ToolChoiceMode.NONE:
+        return {"type": "none"}
+    if choice.mode is ToolChoiceMode.AUTO or thinks:
+        return {"type": "auto"}
+    return {"type": "tool", "name": choice.name} if choice.name else {"type": "any"}
+
+
+_VENDOR_TYPES = {VendorToolKind.WEB_SEARCH: "web_search_20250305"}
 
 
 ANSWER_BODY_BYTES_MAX = 32 * 1024 * 1024

@@ -26,6 +26,7 @@ class Usage(msgspec.Struct, frozen=True):
 class StartedMessage(msgspec.Struct, frozen=True):
     """The skeleton in message_start."""
 
+    id: str | None = None
     usage: Usage = Usage()
 
 
@@ -171,6 +172,7 @@ class WholeMessage(msgspec.Struct, frozen=True):
     """An answer that was not streamed."""
 
     content: list[msgspec.Raw]
+    id: str | None = None
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
     usage: Usage = Usage()
