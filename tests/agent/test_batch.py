@@ -9,11 +9,11 @@ from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import Executor, ToolErrorKind
 from chatd_server.ports.tools import ToolOutput
-from tests.kit.make import FixedTool, by_name, open_call
+from tests.kit.make import FixedTool, open_call
 
 SHELL = FixedTool("shell")
 LOOKUP = FixedTool("lookup", idempotent=True)
-BOX = Toolbox(by_name(SHELL, LOOKUP), ())
+BOX = Toolbox((SHELL, LOOKUP), ())
 DONE = outcome.result_of(open_call("a"), ToolOutput("done"), 5)
 
 

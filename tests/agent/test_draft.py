@@ -36,9 +36,9 @@ from chatd_server.domain.stream import (
     WholePart,
 )
 from tests.kit.clock import ManualClock
-from tests.kit.make import FixedTool, RecordingWriter, by_name
+from tests.kit.make import FixedTool, RecordingWriter
 
-BOX = Toolbox(by_name(FixedTool("shell"), FixedTool("open")), [ClientTool("open")])
+BOX = Toolbox((FixedTool("shell"), FixedTool("open")), [ClientTool("open")])
 HIGH, LOW = "\ud83d", "\ude00"
 SMILE = "\U0001f600"
 

@@ -17,7 +17,6 @@ from chatd_server.domain.message import (
 from tests.kit.make import (
     FixedTool,
     answer,
-    by_name,
     call,
     message,
     provider_result,
@@ -140,9 +139,9 @@ def test_the_id_of_the_newest_answer_counts_only_for_its_model() -> None:
 
 def test_a_clients_name_hides_a_built_in() -> None:
     """The model is offered the client's tool once, under the client's schema."""
-    box = Toolbox(by_name(FixedTool("shell"), FixedTool("open")), [ClientTool("open", "mine")])
+    box = Toolbox((FixedTool("shell"), FixedTool("open")), [ClientTool("open", "mine")])
     assert box.names == ("shell", "open")
     assert box.specs[1].description == "mine"
     assert box.hidden == ("open",)
     assert box.executor_of("open") is Executor.CLIENT
-    assert box.built_in("open") is not None
+    assert box.server_tool("open") is not None

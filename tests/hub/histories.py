@@ -27,10 +27,10 @@ def history(play: Callable[[], Scene]) -> Callable[[], Scene]:
     return play
 
 
-def comes_back(scene: Scene, run: Run, **settings: Any) -> None:
+def comes_back(scene: Scene, run: Run, *, deltas: bool = True, **settings: Any) -> None:
     """Add a reader that holds the first three bytes of the attempt that is open."""
     cursor = Cursor(scene.store.head, run.attempt_id, 3)
-    reader = scene.reader(Follow(cursor), **settings)
+    reader = scene.reader(Follow(cursor, deltas=deltas), **settings)
     reader.witness.holds(run.attempt_id, run.text[:3])
 
 
@@ -326,6 +326,26 @@ def a_reader_without_deltas_beside_one_with() -> Scene:
     is_level(scene, deltas=False)
     scene.readers_come()
     is_level(scene)
+    return scene
+
+
+@history
+def a_reader_that_gives_up_deltas_inside_an_answer() -> Scene:
+    """What it holds is committed; it is sent no more pieces."""
+    scene = Scene()
+    run = Run(scene).acquired().begun("so ")
+    scene.actor("worker", run.answers("it"))
+    comes_back(scene, run, deltas=False, cuts=1)
+    return scene
+
+
+@history
+def a_reader_that_gives_up_deltas_inside_an_attempt_that_fails() -> Scene:
+    """What it holds is taken back."""
+    scene = Scene()
+    run = Run(scene).acquired().begun("so ")
+    scene.actor("worker", run.retry())
+    comes_back(scene, run, deltas=False, cuts=1)
     return scene
 
 

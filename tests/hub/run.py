@@ -144,7 +144,7 @@ class Run:
         self.writer.add(0, PieceKind.TOOL_STARTED, CallHead(call.id, call.name, Executor.SERVER))
         yield None
         result = ToolResult(call.id, call.name, "seen", Executor.SERVER, NOW)
-        self.writer.add(0, PieceKind.TOOL_FINISHED, result)
+        self.writer.add_when_committed(0, PieceKind.TOOL_FINISHED, result)
         yield from self._do(
             CommitResults(**self._hold(), attempt_id=self.attempt_id, results=(result,))
         )

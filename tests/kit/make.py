@@ -1,6 +1,5 @@
 """Values for tests of pure functions, with only what a test is about spelled out."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chatd_server.domain.chat import OpenCall, Turn, TurnOptions
@@ -19,7 +18,7 @@ from chatd_server.domain.message import (
     Visibility,
 )
 from chatd_server.ports.live import AttemptWriter
-from chatd_server.ports.tools import Tool, ToolContext, ToolOutput, ToolSpec
+from chatd_server.ports.tools import ToolContext, ToolOutput, ToolSpec
 
 TURN = TurnId("turn")
 
@@ -147,6 +146,10 @@ class RecordingWriter(AttemptWriter):
                 self.lines.append(f"{part}: {type(value).__name__}")
                 self.wholes[part] = value
 
+    def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Keep the same: there is no commit here."""
+        self.add(part, kind, value)
+
     def append(self, part: int, kind: PieceKind, text: str) -> None:
         """Keep text."""
         self._keep(self._calls[part] if kind is PieceKind.CALL else kind, part, text)
@@ -179,8 +182,3 @@ class FixedTool:
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:  # noqa: ARG002  the port's
         """Give the output."""
         return self.output
-
-
-def by_name(*tools: Tool) -> Mapping[str, Tool]:
-    """Return the tools as `Tools.active` does."""
-    return {tool.spec.name: tool for tool in tools}

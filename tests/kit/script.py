@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
 
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Source, Usage
@@ -245,9 +246,11 @@ class ScriptedTool:
 
 
 class ScriptedTools:
-    """The built-in tools of a test."""
+    """The tools of a test; a `ToolSource`."""
 
     def __init__(self) -> None:
+        #: How often the tools were asked for.
+        self.asked = 0
         self._tools: dict[str, ScriptedTool] = {}
 
     def add(self, name: str, *, idempotent: bool = False, ends_turn: bool = False) -> ScriptedTool:
@@ -264,10 +267,11 @@ class ScriptedTools:
         for tool in self._tools.values():
             tool.stubborn = False
 
-    def active(self, model: str) -> Mapping[str, Tool]:  # noqa: ARG002  the same for every model
-        """Return them by name."""
-        return dict(self._tools)
+    def version(self, chat: ChatState, model: str) -> Hashable:  # noqa: ARG002  the same for all
+        """Return what changes with each `add` and `remove`."""
+        return tuple(self._tools.values())
 
-    def names(self) -> Iterable[str]:
-        """Return every name."""
-        return self._tools.keys()
+    async def tools(self, chat: ChatState, model: str) -> Sequence[Tool]:  # noqa: ARG002  the same for all
+        """Return all of them."""
+        self.asked += 1
+        return tuple(self._tools.values())

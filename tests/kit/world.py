@@ -56,7 +56,7 @@ class Process:
             store=cast("Store", self.cable),
             live=self.live,
             models=world.model,
-            tools=world.tools,
+            tool_sources=(world.tools,),
             clock=world.clock,
             observer=world.observer,
         )

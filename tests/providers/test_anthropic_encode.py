@@ -115,7 +115,7 @@ def answer(recorded: str) -> Message:
     """Return the message that a recorded stream becomes."""
     draft = StepDraft(ManualClock())
     draft.begin(AttemptId("a"), _NullWriter())
-    toolbox = Toolbox({}, ())
+    toolbox = Toolbox((), ())
     decoder = AnswerDecoder(MODEL)
     splitter = EventSplitter()
     for data in splitter.feed(recorded.encode()):

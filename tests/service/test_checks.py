@@ -1,7 +1,7 @@
 """Rules beyond the contract's annotations: each with what is wrong and where."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,7 +9,6 @@ from chatd_server.domain.chat import ChatConfig, ClientTool, TurnOptions
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports.models import Model
-from chatd_server.ports.tools import Tool
 from chatd_server.service.checks import SCHEMAS_KNOWN_MAX, Checks, UnknownModel
 from tests.kit.turns import counting_turns
 
@@ -28,22 +27,15 @@ class OneModel:
         return ("a/b",)
 
 
-class OneTool:
-    """Has one built-in tool."""
-
-    def active(self, model: str) -> Mapping[str, Tool]:
-        """Return it for the one model."""
-        return {"current_time": None} if model == "a/b" else {}  # type: ignore[dict-item]  # only its name counts
-
-    def names(self) -> Iterable[str]:
-        """Return its name."""
-        return ("current_time",)
+def built_in(model: str) -> Sequence[str]:
+    """Return the one built-in tool of the one model."""
+    return ("current_time",) if model == "a/b" else ()
 
 
 @pytest.fixture
 def checks() -> Checks:
     """Checks with one model, which is the default, and one tool."""
-    return Checks(OneModel(), OneTool(), "a/b")
+    return Checks(OneModel(), built_in, "a/b")
 
 
 def tool(schema: str) -> ChatConfig:

@@ -33,7 +33,7 @@ from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.keys import SqliteKeyStore
 from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.wake import LocalWake
-from chatd_server.tools.registry import BuiltinTools
+from chatd_server.tools.builtin.source import BuiltinTools
 from tests.kit.clock import ManualClock
 from tests.kit.script import MODEL, ScriptedModel
 from tests.subscribe.scene import OWNER, Edge
@@ -139,7 +139,7 @@ def calls_of(store: Any, hub: Hub, clock: ManualClock) -> ServiceCalls:
         messages=Messages(store, clock),
         tool_results=ToolResults(store, clock),
         events=Events(store, hub, clock),
-        checks=Checks(ScriptedModel(), BuiltinTools(clock), MODEL),
+        checks=Checks(ScriptedModel(), BuiltinTools(clock).named, MODEL),
         tokens=PageTokens(b"held"),
         facts=ServerFacts(
             version="0", instance_id="test", default_model=MODEL, heartbeat_seconds=15

@@ -397,4 +397,37 @@ async def test_pieces_of_tools_are_shown_as_they_complete(edge: Edge) -> None:
     await follower.close()
 
 
+async def test_an_outcome_that_no_journal_holds_is_shown_with_its_commit(edge: Edge) -> None:
+    """A crash before the commit would make it another one; so nobody was told."""
+    chat = await edge.chat()
+    call = ToolCall(ToolCallId("call_1"), "look", "{}", Executor.SERVER, created_at=1)
+    await chat.begin()
+    await chat.commit(call)
+    follower = edge.follow(chat.id)
+    await follower.until("caught_up")
+    follower.kinds.clear()
+    writer = await chat.begin(AttemptKind.TOOLS)
+    head = CallHead(call.id, call.name, Executor.SERVER)
+    writer.add(0, PieceKind.TOOL_STARTED, head)
+    result = ToolResult(call.id, call.name, "lost", Executor.SERVER, created_at=2)
+    writer.add_when_committed(0, PieceKind.TOOL_FINISHED, result)
+    await chat.send("next")
+    await follower.until("queue_changed")
+    again = await chat.begin(AttemptKind.TOOLS)  # as after a crash
+    again.add(0, PieceKind.TOOL_STARTED, head)
+    result = ToolResult(call.id, call.name, "seen", Executor.SERVER, created_at=3)
+    again.add_when_committed(0, PieceKind.TOOL_FINISHED, result)
+    await chat.commit_results([result])
+    await follower.until("message_committed")
+    assert follower.kinds == [
+        "tool_call_started",
+        "queue_changed",
+        "preview_reset",
+        "tool_call_started",
+        "tool_call_finished",
+        "message_committed",
+    ]
+    await follower.close()
+
+
 pytestmark = pytest.mark.timeout(120)

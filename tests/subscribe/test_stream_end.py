@@ -48,6 +48,31 @@ async def test_without_deltas_only_durable_events_come(edge: Edge) -> None:
     await follower.close()
 
 
+async def test_pieces_that_are_held_are_taken_back_also_without_deltas(edge: Edge) -> None:
+    """A client that comes back for durable events alone is told that its pieces are void."""
+    chat = await edge.chat()
+    follower = edge.follow(chat.id)
+    await follower.until("caught_up")
+    (await chat.begin()).append(0, PieceKind.TEXT, "lost")
+    await follower.until("message_part")
+    follower.cut()
+    thrifty = edge.follow(chat.id, include_deltas=False, resume_from=follower.cursor)
+    await thrifty.until("caught_up")
+    assert thrifty.cursor is not None
+    assert thrifty.cursor == follower.cursor
+    await chat.retry()
+    await thrifty.until("retry_scheduled")
+    reset = await thrifty.until("preview_reset")
+    assert reset.preview_reset.attempt_id == follower.cursor.attempt_id
+    assert not thrifty.cursor.attempt_id
+    (await chat.begin()).append(0, PieceKind.TEXT, "found")
+    await chat.commit("found")
+    await thrifty.until_sequence(chat.state.head_sequence)
+    assert "message_part" not in thrifty.kinds
+    await follower.close()
+    await thrifty.close()
+
+
 async def test_a_drain_ends_every_stream_and_refuses_new_ones(edge: Edge) -> None:
     """Streams are told, so that clients come back elsewhere."""
     chat = await edge.chat()

@@ -9,7 +9,7 @@ import pytest
 from chatd_server.domain.ids import ChatId, OwnerId, ToolCallId, TurnId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX, TOOL_RESULT_BYTES_MAX
 from chatd_server.ports.tools import ToolContext, ToolOutput
-from chatd_server.tools.registry import BuiltinTools
+from chatd_server.tools.builtin.source import BuiltinTools
 from tests.kit.clock import ManualClock
 
 CONTEXT = ToolContext(
@@ -23,22 +23,26 @@ CONTEXT = ToolContext(
 
 def run(clock: ManualClock, name: str, **arguments: Any) -> asyncio.Task[ToolOutput]:
     """Start a call of a tool that the sandbox has."""
-    tool = BuiltinTools(clock).active("sandbox/echo")[name]
-    return asyncio.ensure_future(tool.run(json.dumps(arguments), CONTEXT))
+    tools = BuiltinTools(clock).named("sandbox/echo")
+    return asyncio.ensure_future(tools[name].run(json.dumps(arguments), CONTEXT))
 
 
 def test_only_the_sandbox_is_offered_its_tools() -> None:
     """No vendor's model can call a tool that exists to fail."""
     tools = BuiltinTools(ManualClock())
 
-    assert list(tools.active("anthropic/sandbox/echo")) == ["current_time"]
-    assert list(tools.active("sandbox/echo")) == list(tools.names())
-    assert list(tools.names()) == ["current_time", "sandbox_wait", "sandbox_lookup", "sandbox_fail"]
+    assert list(tools.named("anthropic/sandbox/echo")) == ["current_time"]
+    assert list(tools.named("sandbox/echo")) == [
+        "current_time",
+        "sandbox_wait",
+        "sandbox_lookup",
+        "sandbox_fail",
+    ]
 
 
 def test_what_may_be_run_again_after_a_crash_is_declared() -> None:
     """Waiting and failing are not; asking is."""
-    tools = BuiltinTools(ManualClock()).active("sandbox/echo")
+    tools = BuiltinTools(ManualClock()).named("sandbox/echo")
 
     assert {name for name, tool in tools.items() if tool.idempotent} == {
         "current_time",

@@ -32,7 +32,8 @@ from chatd_server.service.messages import Messages
 from chatd_server.service.tool_results import ToolResults
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.store import PostgresStore
-from chatd_server.tools.registry import BuiltinTools
+from chatd_server.tools.builtin.source import BuiltinTools
+from chatd_server.tools.registry import tool_sources
 from chatd_server.worker.worker import Worker
 
 
@@ -69,20 +70,19 @@ def _assembled(
     store = database.store
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.default_model)
-    tools = BuiltinTools(clock)
     hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
     env = Env(
         worker_id=worker_id,
         store=store,
         live=hub,
         models=models,
-        tools=tools,
+        tool_sources=tool_sources(clock),
         clock=clock,
         observer=observer,
         default_model=config.default_model,
     )
     events = Events(store, hub, clock)
-    checks = Checks(models, tools, config.default_model)
+    checks = Checks(models, BuiltinTools(clock).named, config.default_model)
     calls = ServiceCalls(
         chats=Chats(store, clock, config.default_model),
         messages=Messages(store, clock),

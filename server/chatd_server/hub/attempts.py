@@ -115,6 +115,7 @@ class Attempts:
         if self.current is overlay:
             self.current = None
         if status is OverlayStatus.COMMITTED:
+            overlay.show_tail()
             self._keep(overlay)
         return True
 

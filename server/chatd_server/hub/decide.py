@@ -69,9 +69,9 @@ def after_snapshot(state: ChatState) -> Position:
     return Position(cursor, Phase.SNAPSHOT, state.status)
 
 
-def after_cursor(cursor: Cursor, follow: Follow, state: ChatState, chat: LiveChat) -> Position:
+def after_cursor(cursor: Cursor, state: ChatState, chat: LiveChat) -> Position:
     """Return where a stream stands that goes on at a cursor, which the store has accepted."""
-    if not follow.deltas or not cursor.attempt_id:
+    if not cursor.attempt_id:
         return Position(Cursor(cursor.sequence), Phase.REPLAY, state.status)
     overlay = chat.attempts.current
     if overlay is not None and overlay.attempt_id == cursor.attempt_id:
@@ -103,7 +103,8 @@ def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
     overlay = at.overlay
     # In the middle of the open attempt, as for nearly every token, the rest needs no asking.
     if (
-        overlay is not None
+        to.deltas
+        and overlay is not None
         and overlay is chat.attempts.current
         and overlay.status is OverlayStatus.OPEN
     ):

@@ -64,6 +64,8 @@ class Overlay:
         "_newest",
         "_segments",
         "_starts",
+        "_tail",
+        "_tail_bytes",
         "attempt_id",
         "base_sequence",
         "over_at",
@@ -84,6 +86,9 @@ class Overlay:
         self._segments: list[_Segment] = []
         self._starts: list[int] = []
         self._newest: _Segment | None = None
+        #: What is shown once the attempt is committed, and its bytes.
+        self._tail: list[tuple[int, PieceKind, bytes, PieceValue]] = []
+        self._tail_bytes = 0
         #: What parts that are calls begin with.
         self._heads: dict[int, PieceValue] = {}
 
@@ -120,11 +125,22 @@ class Overlay:
 
     def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
         """Add something that is never cut."""
-        head = msgspec.json.encode(_public(value))
-        self._admit(len(head), TOOL_BATCH_BYTES_MAX if kind in _OF_TOOLS else ANSWER_BYTES_MAX)
+        head = self._admitted(kind, value)
         if kind is PieceKind.CALL:
             self._heads[part] = value
         self._begin(part, kind, head, value)
+
+    def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Add something that is never cut, and that nobody sees unless the attempt is committed."""
+        head = self._admitted(kind, value)
+        self._tail.append((part, kind, head, value))
+        self._tail_bytes += len(head)
+
+    def show_tail(self) -> None:
+        """Show what waited for the commit."""
+        for piece in self._tail:
+            self._begin(*piece)
+        self._tail = []
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -183,6 +199,12 @@ class Overlay:
     def _extend(self, added: bytes) -> None:
         self._bytes += added
         self.size = len(self._bytes)
+
+    def _admitted(self, kind: PieceKind, value: PieceValue) -> bytes:
+        head = msgspec.json.encode(_public(value))
+        bytes_max = TOOL_BATCH_BYTES_MAX if kind in _OF_TOOLS else ANSWER_BYTES_MAX
+        self._admit(self._tail_bytes + len(head), bytes_max)
+        return head
 
     def _admit(self, added: int, bytes_max: int) -> None:
         if len(self._bytes) + added > bytes_max:

@@ -58,7 +58,7 @@ class Reader(Waiter):
     def begin_at(self, cursor: Cursor, follow: Follow, state: ChatState, page: EventPage) -> None:
         """Begin after a cursor. `page` is what the log has after it."""
         self._begin(follow, state)
-        self.at = decide.after_cursor(cursor, follow, state, self.chat)
+        self.at = decide.after_cursor(cursor, state, self.chat)
         self._page = page
 
     def _begin(self, follow: Follow, state: ChatState) -> None:

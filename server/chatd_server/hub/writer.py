@@ -20,6 +20,11 @@ class AttemptOverlayWriter:
             self._overlay.add(part, kind, value)
             self._chat.wake()
 
+    def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Show something that is never cut, once the attempt is committed."""
+        if self._overlay.status is OverlayStatus.OPEN:
+            self._overlay.add_when_committed(part, kind, value)
+
     def append(self, part: int, kind: PieceKind, text: str) -> None:
         """Show more of a part that grows."""
         if self._overlay.status is OverlayStatus.OPEN:

@@ -18,6 +18,11 @@ class AttemptWriter(Protocol):
         what happens to a tool (part 0).
         """
 
+    def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
+        """Show the same as `add`, but only once the attempt is committed, before its message:
+        what no journal holds yet must not be told as a fact.
+        """
+
     def append(self, part: int, kind: PieceKind, text: str) -> None:
         """Show more of a part that grows: words, or arguments of a call whose head was added."""
 

@@ -1,11 +1,12 @@
 """Tools that this service executes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, ToolCallId, TurnId
 
 
@@ -78,11 +79,17 @@ class Tool(Protocol):
         """
 
 
-class Tools(Protocol):
-    """The tools that are active for a chat."""
+class ToolSource(Protocol):
+    """Tools that chats get from one place: what chatd brings along, a workspace, an MCP server."""
 
-    def active(self, model: str) -> Mapping[str, Tool]:
-        """Return the built-in tools by name for chats of this model ("provider/model")."""
+    def version(self, chat: ChatState, model: str) -> Hashable:
+        """Return a value that differs whenever `tools` would answer differently.
 
-    def names(self) -> Iterable[str]:
-        """Return every built-in name."""
+        Asked before every model call and every batch, so it is quick and does no I/O.
+        """
+
+    async def tools(self, chat: ChatState, model: str) -> Sequence[Tool]:
+        """Return the tools that this chat has now with this model ("provider/model").
+
+        Raises nothing: a source that cannot be reached gives the tools that it knows, or none.
+        """

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import jsonschema
 import msgspec
@@ -13,7 +13,6 @@ from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, USER_MESSAGE_BYTE
 from chatd_server.domain.message import FileReference, Part, Text
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports.models import Models
-from chatd_server.ports.tools import Tools
 
 MODEL_EXAMPLES_MAX = 20
 """Names of models that a refusal lists."""
@@ -34,9 +33,12 @@ class UnknownModel(Violation, frozen=True):
 class Checks:
     """The rules, with the models and tools that they ask about."""
 
-    def __init__(self, models: Models, tools: Tools, default_model: str) -> None:
+    def __init__(
+        self, models: Models, built_in: Callable[[str], Collection[str]], default_model: str
+    ) -> None:
         self._models = models
-        self._tools = tools
+        #: Names of the built-in tools that a model is offered.
+        self._built_in = built_in
         self.default_model = default_model
         #: What is wrong with a schema, by its hash; empty when nothing is.
         self._faults: dict[bytes, str] = {}
@@ -104,7 +106,7 @@ class Checks:
                 f"they have {size} bytes together, at most {CLIENT_TOOLS_BYTES_MAX}",
             )
             return
-        built_in = self._tools.active(config.model or self.default_model)
+        built_in = self._built_in(config.model or self.default_model)
         for index, tool in enumerate(config.tools):
             if tool.name in built_in:
                 yield Violation(

@@ -2777,7 +2777,9 @@ type SubscribeRequest struct {
 	ResumeFrom *Cursor `protobuf:"bytes,2,opt,name=resume_from,json=resumeFrom,proto3" json:"resume_from,omitempty"`
 	// When the stream ends by itself.
 	Until SubscribeUntil `protobuf:"varint,3,opt,name=until,proto3,enum=chatd.v1.SubscribeUntil" json:"until,omitempty"`
-	// Whether live pieces of answers are sent; absent means yes.
+	// Whether live pieces of answers are sent; absent means yes. Pieces that the
+	// client holds, because resume_from is inside an answer, are taken back by
+	// preview_reset in any case.
 	IncludeDeltas *bool `protobuf:"varint,4,opt,name=include_deltas,json=includeDeltas,proto3,oneof" json:"include_deltas,omitempty"`
 	// Pause between heartbeats of a stream with nothing else to send; 1 to 300
 	// seconds; absent means the server's, 15 seconds unless it was set otherwise.

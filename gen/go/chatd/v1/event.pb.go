@@ -1851,8 +1851,10 @@ func (x *ToolCallStarted) GetDeltaOffset() int64 {
 	return 0
 }
 
-// A tool of the service ended. The same result is committed when the whole
-// batch is done.
+// A tool of the service ended, and a crash cannot change its result any more:
+// the same result is committed when the whole batch is done. Comes without
+// tool_call_started for a call that was answered without being run, and not at
+// all when no call of the batch was run.
 type ToolCallFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt (a batch of tools) that it belongs to.

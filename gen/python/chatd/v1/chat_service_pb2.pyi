@@ -1478,7 +1478,10 @@ class SubscribeRequest(_message.Message):
     until: Global___SubscribeUntil.ValueType
     """When the stream ends by itself."""
     include_deltas: _builtins.bool
-    """Whether live pieces of answers are sent; absent means yes."""
+    """Whether live pieces of answers are sent; absent means yes. Pieces that the
+    client holds, because resume_from is inside an answer, are taken back by
+    preview_reset in any case.
+    """
     @_builtins.property
     def resume_from(self) -> _chat_pb2.Cursor:
         """Where to continue; exclusive: what comes next is what follows the cursor.

@@ -925,8 +925,10 @@ Global___ToolCallStarted: _TypeAlias = ToolCallStarted  # noqa: Y015
 
 @_typing.final
 class ToolCallFinished(_message.Message):
-    """A tool of the service ended. The same result is committed when the whole
-    batch is done.
+    """A tool of the service ended, and a crash cannot change its result any more:
+    the same result is committed when the whole batch is done. Comes without
+    tool_call_started for a call that was answered without being run, and not at
+    all when no call of the batch was run.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

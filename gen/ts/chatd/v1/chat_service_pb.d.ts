@@ -1461,7 +1461,9 @@ export declare type SubscribeRequest = Message<"chatd.v1.SubscribeRequest"> & {
   until: SubscribeUntil;
 
   /**
-   * Whether live pieces of answers are sent; absent means yes.
+   * Whether live pieces of answers are sent; absent means yes. Pieces that the
+   * client holds, because resume_from is inside an answer, are taken back by
+   * preview_reset in any case.
    *
    * @generated from field: optional bool include_deltas = 4;
    */

@@ -861,8 +861,10 @@ export declare type ToolCallStarted = Message<"chatd.v1.ToolCallStarted"> & {
 export declare const ToolCallStartedSchema: GenMessage<ToolCallStarted>;
 
 /**
- * A tool of the service ended. The same result is committed when the whole
- * batch is done.
+ * A tool of the service ended, and a crash cannot change its result any more:
+ * the same result is committed when the whole batch is done. Comes without
+ * tool_call_started for a call that was answered without being run, and not at
+ * all when no call of the batch was run.
  *
  * @generated from message chatd.v1.ToolCallFinished
  */

@@ -28,6 +28,7 @@ from chatd_server.ports.models import ModelRequest
 
 async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
     """Fill the draft with one answer. Raises ModelFailure, Stopped, LeaseLost."""
+    await held.refresh_tools()
     await begin_attempt(step, held, env)
     restarts = 0
     async with _closing(held.conversation.stream(request(held))) as parts:

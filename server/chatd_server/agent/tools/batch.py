@@ -51,7 +51,7 @@ def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> Bat
     answered: list[ToolResult] = []
     to_run: list[tuple[OpenCall, Tool]] = []
     for call in calls:
-        tool = toolbox.built_in(call.name) if call.executor is Executor.SERVER else None
+        tool = toolbox.server_tool(call.name) if call.executor is Executor.SERVER else None
         if call.outcome is not None:
             answered.append(call.outcome)
         elif call.started_at is not None and not (tool is not None and tool.idempotent):
@@ -69,6 +69,7 @@ async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env:
 
     A batch of which nothing runs waits for nothing, so it is only planned.
     """
+    await held.refresh_tools()
     plan = plan_batch(calls, held.toolbox, env.clock.now())
     attempt_id = held.plan_attempt(AttemptKind.TOOLS)
     found = {known.call_id: known for known in plan.answered}
@@ -93,14 +94,16 @@ async def _begin(plan: BatchPlan, step: StepDraft, held: Held, env: Env) -> None
     await held.commit([CallStart(call.id, now) for call in new])
     attempt = held.attempt
     step.begin(attempt.id, env.live.open(held.id, attempt.id, attempt.base_sequence))
+    recorded = {call.id for call in held.state.calls if call.outcome is not None}
     for known in plan.answered:
-        step.writer.add(0, PieceKind.TOOL_FINISHED, known)
+        show = step.writer.add if known.call_id in recorded else step.writer.add_when_committed
+        show(0, PieceKind.TOOL_FINISHED, known)
     # A stop saves them as they were shown: the journal has only those of tools that ran.
     step.unrecorded.extend(plan.answered)
 
 
 def _ends_turn(result: ToolResult, toolbox: Toolbox) -> bool:
-    tool = toolbox.built_in(result.name) if result.executor is Executor.SERVER else None
+    tool = toolbox.server_tool(result.name) if result.executor is Executor.SERVER else None
     return tool is not None and tool.ends_turn and result.error is None
 
 
@@ -225,10 +228,11 @@ class _Batch:
         self._left -= 1
         if self._left or self._is_cut:
             await self._env.store.finish_call(self._held.id, self._held.epoch, result)
+            self._writer.add(0, PieceKind.TOOL_FINISHED, result)
         else:
             self._last = result
+            self._writer.add_when_committed(0, PieceKind.TOOL_FINISHED, result)
         self.results[result.call_id] = result
-        self._writer.add(0, PieceKind.TOOL_FINISHED, result)
         self._env.observer.note(
             Span.TOOL_FINISHED,
             chat=self._held.id,

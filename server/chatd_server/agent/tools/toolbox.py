@@ -4,7 +4,7 @@ A name is looked up once, when the model emits the call; the executor is then re
 answer and never derived again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from chatd_server.domain.chat import ClientTool
 from chatd_server.domain.message import Executor
@@ -12,16 +12,23 @@ from chatd_server.ports.tools import Tool, ToolSpec
 
 
 class Toolbox:
-    """Built-in tools and the client's. A client's name wins over a built-in that came later."""
+    """The service's tools and the client's. The client has the first right to a name, then the
+    tool that comes first.
+    """
 
-    def __init__(self, built_in: Mapping[str, Tool], client: Sequence[ClientTool]) -> None:
-        self._built_in = built_in
+    def __init__(self, server: Sequence[Tool], client: Sequence[ClientTool]) -> None:
         self._client = frozenset(tool.name for tool in client)
-        #: Built-ins that the model is not offered, because the client has the name.
-        self.hidden = tuple(name for name in built_in if name in self._client)
+        self._server: dict[str, Tool] = {}
+        hidden = []
+        for tool in server:
+            first = self._server.setdefault(tool.spec.name, tool)
+            if first is not tool or tool.spec.name in self._client:
+                hidden.append(tool.spec.name)
+        #: Names of the service's tools that the model is not offered, because the name is taken.
+        self.hidden = tuple(hidden)
         #: What the model is told; the same object as long as the tools are the same.
         self.specs = (
-            *(tool.spec for name, tool in built_in.items() if name not in self._client),
+            *(tool.spec for name, tool in self._server.items() if name not in self._client),
             *(ToolSpec(tool.name, tool.description, tool.input_schema) for tool in client),
         )
 
@@ -29,11 +36,11 @@ class Toolbox:
         """Say who executes a call of this name that the vendor does not execute itself."""
         if name in self._client:
             return Executor.CLIENT
-        return Executor.SERVER if name in self._built_in else Executor.NONE
+        return Executor.SERVER if name in self._server else Executor.NONE
 
-    def built_in(self, name: str) -> Tool | None:
-        """Return the tool of ours with this name, hidden or not: a recorded executor stands."""
-        return self._built_in.get(name)
+    def server_tool(self, name: str) -> Tool | None:
+        """Return the service's tool of this name, offered or not: a recorded executor stands."""
+        return self._server.get(name)
 
     @property
     def names(self) -> tuple[str, ...]:

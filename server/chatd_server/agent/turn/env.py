@@ -1,6 +1,7 @@
 """What a run needs from outside, in one value."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chatd_server.domain.ids import WorkerId
@@ -9,7 +10,7 @@ from chatd_server.ports.clock import Clock
 from chatd_server.ports.live import Live
 from chatd_server.ports.models import Models
 from chatd_server.ports.store import Store
-from chatd_server.ports.tools import Tools
+from chatd_server.ports.tools import ToolSource
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Env:
     store: Store
     live: Live
     models: Models
-    tools: Tools
+    tool_sources: Sequence[ToolSource]
     clock: Clock
     observer: Observer
     #: "provider/model" for chats that name none.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Self, TypedDict
 
 from chatd_server.agent.model.prompt import Prompt
+from chatd_server.agent.tools.offer import ToolOffer
 from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.agent.turn.env import Env
 from chatd_server.agent.turn.spans import note_committed
@@ -23,7 +24,6 @@ from chatd_server.domain.machine import advance
 from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import LeaseLost, NotFound, WrongStatus
 from chatd_server.domain.transition import CallStart
-from chatd_server.observe import Span
 from chatd_server.ports.models import Conversation, Model
 from chatd_server.ports.store import Acquired
 
@@ -59,8 +59,7 @@ class Held:
         self._ahead = 0
         self._model: Model | None = None
         self._conversation: Conversation | None = None
-        self._toolbox_version = 0
-        self._toolbox = Toolbox({}, ())
+        self._tools = ToolOffer(env.tool_sources, env.observer)
 
     @classmethod
     async def open(cls, acquired: Acquired, stop: Stop, env: Env) -> Self:
@@ -107,14 +106,15 @@ class Held:
 
     @property
     def toolbox(self) -> Toolbox:
-        """The tools of the chat; rebuilt when its owner changed the chat."""
-        config = self.state.config
-        if self._toolbox_version != config.version:
-            self._toolbox_version = config.version
-            self._toolbox = Toolbox(self._env.tools.active(self.model.name), config.tools)
-            for name in self._toolbox.hidden:
-                self._env.observer.note(Span.TOOL_HIDDEN, chat=self.id, tool=name)
-        return self._toolbox
+        """The tools of the chat as of the last `refresh_tools`."""
+        return self._tools.toolbox
+
+    async def refresh_tools(self) -> None:
+        """Ask what tools the chat has now: before each model call and each batch. Raises Stopped.
+
+        Nothing is awaited unless something changed.
+        """
+        await self._tools.refresh(self.state, self.model.name, self.stop)
 
     @property
     def attempt(self) -> Attempt:
