@@ -143,7 +143,7 @@ def tell(rows: Sequence[Row], console: Console) -> None:
 def tell_misses(rows: Sequence[Row], console: Console) -> None:
     """Print what misses its goal, one line each."""
     lines = misses(rows)
-    console.print("Goals that were missed:" if lines else "Every goal was met.")
+    console.print("Goals that were missed:" if lines else "No goal was missed.")
     for line in lines:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 

@@ -34,9 +34,9 @@ _SERVICE = "/chatd.v1.ChatService/"
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to do. `kind`: stream (a message to each chat, until each turn has ended), wake (the
-    same, one chat after the other), hold (streams, and nothing else), send (a message to each
-    chat, and no streams), replay (streams of one chat, one after the other, until caught up).
+    """What to do. `kind`: stream (a message to each chat, until each turn has ended), hold
+    (streams, and nothing else), send (a message to each chat, and no streams), replay (streams of
+    one chat, one after the other, until caught up).
     """
 
     kind: str
@@ -44,6 +44,9 @@ class Task(msgspec.Struct, frozen=True):
     key: str = ""
     model: str = ""
     chats: int = 1
+    #: Turns that are open at once, with one subscriber each; latencies are then from SendMessage
+    #: to the first delta. 0: all, and latencies are those of the deltas.
+    turns: int = 0
     subscribers: int = 1
     text: str = ""
     #: Deltas that each subscriber must see, or events; another number is a failure.
@@ -106,7 +109,7 @@ class Client:
             events = sum([await self._replay() for _ in range(self._task.subscribers)])
             _check(events, self._task.tokens * self._task.subscribers)
             return Seen(seconds=time.perf_counter() - began, tokens=events, frames=events)
-        woken = [await self._wake(it) for it in self._requests()] if self._is_wake else []
+        woken = await self._wake_all() if self._task.turns else []
         if not woken:
             await self._calls("SendMessage", self._requests(), pb.SendMessageResponse)
         if self._task.kind == "send":
@@ -130,17 +133,22 @@ class Client:
 
     # --- inside ------------------------------------------------------------------------------
 
-    @property
-    def _is_wake(self) -> bool:
-        return self._task.kind == "wake"
+    async def _wake_all(self) -> list[int]:
+        """Send to one chat after the other and follow its turn; return nanoseconds until the first
+        delta came.
+        """
+        waited: list[int] = []
+        left = iter(zip(self._requests(), self._following, strict=True))
 
-    async def _wake(self, request: pb.SendMessageRequest) -> int:
-        """Send a message and follow its turn; return nanoseconds until the first delta came."""
-        following = self._following[self._chat_ids.index(request.chat_id)]
-        began = time.perf_counter_ns()
-        await self._calls("SendMessage", [request], pb.SendMessageResponse)
-        await following
-        return self._first[request.chat_id] - began
+        async def user() -> None:
+            for request, following in left:
+                began = time.perf_counter_ns()
+                await self._calls("SendMessage", [request], pb.SendMessageResponse)
+                await following
+                waited.append(self._first[request.chat_id] - began)
+
+        await asyncio.gather(*(user() for _ in range(self._task.turns)))
+        return waited
 
     async def _replay(self) -> int:
         """Read the log of a chat from its begin; return how many events it had."""

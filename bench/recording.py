@@ -37,8 +37,11 @@ class OtherCommits(Exception):
     """The product commits a turn in another way than the floor: one of them has to change."""
 
 
-async def recorded(folder: Path, vendor: str, directive: Directive) -> Recording:
-    """Let a server of its own answer one message; `directive` is without steps, or has one."""
+async def recorded(folder: Path, vendor: str, directive: Directive) -> Path:
+    """Let a server of its own answer one message, and write what it committed to a file.
+
+    `directive` is without steps, or has one.
+    """
     home = folder / "recorded"
     home.mkdir()
     async with product(home, vendor) as server:
@@ -55,7 +58,10 @@ async def recorded(folder: Path, vendor: str, directive: Directive) -> Recording
         )
         await loaded(server, task)
     with closing(sqlite3.connect(database)) as connection:
-        return _read(connection, directive.steps)
+        found = _read(connection, directive.steps)
+    file = folder / "recording"
+    file.write_bytes(msgspec.msgpack.encode(found))
+    return file
 
 
 @asynccontextmanager
@@ -63,9 +69,7 @@ async def four_sides(
     folder: Path, vendor: str, directive: Directive, runs_max: int = RUNS_MAX
 ) -> AsyncIterator[list[Server]]:
     """Run all sides and a durable floor, whose commits are those of the product for a directive."""
-    recording = folder / "recording"
-    found = await recorded(folder, vendor, directive)
-    recording.write_bytes(msgspec.msgpack.encode(found))
+    recording = await recorded(folder, vendor, directive)
     async with (
         all_sides(folder, vendor, runs_max) as three,
         durable(folder, vendor, recording) as fourth,

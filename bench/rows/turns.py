@@ -15,6 +15,7 @@ from bench.servers import MODEL, Server, product, provider, replaying
 from chatd_server.domain.message import Text
 
 TURNS = 500
+AT_ONCE = 20
 WAKES = 300
 REPLAYED = 10_000
 REPLAYS = 5
@@ -24,15 +25,16 @@ CHAT = "replayed"
 
 
 async def turn_plain(context: Context) -> list[Row]:
-    """Measure turns without tools, 50 messages at once; their answers are one word.
+    """Measure turns without tools, 20 at once; their answers are one word.
 
-    The durable floor makes the same three commits.
+    The durable floor makes the same three commits. Without a bound the side that answers
+    SendMessage soonest has the most turns open, and pays for the most connections to the vendor.
     """
     turns = context.size(TURNS, 30)
 
     def sampling(server: Server) -> Callable[[], Awaitable[Sample]]:
         async def sample() -> Sample:
-            seen, spent = await loaded(server, _task(server, "stream", turns))
+            seen, spent = await loaded(server, _task(server, turns, AT_ONCE))
             return per_unit(spent, turns, turns_per_s=turns / seen.seconds)
 
         return sample
@@ -43,11 +45,11 @@ async def turn_plain(context: Context) -> list[Row]:
 
 async def wake_to_first_token(context: Context) -> list[Row]:
     """Measure how long a message waits for the first delta, one chat after the other."""
-    turns = context.size(WAKES, 30)
+    turns = context.size(WAKES, 10)
 
     def sampling(server: Server) -> Callable[[], Awaitable[Sample]]:
         async def sample() -> Sample:
-            seen, spent = await loaded(server, _task(server, "wake", turns))
+            seen, spent = await loaded(server, _task(server, turns, 1))
             detail = {"p50_ms": seen.p50_ms, "p99_ms": seen.p99_ms, "cpu_us": spent / turns * 1e6}
             return Sample(seen.p50_ms, detail)
 
@@ -70,9 +72,10 @@ async def _alternated(
         return await alternate(sides, context.rounds, context.progress)
 
 
-def _task(server: Server, kind: str, chats: int) -> Task:
+def _task(server: Server, chats: int, turns: int) -> Task:
     return Task(
-        kind=kind,
+        kind="stream",
+        turns=turns,
         address=server.address,
         key=server.key,
         model=MODEL,

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,14 @@ from bench.directive import Directive
 from bench.floors.rows import written_by_product
 from bench.load import Task
 from bench.loop_cases import QUICK
-from bench.recording import four_sides
+from bench.recording import recorded
 from bench.result import Row
 from bench.rows.loop import loop_longest, loop_longest_pg
 from bench.rows.steps import step_tool
 from bench.rows.stream import Shape, streaming
 from bench.rows.turns import replay_10000, wake_to_first_token
-from bench.servers import MODEL, provider
+from bench.servers import MODEL, durable, provider
+from bench.servers import product as product_server
 from bench.write import DATABASE, floor, naive, product, rows_of_product
 from tests.kit.require import missing
 
@@ -81,11 +82,10 @@ async def test_product_and_floor_replay_the_same_events(tmp_path: Path) -> None:
 async def test_the_durable_floor_commits_what_the_product_commits(tmp_path: Path) -> None:
     """The same turn leaves the same rows in both databases, in as many transactions."""
     asked = Directive(steps=3, bytes=2048)
-    async with (
-        provider(tmp_path) as vendor,
-        four_sides(tmp_path, vendor, Directive(steps=1, bytes=2048)) as (first, _, durable, _),
-    ):
-        for server in (first, durable):
+    async with provider(tmp_path) as vendor, AsyncExitStack() as stack:
+        recording = await recorded(tmp_path, vendor, Directive(steps=1, bytes=2048))
+        for side in (product_server(tmp_path, vendor), durable(tmp_path, vendor, recording)):
+            server = await stack.enter_async_context(side)
             task = Task(
                 kind="stream",
                 address=server.address,
