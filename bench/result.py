@@ -104,7 +104,11 @@ def row(name: str, unit: str, samples: Mapping[str, Sample]) -> Row:
             side: {key: round(value, 3) for key, value in samples[side].detail.items()}
             for side in sides
         },
-        rounds={side: [round(value, 3) for value in samples[side].values] for side in sides},
+        rounds={
+            side: [round(value, 3) for value in samples[side].values]
+            for side in sides
+            if samples[side].values
+        },
     )
 
 
