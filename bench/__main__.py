@@ -1,4 +1,6 @@
-"""`python -m bench`: measure, print a table, write bench/results/latest.json."""
+"""`python -m bench`: measure, print a table and the goals that were missed, write
+bench/results/latest.json.
+"""
 
 import argparse
 import asyncio
@@ -6,36 +8,44 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench.context import Context
+from bench.context import Context, Measure
 from bench.result import Row
+from bench.rows.goals import in_words, judged
 from bench.rows.table import GROUPS, NAMES
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 3
-TABLE_WIDTH = 160
+TABLE_WIDTH = 180
+Groups: TypeAlias = Mapping[tuple[str, ...], Measure]
 
 
 async def measured(
-    names: Sequence[str], *, rounds: int, quick: bool, console: Console
+    names: Sequence[str],
+    groups: Groups,
+    *,
+    rounds: int,
+    quick: bool,
+    results: Path,
+    console: Console,
 ) -> list[Row]:
     """Measure these rows; one that cannot be measured says why and has no numbers."""
     rows: dict[str, Row] = {}
-    for group, measure in GROUPS.items():
+    for group, measure in groups.items():
         wanted = [name for name in group if name in names]
         if not wanted:
             continue
         shown = " ".join(wanted)
         # On the disk that the checkout is on: a folder of memory would make commits free.
-        RESULTS.mkdir(exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(dir=RESULTS, prefix="run-") as folder,
+            tempfile.TemporaryDirectory(dir=results, prefix="run-") as folder,
             console.status(shown) as status,
         ):
             context = Context(
@@ -47,19 +57,20 @@ async def measured(
             try:
                 found = await measure(context)
             except Exception as error:  # noqa: BLE001  one row's trouble must not lose the others
-                found = [Row(name=name, unit="", why=_words(error)) for name in wanted]
-        rows |= {row.name: row for row in found}
+                why = _words(error)
+                found = [Row(name=name, unit="", why=why, is_failure=True) for name in wanted]
+        rows |= {row.name: judged(row) for row in found}
         # After each group, so that a run that is stopped has not been for nothing.
-        write(list(rows.values()))
+        write(list(rows.values()), results)
         for name in wanted:
             console.print(f"  {name}: {_line(rows[name])}", highlight=False)
     return [rows[name] for name in names]
 
 
-def write(rows: Sequence[Row]) -> str:
-    """Write the rows to bench/results/latest.json; return what was written."""
+def write(rows: Sequence[Row], results: Path) -> str:
+    """Write the rows to latest.json; return what was written."""
     encoded = msgspec.json.format(msgspec.json.encode(rows)).decode()
-    (RESULTS / "latest.json").write_text(encoded + "\n", encoding="utf-8")
+    (results / "latest.json").write_text(encoded + "\n", encoding="utf-8")
     return encoded
 
 
@@ -70,7 +81,9 @@ def _words(error: Exception) -> str:
 def _line(row: Row) -> str:
     if row.product is None:
         return f"not measured: {row.why}"
-    return f"product {_number(row.product)}, floor {_number(row.floor)}, {row.unit}"
+    sides = {"product": row.product, "floor": row.floor, "durable": row.durable}
+    values = [f"{side} {_number(value)}" for side, value in sides.items() if value is not None]
+    return ", ".join([*values, row.unit])
 
 
 def _number(value: float | None) -> str:
@@ -81,24 +94,58 @@ def _number(value: float | None) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """Return the table for people."""
-    drawn = Table(title="chatd: product, floor and naive stack in one run")
-    for name in ("row", "product", "floor", "naive", "/ floor", "/ naive", "p50 ms", "p99 ms"):
+    drawn = Table(title="chatd: product, floors and naive stack in one run")
+    sides = ("product", "floor", "durable", "naive", "/ floor", "/ durable", "/ naive")
+    for name in ("row", *sides, "p99 ms", "floor's"):
         drawn.add_column(name, justify="left" if name == "row" else "right", no_wrap=True)
     drawn.add_column("unit")
     drawn.add_column("goal")
     drawn.add_column("met")
     for row in rows:
-        detail = row.detail.get("product", {})
+        values = (row.product, row.floor, row.durable, row.naive)
+        ratios = (row.ratio_to_floor, row.ratio_to_durable, row.ratio_to_naive)
+        late = (row.detail.get(side, {}).get("p99_ms") for side in ("product", "floor"))
         drawn.add_row(
             row.name,
-            *(_number(value) for value in (row.product, row.floor, row.naive)),
-            *(_number(value) for value in (row.ratio_to_floor, row.ratio_to_naive)),
-            *(_number(detail.get(name)) for name in ("p50_ms", "p99_ms")),
+            *(_number(value) for value in (*values, *ratios, *late)),
             row.unit,
-            row.why or row.goal or "-",
-            "[green]yes[/]" if row.met else "[red]no[/]",
+            row.why or in_words(row.name),
+            _MET[row.met],
         )
     return drawn
+
+
+_MET = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}
+
+
+def misses(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each goal that was not met, and for each row that was not measured."""
+    lines = []
+    for row in rows:
+        if row.product is None:
+            lines.append(f"{row.name}: not measured: {row.why}")
+            continue
+        lines += [
+            f"{row.name}: {_number(it.value)}; goal: {it.goal}" for it in row.goals if not it.met
+        ]
+    return lines
+
+
+def tell(rows: Sequence[Row], console: Console) -> None:
+    """Print the tables, and at the end what misses its goal."""
+    console.print(table(rows))
+    for row in rows:
+        if row.cases:
+            console.print(table_of_cases(row))
+    tell_misses(rows, console)
+
+
+def tell_misses(rows: Sequence[Row], console: Console) -> None:
+    """Print what misses its goal, one line each."""
+    lines = misses(rows)
+    console.print("Goals that were missed:" if lines else "No goal was missed.")
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def table_of_cases(row: Row) -> Table:
@@ -120,36 +167,44 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def main() -> int:
-    """Run; 0 when every row was measured, whatever it says."""
+def main(
+    given: Sequence[str] | None = None, groups: Groups = GROUPS, results: Path = RESULTS
+) -> int:
+    """Run. A missed goal is said and is no failure; 1 means that a measurement broke."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", default="", metavar="NAME,...", help="only these rows")
     parser.add_argument("--quick", action="store_true", help="small sizes, one sample of each")
     parser.add_argument("--rounds", type=int, default=0, help="samples of each side")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     names = _names(arguments.rows)
     # What people read goes to standard error, so that --json gives JSON and nothing else.
     console = Console(stderr=True)
+    results.mkdir(exist_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     console.print(
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
         f"{cores} cores shared by server, client and vendor; load before: {os.getloadavg()[0]:.1f}"
     )
-    rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
-    rows = asyncio.run(measured(names, rounds=rounds, quick=arguments.quick, console=console))
-    encoded = write(rows)
+    rows = asyncio.run(
+        measured(
+            names,
+            groups,
+            rounds=arguments.rounds or (1 if arguments.quick else ROUNDS),
+            quick=arguments.quick,
+            results=results,
+            console=console,
+        )
+    )
+    encoded = write(rows, results)
     if arguments.json:
         print(encoded)
+        tell_misses(rows, console)
     else:
-        console = Console()
+        out = Console()
         # A file or a pipe has no width of its own.
-        wide = Console(width=None if console.is_terminal else TABLE_WIDTH)
-        wide.print(table(rows))
-        for row in rows:
-            if row.cases:
-                wide.print(table_of_cases(row))
-    return 0 if all(row.product is not None for row in rows) else 1
+        tell(rows, Console(width=None if out.is_terminal else TABLE_WIDTH))
+    return int(any(row.is_failure for row in rows))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from chatd_server.store.wake import LocalWake
 
 TEXT_BYTES_MAX = 262_144
 """Of one text part; two of them are the largest user's message."""
+HOME = "watched"
 SANDBOX = "sandbox/echo"
 SETTLED = pb.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
 STREAM_SECONDS_MAX = 120.0
@@ -108,7 +109,7 @@ def _text(path: Path) -> str:
 @asynccontextmanager
 async def watched(folder: Path, vendor: str, url: str) -> AsyncIterator[Lab]:
     """Run the watched server, and a client of it; without a URL its database is SQLite."""
-    home = folder / "watched"
+    home = folder / HOME
     command = ["-m", "bench.probe", "--home", str(home)]
     environment = product_environment(vendor)
     if url:
@@ -123,14 +124,13 @@ async def watched(folder: Path, vendor: str, url: str) -> AsyncIterator[Lab]:
 
 
 async def seed(
-    folder: Path, url: str, histories: Mapping[str, Sequence[tuple[Part, ...]]]
+    home: Path, url: str, histories: Mapping[str, Sequence[tuple[Part, ...]]]
 ) -> dict[str, str]:
     """Write chats with these user messages, before the server starts; return their ids.
 
     Each message begins a turn that is cut at once.
     """
-    home = folder / "watched"
-    home.mkdir(mode=0o700)
+    _make(home)
     clock = RealClock()
     store = await _opened(home, url, clock)
     ids: dict[str, str] = {}
@@ -159,6 +159,10 @@ async def seed(
     finally:
         await store.close()
     return ids
+
+
+def _make(home: Path) -> None:
+    home.mkdir(mode=0o700)
 
 
 async def _opened(home: Path, url: str, clock: Clock) -> SqliteStore | PostgresStore:

@@ -35,7 +35,8 @@ _SERVICE = "/chatd.v1.ChatService/"
 
 class Task(msgspec.Struct, frozen=True):
     """What to do. `kind`: stream (a message to each chat, until each turn has ended), hold
-    (streams, and nothing else), send (a message to each chat, and no streams).
+    (streams, and nothing else), send (a message to each chat, and no streams), replay (streams of
+    one chat, one after the other, until caught up).
     """
 
     kind: str
@@ -43,10 +44,15 @@ class Task(msgspec.Struct, frozen=True):
     key: str = ""
     model: str = ""
     chats: int = 1
+    #: Turns that are open at once, with one subscriber each; latencies are then from SendMessage
+    #: to the first delta. 0: all, and latencies are those of the deltas.
+    turns: int = 0
     subscribers: int = 1
     text: str = ""
-    #: Deltas that each subscriber must see; another number is a failure.
+    #: Deltas that each subscriber must see, or events; another number is a failure.
     tokens: int = 0
+    #: The chat that is replayed.
+    chat_id: str = ""
 
 
 class Seen(msgspec.Struct):
@@ -73,11 +79,15 @@ class Client:
         self._latencies: list[int] = []
         self._caught_up = asyncio.Semaphore(0)
         self._following: list[asyncio.Task[int]] = []
+        #: When the first delta of each chat came.
+        self._first: dict[str, int] = {}
         #: Takes the first failure of a stream.
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def prepare(self) -> None:
         """Make the chats and open the streams."""
+        if self._task.kind == "replay":
+            return
         request = pb.CreateChatRequest(model=self._task.model)
         made = await self._calls("CreateChat", [request] * self._task.chats, pb.CreateChatResponse)
         self._chat_ids = [response.chat.chat_id for response in made]
@@ -95,17 +105,21 @@ class Client:
     async def work(self) -> Seen:
         """Do what is measured."""
         began = time.perf_counter()
-        await self._send_all()
+        if self._task.kind == "replay":
+            events = sum([await self._replay() for _ in range(self._task.subscribers)])
+            _check(events, self._task.tokens * self._task.subscribers)
+            return Seen(seconds=time.perf_counter() - began, tokens=events, frames=events)
+        woken = await self._wake_all() if self._task.turns else []
+        if not woken:
+            await self._calls("SendMessage", self._requests(), pb.SendMessageResponse)
         if self._task.kind == "send":
             return Seen(seconds=time.perf_counter() - began)
         frames = sum(await asyncio.gather(*self._following))
         seen = Seen(seconds=time.perf_counter() - began, frames=frames, tokens=len(self._latencies))
-        expected = self._task.tokens * len(self._following)
-        if seen.tokens != expected:
-            raise AssertionError(f"{seen.tokens} deltas came, and not {expected}")
-        self._latencies.sort()
-        seen.p50_ms = self._latencies[seen.tokens // 2] / 1e6
-        seen.p99_ms = self._latencies[seen.tokens * 99 // 100] / 1e6
+        _check(seen.tokens, self._task.tokens * len(self._following))
+        late = sorted(woken or self._latencies)
+        seen.p50_ms = late[len(late) // 2] / 1e6
+        seen.p99_ms = late[len(late) * 99 // 100] / 1e6
         return seen
 
     async def close(self) -> None:
@@ -118,6 +132,37 @@ class Client:
             await channel.close()
 
     # --- inside ------------------------------------------------------------------------------
+
+    async def _wake_all(self) -> list[int]:
+        """Send to one chat after the other and follow its turn; return nanoseconds until the first
+        delta came.
+        """
+        waited: list[int] = []
+        left = iter(zip(self._requests(), self._following, strict=True))
+
+        async def user() -> None:
+            for request, following in left:
+                began = time.perf_counter_ns()
+                await self._calls("SendMessage", [request], pb.SendMessageResponse)
+                await following
+                waited.append(self._first[request.chat_id] - began)
+
+        await asyncio.gather(*(user() for _ in range(self._task.turns)))
+        return waited
+
+    async def _replay(self) -> int:
+        """Read the log of a chat from its begin; return how many events it had."""
+        request = pb.SubscribeRequest(chat_id=self._task.chat_id)
+        request.resume_from.SetInParent()
+        call = _subscribe(self._streams[0])(request, metadata=self._metadata)
+        events = 0
+        async for response in call:
+            if response.event.sequence:
+                events += 1
+            elif response.event.HasField("caught_up"):
+                call.cancel()
+                return events
+        raise AssertionError(f"a stream ended before it caught up: {await call.code()}")
 
     async def _until_caught_up(self, streams: int) -> None:
         caught_up = asyncio.create_task(self._acquired(streams))
@@ -138,12 +183,7 @@ class Client:
 
     async def _follow(self, channel: grpc.aio.Channel, chat_id: str) -> int:
         """Read a stream until its turn ends; return how many frames came after its beginning."""
-        method = channel.unary_stream(
-            f"{_SERVICE}Subscribe",
-            request_serializer=pb.SubscribeRequest.SerializeToString,
-            response_deserializer=pb.SubscribeResponse.FromString,
-        )
-        call = method(pb.SubscribeRequest(chat_id=chat_id), metadata=self._metadata)
+        call = _subscribe(channel)(pb.SubscribeRequest(chat_id=chat_id), metadata=self._metadata)
         frames = 0
         keep = self._latencies.append
         async for response in call:
@@ -151,6 +191,8 @@ class Client:
             event = response.event
             kind = event.WhichOneof("event")
             if kind == "message_part":
+                if not frames:
+                    self._first[chat_id] = time.perf_counter_ns()
                 frames += 1
                 for stamp in _STAMP.findall(event.message_part.text):
                     keep(now - int(stamp))
@@ -161,13 +203,12 @@ class Client:
                 return frames
         raise AssertionError(f"a stream ended before its turn: {await call.code()}")
 
-    async def _send_all(self) -> None:
+    def _requests(self) -> list[pb.SendMessageRequest]:
         said = message_pb2.UserPart(text=message_pb2.UserText(text=self._task.text))
         message = message_pb2.UserMessage(parts=[said])
-        requests = [
+        return [
             pb.SendMessageRequest(chat_id=chat_id, message=message) for chat_id in self._chat_ids
         ]
-        await self._calls("SendMessage", requests, pb.SendMessageResponse)
 
     async def _calls(self, name: str, requests: Sequence[Any], response: Any) -> list[Any]:
         """Call, with AT_ONCE in flight."""
@@ -189,6 +230,19 @@ class Client:
 
         await asyncio.gather(*map(user, range(min(AT_ONCE, len(requests)))))
         return answers
+
+
+def _check(found: int, expected: int) -> None:
+    if found != expected:
+        raise AssertionError(f"{found} came, and not {expected}")
+
+
+def _subscribe(channel: grpc.aio.Channel) -> Any:
+    return channel.unary_stream(
+        f"{_SERVICE}Subscribe",
+        request_serializer=pb.SubscribeRequest.SerializeToString,
+        response_deserializer=pb.SubscribeResponse.FromString,
+    )
 
 
 def _is_end(changed: Any) -> bool:

@@ -5,7 +5,7 @@ from statistics import median
 
 import msgspec
 
-SIDES = ("product", "floor", "naive")
+SIDES = ("product", "floor", "durable", "naive")
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -13,23 +13,16 @@ class Sample(msgspec.Struct, frozen=True):
 
     value: float
     detail: dict[str, float] = {}
+    #: The values of which this is the median, in the order of the rounds.
+    values: tuple[float, ...] = ()
 
 
-class Limit(msgspec.Struct, frozen=True):
-    """One condition of a goal."""
+class Judged(msgspec.Struct, frozen=True):
+    """One goal of a row, and what was measured."""
 
-    what: str
+    goal: str
     value: float | None
-    most: float
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it was measured and holds."""
-        return self.value is not None and self.value <= self.most
-
-    def __str__(self) -> str:
-        """Return the condition in words."""
-        return f"{self.what} <= {self.most:g}"
+    met: bool
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -43,19 +36,27 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row, as `bench/results/latest.json` has it. `why` says why a number is missing."""
+    """One row, as `bench/results/latest.json` has it. `why` says why a number is missing;
+    `is_failure`, that something went wrong. `goals` and `met` are filled in by `rows.goals.judged`.
+    """
 
     name: str
     unit: str
     product: float | None = None
     floor: float | None = None
+    durable: float | None = None
     naive: float | None = None
     ratio_to_floor: float | None = None
+    ratio_to_durable: float | None = None
     ratio_to_naive: float | None = None
-    goal: str | None = None
-    met: bool = False
+    goals: list[Judged] = []
+    #: None: there is no goal.
+    met: bool | None = None
     why: str = ""
+    is_failure: bool = False
     detail: dict[str, dict[str, float]] = {}
+    #: Of each side, the number of each round.
+    rounds: dict[str, list[float]] = {}
     cases: list[Case] = []
 
 
@@ -77,41 +78,37 @@ async def alternate(
 
 def _median(samples: Sequence[Sample]) -> Sample:
     names = samples[0].detail
+    values = tuple(sample.value for sample in samples)
     return Sample(
-        value=median(sample.value for sample in samples),
+        value=median(values),
         detail={name: median(sample.detail[name] for sample in samples) for name in names},
+        values=values,
     )
 
 
-def row(
-    name: str,
-    unit: str,
-    samples: Mapping[str, Sample],
-    limits: Callable[["Row"], Sequence[Limit]],
-    *,
-    why: str = "",
-) -> Row:
-    """Return the row of these samples; `limits` sees it without its goal."""
-    values = {side: samples[side].value for side in SIDES if side in samples}
-    bare = Row(
+def row(name: str, unit: str, samples: Mapping[str, Sample]) -> Row:
+    """Return the row of these samples."""
+    sides = [side for side in SIDES if side in samples]
+    values = {side: samples[side].value for side in sides}
+    return Row(
         name=name,
         unit=unit,
         product=_rounded(values.get("product")),
         floor=_rounded(values.get("floor")),
+        durable=_rounded(values.get("durable")),
         naive=_rounded(values.get("naive")),
         ratio_to_floor=_ratio(values, "floor"),
+        ratio_to_durable=_ratio(values, "durable"),
         ratio_to_naive=_ratio(values, "naive"),
-        why=why,
         detail={
             side: {key: round(value, 3) for key, value in samples[side].detail.items()}
-            for side in values
+            for side in sides
         },
-    )
-    goal = limits(bare)
-    return msgspec.structs.replace(
-        bare,
-        goal=" and ".join(map(str, goal)) or None,
-        met=bool(goal) and all(limit.is_met for limit in goal),
+        rounds={
+            side: [round(value, 3) for value in samples[side].values]
+            for side in sides
+            if samples[side].values
+        },
     )
 
 
@@ -123,8 +120,3 @@ def _ratio(values: Mapping[str, float], other: str) -> float | None:
     if "product" not in values or not values.get(other):
         return None
     return round(values["product"] / values[other], 3)
-
-
-def growth_ratio(grown: Mapping[str, float]) -> float | None:
-    """Return the product's growth over the floor's; None when the floor's drowned in noise."""
-    return round(grown["product"] / grown["floor"], 3) if grown["floor"] > 0 else None

@@ -116,11 +116,28 @@ async def product(folder: Path, vendor: str, runs_max: int = RUNS_MAX) -> AsyncI
 
 
 @asynccontextmanager
+async def replaying(folder: Path, database: Path) -> AsyncIterator[Server]:
+    """Run the floor that replays a chat."""
+    command = ["-m", "bench.floors.replay", str(database)]
+    async with program(command, folder / "replay.log") as (process, told):
+        yield Server("floor", told["address"], process.pid)
+
+
+@asynccontextmanager
 async def floor(folder: Path, vendor: str) -> AsyncIterator[Server]:
     """Run the floor."""
     log = folder / "floor.log"
     async with program(["-m", "bench.floors.server", vendor], log) as (process, told):
         yield Server("floor", told["address"], process.pid)
+
+
+@asynccontextmanager
+async def durable(folder: Path, vendor: str, recording: Path) -> AsyncIterator[Server]:
+    """Run the floor that makes the recorded commits."""
+    log = folder / "durable.log"
+    command = ["-m", "bench.floors.durable", vendor, str(recording), str(folder / "durable.db")]
+    async with program(command, log) as (process, told):
+        yield Server("durable", told["address"], process.pid)
 
 
 @asynccontextmanager

@@ -11,14 +11,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench.floors.database import PostgresFloor, SqliteFloor, connect, held_in, write_answer
+from bench.floors.database import PostgresFloor, SqliteFloor, connect, held_in, write_commit
 from bench.floors.orm import Command, Event, Message, OrmDatabase, orm_database
-from bench.floors.rows import FloorChat, Written, fresh_id, written_by_product
+from bench.floors.rows import Written, fresh_id, start_of, written_by_product
 from bench.loop import run_fast
 from bench.result import Sample
 from chatd_server.clock import RealClock
@@ -218,13 +219,13 @@ async def floor(chats: int, rounds: int, folder: Path, url: str) -> Sample:
     if url:
         links = await PostgresFloor.open(url, rows, chats)
         found = await links.chats()
-        writes = [_bound(links.writer(number), chat) for number, chat in enumerate(found)]
+        writes = [partial(links.writer(number), chat) for number, chat in enumerate(found)]
         close = links.close
     else:
-        thread = SqliteFloor(folder / DATABASE, rows)
+        thread = SqliteFloor(folder / DATABASE)
         held = thread.held()
-        starts = [_bound(thread.start, chat) for chat in held]
-        writes = [_bound(thread.write, chat) for chat in held]
+        starts = [partial(thread.write, chat, start_of(rows)) for chat in held]
+        writes = [partial(thread.write, chat, rows) for chat in held]
         close = thread.close
     assert len(writes) == chats
     for number in range(WARM_ROUNDS + rounds):
@@ -238,10 +239,6 @@ async def floor(chats: int, rounds: int, folder: Path, url: str) -> Sample:
     return sample
 
 
-def _bound(write: Callable[[FloorChat], Awaitable[None]], chat: FloorChat) -> Write:
-    return lambda: write(chat)
-
-
 def _same_thread(path: Path, rows: Written, rounds: int) -> float:
     """Return CPU microseconds of a write without any thread: what no server can do."""
     connection = connect(path)
@@ -250,7 +247,7 @@ def _same_thread(path: Path, rows: Written, rounds: int) -> float:
     began = time.process_time()
     for _ in range(rounds):
         cursor.execute("BEGIN IMMEDIATE")
-        write_answer(cursor, chat, rows)
+        write_commit(cursor, chat, rows)
         cursor.execute("COMMIT")
     spent = time.process_time() - began
     connection.close()

@@ -1,4 +1,4 @@
-"""The least that writing one answer takes: the drivers, and nothing above them."""
+"""The least that a commit takes: the drivers, and nothing above them."""
 
 import asyncio
 import queue
@@ -14,11 +14,6 @@ import asyncpg
 
 from bench.floors.rows import FloorChat, Written, fresh_id
 
-UPDATE = """
-UPDATE chats SET revision = ?, head_sequence = ?, next_position = ?, updated_at = ?,
-    content_version = 1, state = ?
-WHERE id = ? AND revision = ? AND epoch = ? AND worker_id IS NOT NULL
-"""
 MESSAGE = """
 INSERT INTO messages (chat, position, uuid, role, sequence, content_version, content)
 VALUES (?, ?, ?, ?, ?, 1, ?)
@@ -31,6 +26,10 @@ COMMAND = """
 INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)
 VALUES (?, ?, ?, ?, NULL, NULL)
 """
+START_CALL = """
+INSERT INTO tool_journal (chat, call_id, started_at, content_version) VALUES (?, ?, ?, 1)
+"""
+CLOSE_CALL = "DELETE FROM tool_journal WHERE chat = ? AND call_id = ?"
 GROUP_MAX = 256
 
 
@@ -53,24 +52,16 @@ def held_in(connection: sqlite3.Connection) -> list[FloorChat]:
     return [FloorChat(row) for row in connection.execute(query).fetchall()]
 
 
-def write_answer(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None:
-    """Write the rows of one answer, inside a transaction."""
+def write_commit(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None:
+    """Write the rows of one commit, inside a transaction."""
     now = time.time_ns() // 1000
-    sequence, position = chat.sequence, chat.position
+    sequence, position, epoch = chat.sequence, chat.position, chat.epoch
     head, following = sequence + len(rows.events), position + len(rows.messages)
     execute = cursor.execute
+    granted = (epoch + 1,) if rows.is_acquisition else ()
+    compared = (chat.row_id, chat.revision, epoch)
     execute(
-        UPDATE,
-        (
-            chat.revision + 1,
-            head,
-            following,
-            now,
-            rows.state,
-            chat.row_id,
-            chat.revision,
-            chat.epoch,
-        ),
+        rows.update, (chat.revision + 1, head, following, now, *granted, *rows.values, *compared)
     )
     if cursor.rowcount != 1:
         raise Missed
@@ -85,41 +76,26 @@ def write_answer(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None
         execute(EVENT, (chat.row_id, now, sequence, kind, now, at, payload))
         position += payload is None
     execute(COMMAND, (secrets.token_bytes(16), chat.row_id, head, now))
+    if rows.started or rows.closed:
+        _write_journal(cursor, chat, rows, now)
     chat.revision += 1
+    chat.epoch += len(granted)
     chat.sequence, chat.position = head, following
 
 
-def write_start(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None:
-    """Write what the product writes when an attempt begins: the chat, and a command's row."""
-    now = time.time_ns() // 1000
-    cursor.execute(
-        UPDATE,
-        (
-            chat.revision + 1,
-            chat.sequence,
-            chat.position,
-            now,
-            rows.state,
-            chat.row_id,
-            chat.revision,
-            chat.epoch,
-        ),
-    )
-    if cursor.rowcount != 1:
-        raise Missed
-    cursor.execute(COMMAND, (secrets.token_bytes(16), chat.row_id, chat.sequence, now))
-    chat.revision += 1
-
-
-SqliteWrite = Callable[[sqlite3.Cursor, FloorChat, Written], None]
+def _write_journal(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written, now: int) -> None:
+    for _ in range(rows.closed):
+        cursor.execute(CLOSE_CALL, (chat.row_id, chat.open.pop(0)))
+    for call_id in rows.started:
+        chat.open.append(call_id)
+        cursor.execute(START_CALL, (chat.row_id, call_id, now))
 
 
 class SqliteFloor:
     """One thread that writes whatever waits as one transaction, and nothing else."""
 
-    def __init__(self, path: Path, rows: Written) -> None:
+    def __init__(self, path: Path) -> None:
         self._connection = connect(path)
-        self._rows = rows
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -129,17 +105,10 @@ class SqliteFloor:
         """Return the chats of the database that a worker holds."""
         return held_in(self._connection)
 
-    async def write(self, chat: FloorChat) -> None:
-        """Write one answer; returns after the commit."""
-        await self._written(write_answer, chat)
-
-    async def start(self, chat: FloorChat) -> None:
-        """Write what comes before an answer, so that both sides fill the log and checkpoint it."""
-        await self._written(write_start, chat)
-
-    async def _written(self, write: SqliteWrite, chat: FloorChat) -> None:
+    async def write(self, chat: FloorChat, rows: Written) -> None:
+        """Write one commit; returns once it is on the disk."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put((write, chat, future))
+        self._queue.put((chat, rows, future))
         await future
 
     async def close(self) -> None:
@@ -160,13 +129,13 @@ class SqliteFloor:
             except queue.Empty:
                 pass
             cursor.execute("BEGIN IMMEDIATE")
-            for write, chat, _ in group:
-                write(cursor, chat, self._rows)
+            for chat, rows, _ in group:
+                write_commit(cursor, chat, rows)
             cursor.execute("COMMIT")
             self._loop.call_soon_threadsafe(_done, [future for _, _, future in group])
 
 
-_Item: TypeAlias = tuple[SqliteWrite, FloorChat, asyncio.Future[None]]
+_Item: TypeAlias = tuple[FloorChat, Written, asyncio.Future[None]]
 
 
 def _done(futures: Sequence[asyncio.Future[None]]) -> None:

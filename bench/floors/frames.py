@@ -31,6 +31,15 @@ def finished() -> pb.SubscribeResponse:
     return pb.SubscribeResponse(event=event_pb2.ChatEvent(sequence=2, status_changed=changed))
 
 
+def logged(sequence: int, message_id: str, text: str) -> pb.SubscribeResponse:
+    """Return an event of the log."""
+    event = event_pb2.ChatEvent(sequence=sequence)
+    message = event.message_committed.message
+    message.message_id = message_id
+    message.parts.add().text.text = text
+    return pb.SubscribeResponse(event=event, cursor=chat_pb2.Cursor(sequence=sequence))
+
+
 def user_text(request: pb.SendMessageRequest) -> str:
     """Return the text of a user's message."""
     return request.message.parts[0].text.text

@@ -1,4 +1,4 @@
-"""The rows that one CommitAnswer writes, read back from a database that the product wrote.
+"""The rows that one commit writes, read back from a database that the product wrote.
 
 So a floor and the ORM write exactly what the product writes, value for value, without deciding or
 encoding anything.
@@ -6,21 +6,89 @@ encoding anything.
 
 import secrets
 import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+COUNTED = ("revision", "head_sequence", "next_position", "updated_at", "epoch")
+"""Columns of a chat that count on from the chat's own."""
+Values = Mapping[str, Any]
+
 
 class Written(msgspec.Struct, frozen=True):
     """What one commit wrote; positions and sequences count from the chat's own."""
 
-    state: bytes
+    #: The statement that changes the chat's row, and what it sets besides the counters.
+    update: str
+    values: tuple[Any, ...]
     #: (role, content), in order.
-    messages: tuple[tuple[str, bytes], ...]
-    #: (kind, payload), in order; the first so many refer to the messages.
-    events: tuple[tuple[int, bytes | None], ...]
+    messages: tuple[tuple[str, bytes], ...] = ()
+    #: (kind, payload), in order; those without a payload refer to the messages.
+    events: tuple[tuple[int, bytes | None], ...] = ()
+    #: Whether it grants the lease.
+    is_acquisition: bool = False
+    #: Rows of the tool journal: ids of calls that began, and how many of the open ones ended.
+    started: tuple[str, ...] = ()
+    closed: int = 0
+
+    @property
+    def state(self) -> bytes:
+        """The value of `chats.state`: the last that every commit sets."""
+        state: bytes = self.values[-1]
+        return state
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """The schema, a new chat's row, and the commits of a turn with one step, or with none."""
+
+    #: Statements that make the tables and the indexes.
+    schema: list[str]
+    #: A new chat: columns and values.
+    chat: dict[str, Any]
+    #: SendMessage; Acquire + StartAttempt; CommitAnswer + FinishTurn.
+    send: Written
+    begin: Written
+    last: Written
+    #: CommitAnswer + StartAttempt + the started call; CommitResults + StartAttempt.
+    answer: Written | None = None
+    results: Written | None = None
+
+
+def written(
+    changed: Values,
+    messages: Iterable[tuple[str, bytes]] = (),
+    events: Iterable[tuple[int, bytes | None]] = (),
+    *,
+    started: Iterable[str] = (),
+    closed: int = 0,
+) -> Written:
+    """Return what a commit wrote that changed these columns of the chat."""
+    names = [name for name in changed if name not in (*COUNTED, "state")]
+    setters = "".join(f", {name} = ?" for name in (*names, "state"))
+    update = (
+        f"UPDATE chats SET revision = ?, head_sequence = ?, next_position = ?, updated_at = ?,"  # noqa: S608  columns
+        f" epoch = ?{setters} WHERE id = ? AND revision = ? AND epoch = ?"
+    )
+    is_acquisition = "epoch" in changed
+    if not is_acquisition:
+        update = update.replace(" epoch = ?,", "", 1)
+    return Written(
+        update,
+        (*(changed[name] for name in names), changed["state"]),
+        tuple(messages),
+        tuple(events),
+        is_acquisition,
+        tuple(started),
+        closed,
+    )
+
+
+def start_of(rows: Written) -> Written:
+    """Return what the begin of an attempt writes: the chat, and a command's row."""
+    return written({"state": rows.state})
 
 
 def written_by_product(path: Path) -> Written:
@@ -30,32 +98,38 @@ def written_by_product(path: Path) -> Written:
         chat, head = connection.execute(newest).fetchone()
         txid = "SELECT txid FROM events WHERE chat = ? AND sequence = ?"
         (group,) = connection.execute(txid, (chat, head)).fetchone()
-        events = connection.execute(
-            "SELECT kind, payload, position FROM events WHERE chat = ? AND txid = ?"
-            " ORDER BY sequence",
-            (chat, group),
-        ).fetchall()
-        positions = [position for _, _, position in events if position is not None]
-        messages = connection.execute(
-            f"SELECT role, content FROM messages WHERE chat = ? AND position >= {min(positions)}"  # noqa: S608  a number
-            " ORDER BY position",
-            (chat,),
-        ).fetchall()
+        first = "SELECT min(sequence) FROM events WHERE chat = ? AND txid = ?"
+        (sequence,) = connection.execute(first, (chat, group)).fetchone()
         (state,) = connection.execute("SELECT state FROM chats WHERE id = ?", (chat,)).fetchone()
-    return Written(
-        state,
-        tuple((role, content) for role, content in messages),
-        tuple((kind, payload) for kind, payload, _ in events),
-    )
+        return written({"state": state}, *log_between(connection, chat, sequence - 1, head))
+
+
+def log_between(
+    connection: sqlite3.Connection, chat: int, after: int, head: int
+) -> tuple[Sequence[tuple[str, bytes]], Sequence[tuple[int, bytes | None]]]:
+    """Return the messages and the events of a chat that were logged between two sequences."""
+    messages = connection.execute(
+        "SELECT role, content FROM messages WHERE chat = ? AND sequence > ? AND sequence <= ?"
+        " ORDER BY position",
+        (chat, after, head),
+    ).fetchall()
+    events = connection.execute(
+        "SELECT kind, payload FROM events WHERE chat = ? AND sequence > ? AND sequence <= ?"
+        " ORDER BY sequence",
+        (chat, after, head),
+    ).fetchall()
+    return messages, events
 
 
 class FloorChat:
     """What a writer has to know of a chat to write the next rows."""
 
-    __slots__ = ("epoch", "position", "revision", "row_id", "sequence", "uuid")
+    __slots__ = ("epoch", "open", "position", "revision", "row_id", "sequence", "uuid")
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         self.row_id, self.uuid, self.revision, self.epoch, self.sequence, self.position = row
+        #: Calls that the tool journal has.
+        self.open: list[str] = []
 
     COLUMNS = "id, uuid, revision, epoch, head_sequence, next_position"
 

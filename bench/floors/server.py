@@ -12,6 +12,7 @@ import json
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal, TypeAlias
 
 import grpc
 import httpx
@@ -57,6 +58,10 @@ class Answer:
         self.texts: list[str] = []
         self.call_id = ""
         self.stop_reason = ""
+
+
+Commit: TypeAlias = Literal["send", "begin", "answer", "results", "last"]
+"""The commits of a turn, as the product makes them; see `rows.Recording`."""
 
 
 class Subscriber:
@@ -112,23 +117,31 @@ class Floor:
         self._chats: dict[str, Chat] = {}
         self._turns: set[asyncio.Task[None]] = set()
 
+    def made(self, chat_id: str) -> Chat:  # noqa: ARG002  for the durable floor
+        """Return a new chat."""
+        return Chat()
+
+    async def commit(self, chat: Chat, what: Commit) -> None:
+        """Make a commit durable; this floor has no database."""
+
     # --- RPCs --------------------------------------------------------------------------------
 
     async def create(self, request: bytes, context: object) -> bytes:  # noqa: ARG002  grpc's
         """Answer CreateChat."""
         chat_id = f"chat-{len(self._chats)}"
-        self._chats[chat_id] = Chat()
+        self._chats[chat_id] = self.made(chat_id)
         return pb.CreateChatResponse(chat=chat_pb2.Chat(chat_id=chat_id)).SerializeToString()
 
     async def send(self, request: bytes, context: object) -> bytes:  # noqa: ARG002  grpc's
         """Answer SendMessage: begin a turn, unless it only asks for the bare cost of the RPC."""
         asked = pb.SendMessageRequest.FromString(request)
+        await self.commit(self._chats[asked.chat_id], "send")
         if HOLD not in frames.user_text(asked):
             turn = asyncio.create_task(self._turn(asked))
             self._turns.add(turn)
             turn.add_done_callback(self._turns.discard)
-        chat = chat_pb2.Chat(chat_id=asked.chat_id)
-        return pb.SendMessageResponse(chat=chat, sequence=1).SerializeToString()
+        answered = chat_pb2.Chat(chat_id=asked.chat_id)
+        return pb.SendMessageResponse(chat=answered, sequence=1).SerializeToString()
 
     async def subscribe(self, request: bytes, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
         """Answer Subscribe."""
@@ -151,14 +164,17 @@ class Floor:
         chat = self._chats[request.chat_id]
         text = frames.user_text(request)
         chat.add("user", [{"type": "text", "text": text}])
+        await self.commit(chat, "begin")
         while True:
             answer = await self._answer(chat)
             said: list[dict[str, object]] = [{"type": "text", "text": "".join(answer.texts)}]
             if answer.stop_reason != "tool_use":
                 chat.add("assistant", said)
+                await self.commit(chat, "last")
                 break
             call: dict[str, object] = {"id": answer.call_id, "name": "current_time", "input": {}}
             said.append({"type": "tool_use", **call})
+            await self.commit(chat, "answer")
             result: dict[str, object] = {
                 "type": "tool_result",
                 "tool_use_id": answer.call_id,
@@ -166,6 +182,7 @@ class Floor:
             }
             chat.add("assistant", said)
             chat.add("user", [{"type": "tool_result", **result}])
+            await self.commit(chat, "results")
         chat.tell(frames.finished().SerializeToString())
 
     async def _answer(self, chat: Chat) -> Answer:
@@ -195,9 +212,8 @@ async def _events(response: httpx.Response) -> AsyncIterator[_Event]:
 Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]  # type: ignore[type-arg]
 
 
-async def main(provider: str) -> None:
+async def serve(floor: Floor) -> None:
     """Listen on a free port and say so."""
-    floor = Floor(provider)
     server = grpc.aio.server()
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "CreateChat": grpc.unary_unary_rpc_method_handler(floor.create),
@@ -212,6 +228,11 @@ async def main(provider: str) -> None:
     gc.freeze()
     print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)
     await server.wait_for_termination()
+
+
+async def main(provider: str) -> None:
+    """Serve."""
+    await serve(Floor(provider))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from statistics import median
 import msgspec
 
 from bench.context import Context
-from bench.result import Limit, Row, Sample, Sides, alternate, row
+from bench.result import Row, Sample, Sides, alternate, row
 from chatd_server.clock import RealClock
 from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.message import (
@@ -119,12 +119,4 @@ async def encode_10_200(context: Context) -> list[Row]:
         "naive": sampling(_naive),
     }
     samples = await alternate(sides, context.rounds, context.progress)
-
-    def limits(bare: Row) -> Sequence[Limit]:
-        grown = {side: bare.detail[side]["growth_us"] for side in ("product", "floor")}
-        ratio = grown["product"] / grown["floor"] if grown["floor"] > 0 else None
-        return (
-            Limit("growth 10 to 200 / floor's", None if ratio is None else round(ratio, 3), 1.2),
-        )
-
-    return [row("encode_10_200", "CPU us of the request of step 200", samples, limits)]
+    return [row("encode_10_200", "CPU us of the request of step 200", samples)]

@@ -1,14 +1,12 @@
 """The longest turn of the event loop, under the largest of everything that is accepted."""
 
 from bench.context import Context
-from bench.lab import seed, watched
+from bench.lab import HOME, seed, watched
 from bench.loop_cases import CASES, FIRST, QUICK, histories
-from bench.result import Case, Limit, Row, Sample, row
+from bench.result import Case, Row, Sample, row
 from bench.servers import provider
 from tests.kit.postgres import PostgresUnavailableError, running_postgres
 
-CALLBACK_MS_MAX = 20.0
-"""A token that waits for it is late by a frame or so; nobody sees that."""
 MESSAGES = 10_000
 UNIT = "CPU ms of the longest callback"
 
@@ -33,7 +31,7 @@ async def loop_longest_pg(context: Context) -> list[Row]:
 
 async def _measured(context: Context, name: str, url: str) -> Row:
     cases: list[Case] = []
-    ids = await seed(context.folder, url, histories(context.size(MESSAGES, 500)))
+    ids = await seed(context.folder / HOME, url, histories(context.size(MESSAGES, 500)))
     async with provider(context.folder) as vendor, watched(context.folder, vendor, url) as lab:
         # The first turn waits for what the start still loads, which is not looked at.
         await FIRST(lab, ids)
@@ -45,11 +43,6 @@ async def _measured(context: Context, name: str, url: str) -> Row:
             cases.append(Case(case, round(seen.cpu_ms, 1), round(seen.wall_ms, 1), seen.where))
     longest = max(cases, key=lambda case: case.cpu_ms)
     sample = Sample(longest.cpu_ms, {"wall_ms": max(case.wall_ms for case in cases)})
-    found = row(
-        name,
-        UNIT,
-        {"product": sample},
-        lambda bare: (Limit("CPU ms", bare.product, CALLBACK_MS_MAX),),
-    )
+    found = row(name, UNIT, {"product": sample})
     found.cases.extend(cases)
     return found

@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2
 from bench.context import Context, LoadFailed, loaded, per_unit
 from bench.directive import Directive
 from bench.load import Task
-from bench.result import Limit, Row, Sample, Sides, alternate, row
+from bench.recording import four_sides
+from bench.result import Row, Sample, Sides, alternate, row
 from bench.servers import (
     MODEL,
     ROOT,
@@ -37,7 +38,8 @@ async def unary_send(context: Context) -> list[Row]:
     """Measure SendMessage to waiting chats of a server that has no hands free to begin a turn.
 
     The product may run one chat at once, and that one's model never goes on. So each call is
-    checked, decided and committed, and nothing more. Floor and naive server begin no turn either.
+    checked, decided and committed, and nothing more. The others begin no turn either; the durable
+    floor makes the same commit.
     """
     chats = context.size(SENDS, 50)
 
@@ -56,16 +58,13 @@ async def unary_send(context: Context) -> list[Row]:
 
         return sample
 
-    def limits(bare: Row) -> Sequence[Limit]:
-        return (Limit("CPU / bare RPC", bare.ratio_to_floor, 1.3),)
-
     async with (
         provider(context.folder) as vendor,
-        all_sides(context.folder, vendor, runs_max=1) as servers,
+        four_sides(context.folder, vendor, Directive(), runs_max=1) as servers,
     ):
         sides: Sides = {it.side: sampling(it) for it in servers}
         samples = await alternate(sides, context.rounds, context.progress)
-    return [row("unary_send", "CPU us per RPC", samples, limits)]
+    return [row("unary_send", "CPU us per RPC", samples)]
 
 
 # --- starts ----------------------------------------------------------------------------------
@@ -91,12 +90,9 @@ async def cold_start(context: Context) -> list[Row]:
             command = ["-m", "bench.floors.naive", "127.0.0.1:1", url]
             return await _start(command, context.folder)
 
-    def limits(bare: Row) -> Sequence[Limit]:
-        return (Limit("CPU / floor", bare.ratio_to_floor, 1.6),)
-
     sides: Sides = {"product": product, "floor": floor, "naive": naive}
     samples = await alternate(sides, context.rounds, context.progress)
-    return [row("cold_start", "CPU ms until it serves", samples, limits)]
+    return [row("cold_start", "CPU ms until it serves", samples)]
 
 
 async def _start(command: Sequence[str], folder: Path) -> Sample:
@@ -136,10 +132,7 @@ async def idle_10000(context: Context) -> list[Row]:
             context.progress(server.side)
             samples[server.side] = await _idle(server, chats, streams // chats)
 
-    def limits(bare: Row) -> Sequence[Limit]:
-        return (Limit("memory / floor", bare.ratio_to_floor, 1.2),)
-
-    return [row("idle_10000", "KiB per idle stream", samples, limits)]
+    return [row("idle_10000", "KiB per idle stream", samples)]
 
 
 async def _idle(server: Server, chats: int, subscribers: int) -> Sample:

@@ -3,11 +3,11 @@
 One chat, one turn, one tool call beside some text in every step. The fake vendor notes the
 server's CPU time whenever a request arrives, so the cost of step n is what was spent between
 request n and request n + 1: parse the answer, commit it, run the tool, commit its result, make
-the next request and send it.
+the next request and send it. The durable floor makes the same two commits for each step.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -16,8 +16,9 @@ import msgspec
 from bench.context import Context, loaded
 from bench.directive import Directive
 from bench.load import Task
-from bench.result import Limit, Row, Sample, Sides, alternate, row
-from bench.servers import MODEL, Server, all_sides, provider
+from bench.recording import four_sides
+from bench.result import Row, Sample, Sides, alternate, row
+from bench.servers import MODEL, Server, provider
 
 EARLY = (5, 15)
 LATE = (195, 205)
@@ -32,18 +33,15 @@ async def step_tool(context: Context) -> list[Row]:
     """Measure a step with a tool in a turn of 50 small ones, all of it: durable, with a key."""
     steps = context.size(SMALL_STEPS, 10)
 
-    def limits(bare: Row) -> Sequence[Limit]:
-        return (Limit("CPU / floor", bare.ratio_to_floor, 4.0),)
-
     async with (
         provider(context.folder) as vendor,
-        all_sides(context.folder, vendor) as servers,
+        four_sides(context.folder, vendor, Directive(steps=1)) as servers,
     ):
         sides: Sides = {
             it.side: _sampling(it, vendor, Directive(steps=steps), (2, steps)) for it in servers
         }
         samples = await alternate(sides, context.rounds, context.progress)
-    return [row("step_tool", UNIT, samples, limits)]
+    return [row("step_tool", UNIT, samples)]
 
 
 async def growth(context: Context) -> list[Row]:
@@ -53,26 +51,23 @@ async def growth(context: Context) -> list[Row]:
 
     async with (
         provider(context.folder) as vendor,
-        all_sides(context.folder, vendor) as servers,
+        four_sides(context.folder, vendor, Directive(steps=1, bytes=MESSAGE_BYTES)) as servers,
     ):
         directive = Directive(steps=steps, bytes=MESSAGE_BYTES)
         sides: Sides = {
             it.side: _sampling(it, vendor, directive, late, early=early) for it in servers
         }
         samples = await alternate(sides, context.rounds, context.progress)
+    grown = {side: it.value - it.detail["early_us"] for side, it in samples.items()}
     first = {
-        side: Sample(it.detail["early_us"], {"growth_us": it.value - it.detail["early_us"]})
+        side: Sample(it.detail["early_us"], {"growth_us": grown[side]})
         for side, it in samples.items()
     }
-    grown = {side: it.detail["growth_us"] for side, it in first.items()}
-
-    def limits(bare: Row) -> Sequence[Limit]:  # noqa: ARG001  the growth is of both rows
-        ratio = grown["product"] / grown["floor"] if grown["floor"] > 0 else None
-        return (
-            Limit("growth 10 to 200 / floor's", None if ratio is None else round(ratio, 3), 1.5),
-        )
-
-    return [row("step_10", UNIT, first, limits), row("step_200", UNIT, samples, limits)]
+    last = {
+        side: Sample(it.value, {**it.detail, "growth_us": grown[side]}, it.values)
+        for side, it in samples.items()
+    }
+    return [row("step_10", UNIT, first), row("step_200", UNIT, last)]
 
 
 def _sampling(

@@ -1,13 +1,13 @@
 """Tokens from a vendor to subscribers: CPU per delivered token, and how late it comes."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from bench.context import Context, Measure, loaded, per_unit
 from bench.directive import Directive
 from bench.load import Task
-from bench.result import Limit, Row, Sample, Sides, alternate, row
+from bench.result import Row, Sample, Sides, alternate, row
 from bench.servers import MODEL, Server, all_sides, provider
 
 
@@ -21,30 +21,7 @@ class Shape(msgspec.Struct, frozen=True):
     rate: int
 
 
-def _limits_100x50(bare: Row) -> Sequence[Limit]:
-    late = bare.detail.get("product", {}).get("p99_ms")
-    return (
-        Limit("CPU / naive", bare.ratio_to_naive, 0.4),
-        Limit("p99 ms", late, 2.0),
-    )
-
-
-def _limits_1000(bare: Row) -> Sequence[Limit]:
-    late = bare.detail.get("product", {}).get("p99_ms")
-    return Limit("CPU us", bare.product, 50), Limit("p99 ms", late, 100)
-
-
-def _limits_1x100(bare: Row) -> Sequence[Limit]:
-    return (Limit("CPU / floor", bare.ratio_to_floor, 1.2),)
-
-
-def _limits_burst(bare: Row) -> Sequence[Limit]:
-    return (Limit("CPU / naive", bare.ratio_to_naive, 0.2),)
-
-
-def streaming(
-    name: str, full: Shape, quick: Shape, limits: Callable[[Row], Sequence[Limit]]
-) -> Measure:
+def streaming(name: str, full: Shape, quick: Shape) -> Measure:
     """Return how a row of streamed tokens is measured."""
 
     async def measure(context: Context) -> list[Row]:
@@ -57,7 +34,7 @@ def streaming(
             # The first run also connects to the vendor, and imports what it needs.
             await alternate(sides, 1, lambda what: context.progress(f"{what}, to warm up"))
             samples = await alternate(sides, context.rounds, context.progress)
-        return [row(name, "CPU us per delivered token", samples, limits)]
+        return [row(name, "CPU us per delivered token", samples)]
 
     return measure
 
@@ -83,7 +60,7 @@ def _sampling(server: Server, shape: Shape) -> Callable[[], Awaitable[Sample]]:
     return sample
 
 
-e2e_100x50 = streaming("e2e_100x50", Shape(100, 1, 150, 50), Shape(20, 1, 50, 50), _limits_100x50)
-e2e_1000 = streaming("e2e_1000", Shape(1000, 1, 80, 20), Shape(50, 1, 20, 20), _limits_1000)
-e2e_1x100 = streaming("e2e_1x100", Shape(1, 100, 150, 50), Shape(1, 20, 50, 50), _limits_1x100)
-e2e_burst = streaming("e2e_burst", Shape(100, 1, 300, 0), Shape(10, 1, 200, 0), _limits_burst)
+e2e_100x50 = streaming("e2e_100x50", Shape(100, 1, 150, 50), Shape(20, 1, 50, 50))
+e2e_1000 = streaming("e2e_1000", Shape(1000, 1, 80, 20), Shape(50, 1, 20, 20))
+e2e_1x100 = streaming("e2e_1x100", Shape(1, 100, 150, 50), Shape(1, 20, 50, 50))
+e2e_burst = streaming("e2e_burst", Shape(100, 1, 300, 0), Shape(10, 1, 200, 0))

@@ -11,19 +11,15 @@ from pathlib import Path
 import msgspec
 
 from bench.context import Context, LoadFailed, Measure
-from bench.result import SIDES, Limit, Row, Sample, Sides, alternate, row
+from bench.result import Row, Sample, Sides, alternate, row
 from bench.servers import ROOT
 from tests.kit.postgres import Postgres, PostgresUnavailableError, running_postgres
 
 POSTGRES_WRITERS = 16
 SAMPLE_SECONDS_MAX = 180.0
-
-
-def _limits(bare: Row) -> Sequence[Limit]:
-    return (
-        Limit("CPU / floor", bare.ratio_to_floor, 1.3),
-        Limit("CPU / ORM", bare.ratio_to_naive, 0.1),
-    )
+SIDES = ("product", "floor", "naive")
+ROUNDS_MIN = 5
+"""The goal is to be held by five runs, and a sample takes a second or so."""
 
 
 def sqlite(name: str, chats: int, writes: int) -> Measure:
@@ -32,8 +28,8 @@ def sqlite(name: str, chats: int, writes: int) -> Measure:
     async def measure(context: Context) -> list[Row]:
         count = max(1, context.size(writes, writes // 10) // chats)
         sides: Sides = {side: _sampling(context, side, chats, count) for side in SIDES}
-        samples = await alternate(sides, context.rounds, context.progress)
-        return [row(name, "CPU us per write", samples, _limits)]
+        samples = await alternate(sides, _rounds(context), context.progress)
+        return [row(name, "CPU us per write", samples)]
 
     return measure
 
@@ -49,12 +45,16 @@ def postgres(name: str, writes: int) -> Measure:
                     side: _sampling(context, side, POSTGRES_WRITERS, count, server)
                     for side in SIDES
                 }
-                samples = await alternate(sides, context.rounds, context.progress)
+                samples = await alternate(sides, _rounds(context), context.progress)
         except PostgresUnavailableError as error:
             return [Row(name=name, unit="CPU us per write", why=str(error))]
-        return [row(name, "CPU us per write", samples, _limits)]
+        return [row(name, "CPU us per write", samples)]
 
     return measure
+
+
+def _rounds(context: Context) -> int:
+    return context.rounds if context.quick else max(context.rounds, ROUNDS_MIN)
 
 
 @contextmanager
