@@ -50,6 +50,9 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
     "step_tool": _STEP,
     "step_10": (*_STEP, _GROWTH),
     "step_200": (*_STEP, _GROWTH),
+    "turn_plain": (Goal(Measure.TO_DURABLE, 2.0),),
+    "wake_to_first_token": (Goal(Measure.TO_DURABLE, 1.5),),
+    "replay_10000": (Goal(Measure.TO_FLOOR, 1.5),),
     "unary_send": (Goal(Measure.TO_DURABLE, 1.8),),
     "encode_10_200": (Goal(Measure.GROWTH_TO_FLOOR, 1.2),),
     "cold_start": (Goal(Measure.TO_FLOOR, 1.5), Goal(Measure.WALL_TO_FLOOR, 1.5)),
@@ -58,14 +61,6 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
     "loop_longest_pg": _LOOP,
 }
 """Every bound of each row; a row is met when all of its bounds hold."""
-
-_NEW = "a new row: its goal follows from the first measurements"
-NO_GOALS: Mapping[str, str] = {
-    "turn_plain": _NEW,
-    "wake_to_first_token": _NEW,
-    "replay_10000": _NEW,
-}
-"""Rows without a goal, and why."""
 
 
 def _to_floor(name: str) -> Callable[[Row], float | None]:
@@ -91,10 +86,7 @@ READ: Mapping[Measure, Callable[[Row], float | None]] = {
 
 def judged(row: Row) -> Row:
     """Return the row with its goals. A goal whose value is missing is not met."""
-    goals = GOALS.get(row.name)
-    if goals is None:
-        return row
-    found = [_judged(goal, READ[goal.measure](row)) for goal in goals]
+    found = [_judged(goal, READ[goal.measure](row)) for goal in GOALS[row.name]]
     return msgspec.structs.replace(row, goals=found, met=all(it.met for it in found))
 
 
@@ -103,7 +95,5 @@ def _judged(goal: Goal, value: float | None) -> Judged:
 
 
 def in_words(name: str) -> str:
-    """Return what has to hold of a row, or why nothing has."""
-    if name in NO_GOALS:
-        return f"none: {NO_GOALS[name]}"
+    """Return what has to hold of a row."""
     return "; ".join(map(str, GOALS[name]))
