@@ -84,7 +84,7 @@ def render(proto: str, never_raised: frozenset[str]) -> str:
 def page() -> str:
     """Return what docs/errors.md has to be."""
     sys.path[:0] = [str(ROOT / "server"), str(ROOT / "gen" / "python")]
-    from chatd_server.rpc.errors import NEVER_RAISED_YET  # noqa: PLC0415  needs the path above
+    from chatd_server.rpc.edge.errors import NEVER_RAISED_YET  # noqa: PLC0415  needs the path above
 
     return render(SOURCE.read_text(encoding="utf-8"), NEVER_RAISED_YET)
 

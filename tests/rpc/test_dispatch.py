@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.refusal import Violation
 from chatd_server.observe import Span
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
-from chatd_server.rpc.dispatch import Call, Context, Dispatch, Rpc
-from chatd_server.rpc.grpc_server import register
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import Call, Context, Dispatch, Rpc
+from chatd_server.rpc.edge.grpc_server import register
 from tests.kit.server import Served, refused
 
 GET = "chatd.v1.ChatService/GetChat"

@@ -21,7 +21,7 @@ from chatd_server.domain.refusal import (
     Unavailable,
     Violation,
 )
-from chatd_server.rpc import errors
+from chatd_server.rpc.edge import errors
 from scripts.errors_page import SOURCE, TARGET, page, values_of
 
 DETAIL_TYPES = {

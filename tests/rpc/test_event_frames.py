@@ -9,7 +9,7 @@ from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId, ToolCallId
 from chatd_server.domain.live import CallHead, Piece, PieceKind
 from chatd_server.domain.message import Executor
-from chatd_server.rpc.event_frames import REUSES_MAX, EventFrames
+from chatd_server.rpc.streams.frames import REUSES_MAX, EventFrames
 
 FIRST, SECOND = AttemptId("attempt-1"), AttemptId("attempt-2")
 

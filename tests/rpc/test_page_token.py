@@ -14,7 +14,7 @@ import pytest
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.refusal import InvalidRequest
-from chatd_server.rpc.page_token import PageTokens, size_of
+from chatd_server.rpc.edge.paging import PageTokens, size_of
 from tests.kit.server import Served, bearer, refused, said, serving
 
 SECRET = bytes(range(32))

@@ -14,7 +14,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.app.compose import build
 from chatd_server.config.load import load
 from chatd_server.observe import NullObserver
-from chatd_server.rpc.server import HEALTH_POLL_SECONDS, PortInUse
+from chatd_server.rpc.edge.server import HEALTH_POLL_SECONDS, PortInUse
 from chatd_server.service.keys import Keys
 from chatd_server.store.errors import DatabaseInUse, SchemaOutdated
 from tests.kit.clock import ManualClock

@@ -3,7 +3,7 @@
 import pytest
 
 from chatd.v1 import message_pb2
-from chatd_server.rpc.slices import SLICE_BYTES, in_slices
+from chatd_server.rpc.convert.slices import SLICE_BYTES, in_slices
 from tests.kit.clock import ManualClock
 from tests.kit.turns import counting_turns
 

@@ -11,7 +11,7 @@ from chatd_server.domain.limits import (
     PARTS_MAX,
     REQUEST_VALUES_MAX,
 )
-from chatd_server.rpc.wire import has_more_values
+from chatd_server.rpc.edge.wire import has_more_values
 
 
 def holds(request: Message, values: int) -> bool:

@@ -12,21 +12,21 @@ from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports.keys import KeyStore
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
-from chatd_server.rpc.dispatch import Dispatch
-from chatd_server.rpc.event_frames import EventFrames
-from chatd_server.rpc.page_token import PageTokens
-from chatd_server.rpc.server import Listen, RpcServer
-from chatd_server.rpc.subscribe import Subscribe
-from chatd_server.rpc.table import answers, table
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import Dispatch
+from chatd_server.rpc.edge.paging import PageTokens
+from chatd_server.rpc.edge.server import Listen, RpcServer
+from chatd_server.rpc.edge.table import answers, table
+from chatd_server.rpc.streams.frames import EventFrames
+from chatd_server.rpc.streams.subscribe import Subscribe
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
-from chatd_server.service.events import Events
 from chatd_server.service.keys import Keys
+from chatd_server.service.log import Events
 from chatd_server.service.messages import Messages
-from chatd_server.service.tool_results import ToolResults
+from chatd_server.service.tools import ToolResults
 from chatd_server.store.migrate import migrate
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.store import PostgresStore

@@ -14,22 +14,22 @@ from chatd_server.hub.hub import Hub
 from chatd_server.observe import LogObserver, Observer
 from chatd_server.ports.clock import Clock
 from chatd_server.providers.registry import ModelRegistry
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
 from chatd_server.rpc.calls import ServerFacts, ServiceCalls
-from chatd_server.rpc.dispatch import Dispatch, Rpc
-from chatd_server.rpc.event_frames import EventFrames
-from chatd_server.rpc.page_token import PURPOSE, PageTokens
-from chatd_server.rpc.server import RpcServer
-from chatd_server.rpc.subscribe import Subscribe
-from chatd_server.rpc.table import answers, table
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import Dispatch, Rpc
+from chatd_server.rpc.edge.paging import PURPOSE, PageTokens
+from chatd_server.rpc.edge.server import RpcServer
+from chatd_server.rpc.edge.table import answers, table
+from chatd_server.rpc.streams.frames import EventFrames
+from chatd_server.rpc.streams.subscribe import Subscribe
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
-from chatd_server.service.events import Events
 from chatd_server.service.keys import Keys, RootKey
+from chatd_server.service.log import Events
 from chatd_server.service.messages import Messages
-from chatd_server.service.tool_results import ToolResults
+from chatd_server.service.tools import ToolResults
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.tools.builtin.source import BuiltinTools

@@ -12,9 +12,9 @@ from chatd_server.config.load import Config
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import Observer, Span
 from chatd_server.providers.registry import ModelRegistry
-from chatd_server.rpc.server import RpcServer
+from chatd_server.rpc.edge.server import RpcServer
 from chatd_server.service.chores import Chores
-from chatd_server.service.events import Events
+from chatd_server.service.log import Events
 from chatd_server.worker.worker import Worker
 
 STREAMS_END_SECONDS = 2.0

@@ -3,7 +3,7 @@
 from chatd_server.config.load import Config
 from chatd_server.hub.hub import HubSettings
 from chatd_server.providers.settings import ProviderSettings
-from chatd_server.rpc.server import Listen
+from chatd_server.rpc.edge.server import Listen
 from chatd_server.worker.settings import WorkerSettings
 
 

@@ -20,16 +20,15 @@ from chatd_server.domain.limits import (
 from chatd_server.domain.refusal import InvalidRequest, NotImplementedHere, Violation
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import ChatPage
-from chatd_server.rpc import convert, convert_event
-from chatd_server.rpc import convert_request as asked
-from chatd_server.rpc.dispatch import Call
-from chatd_server.rpc.page_token import PageTokens, size_of
-from chatd_server.rpc.slices import in_slices
+from chatd_server.rpc import convert
+from chatd_server.rpc.convert.slices import in_slices
+from chatd_server.rpc.edge.dispatch import Call
+from chatd_server.rpc.edge.paging import PageTokens, size_of
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
-from chatd_server.service.events import Events
+from chatd_server.service.log import Events
 from chatd_server.service.messages import Messages
-from chatd_server.service.tool_results import ToolResults
+from chatd_server.service.tools import ToolResults
 
 API_REVISION = 1
 """Rises with every addition to the contract."""
@@ -87,11 +86,11 @@ class ServiceCalls:
         _refuse_files(request.message)
         yield from self._checks.new_chat(_config_of(request))
         if request.HasField("message"):
-            yield from self._checks.message("message", asked.user_parts_from(request.message))
+            yield from self._checks.message("message", convert.user_parts_from(request.message))
         elif request.HasField("options"):
             yield Violation("options", "needs a message: they are the choices for its turn")
         if request.options.model:
-            options = asked.turn_options_from(request.options)
+            options = convert.turn_options_from(request.options)
             yield from self._checks.options("options", options)
 
     async def create_chat(self, call: Call, request: pb.CreateChatRequest) -> pb.CreateChatResponse:
@@ -99,8 +98,8 @@ class ServiceCalls:
         applied = await self._chats.create(
             call.caller.owner_id,
             _config_of(request),
-            parts=asked.user_parts_from(request.message),
-            options=asked.turn_options_from(request.options),
+            parts=convert.user_parts_from(request.message),
+            options=convert.turn_options_from(request.options),
             request=call.request_key(request),
         )
         message = applied.reply.message
@@ -135,7 +134,7 @@ class ServiceCalls:
                 after_key=after_key,
                 include_archived=request.include_archived,
                 labels=dict(request.labels),
-                statuses=asked.statuses_from(request.statuses),
+                statuses=convert.statuses_from(request.statuses),
             )
 
         response = pb.ListChatsResponse()
@@ -164,9 +163,9 @@ class ServiceCalls:
     def check_send(self, request: pb.SendMessageRequest) -> Iterator[Violation]:
         """Yield what is wrong with a message beyond the contract's rules."""
         _refuse_files(request.message)
-        yield from self._checks.message("message", asked.user_parts_from(request.message))
+        yield from self._checks.message("message", convert.user_parts_from(request.message))
         if request.options.model:
-            options = asked.turn_options_from(request.options)
+            options = convert.turn_options_from(request.options)
             yield from self._checks.options("options", options)
 
     async def send_message(
@@ -176,9 +175,9 @@ class ServiceCalls:
         applied = await self._messages.send(
             call.caller.owner_id,
             request.chat_id,
-            asked.user_parts_from(request.message),
-            options=asked.turn_options_from(request.options),
-            busy=asked.busy_from(request.busy_behavior),
+            convert.user_parts_from(request.message),
+            options=convert.turn_options_from(request.options),
+            busy=convert.busy_from(request.busy_behavior),
             expected_turn_id=request.expected_turn_id,
             request=call.request_key(request),
         )
@@ -231,7 +230,7 @@ class ServiceCalls:
         applied = await self._tool_results.submit(
             call.caller.owner_id,
             request.chat_id,
-            tuple(asked.submitted_result_from(it) for it in request.results),
+            tuple(convert.submitted_result_from(it) for it in request.results),
             allow_partial=request.allow_partial,
             request=call.request_key(request),
         )
@@ -280,7 +279,7 @@ class ServiceCalls:
             wait_seconds=convert.seconds_of(request.wait),
         )
         chat_id = ChatId(request.chat_id)
-        shown = partial(convert_event.event, chat_id)
+        shown = partial(convert.event, chat_id)
         response = pb.ListEventsResponse(head_sequence=page.head_sequence)
         async for wire in in_slices(page.events, shown, self._clock):
             response.events.append(wire)
@@ -344,7 +343,7 @@ def _config_of(request: pb.CreateChatRequest) -> ChatConfig:
         model=request.model,
         system_prompt=request.system_prompt,
         labels=dict(request.labels),
-        tools=tuple(asked.tool_definition_from(it) for it in request.tools),
+        tools=tuple(convert.tool_definition_from(it) for it in request.tools),
         action_timeout_seconds=timeout,
     )
 

@@ -9,11 +9,11 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from chatd_server.domain.refusal import Refused, Unavailable
-from chatd_server.rpc import errors
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
-from chatd_server.rpc.dispatch import decoded
-from chatd_server.rpc.grpc_server import Handler
+from chatd_server.rpc.edge import errors
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import decoded
+from chatd_server.rpc.edge.grpc_server import Handler
 
 SERVICE: str = SERVICE_NAME
 

@@ -11,7 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from chatd.v1 import admin_service_pb2, chat_service_pb2
 from chatd_server.rpc.calls import ServiceCalls
-from chatd_server.rpc.dispatch import Check, Prepare, Rpc, Streaming, Unary
+from chatd_server.rpc.edge.dispatch import Check, Prepare, Rpc, Streaming, Unary
 
 SERVICES = (
     chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"],

@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2
 
 from chatd_server.domain.limits import WATCHES_MAX, WATCHES_PER_CONNECTION_MAX
 from chatd_server.domain.refusal import Refused, TooManyStreams
-from chatd_server.rpc import errors
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.dispatch import decoded
-from chatd_server.rpc.grpc_server import Handler
+from chatd_server.rpc.edge import errors
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.dispatch import decoded
+from chatd_server.rpc.edge.grpc_server import Handler
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 Status: TypeAlias = int

@@ -11,8 +11,8 @@ from chatd_server.domain.live import Follow, Until
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.streams import Streams
 from chatd_server.rpc import convert
-from chatd_server.rpc.auth import KEY_CACHE_SECONDS, Authenticator
-from chatd_server.rpc.dispatch import Call, Context
+from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS, Authenticator
+from chatd_server.rpc.edge.dispatch import Call, Context
 from chatd_server.service.authority import chat_id_of
 
 

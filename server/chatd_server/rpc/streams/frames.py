@@ -19,7 +19,7 @@ from chatd_server.domain.live import (
 )
 from chatd_server.domain.message import Executor, Message, ToolResult
 from chatd_server.domain.refusal import Draining
-from chatd_server.rpc import convert, convert_event
+from chatd_server.rpc import convert
 
 REUSES_MAX = 64
 """How often one message is filled anew. Python's protobuf gives nothing of a message back before
@@ -69,7 +69,7 @@ class EventFrames:
 
     def event(self, chat_id: ChatId, event: LoggedEvent, cursor: Cursor) -> bytes:
         """Encode a durable event."""
-        return _frame(convert_event.event(chat_id, event), cursor)
+        return _frame(convert.event(chat_id, event), cursor)
 
     def piece(self, attempt_id: AttemptId, piece: Piece, cursor: Cursor) -> bytes:
         """Encode a piece of the open attempt."""
@@ -137,7 +137,7 @@ class EventFrames:
 
     def snapshot(self, state: ChatState, cursor: Cursor) -> bytes:
         """Encode the chat as it is."""
-        return _frame(event_pb2.ChatEvent(snapshot=convert_event.snapshot(state)), cursor)
+        return _frame(event_pb2.ChatEvent(snapshot=convert.snapshot(state)), cursor)
 
     def snapshot_messages(
         self, chat_id: ChatId, messages: Sequence[Message], cursor: Cursor

@@ -11,7 +11,7 @@ from protovalidate import Validator
 from buf.validate import validate_pb2
 from chatd_server.domain.limits import LIST_ITEMS_MAX
 from chatd_server.domain.refusal import InvalidRequest, ModelNotFound, Refused, Violation
-from chatd_server.rpc.well_known import malformed
+from chatd_server.rpc.edge.well_known import malformed
 from chatd_server.service.checks import UnknownModel
 
 

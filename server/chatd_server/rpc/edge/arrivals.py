@@ -17,7 +17,7 @@ from chatd_server.domain.limits import (
 )
 from chatd_server.domain.refusal import TooManyStreams
 from chatd_server.ports.clock import Clock
-from chatd_server.rpc import errors
+from chatd_server.rpc.edge import errors
 
 LOOK_SECONDS = 1.0
 """How often late calls are looked for; so much later than its limit a call may end."""

@@ -21,12 +21,12 @@ from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUES
 from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.store import RequestKey, Store
-from chatd_server.rpc import errors
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator, Caller
-from chatd_server.rpc.grpc_server import Handler
-from chatd_server.rpc.validate import Rules, refusal_of, too_long
-from chatd_server.rpc.wire import has_more_values
+from chatd_server.rpc.edge import errors
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator, Caller
+from chatd_server.rpc.edge.grpc_server import Handler
+from chatd_server.rpc.edge.validate import Rules, refusal_of, too_long
+from chatd_server.rpc.edge.wire import has_more_values
 from chatd_server.service.authority import authorise
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"

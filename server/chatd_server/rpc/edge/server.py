@@ -7,14 +7,14 @@ import msgspec
 
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Upkeep
-from chatd_server.rpc import health, reflection
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
-from chatd_server.rpc.dispatch import Dispatch
-from chatd_server.rpc.grpc_server import new_server, register
-from chatd_server.rpc.health import Health
-from chatd_server.rpc.reflection import Reflection
-from chatd_server.rpc.table import SERVICES
+from chatd_server.rpc.edge import health, reflection
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import Dispatch
+from chatd_server.rpc.edge.grpc_server import new_server, register
+from chatd_server.rpc.edge.health import Health
+from chatd_server.rpc.edge.reflection import Reflection
+from chatd_server.rpc.edge.table import SERVICES
 
 PING_INTERVAL_MIN_SECONDS = 20
 """Clients may ping this often, also without calls; more often is cut as too_many_pings. grpc's
