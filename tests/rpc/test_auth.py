@@ -11,8 +11,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.hub.watch import WATCH_TAG
+from chatd_server.rpc.calls import SERVICES
 from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS
-from chatd_server.rpc.edge.table import SERVICES
 from chatd_server.service.keys import Keys
 from tests.kit.server import Served, bearer, refused, said
 

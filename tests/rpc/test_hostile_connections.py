@@ -16,8 +16,8 @@ from chatd_server.domain.limits import (
     WATCHES_MAX,
     WATCHES_PER_CONNECTION_MAX,
 )
+from chatd_server.rpc.calls import SERVICES
 from chatd_server.rpc.edge.arrivals import LOOK_SECONDS
-from chatd_server.rpc.edge.table import SERVICES
 from tests.kit.http2 import RawConnection
 from tests.kit.server import Served, refusal_of
 

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.observe import Span
-from chatd_server.rpc.edge.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
 from tests.kit.hostile import Hostile
 from tests.kit.server import Served, bearer, said
 

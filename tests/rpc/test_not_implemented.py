@@ -11,7 +11,7 @@ import pytest
 
 from chatd.v1 import admin_service_pb2, message_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.rpc.edge.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
 from tests.kit.server import Served, refusal_of, said
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,7 @@
 """The server as a whole: health, a database in trouble, a busy port, and how it leaves."""
 
 import asyncio
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.app.compose import build
 from chatd_server.config.load import load
 from chatd_server.observe import NullObserver
-from chatd_server.rpc.edge.server import HEALTH_POLL_SECONDS, PortInUse
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.health import Health as HealthService
+from chatd_server.rpc.edge.listen import Listen, Listener, PortInUse
+from chatd_server.rpc.edge.reflection import Reflection
+from chatd_server.rpc.edge.server import HEALTH_POLL_SECONDS, RpcServer
 from chatd_server.service.keys import Keys
 from chatd_server.store.errors import DatabaseInUse, SchemaOutdated
 from tests.kit.clock import ManualClock
@@ -195,3 +201,38 @@ async def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, postgres
         assert await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id)) == before
         await served.call("SendMessage", pb.SendMessageRequest(chat_id=chat_id, message=said("x")))
         await served.settled(chat_id)
+
+
+async def test_a_port_in_use_frees_the_ports_that_were_taken_before_it(served: Served) -> None:
+    """Whoever starts a server on other ports next finds them free."""
+    arrivals = Arrivals(served.clock)
+    health_service = HealthService([], arrivals)
+    ports = [
+        Listener(Listen(host="127.0.0.1", port=port), [health_service])
+        for port in (0, served.app.server.port)
+    ]
+    server = RpcServer(ports, health_service, arrivals, served.app.database.store, served.clock)
+    with pytest.raises(PortInUse):
+        await server.start()
+    socket.create_server(("127.0.0.1", ports[0].port)).close()
+
+
+async def test_each_port_answers_its_own_services(served: Served) -> None:
+    """A call of a service that another port has is as unknown as any other."""
+    arrivals = Arrivals(served.clock)
+    health_service = HealthService([], arrivals)
+    reflection = Reflection([], Authenticator(served.app.database.keys, served.clock), arrivals)
+    listen = Listen(host="127.0.0.1", port=0)
+    ports = [Listener(listen, [health_service]), Listener(listen, [reflection])]
+    server = RpcServer(ports, health_service, arrivals, served.app.database.store, served.clock)
+    await server.start()
+    check = health_pb2.HealthCheckRequest()
+    codes = []
+    for port in ports:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port.port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            call = stub.Check(check)
+            codes.append(await call.code())
+    await server.stop(0)
+    assert codes == [grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED]
+    assert server.port == ports[0].port

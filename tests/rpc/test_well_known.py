@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chatd.v1 import chat_pb2, event_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.rpc.edge.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
 from chatd_server.rpc.edge.validate import Rules
 from chatd_server.rpc.edge.well_known import malformed
 from tests.kit.server import Served, refused

@@ -14,7 +14,7 @@ from chatd_server.observe import Observer, Span
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.rpc.edge.server import RpcServer
 from chatd_server.service.chores import Chores
-from chatd_server.service.log import Events
+from chatd_server.service.log import Log
 from chatd_server.worker.worker import Worker
 
 STREAMS_END_SECONDS = 2.0
@@ -31,7 +31,7 @@ class App:
         database: Database,
         hub: Hub,
         worker: Worker,
-        events: Events,
+        log: Log,
         chores: Chores,
         models: ModelRegistry,
         server: RpcServer,
@@ -44,7 +44,7 @@ class App:
         self.hub = hub
         self.worker = worker
         self.server = server
-        self._events = events
+        self._log = log
         self._chores = chores
         self._models = models
         self._observer = observer
@@ -71,7 +71,7 @@ class App:
         self._work = asyncio.create_task(self.worker.run(), name="worker")
         parts = {
             "chores": self._chores.run(),
-            "rpc.server": self.server.failed(),
+            "rpc.server": self.server.ended(),
             "wake": self.database.wake.failed(),
         }
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -96,7 +96,7 @@ class App:
         self._observer.note(Span.SERVER_DRAINING, running=self.worker.running)
         await self.server.enter_drain()
         self.hub.drain()
-        self._events.drain()
+        self._log.drain()
         self.worker.drain()
         if self._work is not None:
             await asyncio.wait([self._work])

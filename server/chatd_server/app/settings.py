@@ -1,9 +1,13 @@
 """What each part is told of the configuration."""
 
-from chatd_server.config.load import Config
+from collections.abc import Sequence
+
+from chatd_server.config.load import Config, server_version
+from chatd_server.domain.ids import WorkerId
 from chatd_server.hub.hub import HubSettings
 from chatd_server.providers.settings import ProviderSettings
-from chatd_server.rpc.edge.server import Listen
+from chatd_server.rpc.backend import ServerFacts
+from chatd_server.rpc.edge.listen import Listen
 from chatd_server.worker.settings import WorkerSettings
 
 
@@ -35,3 +39,14 @@ def hub_settings(config: Config) -> HubSettings:
 def listen(config: Config) -> Listen:
     """Return where the server listens."""
     return Listen(host=config.host, port=config.port, reuse_port=config.reuse_port)
+
+
+def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]) -> ServerFacts:
+    """Return what the server says of itself."""
+    return ServerFacts(
+        version=server_version(),
+        instance_id=worker_id,
+        default_model=config.default_model,
+        heartbeat_seconds=config.stream_heartbeat_seconds,
+        implemented=implemented,
+    )

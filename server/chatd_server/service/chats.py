@@ -10,7 +10,7 @@ from chatd_server.domain.ids import ChatId, OwnerId, TurnId, new_uuid
 from chatd_server.domain.message import Part
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
-from chatd_server.service.authority import chat_id_of
+from chatd_server.service.ids import chat_id_of, command_id
 
 
 class Chats:
@@ -84,8 +84,3 @@ class Chats:
         return await self._store.apply(
             chat_id_of(chat_id), command, owner_id=owner_id, request=request
         )
-
-
-def command_id(clock: Clock, request: RequestKey | None) -> str:
-    """Return the id under which a command is recorded: that of the request, else a new one."""
-    return new_uuid(clock.now()) if request is None else request.key

@@ -10,8 +10,8 @@ import msgspec
 from chatd_server.domain.chat import ChatConfig, TurnOptions
 from chatd_server.domain.json_text import json_fault, parse
 from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
-from chatd_server.domain.message import FileReference, Part, Text
-from chatd_server.domain.refusal import ModelNotFound, Violation
+from chatd_server.domain.message import File, FileReference, Part, Text
+from chatd_server.domain.refusal import ModelNotFound, NotImplementedHere, Violation
 from chatd_server.ports.models import Models
 
 MODEL_EXAMPLES_MAX = 20
@@ -27,7 +27,9 @@ SCHEMAS_INLINE_CHARACTERS_MAX = 128
 
 
 class UnknownModel(Violation, frozen=True):
-    """A violation that has a reason of its own: the model is not there."""
+    """A violation with a reason of its own: no model has this name. `models` are examples."""
+
+    models: tuple[str, ...] = ()
 
 
 class Checks:
@@ -59,17 +61,18 @@ class Checks:
                 found = _faults(new)
             self._faults.update(found)
 
-    def model_examples(self) -> Sequence[str]:
-        """Return names of models that exist."""
-        return tuple(self._models.names())[:MODEL_EXAMPLES_MAX]
-
     def new_chat(self, config: ChatConfig) -> Iterator[Violation]:
         """Yield what is wrong with the fields of a new chat. An empty model is the default."""
         yield from self._model("model", config.model)
         yield from self._client_tools(config)
 
     def message(self, field: str, parts: Sequence[Part]) -> Iterator[Violation]:
-        """Yield what is wrong with a user's message."""
+        """Yield what is wrong with a user's message. Raises NotImplementedHere for files."""
+        if any(isinstance(part, File) for part in parts):
+            raise NotImplementedHere(
+                "file parts are not implemented by this server yet; send the content of the file "
+                "as a text part"
+            )
         size = sum(_inline_bytes(part) for part in parts)
         if size > USER_MESSAGE_BYTES_MAX:
             yield Violation(
@@ -86,14 +89,19 @@ class Checks:
 
     def options(self, field: str, options: TurnOptions) -> Iterator[Violation]:
         """Yield what is wrong with the choices for a turn."""
-        yield from self._model(f"{field}.model", options.model)
+        if options.model:
+            yield from self._model(f"{field}.model", options.model)
 
     def _model(self, field: str, name: str) -> Iterator[Violation]:
         try:
             self._models.get(name or self.default_model)
         except ModelNotFound as refusal:
             reason = "; ".join(it.description for it in refusal.violations)
-            yield UnknownModel(field, reason or f"no configured model has the name {name!r}")
+            yield UnknownModel(
+                field,
+                reason or f"no configured model has the name {name!r}",
+                models=tuple(self._models.names())[:MODEL_EXAMPLES_MAX],
+            )
 
     def _client_tools(self, config: ChatConfig) -> Iterator[Violation]:
         size = sum(

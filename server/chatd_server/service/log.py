@@ -5,13 +5,13 @@ from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import EventPage, Store
 from chatd_server.ports.streams import Streams
-from chatd_server.service.authority import chat_id_of
+from chatd_server.service.ids import chat_id_of
 
 WAIT_POLL_SECONDS = 1.0
 """Hints between processes may be lost: a waiting caller reads the log at least this often."""
 
 
-class Events:
+class Log:
     """Reads the log of a chat."""
 
     def __init__(self, store: Store, streams: Streams, clock: Clock) -> None:

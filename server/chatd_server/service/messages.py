@@ -9,8 +9,7 @@ from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.domain.message import Message, Part
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatStore, RequestKey
-from chatd_server.service.authority import chat_id_of
-from chatd_server.service.chats import command_id
+from chatd_server.service.ids import chat_id_of, command_id
 
 
 class Messages:

@@ -10,11 +10,10 @@ from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.machine_calls import is_wanted
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
-from chatd_server.service.authority import chat_id_of
-from chatd_server.service.chats import command_id
+from chatd_server.service.ids import chat_id_of, command_id
 
 
-class ToolResults:
+class ClientTools:
     """Use cases of client tools. Arguments were checked; every method refuses strangers."""
 
     def __init__(self, store: ChatStore, clock: Clock) -> None:

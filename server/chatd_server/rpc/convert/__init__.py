@@ -12,9 +12,9 @@ from chatd_server.rpc.convert.messages import (
 )
 from chatd_server.rpc.convert.requests import (
     busy_from,
+    chat_config_from,
     statuses_from,
     submitted_result_from,
-    tool_definition_from,
     turn_options_from,
     user_parts_from,
 )
@@ -24,6 +24,7 @@ from chatd_server.rpc.convert.tools import pending_action, wanted_action
 __all__ = [
     "busy_from",
     "chat",
+    "chat_config_from",
     "chat_error",
     "cursor",
     "cursor_from",
@@ -39,7 +40,6 @@ __all__ = [
     "statuses_from",
     "submitted_result_from",
     "timestamp",
-    "tool_definition_from",
     "tool_result",
     "turn_options_from",
     "user_parts_from",

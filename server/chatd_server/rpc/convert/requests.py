@@ -5,11 +5,14 @@ Nothing here refuses: requests were validated, and what is not implemented was r
 
 from collections.abc import Iterable
 
-from chatd.v1 import chat_pb2, message_pb2, tool_pb2
-from chatd_server.domain.chat import ClientTool, Effort, Status, TurnOptions
+import msgspec
+
+from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
+from chatd_server.domain.chat import ChatConfig, ClientTool, Effort, Status, TurnOptions
 from chatd_server.domain.command import BusyBehavior, SubmittedResult
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import File, FileReference, Part, Text
+from chatd_server.rpc.convert.times import seconds_of
 
 _STATUS = {chat_pb2.ChatStatus.Value(f"CHAT_STATUS_{it.name}"): it for it in Status}
 _EFFORT = {chat_pb2.ReasoningEffort.Value(f"REASONING_EFFORT_{it.name}"): it for it in Effort}
@@ -70,6 +73,21 @@ def _user_part_from(wire: message_pb2.UserPart) -> Part:
             return file_from(wire.file)
         case _:
             return Text(wire.text.text)
+
+
+def chat_config_from(request: chat_service_pb2.CreateChatRequest) -> ChatConfig:
+    """Return the config of a new chat; what is absent has the default of the domain."""
+    config = ChatConfig(
+        title=request.title,
+        model=request.model,
+        system_prompt=request.system_prompt,
+        labels=dict(request.labels),
+        tools=tuple(tool_definition_from(it) for it in request.tools),
+    )
+    if not request.HasField("action_timeout"):
+        return config
+    timeout = seconds_of(request.action_timeout)
+    return msgspec.structs.replace(config, action_timeout_seconds=timeout)
 
 
 def tool_definition_from(wire: tool_pb2.ToolDefinition) -> ClientTool:

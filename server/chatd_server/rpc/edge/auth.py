@@ -1,6 +1,7 @@
 """Who calls: API keys in `authorization: Bearer chatd_...` metadata."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 import msgspec
 
@@ -21,11 +22,22 @@ KEY_BYTES_MAX = 256
 """Ours are shorter; checked before anything is hashed."""
 
 
+class Scope(StrEnum):
+    """What a caller may do. Each RPC needs one scope, or none; see `edge.table.Answer`."""
+
+    CHATS = "chats"
+
+
+PUBLIC_SCOPES = frozenset({Scope.CHATS})
+"""What every API key may do: keys cannot be limited yet."""
+
+
 class Caller(msgspec.Struct, frozen=True):
-    """Who calls."""
+    """Who calls, and what it may do."""
 
     owner_id: OwnerId
     key_id: str
+    scopes: frozenset[Scope]
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -40,7 +52,10 @@ class Authenticator:
     a comparison takes depends on the hash alone, and tells nothing about a key.
     """
 
-    def __init__(self, keys: KeyStore, clock: Clock) -> None:
+    def __init__(
+        self, keys: KeyStore, clock: Clock, scopes: frozenset[Scope] = PUBLIC_SCOPES
+    ) -> None:
+        self._scopes = scopes
         self._keys = keys
         self._clock = clock
         self._known: dict[bytes, _Known] = {}
@@ -60,7 +75,7 @@ class Authenticator:
             raise Unauthenticated(
                 "this key is not known, or it was revoked; `chatd keys create` makes one"
             )
-        caller = Caller(owner_id=record.owner_id, key_id=record.id)
+        caller = Caller(record.owner_id, record.id, self._scopes)
         if len(self._known) >= KEY_CACHE_ENTRIES_MAX:
             self._known.clear()
         until = self._clock.now() + KEY_CACHE_SECONDS * MICROSECONDS

@@ -1,119 +1,56 @@
 """What happens to every request, in this order: decode, authenticate, authorise, validate, call.
 
-Nothing here knows a single RPC; they stand in the table (`rpc.table`).
+Nothing here knows a single RPC: the table has them (`edge.table`).
 """
 
 import asyncio
-import hashlib
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
-import msgspec
 from google.protobuf.message import DecodeError, Message
 
 from chatd_server.collector import let_go
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
-from chatd_server.domain.refusal import NotImplementedHere, Refused, Violation
+from chatd_server.domain.refusal import NotImplementedHere, PermissionDenied, Refused
 from chatd_server.observe import Observer, Span
-from chatd_server.ports.store import RequestKey, Store
+from chatd_server.ports.store import Store
 from chatd_server.rpc.edge import errors
 from chatd_server.rpc.edge.arrivals import Arrivals
 from chatd_server.rpc.edge.auth import Authenticator, Caller
 from chatd_server.rpc.edge.grpc_server import Handler
+from chatd_server.rpc.edge.table import Call, Context, Rpc
 from chatd_server.rpc.edge.validate import Rules, refusal_of, too_long
 from chatd_server.rpc.edge.wire import has_more_values
 from chatd_server.service.authority import authorise
 
-Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-Unary: TypeAlias = Callable[["Call", Any], Awaitable[Message]]
-Streaming: TypeAlias = Callable[["Call", Any, Context], Awaitable[None]]
-Prepare: TypeAlias = Callable[[Any], Awaitable[None]]
-Check: TypeAlias = Callable[[Any], Iterator[Violation]]
-
 GONE = (asyncio.CancelledError, grpc.aio.BaseError)
-"""How grpc says that a call is over, because the client left or its request was late."""
+"""How grpc says that a call is over: the client left, or its request was late."""
 
-ANONYMOUS = Caller(owner_id=OwnerId(""), key_id="")
-"""Who calls a public RPC without a key."""
-
-
-class Rpc(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table. Without `unary` and `stream` it is not implemented."""
-
-    #: "chatd.v1.ChatService/GetChat".
-    name: str
-    request_type: type[Message]
-    is_streaming: bool = False
-    unary: Unary | None = None
-    stream: Streaming | None = None
-    #: What has to be known before `check`, which does not wait.
-    prepare: Prepare | None = None
-    #: Rules beyond the contract's annotations; may raise NotImplementedHere.
-    check: Check | None = None
-    #: Whether a caller needs a key.
-    needs_key: bool = True
-    #: Whether `chat_id` names the chat that the caller must own.
-    is_about_a_chat: bool = False
-    #: Whether it may wait long: the caller's key is looked at again before it is answered.
-    waits: bool = False
-
-    @property
-    def is_implemented(self) -> bool:
-        """Whether it does something."""
-        return self.unary is not None or self.stream is not None
-
-    def answer(self, call: "Call", request: Any) -> Awaitable[Message]:
-        """Answer a request that was admitted."""
-        assert self.unary is not None
-        return self.unary(call, request)
-
-    def answer_stream(self, call: "Call", request: Any, context: Context) -> Awaitable[None]:
-        """Answer a request that was admitted with a stream."""
-        assert self.stream is not None
-        return self.stream(call, request, context)
-
-
-class Call(msgspec.Struct, frozen=True):
-    """One request being answered."""
-
-    name: str
-    caller: Caller
-
-    def request_key(self, request: Any) -> RequestKey | None:
-        """Return under which key the answer is kept; None when the client gave no request id."""
-        if not request.request_id:
-            return None
-        # The same UUID, whichever way it is written.
-        request.request_id = request.request_id.lower()
-        body = request.SerializeToString(deterministic=True)
-        return RequestKey(
-            key=f"{self.caller.owner_id}/{self.name}/{request.request_id}",
-            body_hash=hashlib.blake2b(body, digest_size=16).digest(),
-        )
+ANONYMOUS = Caller(owner_id=OwnerId(""), key_id="", scopes=frozenset())
+"""The caller of an RPC that needs no key."""
 
 
 class Dispatch:
-    """Answers every RPC of the table."""
+    """Answers every RPC of a table. Handlers get `backend` as their first argument."""
 
     def __init__(
         self,
         rpcs: Sequence[Rpc],
-        *,
+        backend: object,
         store: Store,
         authenticator: Authenticator,
         arrivals: Arrivals,
-        model_examples: Callable[[], Sequence[str]],
         observer: Observer,
     ) -> None:
+        self._backend = backend
         self._store = store
         self._authenticator = authenticator
         self._arrivals = arrivals
-        self._model_examples = model_examples
         self._observer = observer
         self._rules = Rules(rpc.request_type for rpc in rpcs)
         self.handlers: Mapping[str, Handler] = {rpc.name: self._handler(rpc) for rpc in rpcs}
@@ -138,8 +75,8 @@ class Dispatch:
 
     async def _answer(self, rpc: Rpc, context: Context) -> bytes:
         try:
-            response = await rpc.answer(*await self._admit(rpc, context))
-            if rpc.waits:
+            response = await rpc.handle(self._backend, *await self._admit(rpc, context))
+            if rpc.answer.waits:
                 await self._authenticator.still(context.invocation_metadata() or ())
             answer = response.SerializeToString()
         except GONE:
@@ -155,7 +92,7 @@ class Dispatch:
 
     async def _answer_stream(self, rpc: Rpc, _requests: object, context: Context) -> None:
         try:
-            await rpc.answer_stream(*await self._admit(rpc, context), context)
+            await rpc.handle_stream(self._backend, *await self._admit(rpc, context), context)
         except GONE:
             self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
             raise
@@ -171,33 +108,43 @@ class Dispatch:
         """Return a request that may be answered; raises what stands against it."""
         raw = await self._arrivals.request(context)
         request: Any = decoded(rpc.request_type, raw)
-        caller = ANONYMOUS
-        if rpc.needs_key:
-            caller = await self._authenticator.caller(context.invocation_metadata() or ())
+        caller = await self._caller(rpc, context)
         if not rpc.is_implemented:
             raise NotImplementedHere(f"{rpc.name} is not implemented by this server yet")
         # An item takes at least a byte, so nearly all requests need not be asked.
         refusal = too_long(request) if len(raw) > LIST_ITEMS_MAX else None
         if refusal is None:
-            if rpc.prepare is not None:
-                await rpc.prepare(request)
+            if rpc.answer.prepare is not None:
+                await rpc.answer.prepare(self._backend, request)
             refusal = self._against(rpc, request)
         if refusal is not None:
             chat_id: str = getattr(request, "chat_id", "")
-            if rpc.is_about_a_chat or chat_id:
+            if rpc.answer.is_about_a_chat or chat_id:
                 await authorise(self._store, caller.owner_id, chat_id)
             raise refusal
         return Call(name=rpc.name, caller=caller), request
+
+    async def _caller(self, rpc: Rpc, context: Context) -> Caller:
+        """Return the caller; raises Unauthenticated, PermissionDenied, DatabaseUnavailable."""
+        scope = rpc.answer.scope
+        if scope is None:
+            return ANONYMOUS
+        caller = await self._authenticator.caller(context.invocation_metadata() or ())
+        if scope not in caller.scopes:
+            raise PermissionDenied(
+                f"{rpc.name} needs a key with the scope {scope}; use another key"
+            )
+        return caller
 
     def _against(self, rpc: Rpc, request: Any) -> Refused | None:
         """Return what stands against a request in its own words, all violations at once."""
         try:
             violations = list(self._rules.violations(request))
-            if rpc.check is not None:
-                violations.extend(rpc.check(request))
+            if rpc.answer.check is not None:
+                violations.extend(rpc.answer.check(self._backend, request))
         except NotImplementedHere as refusal:
             return refusal
-        return refusal_of(violations, self._model_examples()) if violations else None
+        return refusal_of(violations) if violations else None
 
     def _failure(self, rpc: Rpc, error: Exception) -> errors.Failure:
         """Return what the caller is told, and note it."""

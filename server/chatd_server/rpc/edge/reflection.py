@@ -1,6 +1,6 @@
 """grpc.reflection.v1alpha: what the contract looks like, for callers with a key."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -14,17 +14,20 @@ from chatd_server.rpc.edge.arrivals import Arrivals
 from chatd_server.rpc.edge.auth import Authenticator
 from chatd_server.rpc.edge.dispatch import decoded
 from chatd_server.rpc.edge.grpc_server import Handler
+from chatd_server.rpc.edge.listen import Service
 
 SERVICE: str = SERVICE_NAME
 
 
 class Reflection:
-    """Answers what grpc's own reflection answers."""
+    """Answers what grpc's own reflection answers, for the services of the same port."""
 
     def __init__(
-        self, names: Sequence[str], authenticator: Authenticator, arrivals: Arrivals
+        self, services: Iterable[Service], authenticator: Authenticator, arrivals: Arrivals
     ) -> None:
-        self._reflection: Any = reflection_aio.ReflectionServicer(names)
+        methods = [method for service in services for method in service.handlers]
+        names = {method.partition("/")[0] for method in methods} | {SERVICE}
+        self._reflection: Any = reflection_aio.ReflectionServicer(sorted(names))
         self._authenticator = authenticator
         self._arrivals = arrivals
 

@@ -1,6 +1,6 @@
 """The rules that stand in the contract itself, all violations at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -67,10 +67,11 @@ def _items_max(field: FieldDescriptor) -> int:
     return rules.repeated.max_items or rules.map.max_pairs or LIST_ITEMS_MAX
 
 
-def refusal_of(violations: list[Violation], model_examples: Iterable[str]) -> InvalidRequest:
-    """Return the refusal that tells all violations; an unknown model alone has its own reason."""
-    if all(isinstance(it, UnknownModel) for it in violations):
-        return ModelNotFound(*violations, models=tuple(model_examples))
+def refusal_of(violations: Sequence[Violation]) -> InvalidRequest:
+    """Return one refusal for all violations; unknown models alone have a reason of their own."""
+    unknown = [it for it in violations if isinstance(it, UnknownModel)]
+    if len(unknown) == len(violations):
+        return ModelNotFound(*unknown, models=unknown[0].models)
     return InvalidRequest(*violations)
 
 
