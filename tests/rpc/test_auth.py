@@ -59,7 +59,7 @@ async def test_a_wrong_key_is_refused_with_words(served: Served, header: str) ->
 
 
 async def test_reflection_needs_a_key_too(served: Served) -> None:
-    """Its answer is the whole contract; strangers need not have it from here."""
+    """Its answer is the whole contract, which is for callers with a key."""
     channel: Any = served.channel
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     ask = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -75,7 +75,7 @@ async def test_reflection_needs_a_key_too(served: Served) -> None:
 
 
 async def test_the_root_key_is_readable_by_its_owner_alone(served: Served) -> None:
-    """Nobody else on the machine may take it."""
+    """No other user of the machine may read it."""
     path = served.app.config.root_key_path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert served.key.startswith("chatd_")
@@ -148,7 +148,7 @@ async def test_an_open_stream_of_a_revoked_key_gets_nothing_more(served: Served)
 
 
 async def test_a_revoked_key_gets_nothing_that_it_waited_for(served: Served) -> None:
-    """The key is looked at again when the wait of ListEvents ends."""
+    """The key is checked again when the wait of ListEvents ends."""
     key, key_id = await served.another_key("ann")
     other, _ = await served.another_key("ann")
     created = await served.call("CreateChat", pb.CreateChatRequest(), key)
@@ -178,7 +178,7 @@ async def test_a_strangers_chat_is_not_found_whatever_else_is_wrong(
 
 @pytest.mark.parametrize("second", ["the same", "unknown", "nonsense", "of a stranger"])
 async def test_two_keys_in_one_call_are_refused(served: Served, second: str) -> None:
-    """Whoever stands between client and server may look at another one than we do."""
+    """A proxy between client and server may check a different one than we do."""
     stranger, _ = await served.another_key("stranger")
     keys = {"the same": served.key, "unknown": "chatd_x", "of a stranger": stranger}
     metadata = (*served.auth, ("authorization", f"Bearer {keys.get(second, '')}"))

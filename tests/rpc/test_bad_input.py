@@ -176,7 +176,7 @@ async def test_an_unknown_model_is_told_with_models_that_exist(served: Served) -
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, "no-uuid", "", "' OR 1=1 --", UNKNOWN.upper() + "x"])
 async def test_an_unknown_chat_is_not_found(served: Served, chat_id: str, unknown: str) -> None:
-    """An id that is none is refused like one of a stranger, by every RPC about a chat."""
+    """A malformed id is refused like the id of another owner's chat, by every RPC about a chat."""
     requests = {
         "GetChat": pb.GetChatRequest(chat_id=unknown),
         "SendMessage": pb.SendMessageRequest(chat_id=unknown, message=said("x")),
@@ -229,7 +229,7 @@ async def test_a_request_above_our_limit_is_refused_in_our_words(
 async def test_bytes_that_are_no_request_are_malformed(
     served: Served, chat_id: str, body: bytes
 ) -> None:
-    """Also without a key: decoding comes first, and tells nothing."""
+    """Also without a key: decoding comes first, and reveals nothing."""
     async with nothing_changes(served, chat_id):
         for key in (None, ""):
             refusal = await refused(partial(served.raw, "GetChat", body, key))
@@ -266,7 +266,7 @@ async def test_a_wrong_cursor_is_refused_with_what_the_log_has(
 async def test_pages_refuse_sizes_and_tokens_that_make_no_sense(
     served: Served, chat_id: str
 ) -> None:
-    """Negative sizes, tokens of nobody, tokens of another list."""
+    """Negative sizes, invented tokens, tokens of another list."""
     async with nothing_changes(served, chat_id):
         bad = [
             ("ListChats", pb.ListChatsRequest(page_size=-1), "page_size"),
@@ -295,7 +295,7 @@ async def test_pages_refuse_sizes_and_tokens_that_make_no_sense(
 
 
 async def test_a_wrong_status_is_told_with_the_actual_one(served: Served, chat_id: str) -> None:
-    """Results that nobody asked for."""
+    """Results that were not asked for."""
     request = pb.SubmitToolResultsRequest(chat_id=chat_id)
     request.results.add(tool_call_id="call_1", output_text="x")
     async with nothing_changes(served, chat_id):
@@ -398,7 +398,7 @@ async def test_a_list_that_is_too_long_is_named_and_not_looked_into(
 
 
 async def test_a_list_that_is_too_long_says_nothing_about_foreign_chats(served: Served) -> None:
-    """Who does not own a chat is told that there is none, whatever else is wrong."""
+    """For another owner the chat does not exist, whatever else is wrong."""
     results = [tool_pb2.ToolResultInput()] * 257
     request = pb.SubmitToolResultsRequest(chat_id=UNKNOWN, results=results)
     assert (await served.refused("SubmitToolResults", request)).reason == "CHAT_NOT_FOUND"

@@ -272,13 +272,13 @@ def test_options_cross_in_both_ways_of_absent() -> None:
 
 
 def test_a_cursor_comes_back_as_it_went() -> None:
-    """It is stored by strangers and handed back years later."""
+    """Clients store it and send it back years later."""
     cursor = Cursor(5, AttemptId("a"), 77, snapshot_unfinished=True)
     assert convert.cursor_from(convert.cursor(cursor)) == cursor
 
 
 def test_every_number_of_every_enum_has_a_word_of_the_domain() -> None:
-    """An enum that grows in the contract alone would be a value that nobody can send."""
+    """A value that exists in the contract alone could never be sent."""
     pairs: list[tuple[Any, Sized]] = [
         (chat_pb2.ChatStatus, convert.chats._STATUS),
         (chat_pb2.StopReason, convert.chats._STOP_REASON),

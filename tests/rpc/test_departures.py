@@ -59,7 +59,7 @@ class Hostile:
             self.random.choice((client.leave, client.break_off))()
 
     def wait(self) -> None:
-        """Let the server go on for as long as some answers to somebody else take."""
+        """Let the server run for as long as some answers to another client take."""
         for _ in range(self.random.randrange(6)):
             self.other.call(b"/no/such", b"")
             self.other.receive()

@@ -1,4 +1,4 @@
-"""The order in which a request is looked at, and what a defect of ours looks like from outside."""
+"""The order in which a request is processed, and what a client sees of a defect of the server."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -55,7 +55,7 @@ async def broken_stream(_backend: object, _call: Call, _request: Any, context: C
 
 
 async def test_a_defect_is_told_by_an_id_and_logged_under_it(served: Served) -> None:
-    """INTERNAL carries an id; the log has the story; the client gets none of it."""
+    """INTERNAL carries an id; only the log has the cause."""
     rpc = Rpc(name=GET, request_type=pb.GetChatRequest, answer=Answer(unary=broken))
     async with answering(served, rpc) as channel:
         call: Any = channel.unary_unary(f"/{GET}")
@@ -82,8 +82,8 @@ async def test_a_defect_in_a_stream_ends_it_with_an_error(served: Served) -> Non
 
 
 async def test_the_order_is_decode_authenticate_authorise_validate_call(served: Served) -> None:
-    """A request that is wrong in every way is told what is looked at first; each repair shows
-    the next.
+    """A request that is wrong in every way is refused for the first check; each repair shows the
+    next one.
     """
     seen: list[str] = []
 
@@ -116,7 +116,7 @@ async def test_the_order_is_decode_authenticate_authorise_validate_call(served: 
     assert seen == ["validate", "validate", "validate", "call"]
 
 
-async def test_a_key_without_the_scope_is_refused_before_its_request_is_looked_at(
+async def test_a_key_without_the_scope_is_refused_before_its_request_is_checked(
     served: Served,
 ) -> None:
     """The words say which scope; an RPC that needs no scope needs no key either."""

@@ -82,7 +82,7 @@ def test_every_refusal_has_a_row_and_fits_the_metadata(kind: type[Exception]) ->
 
 
 def test_every_reason_of_the_contract_is_raised_or_named_as_not_raised_yet() -> None:
-    """A reason that nothing can raise would be a promise that nobody keeps."""
+    """A reason that nothing can raise would be a promise that is not kept."""
     raised = {getattr(it, "reason", "") for it in ALL} | {errors.INTERNAL_REASON}
     promised = {
         name.removeprefix("ERROR_REASON_")
@@ -122,7 +122,7 @@ def test_violations_that_do_not_fit_are_counted() -> None:
 
 
 def test_retry_info_says_when_to_come_back() -> None:
-    """UNAVAILABLE without a RetryInfo would be retried by nobody, or by everybody at once."""
+    """Without a RetryInfo clients would not retry UNAVAILABLE, or all would retry at once."""
     failure = errors.failure_of(DatabaseUnavailable("the disk is full"))
     assert failure is not None
     retry = error_details_pb2.RetryInfo()

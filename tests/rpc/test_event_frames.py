@@ -34,7 +34,7 @@ def test_nothing_of_an_earlier_delta_is_left(kind: PieceKind, before: int) -> No
 
 
 def test_a_call_that_follows_another_has_only_its_own_fields() -> None:
-    """Also the fields of the call are all set anew."""
+    """All fields of the call are set again, too."""
     frames = EventFrames()
     first = CallHead(ToolCallId("call-1"), "search", Executor.CLIENT)
     frames.piece(FIRST, Piece(1, PieceKind.CALL, 0, 40, '{"q":', first), Cursor(1, FIRST, 40))

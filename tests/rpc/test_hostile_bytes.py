@@ -35,7 +35,7 @@ def call_with(server: Serving, more: list[tuple[bytes, bytes]], path: bytes = PA
 
 
 def odd_key(server: Serving, key: str) -> None:
-    """A good key with a byte behind it that is not UTF-8."""
+    """A good key, then a byte that is not UTF-8."""
     call_with(server, [(b"authorization", b"Bearer " + key.encode() + b"\xe9")])
 
 
@@ -50,12 +50,12 @@ def odd_path(server: Serving, _: str) -> None:
 
 
 def odd_timeout(server: Serving, _: str) -> None:
-    """A deadline that is no time."""
+    """A malformed deadline."""
     call_with(server, [(b"grpc-timeout", b"xyz")])
 
 
 def odd_encoding(server: Serving, _: str) -> None:
-    """A compression that nobody knows."""
+    """An unknown compression."""
     call_with(server, [(b"grpc-encoding", b"nope\nnope")])
 
 

@@ -49,7 +49,7 @@ async def outcome(call: Any) -> Any:
 
 
 async def until(served: Served, fact: Callable[[], object]) -> None:
-    """Wait until something holds in the server, looking after each answer to somebody else."""
+    """Wait until a fact holds in the server; check it after each answer to another client."""
     async with elsewhere(served) as channel:
         get_info: Any = channel.unary_unary("/chatd.v1.AdminService/GetServerInfo")
         while not fact():
@@ -63,7 +63,7 @@ def elsewhere(served: Served) -> grpc.aio.Channel:
 
 
 async def waiting(served: Served, count: int) -> None:
-    """Wait until the server has so many calls whose request has not come."""
+    """Wait until the server has `count` calls whose request has not arrived."""
     await until(served, lambda: len(served.app.server._arrivals._waiting) >= count)
 
 
@@ -107,7 +107,7 @@ async def test_a_call_whose_request_never_comes_is_ended(served: Served, method:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_call_that_ends_without_a_request_is_malformed(served: Served, method: str) -> None:
-    """A client that closes its side at once is told so, and not left without a status."""
+    """A client that closes its side at once gets a status."""
     call = opened(served.channel, method, served.key)
     await call.done_writing()
     refusal = await outcome(call)
@@ -225,7 +225,7 @@ async def test_calls_without_a_request_are_bounded_per_server(served: Served) ->
 
 
 async def test_health_watches_are_bounded_per_server(served: Served) -> None:
-    """Over any number of connections; who only asks is still told."""
+    """Over any number of connections; Check is still answered."""
     count = WATCHES_MAX // WATCHES_PER_CONNECTION_MAX
     hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(count)]
     for client in hostile:

@@ -1,4 +1,4 @@
-"""What a refused call leaves behind: grpc keeps some of it until the cyclic collector comes."""
+"""What a refused call leaves in memory: grpc keeps some of it until the cyclic collector runs."""
 
 import gc
 from typing import Any

@@ -51,7 +51,7 @@ def test_the_end_has_no_token() -> None:
     ["!!", "abc", "ä", "bnVsbA", "AAAA", "e30", "A" * 5000, "A" * 22, "=" * 8, "\x00"],
 )
 def test_a_token_of_nobody_is_refused(token: str) -> None:
-    """Words from elsewhere are no position."""
+    """Other words are not a position."""
     with pytest.raises(InvalidRequest, match="page_token") as caught:
         query().key(token, numbers=1)
     assert [it.field for it in caught.value.violations] == ["page_token"]
@@ -178,7 +178,7 @@ async def test_a_token_of_another_owner_is_refused(served: Served) -> None:
 
 
 async def test_a_bad_token_tells_nothing_of_a_strangers_chat(served: Served) -> None:
-    """A chat of somebody else is not found, whatever else is wrong with the request."""
+    """The chat of another owner is not found, whatever else is wrong with the request."""
     key, _ = await served.another_key("ann")
     created = await served.call("CreateChat", pb.CreateChatRequest())
     request = pb.ListMessagesRequest(chat_id=created.chat.chat_id, page_token="forged")

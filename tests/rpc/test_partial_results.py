@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 300.0
 
 
 async def asking(served: Served, calls: int, *names: str) -> tool_pb2.PendingAction:
-    """Return what a chat waits for whose model has asked for so many calls of tools in turn."""
+    """Return what a chat waits for whose model has asked for `calls` calls of its tools in turn."""
     tools = names or ("look",)
     lines = [f'!call {it} {{"n": {n}}}' for n, it in zip(range(calls), itertools.cycle(tools))]
     request = pb.CreateChatRequest(
@@ -178,7 +178,7 @@ async def test_ten_submitters_of_a_call_each_complete_the_action_once(served: Se
 
 
 async def test_of_ten_submitters_of_the_same_call_one_is_taken(served: Served) -> None:
-    """The others are told that it has its result."""
+    """Others see that it has its result."""
     action = await asking(served, 2)
     first, _ = ids(action)
 

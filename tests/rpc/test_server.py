@@ -155,7 +155,7 @@ async def test_keys_survive_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_chat_on_postgres_is_answered_too(tmp_path: Path, postgres_url: str) -> None:
-    """The same parts on the other store; an old schema is refused until somebody migrates it."""
+    """The same parts on the other store; an old schema is refused until it is migrated."""
     flags = {"home": str(tmp_path), "port": 0, "database_url": postgres_url}
     with pytest.raises(SchemaOutdated, match="chatd migrate"):
         await build(load(flags, {}).config, clock=ManualClock(), observer=NullObserver())
@@ -167,7 +167,7 @@ async def test_a_chat_on_postgres_is_answered_too(tmp_path: Path, postgres_url: 
 
 
 async def test_a_revoked_root_key_stays_revoked(tmp_path: Path) -> None:
-    """A restart does not bring back what somebody took away on purpose."""
+    """A restart does not bring back a key that a person revoked on purpose."""
     async with serving(tmp_path) as served:
         keys = Keys(served.app.database.keys, served.clock)
         (root,) = await keys.page()
@@ -204,7 +204,7 @@ async def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, postgres
 
 
 async def test_a_port_in_use_frees_the_ports_that_were_taken_before_it(served: Served) -> None:
-    """Whoever starts a server on other ports next finds them free."""
+    """The next server on these ports finds them free."""
     arrivals = Arrivals(served.clock)
     health_service = HealthService([], arrivals)
     ports = [

@@ -9,7 +9,7 @@ from tests.kit.turns import counting_turns
 
 
 def part(size: int) -> message_pb2.TextPart:
-    """Return a message of about so many bytes."""
+    """Return a message of about `size` bytes."""
     return message_pb2.TextPart(text="x" * size)
 
 

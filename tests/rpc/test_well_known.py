@@ -122,7 +122,7 @@ def test_wherever_a_request_takes_one_it_is_looked_at(
 async def test_a_malformed_duration_is_refused_by_every_call_that_takes_one(
     served: Served,
 ) -> None:
-    """2e9 nanos are no two seconds, and nothing waits for them."""
+    """2e9 nanos are not two seconds, and nothing waits for them."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     chat_id, odd = created.chat.chat_id, Duration(seconds=5, nanos=2_000_000_000)
     create = pb.CreateChatRequest(action_timeout=odd)

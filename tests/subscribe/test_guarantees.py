@@ -35,7 +35,7 @@ def cursor(chat: Chat, offset: int) -> chat_pb2.Cursor:
 
 
 async def test_guarantee_1_all_subscribers_see_the_same_numbers_without_gaps(edge: Edge) -> None:
-    """Whoever comes, whenever, from wherever: number n is the same event for all."""
+    """Number n is the same event for every subscriber, whenever it comes."""
     chat = await edge.chat()
     followers = [edge.follow(chat.id), edge.follow(chat.id, include_deltas=False)]
     for follower in followers:
@@ -155,7 +155,7 @@ async def test_guarantee_2_a_cursor_from_before_a_retry_gets_a_reset(edge: Edge)
 
 
 async def test_guarantee_2_a_cursor_from_before_a_sigkill_gets_a_reset(serve: Any) -> None:
-    """The pieces died with the process; the client is told before anything live."""
+    """The pieces died with the process; the client learns it before anything live."""
     async with serve() as edge:
         chat = await edge.chat()
         follower = edge.follow(chat.id)

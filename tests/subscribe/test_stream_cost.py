@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(edge: Edge) -> None:
 
 
 async def test_an_idle_chat_costs_nothing(edge: Edge) -> None:
-    """Nothing is kept of a chat that nobody follows, while it runs and after."""
+    """Nothing is kept of a chat without subscribers, while it runs and after."""
     chat = await edge.chat()
     assert edge.hub.chat_count == 0
     await chat.begin()

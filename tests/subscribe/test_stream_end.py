@@ -76,7 +76,7 @@ async def test_pieces_that_are_held_are_taken_back_also_without_deltas(edge: Edg
 
 
 async def test_a_drain_ends_every_stream_and_refuses_new_ones(edge: Edge) -> None:
-    """Streams are told, so that clients come back elsewhere."""
+    """Streams end with a reason, so that clients go to another server."""
     chat = await edge.chat()
     followers = [edge.follow(chat.id) for _ in range(5)]
     for follower in followers:

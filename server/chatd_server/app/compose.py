@@ -1,4 +1,4 @@
-"""The composition root: names the concrete classes and puts them together."""
+"""The composition root: the only file that names concrete classes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What each part is told of the configuration."""
+"""The part of the configuration that each component gets."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from chatd_server.worker.settings import WorkerSettings
 
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
-    """Return what the providers are told."""
+    """Return the settings of each provider, by its name."""
     key, url = config.anthropic_api_key, config.anthropic_base_url
     return {"anthropic": ProviderSettings(api_key=key, base_url=url)}
 
 
 def worker_settings(config: Config) -> WorkerSettings:
-    """Return what the worker is told."""
+    """Return the settings of the worker."""
     return WorkerSettings(
         slots_max=config.runs_max,
         lease_seconds=config.lease_seconds,
@@ -29,10 +29,10 @@ def worker_settings(config: Config) -> WorkerSettings:
 
 
 def hub_settings(config: Config) -> HubSettings:
-    """Return what the hub is told."""
+    """Return the settings of the hub."""
     return HubSettings(
         heartbeat_seconds=config.stream_heartbeat_seconds,
-        reads_at_heartbeat=config.is_postgres,  # SQLite has no other process to hear of late
+        reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
     )
 
 
@@ -42,7 +42,7 @@ def listen(config: Config) -> Listen:
 
 
 def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]) -> ServerFacts:
-    """Return what the server says of itself."""
+    """Return what GetServerInfo says."""
     return ServerFacts(
         version=server_version(),
         instance_id=worker_id,

@@ -1,4 +1,4 @@
-"""Chats: make one, read one, list one's own."""
+"""Chats: make one, read one, list those of the caller, interrupt one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from chatd_server.service.ids import chat_id_of, command_id
 
 
 class Chats:
-    """Use cases of a chat as a whole. Arguments were checked; every method refuses strangers."""
+    """Arguments were checked; every method refuses other owners."""
 
     def __init__(self, store: ChatStore, clock: Clock, default_model: str) -> None:
         self._store = store
@@ -30,8 +30,8 @@ class Chats:
         options: TurnOptions | None = None,
         request: RequestKey | None = None,
     ) -> Applied:
-        """Make a chat. The default model is written into it, so that it stays what it is when
-        the server's default changes.
+        """Make a chat. The default model is stored in it, so that the chat keeps its model when the
+        server's default changes.
         """
         chat_id = ChatId(new_uuid(self._clock.now()))
         command = Create(
@@ -76,7 +76,7 @@ class Chats:
         expected_turn_id: str = "",
         request: RequestKey | None = None,
     ) -> Applied:
-        """Stop the open turn and keep what it has; with nothing to stop it succeeds too."""
+        """Stop the open turn and keep what it has; succeeds too when no turn is open."""
         command = Interrupt(
             command_id=command_id(self._clock, request),
             expected_turn_id=TurnId(expected_turn_id) if expected_turn_id else None,

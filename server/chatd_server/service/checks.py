@@ -1,4 +1,4 @@
-"""Rules about requests that the contract's annotations cannot say. All are told at once."""
+"""Rules about requests that the contract's annotations cannot express."""
 
 import asyncio
 import hashlib
@@ -19,10 +19,10 @@ MODEL_EXAMPLES_MAX = 20
 
 
 SCHEMAS_KNOWN_MAX = 4096
-"""Schemas that were looked at already; about 1 MB."""
+"""Results of checked schemas that are kept; about 1 MB."""
 
 SCHEMAS_INLINE_CHARACTERS_MAX = 128
-"""Below it a look takes some milliseconds at most: a schema that is made for it (many empty ones in
+"""Up to this length a check takes some milliseconds at most: the worst schema (many empty ones in
 `allOf`) takes 0.1 ms for each character."""
 
 
@@ -33,7 +33,7 @@ class UnknownModel(Violation, frozen=True):
 
 
 class Checks:
-    """The rules, with the models and tools that they ask about."""
+    """The rules, with the models and tools that they need."""
 
     def __init__(
         self, models: Models, built_in: Callable[[str], Collection[str]], default_model: str
@@ -46,12 +46,12 @@ class Checks:
         self._faults: dict[bytes, str] = {}
 
     async def learn(self, schemas: Iterable[str]) -> None:
-        """Look at schemas that are new, beside the event loop: it takes 9 us a byte and more.
+        """Check new schemas in a thread: a check takes 9 us for each byte and more.
 
-        Clients make many chats with the same tools, so what was found is kept.
+        Clients make many chats with the same tools, so the results are kept.
         """
         asked = {it for it in schemas if it}
-        # Again, because others may empty what is kept while a thread looks.
+        # In a loop: another caller may clear the results while this one waits for its thread.
         while new := {it for it in asked if _digest(it) not in self._faults}:
             if len(self._faults) + len(new) > SCHEMAS_KNOWN_MAX:
                 self._faults.clear()
@@ -77,12 +77,12 @@ class Checks:
         if size > USER_MESSAGE_BYTES_MAX:
             yield Violation(
                 f"{field}.parts",
-                f"the parts have {size} bytes together, at most {USER_MESSAGE_BYTES_MAX}; "
-                "split the message",
+                f"the parts have {size} bytes together, and at most {USER_MESSAGE_BYTES_MAX} are "
+                "accepted; split the message",
             )
-        # An empty text breaks a rule of the contract, which says so.
+        # An empty text violates a rule of the contract, which reports it.
         if parts and all(isinstance(it, Text) and it.text.isspace() for it in parts):
-            yield Violation(f"{field}.parts", "the message is nothing but white space")
+            yield Violation(f"{field}.parts", "the message has only white space; write some text")
         for index, part in enumerate(parts):
             if isinstance(part, FileReference):
                 yield from _file_reference(f"{field}.parts[{index}].file_reference", part)
@@ -111,7 +111,8 @@ class Checks:
         if size > CLIENT_TOOLS_BYTES_MAX:
             yield Violation(
                 "tools",
-                f"they have {size} bytes together, at most {CLIENT_TOOLS_BYTES_MAX}",
+                f"they have {size} bytes together, and at most {CLIENT_TOOLS_BYTES_MAX} are "
+                "accepted; shorten descriptions and schemas, or send fewer tools",
             )
             return
         built_in = self._built_in(config.model or self.default_model)
@@ -156,7 +157,7 @@ def _file_reference(field: str, part: FileReference) -> Iterator[Violation]:
 def schema_fault(text: str) -> str:
     """Return what is wrong with the schema of a tool; empty when nothing is.
 
-    No schema means no arguments. References are not followed: nothing is fetched.
+    No schema means no arguments. References are not followed, so nothing is fetched.
     """
     if not text:
         return ""
@@ -172,7 +173,7 @@ def schema_fault(text: str) -> str:
         place = "/".join(map(str, error.absolute_path)) or "the root"
         return f"not a valid JSON Schema, at {place}: {error.message[:200]}"
     except RecursionError:
-        return "the schema is nested too deeply"
+        return "the schema is nested too deeply; make it flatter"
     return ""
 
 

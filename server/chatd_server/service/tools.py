@@ -14,7 +14,7 @@ from chatd_server.service.ids import chat_id_of, command_id
 
 
 class ClientTools:
-    """Use cases of client tools. Arguments were checked; every method refuses strangers."""
+    """Arguments were checked; every method refuses other owners."""
 
     def __init__(self, store: ChatStore, clock: Clock) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class ClientTools:
         allow_partial: bool = False,
         request: RequestKey | None = None,
     ) -> Applied:
-        """Hand in the results of exactly the pending calls, or of some with `allow_partial`."""
+        """Hand in the results of all pending calls, or of some with `allow_partial`."""
         command = SubmitToolResults(
             command_id=command_id(self._clock, request),
             results=results,
@@ -50,8 +50,8 @@ class ClientTools:
     ) -> ChatPage:
         """Return chats of the caller that wait for results, oldest first.
 
-        A page may hold fewer than `limit` though more follow: tool names are compared after
-        the page was read.
+        A page may have fewer than `limit` chats although more follow: tool names are compared
+        after the page was read.
         """
         only = None
         if chat_id:

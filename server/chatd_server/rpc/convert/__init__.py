@@ -1,4 +1,4 @@
-"""Values of the domain to messages of the contract and back, one small function per type."""
+"""Values of the domain to messages of the contract and back: one small function per type."""
 
 from chatd_server.rpc.convert.chats import chat, cursor, cursor_from
 from chatd_server.rpc.convert.errors import chat_error

@@ -11,7 +11,7 @@ from chatd_server.rpc.convert.times import duration, timestamp
 from chatd_server.rpc.convert.tools import tool_definitions
 
 ETAG_PREFIX = "v"
-"""An etag is the version of a chat's config behind this letter, so that nobody does sums on it."""
+"""An etag is this letter and the version of the config, so that no client computes with it."""
 
 _STATUS = {it: chat_pb2.ChatStatus.Value(f"CHAT_STATUS_{it.name}") for it in Status}
 _STOP_REASON = {it: chat_pb2.StopReason.Value(f"STOP_REASON_{it.name}") for it in StopReason}

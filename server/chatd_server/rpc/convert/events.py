@@ -166,10 +166,10 @@ def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
 
 
 def snapshot(state: ChatState) -> event_pb2.Snapshot:
-    """Return a chat as it is, its messages left out.
+    """Return a chat as it is, without its messages.
 
-    Arguments of pending calls have the room that they have in `action_required`: with every limit
-    of a chat at its maximum, a snapshot stays below RESPONSE_BYTES_MAX.
+    Arguments of pending calls are cut as in `action_required`: with every limit of a chat at its
+    maximum, a snapshot stays below RESPONSE_BYTES_MAX.
     """
     action = pending_action(state)
     if action is not None:

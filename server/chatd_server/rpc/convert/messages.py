@@ -1,7 +1,7 @@
 """Messages, their parts and their usage.
 
 `native`, vendor ids and everything else that only a vendor may see stop here: the contract has
-no field for them, and nothing in this file reads them.
+no field for them, and nothing in `convert` reads them.
 """
 
 from typing import assert_never
@@ -86,7 +86,7 @@ def file(it: File) -> message_pb2.FilePart:
 
 
 def file_reference(it: FileReference) -> message_pb2.FileReferencePart:
-    """Return a place in a file of the client's."""
+    """Return a place in a file of the client."""
     return message_pb2.FileReferencePart(
         file_name=it.file_name,
         start_line=it.start_line,
@@ -123,7 +123,7 @@ def part(it: Part) -> message_pb2.Part:
 
 
 def usage(it: Usage) -> message_pb2.Usage:
-    """Return token counts; what the vendor did not say stays absent."""
+    """Return token counts; what the vendor did not report stays absent."""
     return message_pb2.Usage(
         input_tokens=it.input_tokens,
         output_tokens=it.output_tokens,
@@ -161,7 +161,7 @@ def message(chat_id: ChatId, it: Message) -> message_pb2.Message:
 
 
 def queued_message(it: Queued) -> message_pb2.QueuedMessage:
-    """Return a message that waits for its turn."""
+    """Return a message of the queue."""
     return message_pb2.QueuedMessage(
         message_id=it.id,
         parts=[part(piece) for piece in it.parts],

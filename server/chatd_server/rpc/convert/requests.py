@@ -1,6 +1,6 @@
-"""What requests carry, as values of the domain: one small function per type.
+"""What requests carry, as values of the domain.
 
-Nothing here refuses: requests were validated, and what is not implemented was refused.
+Nothing here refuses: what is invalid or not implemented was refused before.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _BUSY = {chat_pb2.BusyBehavior.Value(f"BUSY_BEHAVIOR_{it.name}"): it for it in B
 
 
 def statuses_from(values: Iterable[chat_pb2.ChatStatus.ValueType]) -> tuple[Status, ...]:
-    """Return statuses of a filter; the unspecified one says nothing."""
+    """Return statuses of a filter; the unspecified one is ignored."""
     return tuple(_STATUS[value] for value in dict.fromkeys(values) if value in _STATUS)
 
 
@@ -30,7 +30,7 @@ def busy_from(value: chat_pb2.BusyBehavior.ValueType) -> BusyBehavior:
 
 
 def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
-    """Return the choices for one turn; what is absent stays open."""
+    """Return the choices for one turn; what is absent stays unset."""
     return TurnOptions(
         model=wire.model,
         effort=_EFFORT.get(wire.reasoning_effort),
@@ -41,7 +41,7 @@ def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
 
 
 def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
-    """Return a place in a file of the client's."""
+    """Return a place in a file of the client."""
     return FileReference(
         file_name=wire.file_name,
         start_line=wire.start_line,
@@ -61,7 +61,7 @@ def file_from(wire: message_pb2.FilePart) -> File:
 
 
 def user_parts_from(wire: message_pb2.UserMessage) -> tuple[Part, ...]:
-    """Return what a client said; a kind that this server does not know is empty text."""
+    """Return the parts of a user's message; an unknown kind of part becomes empty text."""
     return tuple(_user_part_from(piece) for piece in wire.parts)
 
 

@@ -32,7 +32,7 @@ def _pending_call(it: OpenCall) -> tool_pb2.PendingToolCall:
 
 
 def pending_action(state: ChatState) -> tool_pb2.PendingAction | None:
-    """Return what a chat waits for, calls that have their result already included; None unless it
+    """Return what a chat waits for, including calls that already have their result; None unless it
     is in `requires_action`.
     """
     return _action(state, [it for it in state.calls if it.executor is Executor.CLIENT])

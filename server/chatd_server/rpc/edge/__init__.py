@@ -1,1 +1,1 @@
-"""What every request passes, whichever RPC it is."""
+"""What every request passes through, whichever RPC it is."""

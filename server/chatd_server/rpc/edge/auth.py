@@ -12,14 +12,14 @@ from chatd_server.ports.keys import KeyStore
 from chatd_server.service.keys import KEY_PREFIX, key_hash
 
 KEY_CACHE_SECONDS = 5
-"""How long a key that was found is believed: a revoked key stops to work after at most this
-time on every replica, and a busy caller costs one database read in it instead of one per RPC."""
+"""How long a key that was found is trusted. A revoked key stops working within this time on every
+replica, and a busy caller costs one database read per period instead of one per RPC."""
 
 KEY_CACHE_ENTRIES_MAX = 10_000
-"""Callers remembered at once; about 3 MB."""
+"""Callers that are remembered; about 3 MB."""
 
 KEY_BYTES_MAX = 256
-"""Ours are shorter; checked before anything is hashed."""
+"""Keys of chatd are shorter; checked before anything is hashed."""
 
 
 class Scope(StrEnum):
@@ -46,10 +46,10 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Finds the caller behind the metadata of a request.
+    """Finds the caller by the metadata of a request.
 
-    Keys are found by the SHA-256 of their 256 random bits, here and in the database: how long
-    a comparison takes depends on the hash alone, and tells nothing about a key.
+    Keys are found by the SHA-256 of their 256 random bits, here and in the database. How long a
+    comparison takes depends on the hash alone, so it reveals nothing about a key.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Authenticator:
         if record is None:
             self._known.pop(digest, None)
             raise Unauthenticated(
-                "this key is not known, or it was revoked; `chatd keys create` makes one"
+                "this key is unknown or was revoked; make another with `chatd keys create`"
             )
         caller = Caller(record.owner_id, record.id, self._scopes)
         if len(self._known) >= KEY_CACHE_ENTRIES_MAX:
@@ -83,10 +83,10 @@ class Authenticator:
         return caller
 
     async def still(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Look again whether an open stream's key counts; raises Unauthenticated.
+        """Check the key of an open stream again; raises Unauthenticated.
 
-        One of all streams of a key asks the database, and meanwhile the others believe it. A
-        database that is gone revokes nothing.
+        Of all streams of a key, one asks the database; the others trust the key until it has an
+        answer. A database that cannot be reached revokes nothing.
         """
         metadata = tuple(metadata)
         digest = key_hash(_key_of(metadata))
@@ -107,11 +107,11 @@ def _key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     given = [value for name, value in metadata if name == "authorization"]
     if not given:
         raise Unauthenticated(
-            f'no authorization metadata; send "authorization: Bearer {KEY_PREFIX}...". '
-            "The first start of the server wrote a key to root.key in its home folder"
+            f'the call has no authorization metadata; send "authorization: Bearer {KEY_PREFIX}..."'
+            ". The first start of the server wrote a key to root.key in its home folder"
         )
     if len(given) > 1:
-        # A proxy in between may have judged another one than we would take.
+        # A proxy may have checked a different one than we would use.
         raise Unauthenticated("the call has more than one authorization metadata; send one")
     scheme, _, key = str(given[0]).partition(" ")
     if scheme.lower() == "bearer" and len(key) <= KEY_BYTES_MAX:

@@ -56,22 +56,22 @@ class Dispatch:
         self.handlers: Mapping[str, Handler] = {rpc.name: self._handler(rpc) for rpc in rpcs}
 
     def _handler(self, rpc: Rpc) -> Handler:
-        """Return a handler that takes and gives bytes, so that grpc decodes nothing, and that
-        reads the request by itself, so that it has a deadline.
+        """Return a handler of bytes, so that grpc decodes nothing. It reads the request by itself,
+        so that the request has a deadline.
         """
-        if rpc.is_streaming:  # each token passes here: a partial is no coroutine more
+        if rpc.is_streaming:  # each token passes here: a partial adds no coroutine
             return grpc.stream_stream_rpc_method_handler(partial(self._answer_stream, rpc))
 
-        # Each request passes here once: grpc recognises a plain function sooner than a partial.
+        # Each request passes here once: grpc inspects a plain function faster than a partial.
         async def unary(_requests: object, context: Context) -> bytes:
             return await self._answer(rpc, context)
 
         return grpc.stream_unary_rpc_method_handler(unary)
 
-    # When a call is refused, what was raised is forgotten before the call is aborted, and no frame
-    # here names the request: grpc keeps the abort, its traceback and so these frames until the
-    # cyclic collector comes, and whoever awaits a future may keep what that raised. A request is as
-    # large as its client likes.
+    # When a call is refused, the exception is released before the call is aborted, and no frame
+    # here has a name for the request. grpc keeps the abort, its traceback and so these frames
+    # until the cyclic collector runs, and code that awaits a future may keep its exception. A
+    # request is as large as its client wants.
 
     async def _answer(self, rpc: Rpc, context: Context) -> bytes:
         try:
@@ -105,13 +105,13 @@ class Dispatch:
         await errors.abort(context, failure)
 
     async def _admit(self, rpc: Rpc, context: Context) -> tuple[Call, Any]:
-        """Return a request that may be answered; raises what stands against it."""
+        """Return a request that may be answered; raises the first reason to refuse it."""
         raw = await self._arrivals.request(context)
         request: Any = decoded(rpc.request_type, raw)
         caller = await self._caller(rpc, context)
         if not rpc.is_implemented:
             raise NotImplementedHere(f"{rpc.name} is not implemented by this server yet")
-        # An item takes at least a byte, so nearly all requests need not be asked.
+        # An item takes at least a byte, so most requests cannot have too many.
         refusal = too_long(request) if len(raw) > LIST_ITEMS_MAX else None
         if refusal is None:
             if rpc.answer.prepare is not None:
@@ -137,7 +137,7 @@ class Dispatch:
         return caller
 
     def _against(self, rpc: Rpc, request: Any) -> Refused | None:
-        """Return what stands against a request in its own words, all violations at once."""
+        """Return the refusal of a request with all its violations; None when it has none."""
         try:
             violations = list(self._rules.violations(request))
             if rpc.answer.check is not None:
@@ -147,7 +147,7 @@ class Dispatch:
         return refusal_of(violations) if violations else None
 
     def _failure(self, rpc: Rpc, error: Exception) -> errors.Failure:
-        """Return what the caller is told, and note it."""
+        """Return the failure that the caller gets, and note it."""
         failure = errors.failure_of(error)
         if failure is not None:
             self._observer.note(
@@ -173,10 +173,10 @@ def decoded(request_type: type[Message], raw: bytes) -> Message:
     size = len(raw)
     if size > REQUEST_BYTES_MAX:
         raise errors.MessageTooLarge(
-            f"the request has {size} bytes, at most {REQUEST_BYTES_MAX} are accepted; "
+            f"the request has {size} bytes, and at most {REQUEST_BYTES_MAX} are accepted; "
             "send less text in one message"
         )
-    # No value but a packed one takes less than two bytes, and few packed ones are no harm.
+    # Only packed values take less than two bytes, and a few of those do no harm.
     if size > 2 * REQUEST_VALUES_MAX and has_more_values(raw, request_type, REQUEST_VALUES_MAX):
         raise errors.MessageTooLarge(
             f"the request has more than {REQUEST_VALUES_MAX} values (items of lists and their "
@@ -186,6 +186,6 @@ def decoded(request_type: type[Message], raw: bytes) -> Message:
         return request_type.FromString(raw)
     except (DecodeError, UnicodeDecodeError) as error:
         raise errors.MalformedRequest(
-            f"the request is no {request_type.DESCRIPTOR.full_name}: {error}; "
-            "strings must be UTF-8, and client and server must use the same contract"
+            f"the request cannot be decoded as {request_type.DESCRIPTOR.full_name}: {error}; "
+            "send strings as UTF-8, and use the same contract as the server"
         ) from error

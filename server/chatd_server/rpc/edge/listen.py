@@ -95,7 +95,7 @@ class Listener:
         await self._server.start()
 
     async def ended(self) -> None:
-        """Wait until it is stopped; raises what it failed with when nobody stopped it."""
+        """Wait until it is stopped; raises its exception when it fails."""
         await self._server.wait_for_termination()
 
     async def stop(self, grace_seconds: float) -> None:

@@ -39,7 +39,7 @@ class Reflection:
 
     async def _answer(self, _requests: object, context: Any) -> None:
         try:
-            # grpc's own client fails by itself when it is refused before it could ask.
+            # grpc's own client fails on its own when it is refused before it has asked.
             raw = await self._arrivals.request(context)
             await self._authenticator.caller(context.invocation_metadata() or ())
             async for response in self._reflection.ServerReflectionInfo(
@@ -51,7 +51,7 @@ class Reflection:
 
 
 async def _asked(raw: Any, context: Any) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-    """Yield what was read already, and then the rest; raises MalformedRequest."""
+    """Yield the request that was read already, then the others; raises MalformedRequest."""
     while raw is not grpc.aio.EOF:
         request: Any = decoded(reflection_pb2.ServerReflectionRequest, raw)
         yield request

@@ -37,7 +37,7 @@ class RpcServer:
         return self._listeners[0].port
 
     async def start(self) -> None:
-        """Listen on all ports. Raises PortInUse, and then holds none of them."""
+        """Listen on all ports. Raises PortInUse, with all ports free again."""
         try:
             for listener in self._listeners:
                 await listener.start()
@@ -51,7 +51,7 @@ class RpcServer:
         ]
 
     async def ended(self) -> None:
-        """Wait until it is stopped; raises what a port failed with when nobody stopped it."""
+        """Wait until it is stopped; raises the exception of a port that fails."""
         await asyncio.gather(*(listener.ended() for listener in self._listeners))
 
     async def enter_drain(self) -> None:

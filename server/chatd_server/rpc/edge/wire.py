@@ -1,7 +1,7 @@
-"""How many values a request holds, read from its bytes.
+"""How many values a request has, counted in its bytes.
 
-Three megabytes hold a million values, and to decode and judge that many takes seconds, in one
-call of a library that lets nobody else work. So they are counted first.
+Three megabytes can have a million values. To decode and validate them takes seconds in one call of
+a library, in which nothing else runs. So they are counted first.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ _WHOLE = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES})
 
 
 def has_more_values(raw: bytes, request_type: type[Message], most: int) -> bool:
-    """Say whether an encoded message has more than `most` values, those of its messages included.
+    """Say whether an encoded message has more than `most` values, nested ones included.
 
-    Bytes that are no such message count as far as they go: decoding refuses them.
+    Malformed bytes count as far as they can be read: decoding refuses them.
     """
-    # The two implementations of protobuf have no common type for it.
+    # The two implementations of protobuf have no common type for a descriptor.
     kind: Any = request_type.DESCRIPTOR
     count = 0
     at, end = 0, len(raw)
-    #: Where to go on in the messages around this one.
+    #: Where to continue in the messages around this one.
     around: list[tuple[int, Any]] = []
     while True:
         while at >= end:
