@@ -1,4 +1,4 @@
-"""Who may call: every RPC but health and GetServerInfo needs a key that counts."""
+"""Who may call: every RPC but health and GetServerInfo needs a valid key."""
 
 import asyncio
 import stat
@@ -32,7 +32,7 @@ def opened(served: Served, path: str, is_streaming: bool, metadata: Any) -> Any:
 
 
 async def test_every_rpc_needs_a_key(served: Served) -> None:
-    """Without one the answer is UNAUTHENTICATED, before anything else is said."""
+    """Without one the answer is UNAUTHENTICATED, before any other check."""
     for path, is_streaming in METHODS:
 
         async def call(path: str = path, is_streaming: bool = is_streaming) -> None:
@@ -50,7 +50,7 @@ async def test_every_rpc_needs_a_key(served: Served) -> None:
     ids=range(5),
 )
 async def test_a_wrong_key_is_refused_with_words(served: Served, header: str) -> None:
-    """The words say what a key looks like; they never repeat what was sent."""
+    """The message says what a key looks like, and never repeats what was sent."""
     refusal = await refused(
         lambda: served.chats.ListChats(pb.ListChatsRequest(), metadata=(("authorization", header),))
     )
@@ -115,7 +115,7 @@ async def test_keys_of_one_owner_see_the_same_chats(served: Served) -> None:
 
 
 async def test_a_revoked_key_stops_to_work_within_seconds(served: Served) -> None:
-    """It is believed for KEY_CACHE_SECONDS after it was last looked up, and not a moment longer."""
+    """It is trusted for KEY_CACHE_SECONDS after the last look-up, and no longer."""
     key, key_id = await served.another_key("ann")
     await served.call("ListChats", pb.ListChatsRequest(), key)
     assert await Keys(served.app.database.keys, served.clock).revoke(key_id)
@@ -126,7 +126,7 @@ async def test_a_revoked_key_stops_to_work_within_seconds(served: Served) -> Non
 
 
 async def test_an_open_stream_of_a_revoked_key_gets_nothing_more(served: Served) -> None:
-    """It ends with UNAUTHENTICATED before the next thing that it would have been sent."""
+    """It ends with UNAUTHENTICATED in place of its next response."""
     key, key_id = await served.another_key("ann")
     other, _ = await served.another_key("ann")
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest(), key)).chat.chat_id
@@ -169,7 +169,7 @@ async def test_a_revoked_key_gets_nothing_that_it_waited_for(served: Served) -> 
 async def test_a_strangers_chat_is_not_found_whatever_else_is_wrong(
     served: Served, wrong: dict[str, Any]
 ) -> None:
-    """Also where the chat may be left out."""
+    """Also where the chat is optional."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     key, _ = await served.another_key("ann")
     request = pb.ListPendingActionsRequest(chat_id=created.chat.chat_id, **wrong)
@@ -191,7 +191,7 @@ async def test_two_keys_in_one_call_are_refused(served: Served, second: str) -> 
 
 
 async def test_the_scheme_is_no_matter_of_case(served: Served) -> None:
-    """HTTP's schemes are not, and clients write all of them."""
+    """HTTP's schemes are case-insensitive, and clients use every spelling."""
     metadata = (("authorization", f"bEARER {served.key}"),)
     await served.chats.ListChats(pb.ListChatsRequest(), metadata=metadata)
     assert bearer("") == ()

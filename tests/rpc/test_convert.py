@@ -1,4 +1,4 @@
-"""What crosses the border, and what does not: vendors' blocks and ids stay inside."""
+"""What is converted, and what is not: vendors' blocks and ids stay inside."""
 
 from collections.abc import Sized
 from typing import Any
@@ -139,7 +139,7 @@ def test_a_message_crosses_whole() -> None:
 
 
 def test_a_chat_crosses_with_its_error_and_without_its_owner() -> None:
-    """What its owner may see; never who owns it or which worker holds it."""
+    """What its owner may see; never its owner or its worker."""
     state = ChatState(
         id=CHAT,
         owner_id=OwnerId("owner-name"),
@@ -264,7 +264,7 @@ def test_what_a_chat_still_waits_for_has_no_call_that_is_answered() -> None:
 
 
 def test_options_cross_in_both_ways_of_absent() -> None:
-    """What the client left out stays open for the chat and the server to fill."""
+    """What the client left out stays unset, for the chat and the server to fill."""
     assert convert.turn_options_from(chat_pb2.TurnOptions()) == TurnOptions()
     full = chat_pb2.TurnOptions(model="a/b", max_steps=1, temperature=0.0, max_output_tokens=9)
     given = convert.turn_options_from(full)

@@ -136,7 +136,7 @@ async def test_a_key_without_the_scope_is_refused_before_its_request_is_checked(
 
 
 async def test_a_client_that_leaves_is_no_failure(served: Served) -> None:
-    """Closing a stream is how a subscriber goes; nothing is logged as a defect."""
+    """A subscriber leaves by closing its stream; that is not logged as a defect."""
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
     call = served.chats.Subscribe(pb.SubscribeRequest(chat_id=chat_id), metadata=served.auth)
     await call.read()

@@ -131,7 +131,7 @@ def test_retry_info_says_when_to_come_back() -> None:
 
 
 def test_an_unknown_model_names_some_that_exist() -> None:
-    """The reader can go on without looking for a list."""
+    """The reader need not look for a list."""
     refused = ModelNotFound(Violation("model", "no"), models=("sandbox/echo", "a/b"))
     failure = errors.failure_of(refused)
     assert failure is not None
@@ -141,7 +141,7 @@ def test_an_unknown_model_names_some_that_exist() -> None:
 
 
 def test_a_defect_is_no_refusal() -> None:
-    """Whatever is not in the table is INTERNAL, with an id and without words of the defect."""
+    """An exception that is not in the table is INTERNAL, with an id and nothing of the defect."""
     assert errors.failure_of(ZeroDivisionError("secret")) is None
     failure = errors.internal_failure("abc123")
     assert failure.code is grpc.StatusCode.INTERNAL

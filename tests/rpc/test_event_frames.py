@@ -21,7 +21,7 @@ def _response(part: event_pb2.MessagePart, cursor: chat_pb2.Cursor) -> pb.Subscr
 @pytest.mark.parametrize("before", [0, 1, REUSES_MAX - 1, REUSES_MAX, 2 * REUSES_MAX])
 @pytest.mark.parametrize("kind", [PieceKind.TEXT, PieceKind.REASONING])
 def test_nothing_of_an_earlier_delta_is_left(kind: PieceKind, before: int) -> None:
-    """However often a message was filled before, the next frame is as if it were the first."""
+    """The next frame does not depend on how often the message was filled before."""
     frames = EventFrames()
     other = Piece(3, kind, 7, 10, "abc")
     for _ in range(before):
@@ -51,7 +51,7 @@ def test_a_call_that_follows_another_has_only_its_own_fields() -> None:
 
 
 def test_deltas_leave_no_memory_behind() -> None:
-    """A message keeps every text that it ever held; so it is given up in time."""
+    """A message keeps the memory of every text that it held, so it is replaced."""
     frames = EventFrames()
     piece = Piece(0, PieceKind.TEXT, 0, 65_536, "x" * 65_536)
     process = psutil.Process()

@@ -16,7 +16,7 @@ FORGED = b'\n{"event":"root_key.revoked","level":"warning"}\n\xff\xfe\x00\n'
 
 
 def say_goodbye(server: Serving, _: str) -> None:
-    """End a connection with words of our own, before any call and without a key."""
+    """End a connection with a message of our own, before any call and without a key."""
     connection = RawConnection(server.address)
     connection.receive()
     connection.send(frame(GOAWAY, 0, 0, struct.pack(">II", 0, INTERNAL_ERROR) + FORGED))
@@ -63,7 +63,7 @@ def odd_encoding(server: Serving, _: str) -> None:
     "hostile", [say_goodbye, odd_key, odd_header, odd_path, odd_timeout, odd_encoding]
 )
 def test_nobody_writes_into_the_log_what_he_likes(tmp_path: Path, hostile: object) -> None:
-    """Every line is an object of ours, none is forged, and none has a key or a traceback."""
+    """Every line is JSON of the server; no line is forged or has a key or a traceback."""
     assert callable(hostile)
     with serving(tmp_path) as server:
         key = (tmp_path / "root.key").read_text().strip()

@@ -1,4 +1,4 @@
-"""Clients that open calls and do not go on: each is bounded, and the others do not notice."""
+"""Clients that open calls and then stop: each is bounded, and the others do not notice."""
 
 import asyncio
 from collections.abc import Callable
@@ -91,7 +91,7 @@ async def test_a_path_that_is_no_method_does_not_end_the_server(
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_call_whose_request_never_comes_is_ended(served: Served, method: str) -> None:
-    """With a key or without: the words say what was missing."""
+    """With a key or without: the message says what was missing."""
     calls = [opened(served.channel, method, key) for key in ("", served.key)]
     await waiting(served, 2)
     await served.clock.advance(LATE)
@@ -200,7 +200,7 @@ async def test_calls_that_are_made_at_once_are_all_answered(served: Served) -> N
 
 
 async def test_calls_without_a_request_are_bounded_per_server(served: Served) -> None:
-    """Over any number of connections; each refusal leaves those alone that wait already."""
+    """Over any number of connections; a refusal does not affect the calls that already wait."""
     path = METHODS[0].encode()
     count = WAITING_CALLS_MAX // WAITING_CALLS_PER_CONNECTION_MAX + 1
     hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(count)]

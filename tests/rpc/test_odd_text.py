@@ -1,4 +1,4 @@
-"""Text that is odd but text: what is accepted of it comes back as it was, on every database."""
+"""Unusual text: what is accepted comes back unchanged, on every database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

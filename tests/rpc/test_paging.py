@@ -148,7 +148,7 @@ async def test_events_come_in_pages_without_a_gap(served: Served) -> None:
 
 
 async def test_waiting_for_an_event_ends_with_the_event(served: Served) -> None:
-    """A caller that cannot stream learns of it as soon as it is committed."""
+    """A caller that cannot stream gets it as soon as it is committed."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     chat_id = created.chat.chat_id
     request = pb.ListEventsRequest(
@@ -163,7 +163,7 @@ async def test_waiting_for_an_event_ends_with_the_event(served: Served) -> None:
 
 
 async def test_waiting_for_an_event_has_a_bound(served: Served) -> None:
-    """Nothing came: an empty page, and the head that there is."""
+    """Nothing was committed: an empty page, and the present head."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     request = pb.ListEventsRequest(
         chat_id=created.chat.chat_id, after_sequence=created.sequence, wait=Duration(seconds=3)

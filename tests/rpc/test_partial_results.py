@@ -119,7 +119,7 @@ async def test_the_last_part_commits_all_in_call_order(served: Served) -> None:
 
 
 async def test_without_the_flag_every_wanted_result_must_come(served: Served) -> None:
-    """Exactly what is still wanted: kept ones are neither missing nor welcome."""
+    """Exactly what is still wanted: kept results are neither missing nor accepted again."""
     action = await asking(served, 3)
     first, second, third = ids(action)
     await served.call("SubmitToolResults", part_of(action, first))
@@ -152,7 +152,7 @@ async def test_a_result_that_was_kept_is_refused_the_second_time(served: Served)
 
 
 async def test_a_part_with_the_same_request_id_is_kept_once(served: Served) -> None:
-    """Also when the rest has come meanwhile: the answer is that of then."""
+    """Also when the rest arrived meanwhile: the answer is the stored one."""
     action = await asking(served, 2)
     first, second = ids(action)
     request = part_of(action, first)

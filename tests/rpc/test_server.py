@@ -77,7 +77,7 @@ async def test_a_full_disk_refuses_writes_keeps_reads_and_goes_away(served: Serv
 async def test_a_port_in_use_is_said_and_everything_is_let_go(
     served: Served, tmp_path: Path
 ) -> None:
-    """The second server starts not at all, and its database is free again."""
+    """The second server does not start, and its database is free again."""
     flags = {"home": str(tmp_path / "other"), "port": served.app.server.port}
     config = load(flags, {}).config
     second = await build(config, clock=ManualClock(), observer=NullObserver())
@@ -88,7 +88,7 @@ async def test_a_port_in_use_is_said_and_everything_is_let_go(
 
 
 async def test_a_second_server_on_the_same_file_is_refused(served: Served) -> None:
-    """Two writers on one file would be two truths; the words say what to do."""
+    """Two writers of one file would contradict each other; the message says what to do."""
     config = load({"home": served.app.config.home, "port": 0}, {}).config
     with pytest.raises(DatabaseInUse, match="another server"):
         await build(config, clock=ManualClock(), observer=NullObserver())
@@ -117,7 +117,7 @@ async def test_leaving_is_told_before_connections_close(tmp_path: Path) -> None:
 
 
 async def test_new_streams_are_refused_while_leaving(served: Served) -> None:
-    """The client goes to another replica, or comes again."""
+    """The client goes to another replica, or retries."""
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
     served.app.hub.drain()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -146,7 +146,7 @@ async def test_a_turn_that_outlives_the_drain_goes_on_in_the_next_server(tmp_pat
 
 
 async def test_keys_survive_a_restart(tmp_path: Path) -> None:
-    """The root key is made once; the file and the database agree ever after."""
+    """The root key is made once; the file and the database keep it."""
     async with serving(tmp_path) as served:
         key = served.key
     async with serving(tmp_path) as again:
@@ -218,7 +218,7 @@ async def test_a_port_in_use_frees_the_ports_that_were_taken_before_it(served: S
 
 
 async def test_each_port_answers_its_own_services(served: Served) -> None:
-    """A call of a service that another port has is as unknown as any other."""
+    """A service of another port is unknown here."""
     arrivals = Arrivals(served.clock)
     health_service = HealthService([], arrivals)
     reflection = Reflection([], Authenticator(served.app.database.keys, served.clock), arrivals)

@@ -95,7 +95,7 @@ async def test_a_message_may_interrupt(served: Served, busy: chat_pb2.Chat) -> N
 async def test_only_the_expected_turn_is_cut(
     served: Served, busy: chat_pb2.Chat, method: str
 ) -> None:
-    """A late click must not stop the next answer."""
+    """A late interrupt must not stop the next answer."""
     request: Any = pb.InterruptChatRequest(chat_id=busy.chat_id, expected_turn_id=UNKNOWN)
     if method == "SendMessage":
         request = sending(busy, "wait", "INTERRUPT", expected_turn_id=UNKNOWN)

@@ -37,7 +37,7 @@ SECONDS_MAX = 315_576_000_000
 def test_a_duration_that_protobuf_does_not_know_is_malformed(
     seconds: int, nanos: int, word: str
 ) -> None:
-    """The words name what is wrong with it, and the field is where it stands."""
+    """The message says what is wrong with it, and the field says where."""
     request = pb.WatchChatsRequest(heartbeat_interval=Duration(seconds=seconds, nanos=nanos))
     (violation,) = malformed(request)
     assert violation.field == "heartbeat_interval"

@@ -75,7 +75,7 @@ def test_nothing_is_no_value() -> None:
     ],
 )
 def test_what_is_not_valid_ends(raw: bytes) -> None:
-    """It is for the decoder to refuse; counting neither fails nor runs without end."""
+    """The decoder refuses it; counting neither fails nor runs without end."""
     assert has_more_values(raw, pb.SendMessageRequest, 3) in {True, False}
     assert not has_more_values(raw, pb.SendMessageRequest, 1000)
 

@@ -121,7 +121,7 @@ async def test_a_schema_that_others_make_us_forget_is_looked_at_again(checks: Ch
 
 
 def test_a_schema_may_not_send_us_to_fetch_another(checks: Checks) -> None:
-    """A reference to a URL is a word like any other: nothing is opened."""
+    """A reference to a URL is text: nothing is opened."""
     remote = '{"type":"object","$ref":"http://127.0.0.1:9/schema"}'
     assert not list(checks.new_chat(tool(remote)))
 
@@ -163,7 +163,7 @@ def test_an_unknown_model_has_a_violation_of_its_own(checks: Checks) -> None:
 def test_messages_that_say_nothing_or_too_much_are_refused(
     checks: Checks, parts: list[Part], word: str
 ) -> None:
-    """The words say what to change."""
+    """The message says what to change."""
     (violation,) = checks.message("message", parts)
     assert word in violation.description
     assert violation.field.startswith("message.parts")

@@ -45,7 +45,6 @@ class Chats:
         return await self._store.apply(chat_id, command, owner_id=owner_id, request=request)
 
     async def get(self, owner_id: OwnerId, chat_id: str) -> ChatState:
-        """Return a chat of the caller."""
         return await self._store.load(chat_id_of(chat_id), owner_id)
 
     async def page(

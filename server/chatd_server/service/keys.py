@@ -94,7 +94,6 @@ def is_root(record: KeyRecord) -> bool:
 
 
 def new_key() -> str:
-    """Return a new random key."""
     return KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
 
 

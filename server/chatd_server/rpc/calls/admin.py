@@ -13,7 +13,6 @@ API_REVISION = 1
 async def get_server_info(
     backend: Backend, _call: Call, _request: pb.GetServerInfoRequest
 ) -> pb.GetServerInfoResponse:
-    """Say what this server is."""
     facts = backend.facts
     return pb.GetServerInfoResponse(
         version=facts.version,

@@ -32,7 +32,6 @@ def check_create(backend: Backend, request: pb.CreateChatRequest) -> Iterator[Vi
 async def create_chat(
     backend: Backend, call: Call, request: pb.CreateChatRequest
 ) -> pb.CreateChatResponse:
-    """Make a chat."""
     applied = await backend.chats.create(
         call.caller.owner_id,
         convert.chat_config_from(request),
@@ -51,7 +50,6 @@ async def create_chat(
 
 
 async def get_chat(backend: Backend, call: Call, request: pb.GetChatRequest) -> pb.GetChatResponse:
-    """Return a chat."""
     state = await backend.chats.get(call.caller.owner_id, request.chat_id)
     return pb.GetChatResponse(chat=convert.chat(state))
 
@@ -59,7 +57,6 @@ async def get_chat(backend: Backend, call: Call, request: pb.GetChatRequest) -> 
 async def list_chats(
     backend: Backend, call: Call, request: pb.ListChatsRequest
 ) -> pb.ListChatsResponse:
-    """List the caller's chats."""
     owner_id = call.caller.owner_id
     tokens = backend.tokens.of(
         owner_id,
@@ -89,7 +86,6 @@ async def list_chats(
 async def interrupt_chat(
     backend: Backend, call: Call, request: pb.InterruptChatRequest
 ) -> pb.InterruptChatResponse:
-    """Stop the open turn."""
     applied = await backend.chats.interrupt(
         call.caller.owner_id,
         request.chat_id,

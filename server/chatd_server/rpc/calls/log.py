@@ -15,7 +15,6 @@ from chatd_server.rpc.streams.subscribe import subscribe
 async def list_events(
     backend: Backend, call: Call, request: pb.ListEventsRequest
 ) -> pb.ListEventsResponse:
-    """List durable events."""
     page = await backend.log.page(
         call.caller.owner_id,
         request.chat_id,

@@ -23,7 +23,6 @@ def check_send(backend: Backend, request: pb.SendMessageRequest) -> Iterator[Vio
 async def send_message(
     backend: Backend, call: Call, request: pb.SendMessageRequest
 ) -> pb.SendMessageResponse:
-    """Send a user's message."""
     applied = await backend.messages.send(
         call.caller.owner_id,
         request.chat_id,
@@ -51,7 +50,6 @@ async def send_message(
 async def list_messages(
     backend: Backend, call: Call, request: pb.ListMessagesRequest
 ) -> pb.ListMessagesResponse:
-    """List messages in order."""
     owner_id = call.caller.owner_id
     tokens = backend.tokens.of(owner_id, call.name, request.chat_id, request.after_position)
     try:

@@ -11,7 +11,6 @@ from chatd_server.rpc.edge.table import Answer, Answers, Call
 async def submit_tool_results(
     backend: Backend, call: Call, request: pb.SubmitToolResultsRequest
 ) -> pb.SubmitToolResultsResponse:
-    """Hand in results."""
     applied = await backend.tools.submit(
         call.caller.owner_id,
         request.chat_id,
@@ -29,7 +28,6 @@ async def submit_tool_results(
 async def list_pending_actions(
     backend: Backend, call: Call, request: pb.ListPendingActionsRequest
 ) -> pb.ListPendingActionsResponse:
-    """List what the caller's chats wait for."""
     owner_id = call.caller.owner_id
     tokens = backend.tokens.of(owner_id, call.name, request.chat_id, sorted(request.tool_names))
     if request.chat_id:

@@ -18,7 +18,6 @@ _STOP_REASON = {it: chat_pb2.StopReason.Value(f"STOP_REASON_{it.name}") for it i
 
 
 def status(value: Status) -> chat_pb2.ChatStatus.ValueType:
-    """Return a status as the contract numbers it."""
     return _STATUS[value]
 
 
@@ -28,7 +27,6 @@ def stop_reason(value: StopReason | None) -> chat_pb2.StopReason.ValueType:
 
 
 def chat(it: ChatState) -> chat_pb2.Chat:
-    """Return a chat as its owner sees it."""
     config = it.config
     return chat_pb2.Chat(
         chat_id=it.id,
@@ -57,7 +55,6 @@ def chat(it: ChatState) -> chat_pb2.Chat:
 
 
 def cursor(it: Cursor) -> chat_pb2.Cursor:
-    """Return a position in what a stream sends."""
     return chat_pb2.Cursor(
         sequence=it.sequence,
         attempt_id=it.attempt_id,
@@ -67,7 +64,6 @@ def cursor(it: Cursor) -> chat_pb2.Cursor:
 
 
 def cursor_from(wire: chat_pb2.Cursor) -> Cursor:
-    """Return a position in what a stream sends."""
     return Cursor(
         sequence=wire.sequence,
         attempt_id=AttemptId(wire.attempt_id),

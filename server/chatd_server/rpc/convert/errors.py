@@ -8,7 +8,6 @@ _ERROR_KIND = {it: error_pb2.ErrorKind.Value(f"ERROR_KIND_{it.name}") for it in 
 
 
 def chat_error(it: ChatError) -> error_pb2.ChatError:
-    """Return a model's failure."""
     return error_pb2.ChatError(
         kind=_ERROR_KIND[it.kind],
         message=it.message,

@@ -84,7 +84,6 @@ def _message_committed(
 
 
 def status_changed(it: StatusChanged) -> event_pb2.StatusChanged:
-    """Return a change of status."""
     return event_pb2.StatusChanged(
         status=status(it.status),
         turn_id=it.turn_id,

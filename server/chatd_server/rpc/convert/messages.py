@@ -40,7 +40,6 @@ _TOOL_ERROR = {
 
 
 def executor(value: Executor) -> message_pb2.ToolExecutor.ValueType:
-    """Return an executor as the contract numbers it."""
     return _EXECUTOR[value]
 
 
@@ -76,7 +75,6 @@ def tool_call(it: ToolCall) -> message_pb2.ToolCallPart:
 
 
 def file(it: File) -> message_pb2.FilePart:
-    """Return a file."""
     wire = message_pb2.FilePart(media_type=it.media_type, file_name=it.file_name)
     if it.data is not None:
         wire.data = it.data
@@ -86,7 +84,6 @@ def file(it: File) -> message_pb2.FilePart:
 
 
 def file_reference(it: FileReference) -> message_pb2.FileReferencePart:
-    """Return a place in a file of the client."""
     return message_pb2.FileReferencePart(
         file_name=it.file_name,
         start_line=it.start_line,
@@ -96,7 +93,6 @@ def file_reference(it: FileReference) -> message_pb2.FileReferencePart:
 
 
 def part(it: Part) -> message_pb2.Part:
-    """Return one part of a message."""
     match it:
         case Text():
             return message_pb2.Part(text=message_pb2.TextPart(text=it.text))
@@ -137,7 +133,6 @@ def usage(it: Usage) -> message_pb2.Usage:
 
 
 def message(chat_id: ChatId, it: Message) -> message_pb2.Message:
-    """Return one durable message of a chat."""
     return message_pb2.Message(
         message_id=it.id,
         chat_id=chat_id,
@@ -161,7 +156,6 @@ def message(chat_id: ChatId, it: Message) -> message_pb2.Message:
 
 
 def queued_message(it: Queued) -> message_pb2.QueuedMessage:
-    """Return a message of the queue."""
     return message_pb2.QueuedMessage(
         message_id=it.id,
         parts=[part(piece) for piece in it.parts],

@@ -41,7 +41,6 @@ def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
 
 
 def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
-    """Return a place in a file of the client."""
     return FileReference(
         file_name=wire.file_name,
         start_line=wire.start_line,
@@ -51,7 +50,6 @@ def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
 
 
 def file_from(wire: message_pb2.FilePart) -> File:
-    """Return a file."""
     return File(
         media_type=wire.media_type,
         file_name=wire.file_name,
@@ -91,14 +89,12 @@ def chat_config_from(request: chat_service_pb2.CreateChatRequest) -> ChatConfig:
 
 
 def tool_definition_from(wire: tool_pb2.ToolDefinition) -> ClientTool:
-    """Return a client tool."""
     return ClientTool(
         name=wire.name, description=wire.description, input_schema=wire.input_schema_json
     )
 
 
 def submitted_result_from(wire: tool_pb2.ToolResultInput) -> SubmittedResult:
-    """Return a client's answer to one call."""
     is_json = wire.WhichOneof("output") == "output_json"
     return SubmittedResult(
         call_id=ToolCallId(wire.tool_call_id),

@@ -7,7 +7,6 @@ from chatd_server.domain.ids import MICROSECONDS, Instant
 
 
 def timestamp(at: Instant) -> Timestamp:
-    """Return a moment as the contract writes it."""
     seconds, micros = divmod(at, MICROSECONDS)
     return Timestamp(seconds=seconds, nanos=micros * 1000)
 
@@ -19,5 +18,4 @@ def duration(seconds: float) -> Duration:
 
 
 def seconds_of(span: Duration) -> float:
-    """Return a span in seconds."""
     return span.seconds + span.nanos / 1e9

@@ -9,16 +9,13 @@ from chatd_server.domain.message import Executor
 from chatd_server.rpc.convert.times import timestamp
 
 
-def tool_definition(it: ClientTool) -> tool_pb2.ToolDefinition:
-    """Return a client tool."""
-    return tool_pb2.ToolDefinition(
-        name=it.name, description=it.description, input_schema_json=it.input_schema
-    )
-
-
 def tool_definitions(tools: Sequence[ClientTool]) -> list[tool_pb2.ToolDefinition]:
-    """Return client tools."""
-    return [tool_definition(it) for it in tools]
+    return [
+        tool_pb2.ToolDefinition(
+            name=it.name, description=it.description, input_schema_json=it.input_schema
+        )
+        for it in tools
+    ]
 
 
 def _pending_call(it: OpenCall) -> tool_pb2.PendingToolCall:
