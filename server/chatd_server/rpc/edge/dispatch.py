@@ -11,11 +11,10 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from chatd_server.collector import let_go
 from chatd_server.domain.ids import OwnerId
-from chatd_server.domain.limits import LIST_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
+from chatd_server.domain.limits import LIST_ITEMS_MAX
 from chatd_server.domain.refusal import NotImplementedHere, PermissionDenied, Refused
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.store import Store
@@ -25,7 +24,7 @@ from chatd_server.rpc.edge.auth import Authenticator, Caller
 from chatd_server.rpc.edge.grpc_server import Handler
 from chatd_server.rpc.edge.table import Call, Context, Rpc
 from chatd_server.rpc.edge.validate import Rules, refusal_of, too_long
-from chatd_server.rpc.edge.wire import has_more_values
+from chatd_server.rpc.edge.wire import decoded
 from chatd_server.service.authority import authorise
 
 GONE = (asyncio.CancelledError, grpc.aio.BaseError)
@@ -166,26 +165,3 @@ class Dispatch:
             trace="".join(traceback.format_tb(error.__traceback__)),
         )
         return errors.internal_failure(error_id)
-
-
-def decoded(request_type: type[Message], raw: bytes) -> Message:
-    """Return the request; raises MessageTooLarge, MalformedRequest."""
-    size = len(raw)
-    if size > REQUEST_BYTES_MAX:
-        raise errors.MessageTooLarge(
-            f"the request has {size} bytes, and at most {REQUEST_BYTES_MAX} are accepted; "
-            "send less text in one message"
-        )
-    # Only packed values take less than two bytes, and a few of those do no harm.
-    if size > 2 * REQUEST_VALUES_MAX and has_more_values(raw, request_type, REQUEST_VALUES_MAX):
-        raise errors.MessageTooLarge(
-            f"the request has more than {REQUEST_VALUES_MAX} values (items of lists and their "
-            "fields); send fewer in one request"
-        )
-    try:
-        return request_type.FromString(raw)
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise errors.MalformedRequest(
-            f"the request cannot be decoded as {request_type.DESCRIPTOR.full_name}: {error}; "
-            "send strings as UTF-8, and use the same contract as the server"
-        ) from error

@@ -16,8 +16,8 @@ from chatd_server.domain.limits import WATCHES_MAX, WATCHES_PER_CONNECTION_MAX
 from chatd_server.domain.refusal import Refused, TooManyStreams
 from chatd_server.rpc.edge import errors
 from chatd_server.rpc.edge.arrivals import Arrivals
-from chatd_server.rpc.edge.dispatch import decoded
 from chatd_server.rpc.edge.grpc_server import Handler
+from chatd_server.rpc.edge.wire import decoded
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 Status: TypeAlias = int

@@ -12,9 +12,9 @@ from chatd_server.domain.refusal import Refused, Unavailable
 from chatd_server.rpc.edge import errors
 from chatd_server.rpc.edge.arrivals import Arrivals
 from chatd_server.rpc.edge.auth import Authenticator
-from chatd_server.rpc.edge.dispatch import decoded
 from chatd_server.rpc.edge.grpc_server import Handler
 from chatd_server.rpc.edge.listen import Service
+from chatd_server.rpc.edge.wire import decoded
 
 SERVICE: str = SERVICE_NAME
 
