@@ -4,7 +4,7 @@
   for all clients. Here every method is registered by name and C-core compares the bytes; any other
   path is answered UNIMPLEMENTED and never decoded.
 - It logs a traceback whenever a client leaves while its response is sent.
-- It has no deadline for the request of a call (see `rpc.arrivals`).
+- It has no deadline for the request of a call (see `edge.arrivals`).
 
 The first needs private parts of grpc. Where those are not as expected, grpc's own server is used
 as it is.
