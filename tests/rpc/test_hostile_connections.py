@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -53,7 +54,8 @@ async def until(served: Served, fact: Callable[[], object]) -> None:
     async with elsewhere(served) as channel:
         get_info: Any = channel.unary_unary("/chatd.v1.AdminService/GetServerInfo")
         while not fact():
-            await get_info(b"")
+            with suppress(grpc.aio.AioRpcError):  # a refusal of a full server is an answer, too
+                await get_info(b"")
 
 
 def elsewhere(served: Served) -> grpc.aio.Channel:
