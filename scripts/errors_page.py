@@ -12,32 +12,32 @@ HEAD = """# Errors
 
 <!-- Generated from proto/chatd/v1/error.proto by `make docs`; edit the comments there. -->
 
-Every error status that chatd itself gives carries, in `google.rpc.Status`, exactly one
+Every error status of chatd itself carries, in `google.rpc.Status`, exactly one
 `google.rpc.ErrorInfo` with domain `chatd` and one of the reasons below, and at most one of
 `BadRequest`, `PreconditionFailure`, `QuotaFailure`, `RetryInfo` and `ResourceInfo`. Details have at
-most 4 KiB; what does not fit is counted ("and 12 more violations"). Reasons are stable. Messages
-are for people and may change.
+most 4 KiB; violations that do not fit are counted ("and 12 more violations"). Reasons are stable.
+Messages are for people and may change.
 
-A request is looked at in this order: decoded, authenticated, authorised, validated, executed. So a
-request about a chat of somebody else is CHAT_NOT_FOUND, whatever else is wrong with it, unless it
+A request is processed in this order: decoded, authenticated, authorised, validated, executed. So a
+request about the chat of another owner is CHAT_NOT_FOUND, whatever else is wrong with it, unless it
 is too large.
 
-Try again by yourself only when a `RetryInfo` says so, or when a connection was lost; a request with
-a `request_id` can always be sent again.
+Retry automatically only when a `RetryInfo` says so, or when a connection was lost. A request with a
+`request_id` can always be sent again.
 
 ## Without ErrorInfo
 
-These carry no details: grpc answers them by itself, or its health protocol defines them.
+These carry no details: grpc gives them by itself, or its health protocol defines them.
 
 - UNIMPLEMENTED: the server has no method of this name. (A method of the contract that this server
   does not implement is NOT_IMPLEMENTED, with `ErrorInfo`.)
 - RESOURCE_EXHAUSTED: the request is larger than grpc's limit of 4 MiB, or its metadata is larger
   than grpc takes (up to 8 KiB always pass).
 - NOT_FOUND: `grpc.health.v1.Health/Check` was asked for a service that this server does not have.
-- INTERNAL: grpc's server gives it to bytes that no client library sends (a compression that nobody
-  knows, a deadline that is no time).
+- INTERNAL: grpc's server gives it for bytes that no client library sends (an unknown compression, a
+  malformed deadline).
 - UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, INTERNAL: from the client's own library, or
-  from a proxy. The connection failed or was cut, or the deadline that the client set has passed.
+  from a proxy. The connection failed or was cut, or the client's deadline has passed.
 
 ## Reasons
 
@@ -84,7 +84,7 @@ def render(proto: str, never_raised: frozenset[str]) -> str:
 def page() -> str:
     """Return what docs/errors.md has to be."""
     sys.path[:0] = [str(ROOT / "server"), str(ROOT / "gen" / "python")]
-    from chatd_server.rpc.errors import NEVER_RAISED_YET  # noqa: PLC0415  needs the path above
+    from chatd_server.rpc.edge.errors import NEVER_RAISED_YET  # noqa: PLC0415  needs the path above
 
     return render(SOURCE.read_text(encoding="utf-8"), NEVER_RAISED_YET)
 

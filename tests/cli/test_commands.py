@@ -13,7 +13,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.cli.operate import HEALTH_SECONDS_MAX
 from chatd_server.config.load import server_version
-from chatd_server.rpc.auth import KEY_CACHE_SECONDS
+from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS
 from tests.cli.programs import WORDS_OF_GRPC, chatd, serving
 from tests.kit.server import bearer
 

@@ -22,7 +22,7 @@ from chatd_server.hub.overlay import OverlayStatus
 from chatd_server.observe import NullObserver
 from chatd_server.ports.store import Applied
 from chatd_server.rpc import convert
-from chatd_server.rpc.event_frames import EventFrames
+from chatd_server.rpc.streams.frames import EventFrames
 from tests.hub.fingerprint import fingerprint
 from tests.hub.model import CHAT, NOW, OWNER, Gate, ModelStore
 from tests.hub.witness import Witness

@@ -1,4 +1,4 @@
-"""Who may call: every RPC but health and GetServerInfo needs a key that counts."""
+"""Who may call: every RPC but health and GetServerInfo needs a valid key."""
 
 import asyncio
 import stat
@@ -11,8 +11,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.hub.watch import WATCH_TAG
-from chatd_server.rpc.auth import KEY_CACHE_SECONDS
-from chatd_server.rpc.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
+from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS
 from chatd_server.service.keys import Keys
 from tests.kit.server import Served, bearer, refused, said
 
@@ -32,7 +32,7 @@ def opened(served: Served, path: str, is_streaming: bool, metadata: Any) -> Any:
 
 
 async def test_every_rpc_needs_a_key(served: Served) -> None:
-    """Without one the answer is UNAUTHENTICATED, before anything else is said."""
+    """Without one the answer is UNAUTHENTICATED, before any other check."""
     for path, is_streaming in METHODS:
 
         async def call(path: str = path, is_streaming: bool = is_streaming) -> None:
@@ -50,7 +50,7 @@ async def test_every_rpc_needs_a_key(served: Served) -> None:
     ids=range(5),
 )
 async def test_a_wrong_key_is_refused_with_words(served: Served, header: str) -> None:
-    """The words say what a key looks like; they never repeat what was sent."""
+    """The message says what a key looks like, and never repeats what was sent."""
     refusal = await refused(
         lambda: served.chats.ListChats(pb.ListChatsRequest(), metadata=(("authorization", header),))
     )
@@ -59,7 +59,7 @@ async def test_a_wrong_key_is_refused_with_words(served: Served, header: str) ->
 
 
 async def test_reflection_needs_a_key_too(served: Served) -> None:
-    """Its answer is the whole contract; strangers need not have it from here."""
+    """Its answer is the whole contract, which is for callers with a key."""
     channel: Any = served.channel
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     ask = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -75,7 +75,7 @@ async def test_reflection_needs_a_key_too(served: Served) -> None:
 
 
 async def test_the_root_key_is_readable_by_its_owner_alone(served: Served) -> None:
-    """Nobody else on the machine may take it."""
+    """No other user of the machine may read it."""
     path = served.app.config.root_key_path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert served.key.startswith("chatd_")
@@ -115,7 +115,7 @@ async def test_keys_of_one_owner_see_the_same_chats(served: Served) -> None:
 
 
 async def test_a_revoked_key_stops_to_work_within_seconds(served: Served) -> None:
-    """It is believed for KEY_CACHE_SECONDS after it was last looked up, and not a moment longer."""
+    """It is trusted for KEY_CACHE_SECONDS after the last look-up, and no longer."""
     key, key_id = await served.another_key("ann")
     await served.call("ListChats", pb.ListChatsRequest(), key)
     assert await Keys(served.app.database.keys, served.clock).revoke(key_id)
@@ -126,7 +126,7 @@ async def test_a_revoked_key_stops_to_work_within_seconds(served: Served) -> Non
 
 
 async def test_an_open_stream_of_a_revoked_key_gets_nothing_more(served: Served) -> None:
-    """It ends with UNAUTHENTICATED before the next thing that it would have been sent."""
+    """It ends with UNAUTHENTICATED in place of its next response."""
     key, key_id = await served.another_key("ann")
     other, _ = await served.another_key("ann")
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest(), key)).chat.chat_id
@@ -148,7 +148,7 @@ async def test_an_open_stream_of_a_revoked_key_gets_nothing_more(served: Served)
 
 
 async def test_a_revoked_key_gets_nothing_that_it_waited_for(served: Served) -> None:
-    """The key is looked at again when the wait of ListEvents ends."""
+    """The key is checked again when the wait of ListEvents ends."""
     key, key_id = await served.another_key("ann")
     other, _ = await served.another_key("ann")
     created = await served.call("CreateChat", pb.CreateChatRequest(), key)
@@ -169,7 +169,7 @@ async def test_a_revoked_key_gets_nothing_that_it_waited_for(served: Served) -> 
 async def test_a_strangers_chat_is_not_found_whatever_else_is_wrong(
     served: Served, wrong: dict[str, Any]
 ) -> None:
-    """Also where the chat may be left out."""
+    """Also where the chat is optional."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     key, _ = await served.another_key("ann")
     request = pb.ListPendingActionsRequest(chat_id=created.chat.chat_id, **wrong)
@@ -178,7 +178,7 @@ async def test_a_strangers_chat_is_not_found_whatever_else_is_wrong(
 
 @pytest.mark.parametrize("second", ["the same", "unknown", "nonsense", "of a stranger"])
 async def test_two_keys_in_one_call_are_refused(served: Served, second: str) -> None:
-    """Whoever stands between client and server may look at another one than we do."""
+    """A proxy between client and server may check a different one than we do."""
     stranger, _ = await served.another_key("stranger")
     keys = {"the same": served.key, "unknown": "chatd_x", "of a stranger": stranger}
     metadata = (*served.auth, ("authorization", f"Bearer {keys.get(second, '')}"))
@@ -191,7 +191,7 @@ async def test_two_keys_in_one_call_are_refused(served: Served, second: str) -> 
 
 
 async def test_the_scheme_is_no_matter_of_case(served: Served) -> None:
-    """HTTP's schemes are not, and clients write all of them."""
+    """HTTP's schemes are case-insensitive, and clients use every spelling."""
     metadata = (("authorization", f"bEARER {served.key}"),)
     await served.chats.ListChats(pb.ListChatsRequest(), metadata=metadata)
     assert bearer("") == ()

@@ -169,14 +169,14 @@ async def test_a_chat_that_breaks_a_rule_is_not_made(
 
 
 async def test_an_unknown_model_is_told_with_models_that_exist(served: Served) -> None:
-    """The metadata lists some, for machines; the words do for people."""
+    """The metadata lists some for machines, and the message for people."""
     refusal = await served.refused("CreateChat", pb.CreateChatRequest(model="no/no"))
     assert "sandbox/echo" in refusal.metadata["models"]
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, "no-uuid", "", "' OR 1=1 --", UNKNOWN.upper() + "x"])
 async def test_an_unknown_chat_is_not_found(served: Served, chat_id: str, unknown: str) -> None:
-    """An id that is none is refused like one of a stranger, by every RPC about a chat."""
+    """A malformed id is refused like the id of another owner's chat, by every RPC about a chat."""
     requests = {
         "GetChat": pb.GetChatRequest(chat_id=unknown),
         "SendMessage": pb.SendMessageRequest(chat_id=unknown, message=said("x")),
@@ -196,7 +196,7 @@ async def test_an_unknown_chat_is_not_found(served: Served, chat_id: str, unknow
 async def test_a_message_of_too_many_bytes_is_refused_by_its_size(
     served: Served, chat_id: str
 ) -> None:
-    """Several parts below their own limit, too much together."""
+    """Several parts are below their own limit, and too large together."""
     part = message_pb2.UserPart(text=message_pb2.UserText(text="x" * 200_000))
     message = message_pb2.UserMessage(parts=[part] * 3)
     async with nothing_changes(served, chat_id):
@@ -209,7 +209,7 @@ async def test_a_message_of_too_many_bytes_is_refused_by_its_size(
 async def test_a_request_above_our_limit_is_refused_in_our_words(
     served: Served, chat_id: str
 ) -> None:
-    """Grpc's own limit lies above it, and its answer is documented."""
+    """The limit of gRPC itself is higher, and its answer is documented."""
     async with nothing_changes(served, chat_id):
         body = b"\x0a" + b"x" * REQUEST_BYTES_MAX
         refusal = await refused(lambda: served.raw("SendMessage", body))
@@ -229,7 +229,7 @@ async def test_a_request_above_our_limit_is_refused_in_our_words(
 async def test_bytes_that_are_no_request_are_malformed(
     served: Served, chat_id: str, body: bytes
 ) -> None:
-    """Also without a key: decoding comes first, and tells nothing."""
+    """Also without a key: decoding comes first, and reveals nothing."""
     async with nothing_changes(served, chat_id):
         for key in (None, ""):
             refusal = await refused(partial(served.raw, "GetChat", body, key))
@@ -238,7 +238,7 @@ async def test_bytes_that_are_no_request_are_malformed(
 
 
 async def test_nul_in_a_message_survives(served: Served) -> None:
-    """NUL is text; it goes through store and wire and comes back."""
+    """NUL is text; it passes through store and wire unchanged."""
     words = "a\x00b\U0001f600"
     created = await served.call("CreateChat", pb.CreateChatRequest(message=said(words)))
     await served.settled(created.chat.chat_id)
@@ -266,7 +266,7 @@ async def test_a_wrong_cursor_is_refused_with_what_the_log_has(
 async def test_pages_refuse_sizes_and_tokens_that_make_no_sense(
     served: Served, chat_id: str
 ) -> None:
-    """Negative sizes, tokens of nobody, tokens of another list."""
+    """Negative sizes, invented tokens, tokens of another list."""
     async with nothing_changes(served, chat_id):
         bad = [
             ("ListChats", pb.ListChatsRequest(page_size=-1), "page_size"),
@@ -295,7 +295,7 @@ async def test_pages_refuse_sizes_and_tokens_that_make_no_sense(
 
 
 async def test_a_wrong_status_is_told_with_the_actual_one(served: Served, chat_id: str) -> None:
-    """Results that nobody asked for."""
+    """Results that were not asked for."""
     request = pb.SubmitToolResultsRequest(chat_id=chat_id)
     request.results.add(tool_call_id="call_1", output_text="x")
     async with nothing_changes(served, chat_id):
@@ -343,7 +343,7 @@ MANY: dict[str, tuple[str, Message]] = {
 async def test_a_request_of_very_many_values_is_refused_before_it_is_decoded(
     served: Served, method: str, request_: Message
 ) -> None:
-    """To decode and judge a million of them would hold everybody up for seconds."""
+    """To decode and validate a million of them would block all clients for seconds."""
     refusal = await served.refused(method, request_)
     assert refusal.reason == "MESSAGE_TOO_LARGE"
     assert f"more than {REQUEST_VALUES_MAX} values" in refusal.message
@@ -390,7 +390,7 @@ LISTS: dict[str, tuple[str, Message, str, int]] = {
 async def test_a_list_that_is_too_long_is_named_and_not_looked_into(
     served: Served, method: str, request_: Message, field: str, most: int
 ) -> None:
-    """What is wrong with its items, or with other fields, is not worth the time."""
+    """Its items and the other fields are not validated, because that takes too long."""
     refusal = await served.refused(method, request_)
     assert refusal.reason == "INVALID_FIELD"
     assert refusal.fields == [field]
@@ -398,14 +398,14 @@ async def test_a_list_that_is_too_long_is_named_and_not_looked_into(
 
 
 async def test_a_list_that_is_too_long_says_nothing_about_foreign_chats(served: Served) -> None:
-    """Who does not own a chat is told that there is none, whatever else is wrong."""
+    """For another owner the chat does not exist, whatever else is wrong."""
     results = [tool_pb2.ToolResultInput()] * 257
     request = pb.SubmitToolResultsRequest(chat_id=UNKNOWN, results=results)
     assert (await served.refused("SubmitToolResults", request)).reason == "CHAT_NOT_FOUND"
 
 
 async def test_a_status_that_is_named_often_filters_once(served: Served, chat_id: str) -> None:
-    """It means what one means."""
+    """It means what one id means."""
     waiting = chat_pb2.CHAT_STATUS_WAITING
     listed = await served.call("ListChats", pb.ListChatsRequest(statuses=[waiting] * 256))
     assert [chat.chat_id for chat in listed.chats] == [chat_id]

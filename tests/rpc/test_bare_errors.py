@@ -56,7 +56,7 @@ async def test_what_grpc_answers_by_itself_has_no_error_info(
 
 
 async def test_metadata_up_to_eight_kib_reach_chatd(served: Served) -> None:
-    """And then its answer is ours."""
+    """Then the answer is chatd's."""
     metadata = (("x-note", "x" * HEADER_BYTES_PASS),)
     await served.chats.ListChats(pb.ListChatsRequest(), metadata=(*served.auth, *metadata))
     refusal = await refused(

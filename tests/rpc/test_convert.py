@@ -1,4 +1,4 @@
-"""What crosses the border, and what does not: vendors' blocks and ids stay inside."""
+"""What is converted, and what is not: vendors' blocks and ids stay inside."""
 
 from collections.abc import Sized
 from typing import Any
@@ -74,7 +74,7 @@ from chatd_server.domain.message import (
     ToolResult,
     Usage,
 )
-from chatd_server.rpc import convert, convert_event, convert_request
+from chatd_server.rpc import convert
 
 SECRET = "vendor-secret"
 NATIVE = Native(provider="v", json=f'{{"signature":"{SECRET}"}}', model="m")
@@ -139,7 +139,7 @@ def test_a_message_crosses_whole() -> None:
 
 
 def test_a_chat_crosses_with_its_error_and_without_its_owner() -> None:
-    """What its owner may see; never who owns it or which worker holds it."""
+    """What its owner may see; never its owner or its worker."""
     state = ChatState(
         id=CHAT,
         owner_id=OwnerId("owner-name"),
@@ -166,7 +166,7 @@ def test_a_chat_crosses_with_its_error_and_without_its_owner() -> None:
     assert wire.action_timeout.ToMilliseconds() == 1500
     assert wire.last_error.HasField("retry_after")
     assert wire.etag == "v1"
-    snapshot = convert_event.snapshot(state)
+    snapshot = convert.snapshot(state)
     assert [it.tool_call_id for it in snapshot.pending_action.tool_calls] == ["c1"]
     assert len(snapshot.queue[0].preview) == 200
 
@@ -190,7 +190,7 @@ EVENTS: list[Event] = [
 def test_every_durable_event_crosses(event: Event) -> None:
     """Each has its field of the oneof, the sequence and the time of the log."""
     its_message = message() if isinstance(event, MessageCommitted) else None
-    wire = convert_event.event(CHAT, LoggedEvent(9, AT, event, its_message))
+    wire = convert.event(CHAT, LoggedEvent(9, AT, event, its_message))
     assert wire.sequence == 9
     assert wire.event_time.ToMicroseconds() == AT
     # The kinds of the log and the names of the oneof are the same words.
@@ -209,7 +209,7 @@ def test_every_durable_kind_of_the_contract_is_an_event_of_the_domain() -> None:
 
 def test_absent_fields_of_an_update_stay_absent() -> None:
     """An empty title is a new value; a model that did not change is not there."""
-    wire = convert_event.event(CHAT, LoggedEvent(1, AT, EVENTS[8])).chat_updated
+    wire = convert.event(CHAT, LoggedEvent(1, AT, EVENTS[8])).chat_updated
     assert wire.HasField("title")
     assert wire.HasField("labels")
     assert not wire.HasField("model")
@@ -239,7 +239,7 @@ def test_a_snapshot_of_the_largest_chat_is_one_response() -> None:
         queue=queue,
         config=config,
     )
-    shown = convert_event.snapshot(largest)
+    shown = convert.snapshot(largest)
     assert shown.ByteSize() < RESPONSE_BYTES_MAX
     assert [call.tool_call_id for call in shown.pending_action.tool_calls] == [c.id for c in calls]
     arguments = [call.arguments_json for call in shown.pending_action.tool_calls]
@@ -256,7 +256,7 @@ def test_what_a_chat_still_waits_for_has_no_call_that_is_answered() -> None:
     )
     owner = OwnerId("o")
     state = ChatState(CHAT, owner, CHAT, AT, AT, calls=calls, action=Action(TurnId("t1"), AT, 9))
-    shown, wanted = convert_event.snapshot(state).pending_action, convert.wanted_action(state)
+    shown, wanted = convert.snapshot(state).pending_action, convert.wanted_action(state)
     assert [it.answered for it in shown.tool_calls] == [True, False]
     assert wanted is not None
     assert [(it.tool_call_id, it.answered) for it in wanted.tool_calls] == [("c2", False)]
@@ -264,34 +264,34 @@ def test_what_a_chat_still_waits_for_has_no_call_that_is_answered() -> None:
 
 
 def test_options_cross_in_both_ways_of_absent() -> None:
-    """What the client left out stays open for the chat and the server to fill."""
-    assert convert_request.turn_options_from(chat_pb2.TurnOptions()) == TurnOptions()
+    """What the client left out stays unset, for the chat and the server to fill."""
+    assert convert.turn_options_from(chat_pb2.TurnOptions()) == TurnOptions()
     full = chat_pb2.TurnOptions(model="a/b", max_steps=1, temperature=0.0, max_output_tokens=9)
-    given = convert_request.turn_options_from(full)
+    given = convert.turn_options_from(full)
     assert given == TurnOptions(model="a/b", max_steps=1, temperature=0.0, max_output_tokens=9)
 
 
 def test_a_cursor_comes_back_as_it_went() -> None:
-    """It is stored by strangers and handed back years later."""
+    """Clients store it and send it back years later."""
     cursor = Cursor(5, AttemptId("a"), 77, snapshot_unfinished=True)
     assert convert.cursor_from(convert.cursor(cursor)) == cursor
 
 
 def test_every_number_of_every_enum_has_a_word_of_the_domain() -> None:
-    """An enum that grows in the contract alone would be a value that nobody can send."""
+    """A value that exists in the contract alone could never be sent."""
     pairs: list[tuple[Any, Sized]] = [
-        (chat_pb2.ChatStatus, convert._STATUS),
-        (chat_pb2.StopReason, convert._STOP_REASON),
-        (chat_pb2.ReasoningEffort, convert_request._EFFORT),
-        (chat_pb2.BusyBehavior, convert_request._BUSY),
-        (message_pb2.Role, convert._ROLE),
-        (message_pb2.Visibility, convert._VISIBILITY),
-        (message_pb2.FinishReason, convert._FINISH),
-        (message_pb2.ToolExecutor, convert._EXECUTOR),
-        (message_pb2.ToolErrorKind, convert._TOOL_ERROR),
-        (error_pb2.ErrorKind, convert._ERROR_KIND),
-        (event_pb2.ActionResolution, convert_event._RESOLUTION),
-        (event_pb2.CompactionSource, convert_event._SOURCE),
+        (chat_pb2.ChatStatus, convert.chats._STATUS),
+        (chat_pb2.StopReason, convert.chats._STOP_REASON),
+        (chat_pb2.ReasoningEffort, convert.requests._EFFORT),
+        (chat_pb2.BusyBehavior, convert.requests._BUSY),
+        (message_pb2.Role, convert.messages._ROLE),
+        (message_pb2.Visibility, convert.messages._VISIBILITY),
+        (message_pb2.FinishReason, convert.messages._FINISH),
+        (message_pb2.ToolExecutor, convert.messages._EXECUTOR),
+        (message_pb2.ToolErrorKind, convert.messages._TOOL_ERROR),
+        (error_pb2.ErrorKind, convert.errors._ERROR_KIND),
+        (event_pb2.ActionResolution, convert.events._RESOLUTION),
+        (event_pb2.CompactionSource, convert.events._SOURCE),
     ]
     for enum, table in pairs:
         # Those of requests are keyed by number, those of responses by word; the other side is it.

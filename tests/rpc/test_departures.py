@@ -25,7 +25,7 @@ SERVICE = b"/chatd.v1.ChatService/"
 
 
 class Hostile:
-    """Clients of one server that leave at moments of their own choosing."""
+    """Clients of one server that leave at any moment."""
 
     def __init__(self, server: Serving, key: str, chat_id: str) -> None:
         self.server = server
@@ -59,7 +59,7 @@ class Hostile:
             self.random.choice((client.leave, client.break_off))()
 
     def wait(self) -> None:
-        """Let the server go on for as long as some answers to somebody else take."""
+        """Let the server run for as long as some answers to another client take."""
         for _ in range(self.random.randrange(6)):
             self.other.call(b"/no/such", b"")
             self.other.receive()
@@ -69,7 +69,7 @@ Call = Callable[[Hostile, RawConnection, int, bytes, bytes], None]
 
 
 def whole(_: Hostile, client: RawConnection, number: int, opening: bytes, message: bytes) -> None:
-    """Send the call, and go while it is answered."""
+    """Send the call, and leave while it is answered."""
     client.send(opening + data(number, message))
 
 
@@ -100,7 +100,7 @@ def unsaid(
 
 
 async def patience(server: Serving, key: str, chat_id: str) -> None:
-    """Let clients of grpc run out of patience, in calls and in streams."""
+    """Let deadlines of grpc clients pass, in calls and in streams."""
     moments = random.Random(7)
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub: Any = chat_service_pb2_grpc.ChatServiceStub(channel)
@@ -142,7 +142,7 @@ async def answers(server: Serving, key: str) -> bool:
 
 
 def test_clients_that_leave_do_not_write_into_the_log(tmp_path: Path) -> None:
-    """Cancelled, cut, late, gone without a word: hundreds of them, and no traceback."""
+    """Cancelled, cut, late, gone: hundreds of them, and no traceback."""
     arguments = ("--log-level", "warning", "--drain-seconds", "0")
     with serving(tmp_path, *arguments) as server:
         key = (tmp_path / "root.key").read_text(encoding="utf-8").strip()

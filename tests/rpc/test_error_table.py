@@ -21,7 +21,7 @@ from chatd_server.domain.refusal import (
     Unavailable,
     Violation,
 )
-from chatd_server.rpc import errors
+from chatd_server.rpc.edge import errors
 from scripts.errors_page import SOURCE, TARGET, page, values_of
 
 DETAIL_TYPES = {
@@ -82,7 +82,7 @@ def test_every_refusal_has_a_row_and_fits_the_metadata(kind: type[Exception]) ->
 
 
 def test_every_reason_of_the_contract_is_raised_or_named_as_not_raised_yet() -> None:
-    """A reason that nothing can raise would be a promise that nobody keeps."""
+    """A reason that nothing can raise would be a promise that is not kept."""
     raised = {getattr(it, "reason", "") for it in ALL} | {errors.INTERNAL_REASON}
     promised = {
         name.removeprefix("ERROR_REASON_")
@@ -122,7 +122,7 @@ def test_violations_that_do_not_fit_are_counted() -> None:
 
 
 def test_retry_info_says_when_to_come_back() -> None:
-    """UNAVAILABLE without a RetryInfo would be retried by nobody, or by everybody at once."""
+    """Without a RetryInfo clients would not retry UNAVAILABLE, or all would retry at once."""
     failure = errors.failure_of(DatabaseUnavailable("the disk is full"))
     assert failure is not None
     retry = error_details_pb2.RetryInfo()
@@ -131,7 +131,7 @@ def test_retry_info_says_when_to_come_back() -> None:
 
 
 def test_an_unknown_model_names_some_that_exist() -> None:
-    """The reader can go on without looking for a list."""
+    """The reader need not look for a list."""
     refused = ModelNotFound(Violation("model", "no"), models=("sandbox/echo", "a/b"))
     failure = errors.failure_of(refused)
     assert failure is not None
@@ -141,7 +141,7 @@ def test_an_unknown_model_names_some_that_exist() -> None:
 
 
 def test_a_defect_is_no_refusal() -> None:
-    """Whatever is not in the table is INTERNAL, with an id and without words of the defect."""
+    """An exception that is not in the table is INTERNAL, with an id and nothing of the defect."""
     assert errors.failure_of(ZeroDivisionError("secret")) is None
     failure = errors.internal_failure("abc123")
     assert failure.code is grpc.StatusCode.INTERNAL

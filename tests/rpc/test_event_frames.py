@@ -9,7 +9,7 @@ from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId, ToolCallId
 from chatd_server.domain.live import CallHead, Piece, PieceKind
 from chatd_server.domain.message import Executor
-from chatd_server.rpc.event_frames import REUSES_MAX, EventFrames
+from chatd_server.rpc.streams.frames import REUSES_MAX, EventFrames
 
 FIRST, SECOND = AttemptId("attempt-1"), AttemptId("attempt-2")
 
@@ -21,7 +21,7 @@ def _response(part: event_pb2.MessagePart, cursor: chat_pb2.Cursor) -> pb.Subscr
 @pytest.mark.parametrize("before", [0, 1, REUSES_MAX - 1, REUSES_MAX, 2 * REUSES_MAX])
 @pytest.mark.parametrize("kind", [PieceKind.TEXT, PieceKind.REASONING])
 def test_nothing_of_an_earlier_delta_is_left(kind: PieceKind, before: int) -> None:
-    """However often a message was filled before, the next frame is as if it were the first."""
+    """The next frame does not depend on how often the message was filled before."""
     frames = EventFrames()
     other = Piece(3, kind, 7, 10, "abc")
     for _ in range(before):
@@ -34,7 +34,7 @@ def test_nothing_of_an_earlier_delta_is_left(kind: PieceKind, before: int) -> No
 
 
 def test_a_call_that_follows_another_has_only_its_own_fields() -> None:
-    """Also the fields of the call are all set anew."""
+    """All fields of the call are set again, too."""
     frames = EventFrames()
     first = CallHead(ToolCallId("call-1"), "search", Executor.CLIENT)
     frames.piece(FIRST, Piece(1, PieceKind.CALL, 0, 40, '{"q":', first), Cursor(1, FIRST, 40))
@@ -51,7 +51,7 @@ def test_a_call_that_follows_another_has_only_its_own_fields() -> None:
 
 
 def test_deltas_leave_no_memory_behind() -> None:
-    """A message keeps every text that it ever held; so it is given up in time."""
+    """A message keeps the memory of every text that it held, so it is replaced."""
     frames = EventFrames()
     piece = Piece(0, PieceKind.TEXT, 0, 65_536, "x" * 65_536)
     process = psutil.Process()

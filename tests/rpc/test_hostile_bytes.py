@@ -16,7 +16,7 @@ FORGED = b'\n{"event":"root_key.revoked","level":"warning"}\n\xff\xfe\x00\n'
 
 
 def say_goodbye(server: Serving, _: str) -> None:
-    """End a connection with words of our own, before any call and without a key."""
+    """End a connection with a message of our own, before any call and without a key."""
     connection = RawConnection(server.address)
     connection.receive()
     connection.send(frame(GOAWAY, 0, 0, struct.pack(">II", 0, INTERNAL_ERROR) + FORGED))
@@ -35,7 +35,7 @@ def call_with(server: Serving, more: list[tuple[bytes, bytes]], path: bytes = PA
 
 
 def odd_key(server: Serving, key: str) -> None:
-    """A good key with a byte behind it that is not UTF-8."""
+    """A good key, then a byte that is not UTF-8."""
     call_with(server, [(b"authorization", b"Bearer " + key.encode() + b"\xe9")])
 
 
@@ -50,12 +50,12 @@ def odd_path(server: Serving, _: str) -> None:
 
 
 def odd_timeout(server: Serving, _: str) -> None:
-    """A deadline that is no time."""
+    """A malformed deadline."""
     call_with(server, [(b"grpc-timeout", b"xyz")])
 
 
 def odd_encoding(server: Serving, _: str) -> None:
-    """A compression that nobody knows."""
+    """An unknown compression."""
     call_with(server, [(b"grpc-encoding", b"nope\nnope")])
 
 
@@ -63,7 +63,7 @@ def odd_encoding(server: Serving, _: str) -> None:
     "hostile", [say_goodbye, odd_key, odd_header, odd_path, odd_timeout, odd_encoding]
 )
 def test_nobody_writes_into_the_log_what_he_likes(tmp_path: Path, hostile: object) -> None:
-    """Every line is an object of ours, none is forged, and none has a key or a traceback."""
+    """Every line is JSON of the server; no line is forged or has a key or a traceback."""
     assert callable(hostile)
     with serving(tmp_path) as server:
         key = (tmp_path / "root.key").read_text().strip()

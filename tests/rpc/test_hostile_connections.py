@@ -1,7 +1,8 @@
-"""Clients that open calls and do not go on: each is bounded, and the others do not notice."""
+"""Clients that open calls and then stop: each is bounded, and the others do not notice."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -16,8 +17,8 @@ from chatd_server.domain.limits import (
     WATCHES_MAX,
     WATCHES_PER_CONNECTION_MAX,
 )
-from chatd_server.rpc.arrivals import LOOK_SECONDS
-from chatd_server.rpc.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
+from chatd_server.rpc.edge.arrivals import LOOK_SECONDS
 from tests.kit.http2 import RawConnection
 from tests.kit.server import Served, refusal_of
 
@@ -49,11 +50,12 @@ async def outcome(call: Any) -> Any:
 
 
 async def until(served: Served, fact: Callable[[], object]) -> None:
-    """Wait until something holds in the server, looking after each answer to somebody else."""
+    """Wait until a fact holds in the server; check it after each answer to another client."""
     async with elsewhere(served) as channel:
         get_info: Any = channel.unary_unary("/chatd.v1.AdminService/GetServerInfo")
         while not fact():
-            await get_info(b"")
+            with suppress(grpc.aio.AioRpcError):  # a refusal of a full server is an answer, too
+                await get_info(b"")
 
 
 def elsewhere(served: Served) -> grpc.aio.Channel:
@@ -63,7 +65,7 @@ def elsewhere(served: Served) -> grpc.aio.Channel:
 
 
 async def waiting(served: Served, count: int) -> None:
-    """Wait until the server has so many calls whose request has not come."""
+    """Wait until the server has `count` calls whose request has not arrived."""
     await until(served, lambda: len(served.app.server._arrivals._waiting) >= count)
 
 
@@ -91,7 +93,7 @@ async def test_a_path_that_is_no_method_does_not_end_the_server(
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_call_whose_request_never_comes_is_ended(served: Served, method: str) -> None:
-    """With a key or without: the words say what was missing."""
+    """With a key or without: the message says what was missing."""
     calls = [opened(served.channel, method, key) for key in ("", served.key)]
     await waiting(served, 2)
     await served.clock.advance(LATE)
@@ -107,7 +109,7 @@ async def test_a_call_whose_request_never_comes_is_ended(served: Served, method:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_call_that_ends_without_a_request_is_malformed(served: Served, method: str) -> None:
-    """A client that closes its side at once is told so, and not left without a status."""
+    """A client that closes its side at once gets a status."""
     call = opened(served.channel, method, served.key)
     await call.done_writing()
     refusal = await outcome(call)
@@ -200,7 +202,7 @@ async def test_calls_that_are_made_at_once_are_all_answered(served: Served) -> N
 
 
 async def test_calls_without_a_request_are_bounded_per_server(served: Served) -> None:
-    """Over any number of connections; each refusal leaves those alone that wait already."""
+    """Over any number of connections; a refusal does not affect the calls that already wait."""
     path = METHODS[0].encode()
     count = WAITING_CALLS_MAX // WAITING_CALLS_PER_CONNECTION_MAX + 1
     hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(count)]
@@ -225,7 +227,7 @@ async def test_calls_without_a_request_are_bounded_per_server(served: Served) ->
 
 
 async def test_health_watches_are_bounded_per_server(served: Served) -> None:
-    """Over any number of connections; who only asks is still told."""
+    """Over any number of connections; Check is still answered."""
     count = WATCHES_MAX // WATCHES_PER_CONNECTION_MAX
     hostile = [await asyncio.to_thread(RawConnection, served.app.address) for _ in range(count)]
     for client in hostile:

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.observe import Span
-from chatd_server.rpc.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
 from tests.kit.hostile import Hostile
 from tests.kit.server import Served, bearer, said
 
@@ -88,7 +88,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 async def test_no_request_breaks_the_server(
     served: Served, method: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is a defect, every refusal has a reason, and the next request is answered."""
+    """No defect, a reason in every refusal, and the next request is answered."""
     caplog.set_level(logging.WARNING)
     created = await served.call("CreateChat", pb.CreateChatRequest(message=said("hi")))
     await served.settled(created.chat.chat_id)

@@ -40,7 +40,7 @@ async def test_the_same_creation_makes_one_chat(served: Served) -> None:
 
 
 async def test_the_same_message_is_sent_once(served: Served) -> None:
-    """Also when the chat has gone on meanwhile: the answer is that of then."""
+    """Also when the chat went on meanwhile: the answer is the stored one."""
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
     request = pb.SendMessageRequest(request_id=new_id(), chat_id=chat_id, message=said("hello"))
     first = await served.call("SendMessage", request)
@@ -59,7 +59,7 @@ async def test_a_request_id_is_the_same_in_capitals(served: Served) -> None:
 
 
 async def test_the_same_queued_message_is_queued_once(served: Served, busy: str) -> None:
-    """The answer names the queued message, its words and the length of the queue of then."""
+    """The stored answer has the queued message, its text and the length of the queue."""
     requests = [
         pb.SendMessageRequest(request_id=new_id(), chat_id=busy, message=said(f"queued {it}"))
         for it in range(2)
@@ -71,7 +71,7 @@ async def test_the_same_queued_message_is_queued_once(served: Served, busy: str)
 
 
 async def test_the_same_interrupt_answers_the_same(served: Served, busy: str) -> None:
-    """Though the second one would have found nothing to stop."""
+    """Although the second one would find nothing to stop."""
     request = pb.InterruptChatRequest(request_id=new_id(), chat_id=busy)
     first = await served.call("InterruptChat", request)
     assert first.interrupted
@@ -80,7 +80,7 @@ async def test_the_same_interrupt_answers_the_same(served: Served, busy: str) ->
 
 
 async def test_the_same_id_with_another_request_is_refused(served: Served) -> None:
-    """And what stands is what the first one said."""
+    """The stored answer is that of the first one."""
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
     once = new_id()
     first = pb.SendMessageRequest(request_id=once, chat_id=chat_id, message=said("one"))

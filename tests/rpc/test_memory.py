@@ -1,4 +1,4 @@
-"""What a refused call leaves behind: grpc keeps some of it until the cyclic collector comes."""
+"""What a refused call leaves in memory: grpc keeps some of it until the cyclic collector runs."""
 
 import gc
 from typing import Any
@@ -31,7 +31,7 @@ def requests(kind: type[Message]) -> int:
 async def test_a_refused_request_is_forgotten_at_once(
     served: Served, method: str, text: dict[str, object], reason: str
 ) -> None:
-    """A client that sends large nonsense can not fill the memory of the server with it."""
+    """A client that sends large invalid requests cannot fill the memory of the server."""
     kind: type[Message] = getattr(pb, f"{method}Request")
     body = kind(**text).SerializeToString()
     before = requests(kind)

@@ -11,7 +11,7 @@ import pytest
 
 from chatd.v1 import admin_service_pb2, message_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.rpc.table import SERVICES
+from chatd_server.rpc.calls import SERVICES
 from tests.kit.server import Served, refusal_of, said
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ async def not_implemented(served: Served) -> set[str]:
 
 
 async def test_no_words_of_the_server_name_an_rpc_that_it_does_not_have(served: Served) -> None:
-    """Advice is there to be followed."""
+    """Advice must be possible to follow."""
     absent = re.compile(rf"\b({'|'.join(await not_implemented(served))})\b")
     assert [it for it in sentences() if absent.search(it)] == []
 
@@ -69,7 +69,7 @@ def sentences() -> Iterator[str]:
 
 
 async def test_the_readme_names_every_rpc_that_is_missing(served: Served) -> None:
-    """Exactly those, under State."""
+    """The page lists exactly those."""
     state = (ROOT / "README.md").read_text(encoding="utf-8").partition("## State")[2]
     sentence = re.search(r"The rest of\s+the contract(.*?)\.\s", state, re.DOTALL)
     assert sentence is not None
@@ -102,7 +102,7 @@ async def test_file_parts_are_refused_before_anything_is_written(
 
 
 async def test_an_rpc_that_the_contract_does_not_have_is_grpcs_own_answer(served: Served) -> None:
-    """Nothing of ours is called; grpc says UNIMPLEMENTED."""
+    """No handler is called; grpc answers UNIMPLEMENTED."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await served.raw("NoSuchRpc", b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

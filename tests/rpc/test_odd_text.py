@@ -1,4 +1,4 @@
-"""Text that is odd but text: what is accepted of it comes back as it was, on every database."""
+"""Unusual text: what is accepted comes back unchanged, on every database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,7 +39,7 @@ async def text_of_the_first_message(served: Served, chat_id: str) -> str:
     ids=["zero width", "NUL", "NUL inside", "BOM", "soft hyphen", "ESC", "between blanks"],
 )
 async def test_what_is_not_white_space_is_a_message(served: Served, text: str) -> None:
-    """Invisible characters are no white space; nothing is trimmed, nothing is normalised."""
+    """Invisible characters are not white space; nothing is trimmed or normalised."""
     created = await served.call("CreateChat", pb.CreateChatRequest(message=said(text)))
     chat_id = created.chat.chat_id
     await served.settled(chat_id)
@@ -59,7 +59,7 @@ async def test_a_message_of_white_space_is_refused(served: Served) -> None:
 
 
 async def test_nul_is_text_everywhere(served: Served) -> None:
-    """A database that cannot hold it in its own text keeps it even so."""
+    """A database whose own text type cannot store it keeps it too."""
     request = pb.CreateChatRequest(title=NUL, system_prompt=NUL, labels={"k": NUL})
     chat = (await served.call("CreateChat", request)).chat
     assert (chat.title, chat.labels["k"]) == (NUL, NUL)

@@ -14,7 +14,7 @@ import pytest
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.refusal import InvalidRequest
-from chatd_server.rpc.page_token import PageTokens, size_of
+from chatd_server.rpc.edge.paging import PageTokens, size_of
 from tests.kit.server import Served, bearer, refused, said, serving
 
 SECRET = bytes(range(32))
@@ -34,7 +34,7 @@ def old_token(key: str, asked: object) -> str:
 
 @pytest.mark.parametrize("key, numbers", [("1", 1), ("9223372036854775807", 1), ("-5.7", 2)])
 def test_a_token_gives_back_its_key(key: str, numbers: int) -> None:
-    """What goes in comes out, and only letters that travel in a URL."""
+    """A token gives its key back, and has only characters that are safe in a URL."""
     token = query().token(key)
     assert query().key(token, numbers=numbers) == key
     assert token.replace("-", "").replace("_", "").isalnum()
@@ -51,7 +51,7 @@ def test_the_end_has_no_token() -> None:
     ["!!", "abc", "ä", "bnVsbA", "AAAA", "e30", "A" * 5000, "A" * 22, "=" * 8, "\x00"],
 )
 def test_a_token_of_nobody_is_refused(token: str) -> None:
-    """Words from elsewhere are no position."""
+    """Other words are not a position."""
     with pytest.raises(InvalidRequest, match="page_token") as caught:
         query().key(token, numbers=1)
     assert [it.field for it in caught.value.violations] == ["page_token"]
@@ -113,7 +113,7 @@ def test_filters_that_look_alike_are_different_lists() -> None:
     ],
 )
 def test_a_signed_key_that_is_no_position_is_refused(key: str, numbers: int) -> None:
-    """A token of a later version, for example: signed alike, and still not believed."""
+    """A token of a later version, for example: the signature is valid, and it is refused."""
     with pytest.raises(InvalidRequest, match="page_token"):
         query().key(query().token(key), numbers=numbers)
 
@@ -169,7 +169,7 @@ async def test_forged_tokens_are_refused_by_every_list(served: Served) -> None:
 
 
 async def test_a_token_of_another_owner_is_refused(served: Served) -> None:
-    """Owners see their own chats only; a token adds nothing to that."""
+    """Owners see only their own chats; a token does not change that."""
     key, _ = await served.another_key("ann")
     page = await first_page(served)
     request = pb.ListChatsRequest(page_size=1, page_token=page.next_page_token)
@@ -178,7 +178,7 @@ async def test_a_token_of_another_owner_is_refused(served: Served) -> None:
 
 
 async def test_a_bad_token_tells_nothing_of_a_strangers_chat(served: Served) -> None:
-    """A chat of somebody else is not found, whatever else is wrong with the request."""
+    """The chat of another owner is not found, whatever else is wrong with the request."""
     key, _ = await served.another_key("ann")
     created = await served.call("CreateChat", pb.CreateChatRequest())
     request = pb.ListMessagesRequest(chat_id=created.chat.chat_id, page_token="forged")

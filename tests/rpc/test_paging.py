@@ -23,7 +23,7 @@ async def pages(served: Served, method: str, request: Any, items: str) -> list[l
 
 
 async def test_chats_come_newest_first_and_each_once(served: Served) -> None:
-    """Also when chats are made while somebody turns the pages."""
+    """Also when chats are made between the pages."""
     made = []
     for number in range(7):
         created = await served.call("CreateChat", pb.CreateChatRequest(title=str(number)))
@@ -87,7 +87,7 @@ async def _with_many_parts(served: Served, messages: int) -> str:
 
 
 async def test_parts_count_in_a_page_like_bytes(served: Served) -> None:
-    """Messages of very many parts make small pages, and none of them is lost."""
+    """Messages of very many parts make small pages, and no message is lost."""
     chat_id = await _with_many_parts(served, 24)
     history = pb.ListMessagesRequest(chat_id=chat_id, page_size=PAGE_SIZE_MAX)
     found = await pages(served, "ListMessages", history, "messages")
@@ -148,7 +148,7 @@ async def test_events_come_in_pages_without_a_gap(served: Served) -> None:
 
 
 async def test_waiting_for_an_event_ends_with_the_event(served: Served) -> None:
-    """A caller that cannot stream learns of it as soon as it is committed."""
+    """A caller that cannot stream gets it as soon as it is committed."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     chat_id = created.chat.chat_id
     request = pb.ListEventsRequest(
@@ -163,7 +163,7 @@ async def test_waiting_for_an_event_ends_with_the_event(served: Served) -> None:
 
 
 async def test_waiting_for_an_event_has_a_bound(served: Served) -> None:
-    """Nothing came: an empty page, and the head that there is."""
+    """Nothing was committed: an empty page, and the present head."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     request = pb.ListEventsRequest(
         chat_id=created.chat.chat_id, after_sequence=created.sequence, wait=Duration(seconds=3)

@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 300.0
 
 
 async def asking(served: Served, calls: int, *names: str) -> tool_pb2.PendingAction:
-    """Return what a chat waits for whose model has asked for so many calls of tools in turn."""
+    """Return what a chat waits for whose model has asked for `calls` calls of its tools in turn."""
     tools = names or ("look",)
     lines = [f'!call {it} {{"n": {n}}}' for n, it in zip(range(calls), itertools.cycle(tools))]
     request = pb.CreateChatRequest(
@@ -119,7 +119,7 @@ async def test_the_last_part_commits_all_in_call_order(served: Served) -> None:
 
 
 async def test_without_the_flag_every_wanted_result_must_come(served: Served) -> None:
-    """Exactly what is still wanted: kept ones are neither missing nor welcome."""
+    """Exactly what is still wanted: kept results are neither missing nor accepted again."""
     action = await asking(served, 3)
     first, second, third = ids(action)
     await served.call("SubmitToolResults", part_of(action, first))
@@ -152,7 +152,7 @@ async def test_a_result_that_was_kept_is_refused_the_second_time(served: Served)
 
 
 async def test_a_part_with_the_same_request_id_is_kept_once(served: Served) -> None:
-    """Also when the rest has come meanwhile: the answer is that of then."""
+    """Also when the rest arrived meanwhile: the answer is the stored one."""
     action = await asking(served, 2)
     first, second = ids(action)
     request = part_of(action, first)
@@ -178,7 +178,7 @@ async def test_ten_submitters_of_a_call_each_complete_the_action_once(served: Se
 
 
 async def test_of_ten_submitters_of_the_same_call_one_is_taken(served: Served) -> None:
-    """The others are told that it has its result."""
+    """Others see that it has its result."""
     action = await asking(served, 2)
     first, _ = ids(action)
 

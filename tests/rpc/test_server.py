@@ -1,6 +1,7 @@
 """The server as a whole: health, a database in trouble, a busy port, and how it leaves."""
 
 import asyncio
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.app.compose import build
 from chatd_server.config.load import load
 from chatd_server.observe import NullObserver
-from chatd_server.rpc.server import HEALTH_POLL_SECONDS, PortInUse
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.health import Health as HealthService
+from chatd_server.rpc.edge.listen import Listen, Listener, PortInUse
+from chatd_server.rpc.edge.reflection import Reflection
+from chatd_server.rpc.edge.server import HEALTH_POLL_SECONDS, RpcServer
 from chatd_server.service.keys import Keys
 from chatd_server.store.errors import DatabaseInUse, SchemaOutdated
 from tests.kit.clock import ManualClock
@@ -71,7 +77,7 @@ async def test_a_full_disk_refuses_writes_keeps_reads_and_goes_away(served: Serv
 async def test_a_port_in_use_is_said_and_everything_is_let_go(
     served: Served, tmp_path: Path
 ) -> None:
-    """The second server starts not at all, and its database is free again."""
+    """The second server does not start, and its database is free again."""
     flags = {"home": str(tmp_path / "other"), "port": served.app.server.port}
     config = load(flags, {}).config
     second = await build(config, clock=ManualClock(), observer=NullObserver())
@@ -82,7 +88,7 @@ async def test_a_port_in_use_is_said_and_everything_is_let_go(
 
 
 async def test_a_second_server_on_the_same_file_is_refused(served: Served) -> None:
-    """Two writers on one file would be two truths; the words say what to do."""
+    """Two writers of one file would contradict each other; the message says what to do."""
     config = load({"home": served.app.config.home, "port": 0}, {}).config
     with pytest.raises(DatabaseInUse, match="another server"):
         await build(config, clock=ManualClock(), observer=NullObserver())
@@ -111,7 +117,7 @@ async def test_leaving_is_told_before_connections_close(tmp_path: Path) -> None:
 
 
 async def test_new_streams_are_refused_while_leaving(served: Served) -> None:
-    """The client goes to another replica, or comes again."""
+    """The client goes to another replica, or retries."""
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
     served.app.hub.drain()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -140,7 +146,7 @@ async def test_a_turn_that_outlives_the_drain_goes_on_in_the_next_server(tmp_pat
 
 
 async def test_keys_survive_a_restart(tmp_path: Path) -> None:
-    """The root key is made once; the file and the database agree ever after."""
+    """The root key is made once; the file and the database keep it."""
     async with serving(tmp_path) as served:
         key = served.key
     async with serving(tmp_path) as again:
@@ -149,7 +155,7 @@ async def test_keys_survive_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_chat_on_postgres_is_answered_too(tmp_path: Path, postgres_url: str) -> None:
-    """The same parts on the other store; an old schema is refused until somebody migrates it."""
+    """The same parts on the other store; an old schema is refused until it is migrated."""
     flags = {"home": str(tmp_path), "port": 0, "database_url": postgres_url}
     with pytest.raises(SchemaOutdated, match="chatd migrate"):
         await build(load(flags, {}).config, clock=ManualClock(), observer=NullObserver())
@@ -161,7 +167,7 @@ async def test_a_chat_on_postgres_is_answered_too(tmp_path: Path, postgres_url: 
 
 
 async def test_a_revoked_root_key_stays_revoked(tmp_path: Path) -> None:
-    """A restart does not bring back what somebody took away on purpose."""
+    """A restart does not bring back a key that a person revoked on purpose."""
     async with serving(tmp_path) as served:
         keys = Keys(served.app.database.keys, served.clock)
         (root,) = await keys.page()
@@ -195,3 +201,38 @@ async def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, postgres
         assert await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id)) == before
         await served.call("SendMessage", pb.SendMessageRequest(chat_id=chat_id, message=said("x")))
         await served.settled(chat_id)
+
+
+async def test_a_port_in_use_frees_the_ports_that_were_taken_before_it(served: Served) -> None:
+    """The next server on these ports finds them free."""
+    arrivals = Arrivals(served.clock)
+    health_service = HealthService([], arrivals)
+    ports = [
+        Listener(Listen(host="127.0.0.1", port=port), [health_service])
+        for port in (0, served.app.server.port)
+    ]
+    server = RpcServer(ports, health_service, arrivals, served.app.database.store, served.clock)
+    with pytest.raises(PortInUse):
+        await server.start()
+    socket.create_server(("127.0.0.1", ports[0].port)).close()
+
+
+async def test_each_port_answers_its_own_services(served: Served) -> None:
+    """A service of another port is unknown here."""
+    arrivals = Arrivals(served.clock)
+    health_service = HealthService([], arrivals)
+    reflection = Reflection([], Authenticator(served.app.database.keys, served.clock), arrivals)
+    listen = Listen(host="127.0.0.1", port=0)
+    ports = [Listener(listen, [health_service]), Listener(listen, [reflection])]
+    server = RpcServer(ports, health_service, arrivals, served.app.database.store, served.clock)
+    await server.start()
+    check = health_pb2.HealthCheckRequest()
+    codes = []
+    for port in ports:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port.port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            call = stub.Check(check)
+            codes.append(await call.code())
+    await server.stop(0)
+    assert codes == [grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED]
+    assert server.port == ports[0].port

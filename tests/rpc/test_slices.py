@@ -1,15 +1,15 @@
-"""A long page is made in slices, and others have their turn between them."""
+"""A long page is made in slices, and other tasks run between them."""
 
 import pytest
 
 from chatd.v1 import message_pb2
-from chatd_server.rpc.slices import SLICE_BYTES, in_slices
+from chatd_server.rpc.convert.slices import SLICE_BYTES, in_slices
 from tests.kit.clock import ManualClock
 from tests.kit.turns import counting_turns
 
 
 def part(size: int) -> message_pb2.TextPart:
-    """Return a message of about so many bytes."""
+    """Return a message of about `size` bytes."""
     return message_pb2.TextPart(text="x" * size)
 
 
@@ -26,7 +26,7 @@ async def test_what_is_long_leaves_others_their_turn(count: int, size: int, turn
 
 
 async def test_what_is_short_is_made_at_once() -> None:
-    """An ordinary page pays nothing for it."""
+    """An ordinary page does not wait."""
     async with counting_turns() as turns:
         assert len([it async for it in in_slices([10] * 100, part, ManualClock())]) == 100
         assert turns.count == 0

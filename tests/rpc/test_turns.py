@@ -95,7 +95,7 @@ async def test_a_message_may_interrupt(served: Served, busy: chat_pb2.Chat) -> N
 async def test_only_the_expected_turn_is_cut(
     served: Served, busy: chat_pb2.Chat, method: str
 ) -> None:
-    """A late click must not stop the next answer."""
+    """A late interrupt must not stop the next answer."""
     request: Any = pb.InterruptChatRequest(chat_id=busy.chat_id, expected_turn_id=UNKNOWN)
     if method == "SendMessage":
         request = sending(busy, "wait", "INTERRUPT", expected_turn_id=UNKNOWN)
@@ -135,7 +135,7 @@ def submitting(action: tool_pb2.PendingAction, *call_ids: str) -> pb.SubmitToolR
 async def test_results_that_do_not_fit_are_told_all_at_once(
     served: Served, asking: tool_pb2.PendingAction
 ) -> None:
-    """Missing, unexpected and repeated ids and text that is no JSON, each by its place."""
+    """Missing, unexpected and repeated ids and text that is not JSON, each by its place."""
     first, second = (it.tool_call_id for it in asking.tool_calls)
     request = pb.SubmitToolResultsRequest(chat_id=asking.chat_id)
     request.results.add(tool_call_id=first, output_json="{")
@@ -182,7 +182,7 @@ async def test_results_let_the_turn_go_on(served: Served, asking: tool_pb2.Pendi
 
 
 async def test_the_first_writer_wins(served: Served, asking: tool_pb2.PendingAction) -> None:
-    """Anybody else is told what the chat does now."""
+    """The others get the chat's present status."""
     ids = [it.tool_call_id for it in asking.tool_calls]
     await served.call("SubmitToolResults", submitting(asking, *ids))
     await served.settled(asking.chat_id)
@@ -211,7 +211,7 @@ async def test_results_must_match_exactly_and_every_mismatch_is_told(
 
 
 async def test_calls_above_the_limit_are_answered_and_the_turn_goes_on(served: Served) -> None:
-    """Ours run, those above the limit are told why not, and the model is called with all of it."""
+    """Calls up to the limit run, the others get an error, and the model gets all results."""
     calls = "\n".join(["!call current_time"] * 300)
     message = said(f"{calls}\n!step\n!say All were asked.")
     created = await served.call("CreateChat", pb.CreateChatRequest(message=message))

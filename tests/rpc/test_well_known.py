@@ -11,9 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chatd.v1 import chat_pb2, event_pb2
 from chatd.v1 import chat_service_pb2 as pb
-from chatd_server.rpc.table import SERVICES
-from chatd_server.rpc.validate import Rules
-from chatd_server.rpc.well_known import malformed
+from chatd_server.rpc.calls import SERVICES
+from chatd_server.rpc.edge.validate import Rules
+from chatd_server.rpc.edge.well_known import malformed
 from tests.kit.server import Served, refused
 
 DAY = 86_400
@@ -37,7 +37,7 @@ SECONDS_MAX = 315_576_000_000
 def test_a_duration_that_protobuf_does_not_know_is_malformed(
     seconds: int, nanos: int, word: str
 ) -> None:
-    """The words name what is wrong with it, and the field is where it stands."""
+    """The message says what is wrong with it, and the field says where."""
     request = pb.WatchChatsRequest(heartbeat_interval=Duration(seconds=seconds, nanos=nanos))
     (violation,) = malformed(request)
     assert violation.field == "heartbeat_interval"
@@ -122,7 +122,7 @@ def test_wherever_a_request_takes_one_it_is_looked_at(
 async def test_a_malformed_duration_is_refused_by_every_call_that_takes_one(
     served: Served,
 ) -> None:
-    """2e9 nanos are no two seconds, and nothing waits for them."""
+    """2e9 nanos are not two seconds, and nothing waits for them."""
     created = await served.call("CreateChat", pb.CreateChatRequest())
     chat_id, odd = created.chat.chat_id, Duration(seconds=5, nanos=2_000_000_000)
     create = pb.CreateChatRequest(action_timeout=odd)

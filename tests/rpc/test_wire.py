@@ -11,11 +11,11 @@ from chatd_server.domain.limits import (
     PARTS_MAX,
     REQUEST_VALUES_MAX,
 )
-from chatd_server.rpc.wire import has_more_values
+from chatd_server.rpc.edge.wire import has_more_values
 
 
 def holds(request: Message, values: int) -> bool:
-    """Say whether a request has exactly so many values."""
+    """Say whether a request has exactly `values` values."""
     raw, kind = request.SerializeToString(), type(request)
     return not has_more_values(raw, kind, values) and has_more_values(raw, kind, values - 1)
 
@@ -55,7 +55,7 @@ COUNTED: dict[str, tuple[Message, int]] = {
 
 @pytest.mark.parametrize(("request_", "values"), COUNTED.values(), ids=COUNTED.keys())
 def test_every_value_counts_once(request_: Message, values: int) -> None:
-    """A message is a value besides its fields, and packed numbers count their bytes."""
+    """A message is one value in addition to its fields, and packed numbers count their bytes."""
     assert holds(request_, values)
 
 
@@ -75,13 +75,13 @@ def test_nothing_is_no_value() -> None:
     ],
 )
 def test_what_is_not_valid_ends(raw: bytes) -> None:
-    """It is for the decoder to refuse; counting neither fails nor goes on for ever."""
+    """The decoder refuses it; counting neither fails nor runs without end."""
     assert has_more_values(raw, pb.SendMessageRequest, 3) in {True, False}
     assert not has_more_values(raw, pb.SendMessageRequest, 1000)
 
 
 def test_the_largest_requests_that_the_contract_allows_are_below_the_limit() -> None:
-    """Nobody who keeps to the other limits meets this one."""
+    """A request within the other limits never reaches this one."""
     reference = message_pb2.FileReferencePart(file_name="a", start_line=1, end_line=2, content="c")
     parts = [message_pb2.UserPart(file_reference=reference)] * PARTS_MAX
     tools = [

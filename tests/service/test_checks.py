@@ -20,7 +20,7 @@ class OneModel:
         """Refuse all names but one."""
         if name != "a/b":
             raise ModelNotFound(Violation("model", f"no model {name}"))
-        return None  # type: ignore[return-value]  # nobody looks at it
+        return None  # type: ignore[return-value]  # never used
 
     def names(self) -> Sequence[str]:
         """Return the one."""
@@ -84,7 +84,7 @@ def test_schemas_that_no_model_would_take_are_refused(
 
 
 async def test_a_schema_is_looked_at_once(checks: Checks) -> None:
-    """Large ones beside the event loop; what was found, good or bad, is kept."""
+    """Large ones in a thread; the result, good or bad, is kept."""
     fine = '{"type":"object","description":"' + "x" * 5000 + '"}'
     await checks.learn([fine, "{", "", fine])
     assert "" in checks._faults.values()
@@ -106,11 +106,11 @@ async def test_a_new_schema_is_looked_at_beside_the_loop(checks: Checks) -> None
 
 
 async def test_a_schema_that_others_make_us_forget_is_looked_at_again(checks: Checks) -> None:
-    """When `learn` has returned, no schema is left to be looked at on the event loop."""
+    """When `learn` has returned, no schema is left to be checked on the event loop."""
     mine = [f'{{"type":"object","title":"{number:0200d}"}}' for number in range(2)]
     others = [f'{{"title":{number}}}' for number in range(SCHEMAS_KNOWN_MAX)]
     await checks.learn(mine[:1])
-    # There is no room for all of them, so the second one begins with forgetting the first.
+    # There is no room for all of them, so the second one begins by clearing the first.
     learning = asyncio.create_task(checks.learn(mine))
     forgetting = asyncio.create_task(checks.learn(others))
     await learning
@@ -121,13 +121,13 @@ async def test_a_schema_that_others_make_us_forget_is_looked_at_again(checks: Ch
 
 
 def test_a_schema_may_not_send_us_to_fetch_another(checks: Checks) -> None:
-    """A reference to a URL is a word like any other: nothing is opened."""
+    """A reference to a URL is text: nothing is opened."""
     remote = '{"type":"object","$ref":"http://127.0.0.1:9/schema"}'
     assert not list(checks.new_chat(tool(remote)))
 
 
 def test_the_name_of_a_built_in_tool_is_taken(checks: Checks) -> None:
-    """Two tools of one name: nobody could say which one the model meant."""
+    """With two tools of one name it would be open which one the model means."""
     config = ChatConfig(tools=(ClientTool("current_time"),))
     (violation,) = checks.new_chat(config)
     assert violation.field == "tools[0].name"
@@ -163,7 +163,7 @@ def test_an_unknown_model_has_a_violation_of_its_own(checks: Checks) -> None:
 def test_messages_that_say_nothing_or_too_much_are_refused(
     checks: Checks, parts: list[Part], word: str
 ) -> None:
-    """The words say what to change."""
+    """The message says what to change."""
     (violation,) = checks.message("message", parts)
     assert word in violation.description
     assert violation.field.startswith("message.parts")

@@ -1,4 +1,4 @@
-"""What is swept up: records of requests after a day, events after their retention."""
+"""What is deleted: records of requests after a day, events after their retention."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ONCE = "01890000-0000-7000-8000-000000000000"
 
 
 def later(served: Served, hours: float) -> None:
-    """Let time pass at once: nothing runs that would want to see it go by."""
+    """Let time pass at once: nothing that runs waits for it."""
     served.clock._now += round(hours * HOUR)
 
 

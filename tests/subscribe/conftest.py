@@ -12,21 +12,23 @@ from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports.keys import KeyStore
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
-from chatd_server.rpc.calls import ServerFacts, ServiceCalls
-from chatd_server.rpc.dispatch import Dispatch
-from chatd_server.rpc.event_frames import EventFrames
-from chatd_server.rpc.page_token import PageTokens
-from chatd_server.rpc.server import Listen, RpcServer
-from chatd_server.rpc.subscribe import Subscribe
-from chatd_server.rpc.table import answers, table
+from chatd_server.rpc.backend import Backend, ServerFacts
+from chatd_server.rpc.calls import GROUPS, SERVICES
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import Dispatch
+from chatd_server.rpc.edge.health import Health
+from chatd_server.rpc.edge.listen import Listen, Listener
+from chatd_server.rpc.edge.paging import PageTokens
+from chatd_server.rpc.edge.server import RpcServer
+from chatd_server.rpc.edge.table import table
+from chatd_server.rpc.streams.frames import EventFrames
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
-from chatd_server.service.events import Events
 from chatd_server.service.keys import Keys
+from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
-from chatd_server.service.tool_results import ToolResults
+from chatd_server.service.tools import ClientTools
 from chatd_server.store.migrate import migrate
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.store import PostgresStore
@@ -102,21 +104,18 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
 
             authenticator = Authenticator(keys, clock)
             arrivals = Arrivals(clock)
-            dispatch = Dispatch(
-                table(answers(calls_of(store, hub, clock), Subscribe(hub, authenticator, clock))),
-                store=store,
-                authenticator=authenticator,
-                arrivals=arrivals,
-                model_examples=tuple,
-                observer=NullObserver(),
-            )
-            server = RpcServer(dispatch, authenticator, arrivals, store, clock, Listen(port=0))
-            port = await server.start()
+            rpcs = table(SERVICES, GROUPS)
+            backend = backend_of(store, hub, authenticator, clock)
+            dispatch = Dispatch(rpcs, backend, store, authenticator, arrivals, NullObserver())
+            public = Listener(Listen(host="127.0.0.1", port=0), [dispatch])
+            server = RpcServer([public], Health((), arrivals), arrivals, store, clock)
+            await server.start()
             registered = Keys(keys, clock)
             _, key = await registered.create(OWNER, "test")
+            address = f"127.0.0.1:{server.port}"
             options = [("grpc.use_local_subchannel_pool", 1)]
             try:
-                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+                async with grpc.aio.insecure_channel(address, options) as channel:
                     stub = chat_service_pb2_grpc.ChatServiceStub(channel)
                     yield Edge(store, hub, clock, channel, stub, registered, key, go_deaf)
             finally:
@@ -132,17 +131,23 @@ async def edge(serve: Serve) -> AsyncIterator[Edge]:
         yield served
 
 
-def calls_of(store: Any, hub: Hub, clock: ManualClock) -> ServiceCalls:
-    """Return what answers the unary RPCs."""
-    return ServiceCalls(
+def backend_of(store: Any, hub: Hub, authenticator: Authenticator, clock: ManualClock) -> Backend:
+    """Return what the RPCs stand on."""
+    return Backend(
         chats=Chats(store, clock, MODEL),
         messages=Messages(store, clock),
-        tool_results=ToolResults(store, clock),
-        events=Events(store, hub, clock),
+        tools=ClientTools(store, clock),
+        log=Log(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock).named, MODEL),
+        streams=hub,
+        authenticator=authenticator,
         tokens=PageTokens(b"held"),
         facts=ServerFacts(
-            version="0", instance_id="test", default_model=MODEL, heartbeat_seconds=15
+            version="0",
+            instance_id="test",
+            default_model=MODEL,
+            heartbeat_seconds=15,
+            implemented=(),
         ),
         clock=clock,
     )

@@ -12,7 +12,7 @@ WORKING = {chat_pb2.CHAT_STATUS_RUNNING, chat_pb2.CHAT_STATUS_INTERRUPTING}
 
 
 class Follower:
-    """One client of one chat. It lives through cuts: `cut` and read on."""
+    """One client of one chat. It survives cuts: `cut`, then read on."""
 
     def __init__(self, stub: Any, auth: Any, chat_id: str, request: dict[str, Any]) -> None:
         self._stub = stub
@@ -85,7 +85,7 @@ class Follower:
         return self.end
 
     def cut(self) -> None:
-        """Cut the stream; the next read comes back with the last cursor."""
+        """Cut the stream; the next read resumes at the last cursor."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

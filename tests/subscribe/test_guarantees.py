@@ -35,7 +35,7 @@ def cursor(chat: Chat, offset: int) -> chat_pb2.Cursor:
 
 
 async def test_guarantee_1_all_subscribers_see_the_same_numbers_without_gaps(edge: Edge) -> None:
-    """Whoever comes, whenever, from wherever: number n is the same event for all."""
+    """Number n is the same event for every subscriber, whenever it comes."""
     chat = await edge.chat()
     followers = [edge.follow(chat.id), edge.follow(chat.id, include_deltas=False)]
     for follower in followers:
@@ -85,7 +85,7 @@ async def test_guarantee_2_replay_then_live_on_one_stream(edge: Edge) -> None:
 async def test_guarantee_2_a_cursor_inside_an_attempt_gets_exactly_the_missing_text(
     edge: Edge,
 ) -> None:
-    """Any byte offset that can have been sent is a place to come back to."""
+    """A client can resume at any byte offset that it was sent."""
     chat = await edge.chat()
     writer = await chat.begin()
     writer.append(0, PieceKind.REASONING, "hm")
@@ -105,7 +105,7 @@ async def test_guarantee_2_a_cursor_inside_an_attempt_gets_exactly_the_missing_t
 async def test_guarantee_2_a_client_that_is_cut_after_every_response_misses_nothing(
     edge: Edge,
 ) -> None:
-    """Cut and resumed all the way, a client holds what one that stayed holds."""
+    """A client that is cut again and again has what one that stayed has."""
     chat = await edge.chat()
     stayed, cut = edge.follow(chat.id), edge.follow(chat.id)
     await stayed.until("caught_up")
@@ -134,7 +134,7 @@ async def test_guarantee_2_a_client_that_is_cut_after_every_response_misses_noth
 
 
 async def test_guarantee_2_a_cursor_from_before_a_retry_gets_a_reset(edge: Edge) -> None:
-    """The pieces of an attempt that failed while the client was away are taken back."""
+    """The pieces of an attempt that failed while the client was away are reset."""
     chat = await edge.chat()
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
@@ -155,7 +155,7 @@ async def test_guarantee_2_a_cursor_from_before_a_retry_gets_a_reset(edge: Edge)
 
 
 async def test_guarantee_2_a_cursor_from_before_a_sigkill_gets_a_reset(serve: Any) -> None:
-    """The pieces died with the process; the client is told before anything live."""
+    """The pieces died with the process; the client learns it before anything live."""
     async with serve() as edge:
         chat = await edge.chat()
         follower = edge.follow(chat.id)
@@ -326,7 +326,7 @@ async def ask(chat: Chat) -> ToolCall:
 async def test_guarantee_8_results_can_be_submitted_when_action_required_comes(
     edge: Edge,
 ) -> None:
-    """Who answers at once is never refused."""
+    """A client that answers at once is never refused."""
     chat = await edge.chat(config=asking())
     follower = edge.follow(chat.id, until=pb.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED)
     await follower.until("caught_up")
@@ -343,7 +343,7 @@ async def test_guarantee_8_results_can_be_submitted_when_action_required_comes(
 async def test_guarantee_9_every_mutating_response_carries_the_sequence_of_its_event(
     edge: Edge,
 ) -> None:
-    """Who reads up to that number reads what it wrote."""
+    """A client that reads up to that number reads what it wrote."""
     created = await edge.call("CreateChat", pb.CreateChatRequest(message=said("hello")))
     chat = Chat(edge, created.chat.chat_id, await edge.store.load(created.chat.chat_id))
     follower = edge.follow(chat.id, resume_from=chat_pb2.Cursor())

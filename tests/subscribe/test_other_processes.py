@@ -1,4 +1,4 @@
-"""Commits of which this process is told late, or by a hint alone."""
+"""Commits of which this process learns late, or by a hint alone."""
 
 import asyncio
 from typing import Any
@@ -37,7 +37,7 @@ async def test_commits_of_another_process_come_with_its_hint(edge: Edge) -> None
 
 
 async def test_a_commit_of_ours_behind_one_of_another_process_leaves_no_gap(edge: Edge) -> None:
-    """What this process was not told of is read from the log before what it was told of."""
+    """Commits that this process did not hear of are read from the log before those that it did."""
     chat = await edge.chat()
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
@@ -77,7 +77,7 @@ async def test_another_replica_gives_exactly_the_missing_text_when_it_is_committ
 
 
 async def test_a_wait_for_the_log_ends_with_the_next_event(edge: Edge) -> None:
-    """ListEvents waits on the hub, for so long and no longer."""
+    """ListEvents waits on the hub, for the time of the request and no longer."""
     chat = await edge.chat()
     head = chat.state.head_sequence
     listing = pb.ListEventsRequest(chat_id=chat.id, after_sequence=head, wait=Duration(seconds=20))
@@ -88,7 +88,7 @@ async def test_a_wait_for_the_log_ends_with_the_next_event(edge: Edge) -> None:
     assert [event.sequence for event in response.events] == [head + 1]
     listing.after_sequence = chat.state.head_sequence
     waiting = asyncio.ensure_future(edge.call("ListEvents", listing))
-    # A look at the log each second; time stands while it is read.
+    # The log is read each second; time stands meanwhile.
     for _ in range(20):
         assert await edge.clock.advance_to(WATCH_TAG) == 1
     assert not (await waiting).events

@@ -1,4 +1,4 @@
-"""Guarantee 3: a reader that stops reading costs nobody anything but itself."""
+"""Guarantee 3: a reader that stops reading costs only itself."""
 
 import gc
 import tracemalloc

@@ -64,7 +64,7 @@ async def test_a_long_history_comes_in_pages_that_fit_any_client(edge: Edge) -> 
 async def test_a_history_that_is_edited_while_its_snapshot_is_read_ends_up_right(
     edge: Edge,
 ) -> None:
-    """No read transaction waits for a client: what changes meanwhile is told by events."""
+    """No read transaction waits for a client: events report what changes meanwhile."""
     chat = await long_chat(edge, 12)
     follower = edge.follow(chat.id)
     await follower.until("snapshot_messages")

@@ -17,7 +17,7 @@ from tests.subscribe.scene import CountingReads, Edge
 
 
 async def test_level_subscribers_share_one_serialisation_per_delta(edge: Edge) -> None:
-    """However many follow: bytes are made once for each delta and once for each event."""
+    """Bytes are made once for each delta and each event, for any number of subscribers."""
     chat = await edge.chat()
     followers = [edge.follow(chat.id) for _ in range(50)]
     for follower in followers:
@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(edge: Edge) -> None:
 
 
 async def test_an_idle_chat_costs_nothing(edge: Edge) -> None:
-    """Nothing is kept of a chat that nobody follows, while it runs and after."""
+    """Nothing is kept of a chat without subscribers, while it runs and after."""
     chat = await edge.chat()
     assert edge.hub.chat_count == 0
     await chat.begin()
@@ -135,7 +135,7 @@ async def test_an_idle_chat_costs_nothing(edge: Edge) -> None:
 
 
 async def test_an_answer_beyond_its_limit_fails_for_the_writer(edge: Edge) -> None:
-    """What was shown stays until the attempt is closed; then it is taken back."""
+    """What was shown stays until the attempt is closed; then it is reset."""
     chat = await edge.chat()
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
@@ -150,7 +150,7 @@ async def test_an_answer_beyond_its_limit_fails_for_the_writer(edge: Edge) -> No
 
 
 async def test_a_strangers_chat_is_not_found(edge: Edge) -> None:
-    """With a snapshot and with a cursor, and for an id that is none."""
+    """With a snapshot, with a cursor, and for a malformed id."""
     chat = await edge.chat()
     _, edge.key = await edge.keys.create(OwnerId("stranger"), "other")
     for follower in (

@@ -36,7 +36,7 @@ async def test_until_settled_ends_when_the_turn_is_over(edge: Edge) -> None:
 
 
 async def test_without_deltas_only_durable_events_come(edge: Edge) -> None:
-    """Who wants no pieces gets none, and cursors without an attempt."""
+    """Without deltas there are no pieces, and cursors have no attempt."""
     chat = await edge.chat()
     follower = edge.follow(chat.id, include_deltas=False)
     await follower.until("caught_up")
@@ -76,7 +76,7 @@ async def test_pieces_that_are_held_are_taken_back_also_without_deltas(edge: Edg
 
 
 async def test_a_drain_ends_every_stream_and_refuses_new_ones(edge: Edge) -> None:
-    """Streams are told, so that clients come back elsewhere."""
+    """Streams end with a reason, so that clients go to another server."""
     chat = await edge.chat()
     followers = [edge.follow(chat.id) for _ in range(5)]
     for follower in followers:
@@ -91,7 +91,7 @@ async def test_a_drain_ends_every_stream_and_refuses_new_ones(edge: Edge) -> Non
 
 
 async def test_a_deleted_chat_ends_its_streams(edge: Edge) -> None:
-    """Behind the last event of the chat."""
+    """After the last event of the chat."""
     chat = await edge.chat()
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
@@ -157,7 +157,7 @@ async def test_a_silent_stream_beats_and_a_busy_one_does_not(edge: Edge) -> None
 
 
 async def test_a_client_chooses_the_pause_between_heartbeats(edge: Edge) -> None:
-    """A shorter pause than that of the others counts at once."""
+    """A pause shorter than the others' takes effect at once."""
     chat = await edge.chat()
     usual = edge.follow(chat.id)
     await usual.until("caught_up")
@@ -173,7 +173,7 @@ async def test_a_client_chooses_the_pause_between_heartbeats(edge: Edge) -> None
 
 
 async def test_a_heartbeat_finds_what_a_lost_hint_left_behind(edge: Edge) -> None:
-    """The events go out instead of the beat."""
+    """The events are sent in place of the heartbeat."""
     chat = await edge.chat()
     follower = edge.follow(chat.id)
     await follower.until("caught_up")

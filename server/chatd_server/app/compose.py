@@ -1,4 +1,4 @@
-"""The composition root: names the concrete classes and puts them together."""
+"""The composition root: the only file that names concrete classes."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,39 @@ from chatd_server.agent.turn.env import Env
 from chatd_server.app.databases import Database, open_database
 from chatd_server.app.root_key import registered
 from chatd_server.app.server import App
-from chatd_server.app.settings import hub_settings, listen, provider_settings, worker_settings
+from chatd_server.app.settings import (
+    hub_settings,
+    listen,
+    provider_settings,
+    server_facts,
+    worker_settings,
+)
 from chatd_server.clock import RealClock
-from chatd_server.config.load import Config, server_version
+from chatd_server.config.load import Config
 from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import LogObserver, Observer
 from chatd_server.ports.clock import Clock
 from chatd_server.providers.registry import ModelRegistry
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
-from chatd_server.rpc.calls import ServerFacts, ServiceCalls
-from chatd_server.rpc.dispatch import Dispatch, Rpc
-from chatd_server.rpc.event_frames import EventFrames
-from chatd_server.rpc.page_token import PURPOSE, PageTokens
-from chatd_server.rpc.server import RpcServer
-from chatd_server.rpc.subscribe import Subscribe
-from chatd_server.rpc.table import answers, table
+from chatd_server.rpc.backend import Backend
+from chatd_server.rpc.calls import GROUPS, SERVICES
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.dispatch import Dispatch
+from chatd_server.rpc.edge.health import Health
+from chatd_server.rpc.edge.listen import Listener
+from chatd_server.rpc.edge.paging import PURPOSE, PageTokens
+from chatd_server.rpc.edge.reflection import Reflection
+from chatd_server.rpc.edge.server import RpcServer
+from chatd_server.rpc.edge.table import Rpc, implemented, service_names, table
+from chatd_server.rpc.streams.frames import EventFrames
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
-from chatd_server.service.events import Events
 from chatd_server.service.keys import Keys, RootKey
+from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
-from chatd_server.service.tool_results import ToolResults
+from chatd_server.service.tools import ClientTools
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.tools.builtin.source import BuiltinTools
@@ -52,13 +61,13 @@ async def build(
             slots = Slots(config.home_path, config.shown_database)
             await database.store.take_place(slots, worker_id)
         tokens = PageTokens(await database.store.secret(PURPOSE))
-        return _assembled(config, database, worker_id, tokens, root, clock, observer)
+        return _app(config, database, worker_id, tokens, root, clock, observer)
     except BaseException:
         await database.close()
         raise
 
 
-def _assembled(
+def _app(
     config: Config,
     database: Database,
     worker_id: WorkerId,
@@ -81,50 +90,40 @@ def _assembled(
         observer=observer,
         default_model=config.default_model,
     )
-    events = Events(store, hub, clock)
-    checks = Checks(models, BuiltinTools(clock).named, config.default_model)
-    calls = ServiceCalls(
+    rpcs = table(SERVICES, GROUPS)
+    backend = Backend(
         chats=Chats(store, clock, config.default_model),
         messages=Messages(store, clock),
-        tool_results=ToolResults(store, clock),
-        events=events,
-        checks=checks,
+        tools=ClientTools(store, clock),
+        log=Log(store, hub, clock),
+        checks=Checks(models, BuiltinTools(clock).named, config.default_model),
+        streams=hub,
+        authenticator=Authenticator(database.keys, clock),
         tokens=tokens,
-        facts=_facts(config, worker_id),
+        facts=server_facts(config, worker_id, implemented(rpcs)),
         clock=clock,
-    )
-    authenticator = Authenticator(database.keys, clock)
-    rpcs = _rpcs(calls, Subscribe(hub, authenticator, clock))
-    arrivals = Arrivals(clock)
-    dispatch = Dispatch(
-        rpcs,
-        store=store,
-        authenticator=authenticator,
-        arrivals=arrivals,
-        model_examples=checks.model_examples,
-        observer=observer,
     )
     return App(
         config=config,
         database=database,
         hub=hub,
         worker=Worker(worker_settings(config), database.wake, env),
-        events=events,
+        log=backend.log,
         chores=Chores(store, clock, observer, config.event_retention_days),
         models=models,
-        server=RpcServer(dispatch, authenticator, arrivals, store, clock, listen(config)),
+        server=_server(config, database, rpcs, backend, observer),
         observer=observer,
         root_key_is_revoked=root.is_revoked,
     )
 
 
-def _facts(config: Config, worker_id: WorkerId) -> ServerFacts:
-    return ServerFacts(
-        server_version(), worker_id, config.default_model, config.stream_heartbeat_seconds
-    )
-
-
-def _rpcs(calls: ServiceCalls, subscribe: Subscribe) -> Sequence[Rpc]:
-    rpcs = table(answers(calls, subscribe))
-    calls.implemented = [rpc.name for rpc in rpcs if rpc.is_implemented]
-    return rpcs
+def _server(
+    config: Config, database: Database, rpcs: Sequence[Rpc], backend: Backend, observer: Observer
+) -> RpcServer:
+    clock, authenticator = backend.clock, backend.authenticator
+    arrivals = Arrivals(clock)
+    dispatch = Dispatch(rpcs, backend, database.store, authenticator, arrivals, observer)
+    health = Health(service_names(rpcs), arrivals)
+    reflection = Reflection([dispatch, health], authenticator, arrivals)
+    public = Listener(listen(config), [dispatch, health, reflection])
+    return RpcServer([public], health, arrivals, database.store, clock)

@@ -18,7 +18,8 @@ def root_key(path: Path) -> str:
     if path.exists():
         return _key_in(path)
     key = new_key()
-    # Written beside and linked into place: two first starts agree, and nobody reads half a key.
+    # Written to another name and linked into place: two first starts agree on one key, and no
+    # reader sees half a key.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -33,7 +34,7 @@ def root_key(path: Path) -> str:
 
 
 async def registered(path: Path, keys: Keys, observer: Observer) -> RootKey:
-    """Return the root key of a home as the database knows it; notes what a person must know."""
+    """Register the root key of a home; note that it is new, or that it was revoked."""
     root = await keys.ensure_root(root_key(path), root_key_name(path))
     if root.is_new:
         observer.note(Span.ROOT_KEY_REGISTERED, key=root.record.id, name=root.record.name)
@@ -43,17 +44,18 @@ async def registered(path: Path, keys: Keys, observer: Observer) -> RootKey:
 
 
 def root_key_name(path: Path) -> str:
-    """Return what the list of keys calls a root key: the host and the home that it is of.
+    """Return the name of a root key in the list of keys: its host and its home.
 
-    Servers that share a database have a root key for each home, and a person tells them apart.
+    Servers that share a database have one root key for each home.
     """
     name = f"root of {gethostname()}:{path.parent.absolute()}"
     return "".join(it if it.isprintable() else "?" for it in name)
 
 
 def revoked_advice(path: Path) -> str:
-    """Return what to do when the root key of a home was revoked. Nothing replaces it by itself:
-    somebody wanted it to be gone.
+    """Return what to do when the root key of a home was revoked.
+
+    It is not replaced automatically, because a person revoked it on purpose.
     """
     return (
         f"Commands that use {path} are refused. To get a new root key, remove that file and start "

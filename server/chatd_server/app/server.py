@@ -1,5 +1,7 @@
-"""A whole server. It leaves in order: NOT_SERVING, `stream_end(DRAINING)`, runs finished or handed
-back, then the server.
+"""Start, drain and stop of a server.
+
+It leaves in this order: health says NOT_SERVING, streams end with DRAINING, runs finish or are
+handed back, the ports close.
 """
 
 import asyncio
@@ -12,13 +14,13 @@ from chatd_server.config.load import Config
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import Observer, Span
 from chatd_server.providers.registry import ModelRegistry
-from chatd_server.rpc.server import RpcServer
+from chatd_server.rpc.edge.server import RpcServer
 from chatd_server.service.chores import Chores
-from chatd_server.service.events import Events
+from chatd_server.service.log import Log
 from chatd_server.worker.worker import Worker
 
 STREAMS_END_SECONDS = 2.0
-"""How long open calls may finish after the drain; only streams of clients that do not read do."""
+"""How long open calls may take after the drain; only streams whose clients do not read need it."""
 
 
 class App:
@@ -31,7 +33,7 @@ class App:
         database: Database,
         hub: Hub,
         worker: Worker,
-        events: Events,
+        log: Log,
         chores: Chores,
         models: ModelRegistry,
         server: RpcServer,
@@ -44,7 +46,7 @@ class App:
         self.hub = hub
         self.worker = worker
         self.server = server
-        self._events = events
+        self._log = log
         self._chores = chores
         self._models = models
         self._observer = observer
@@ -58,7 +60,7 @@ class App:
         return msgspec.structs.replace(listen(self.config), port=self.server.port).address
 
     async def start(self) -> None:
-        """Listen and work. Raises PortInUse, and then holds nothing."""
+        """Listen and work. Raises PortInUse, with everything closed."""
         self.database.listen(self.hub)
         self.database.listen(self.worker)
         self.database.wake.listen(self.hub.hinted)
@@ -71,7 +73,7 @@ class App:
         self._work = asyncio.create_task(self.worker.run(), name="worker")
         parts = {
             "chores": self._chores.run(),
-            "rpc.server": self.server.failed(),
+            "rpc.server": self.server.ended(),
             "wake": self.database.wake.failed(),
         }
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -80,11 +82,11 @@ class App:
         )
 
     async def warm_up(self) -> None:
-        """Load what the first turns would wait for; it serves meanwhile."""
+        """Load what the first turns would otherwise wait for; calls are served meanwhile."""
         await asyncio.to_thread(self._models.warm_up)
 
     async def broken(self) -> None:
-        """Wait for a part that cannot go on; raises what it died of."""
+        """Wait until a part of the server fails; raises its exception."""
         assert self._work is not None
         await asyncio.wait([self._work, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in (self._work, *self._tasks):
@@ -92,20 +94,20 @@ class App:
                 task.result()
 
     async def drain(self) -> None:
-        """Leave in order; returns when nothing runs any more and all streams were told."""
+        """Leave in order; returns when nothing runs and all streams have ended."""
         self._observer.note(Span.SERVER_DRAINING, running=self.worker.running)
         await self.server.enter_drain()
         self.hub.drain()
-        self._events.drain()
+        self._log.drain()
         self.worker.drain()
         if self._work is not None:
             await asyncio.wait([self._work])
         await self.stop(STREAMS_END_SECONDS)
 
     async def stop(self, grace_seconds: float = 0) -> None:
-        """Stop at once, after `grace_seconds` for open calls. Chats in work are given back.
+        """Stop after `grace_seconds` for open calls. Running chats are handed back.
 
-        Once stopped, it does nothing.
+        A second call does nothing.
         """
         if self._is_closed:
             return

@@ -1,20 +1,24 @@
-"""What each part is told of the configuration."""
+"""The part of the configuration that each component gets."""
 
-from chatd_server.config.load import Config
+from collections.abc import Sequence
+
+from chatd_server.config.load import Config, server_version
+from chatd_server.domain.ids import WorkerId
 from chatd_server.hub.hub import HubSettings
 from chatd_server.providers.settings import ProviderSettings
-from chatd_server.rpc.server import Listen
+from chatd_server.rpc.backend import ServerFacts
+from chatd_server.rpc.edge.listen import Listen
 from chatd_server.worker.settings import WorkerSettings
 
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
-    """Return what the providers are told."""
+    """Return the settings of each provider, by its name."""
     key, url = config.anthropic_api_key, config.anthropic_base_url
     return {"anthropic": ProviderSettings(api_key=key, base_url=url)}
 
 
 def worker_settings(config: Config) -> WorkerSettings:
-    """Return what the worker is told."""
+    """Return the settings of the worker."""
     return WorkerSettings(
         slots_max=config.runs_max,
         lease_seconds=config.lease_seconds,
@@ -25,13 +29,24 @@ def worker_settings(config: Config) -> WorkerSettings:
 
 
 def hub_settings(config: Config) -> HubSettings:
-    """Return what the hub is told."""
+    """Return the settings of the hub."""
     return HubSettings(
         heartbeat_seconds=config.stream_heartbeat_seconds,
-        reads_at_heartbeat=config.is_postgres,  # SQLite has no other process to hear of late
+        reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
     )
 
 
 def listen(config: Config) -> Listen:
     """Return where the server listens."""
     return Listen(host=config.host, port=config.port, reuse_port=config.reuse_port)
+
+
+def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]) -> ServerFacts:
+    """Return what GetServerInfo says."""
+    return ServerFacts(
+        version=server_version(),
+        instance_id=worker_id,
+        default_model=config.default_model,
+        heartbeat_seconds=config.stream_heartbeat_seconds,
+        implemented=implemented,
+    )

@@ -91,7 +91,7 @@ def explained(error: Exception) -> Failed | None:
         return Failed(_advice(error), Exit.FAILED, error.reason or nobody)
     # Whoever raised these has imported their modules already.
     from chatd_server.domain.refusal import DatabaseUnavailable, Refused
-    from chatd_server.rpc.server import PortInUse
+    from chatd_server.rpc.edge.listen import PortInUse
     from chatd_server.store.errors import StoreError
 
     match error:

@@ -1,1 +1,1 @@
-"""The gRPC edge: bytes in, use cases called, bytes out. The only package that knows the wire."""
+"""gRPC: bytes in, use cases called, bytes out. The only package that knows the wire."""

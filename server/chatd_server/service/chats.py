@@ -1,4 +1,4 @@
-"""Chats: make one, read one, list one's own."""
+"""Chats: make one, read one, list those of the caller, interrupt one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from chatd_server.domain.ids import ChatId, OwnerId, TurnId, new_uuid
 from chatd_server.domain.message import Part
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
-from chatd_server.service.authority import chat_id_of
+from chatd_server.service.ids import chat_id_of, command_id
 
 
 class Chats:
-    """Use cases of a chat as a whole. Arguments were checked; every method refuses strangers."""
+    """Arguments were checked; every method refuses other owners."""
 
     def __init__(self, store: ChatStore, clock: Clock, default_model: str) -> None:
         self._store = store
@@ -30,8 +30,8 @@ class Chats:
         options: TurnOptions | None = None,
         request: RequestKey | None = None,
     ) -> Applied:
-        """Make a chat. The default model is written into it, so that it stays what it is when
-        the server's default changes.
+        """Make a chat. The default model is stored in it, so that the chat keeps its model when the
+        server's default changes.
         """
         chat_id = ChatId(new_uuid(self._clock.now()))
         command = Create(
@@ -45,7 +45,6 @@ class Chats:
         return await self._store.apply(chat_id, command, owner_id=owner_id, request=request)
 
     async def get(self, owner_id: OwnerId, chat_id: str) -> ChatState:
-        """Return a chat of the caller."""
         return await self._store.load(chat_id_of(chat_id), owner_id)
 
     async def page(
@@ -76,7 +75,7 @@ class Chats:
         expected_turn_id: str = "",
         request: RequestKey | None = None,
     ) -> Applied:
-        """Stop the open turn and keep what it has; with nothing to stop it succeeds too."""
+        """Stop the open turn and keep what it has; succeeds too when no turn is open."""
         command = Interrupt(
             command_id=command_id(self._clock, request),
             expected_turn_id=TurnId(expected_turn_id) if expected_turn_id else None,
@@ -84,8 +83,3 @@ class Chats:
         return await self._store.apply(
             chat_id_of(chat_id), command, owner_id=owner_id, request=request
         )
-
-
-def command_id(clock: Clock, request: RequestKey | None) -> str:
-    """Return the id under which a command is recorded: that of the request, else a new one."""
-    return new_uuid(clock.now()) if request is None else request.key

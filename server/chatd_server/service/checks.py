@@ -1,4 +1,4 @@
-"""Rules about requests that the contract's annotations cannot say. All are told at once."""
+"""Rules about requests that the contract's annotations cannot express."""
 
 import asyncio
 import hashlib
@@ -10,8 +10,8 @@ import msgspec
 from chatd_server.domain.chat import ChatConfig, TurnOptions
 from chatd_server.domain.json_text import json_fault, parse
 from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX, USER_MESSAGE_BYTES_MAX
-from chatd_server.domain.message import FileReference, Part, Text
-from chatd_server.domain.refusal import ModelNotFound, Violation
+from chatd_server.domain.message import File, FileReference, Part, Text
+from chatd_server.domain.refusal import ModelNotFound, NotImplementedHere, Violation
 from chatd_server.ports.models import Models
 
 MODEL_EXAMPLES_MAX = 20
@@ -19,19 +19,21 @@ MODEL_EXAMPLES_MAX = 20
 
 
 SCHEMAS_KNOWN_MAX = 4096
-"""Schemas that were looked at already; about 1 MB."""
+"""Results of checked schemas that are kept; about 1 MB."""
 
 SCHEMAS_INLINE_CHARACTERS_MAX = 128
-"""Below it a look takes some milliseconds at most: a schema that is made for it (many empty ones in
+"""Up to this length a check takes some milliseconds at most: the worst schema (many empty ones in
 `allOf`) takes 0.1 ms for each character."""
 
 
 class UnknownModel(Violation, frozen=True):
-    """A violation that has a reason of its own: the model is not there."""
+    """A violation with a reason of its own: no model has this name. `models` are examples."""
+
+    models: tuple[str, ...] = ()
 
 
 class Checks:
-    """The rules, with the models and tools that they ask about."""
+    """The rules, with the models and tools that they need."""
 
     def __init__(
         self, models: Models, built_in: Callable[[str], Collection[str]], default_model: str
@@ -44,12 +46,12 @@ class Checks:
         self._faults: dict[bytes, str] = {}
 
     async def learn(self, schemas: Iterable[str]) -> None:
-        """Look at schemas that are new, beside the event loop: it takes 9 us a byte and more.
+        """Check new schemas in a thread: a check takes 9 us for each byte and more.
 
-        Clients make many chats with the same tools, so what was found is kept.
+        Clients make many chats with the same tools, so the results are kept.
         """
         asked = {it for it in schemas if it}
-        # Again, because others may empty what is kept while a thread looks.
+        # In a loop: another caller may clear the results while this one waits for its thread.
         while new := {it for it in asked if _digest(it) not in self._faults}:
             if len(self._faults) + len(new) > SCHEMAS_KNOWN_MAX:
                 self._faults.clear()
@@ -59,41 +61,47 @@ class Checks:
                 found = _faults(new)
             self._faults.update(found)
 
-    def model_examples(self) -> Sequence[str]:
-        """Return names of models that exist."""
-        return tuple(self._models.names())[:MODEL_EXAMPLES_MAX]
-
     def new_chat(self, config: ChatConfig) -> Iterator[Violation]:
         """Yield what is wrong with the fields of a new chat. An empty model is the default."""
         yield from self._model("model", config.model)
         yield from self._client_tools(config)
 
     def message(self, field: str, parts: Sequence[Part]) -> Iterator[Violation]:
-        """Yield what is wrong with a user's message."""
+        """Yield what is wrong with a user's message. Raises NotImplementedHere for files."""
+        if any(isinstance(part, File) for part in parts):
+            raise NotImplementedHere(
+                "file parts are not implemented by this server yet; send the content of the file "
+                "as a text part"
+            )
         size = sum(_inline_bytes(part) for part in parts)
         if size > USER_MESSAGE_BYTES_MAX:
             yield Violation(
                 f"{field}.parts",
-                f"the parts have {size} bytes together, at most {USER_MESSAGE_BYTES_MAX}; "
-                "split the message",
+                f"the parts have {size} bytes together, and at most {USER_MESSAGE_BYTES_MAX} are "
+                "accepted; split the message",
             )
-        # An empty text breaks a rule of the contract, which says so.
+        # An empty text violates a rule of the contract, which reports it.
         if parts and all(isinstance(it, Text) and it.text.isspace() for it in parts):
-            yield Violation(f"{field}.parts", "the message is nothing but white space")
+            yield Violation(f"{field}.parts", "the message has only white space; write some text")
         for index, part in enumerate(parts):
             if isinstance(part, FileReference):
                 yield from _file_reference(f"{field}.parts[{index}].file_reference", part)
 
     def options(self, field: str, options: TurnOptions) -> Iterator[Violation]:
         """Yield what is wrong with the choices for a turn."""
-        yield from self._model(f"{field}.model", options.model)
+        if options.model:
+            yield from self._model(f"{field}.model", options.model)
 
     def _model(self, field: str, name: str) -> Iterator[Violation]:
         try:
             self._models.get(name or self.default_model)
         except ModelNotFound as refusal:
             reason = "; ".join(it.description for it in refusal.violations)
-            yield UnknownModel(field, reason or f"no configured model has the name {name!r}")
+            yield UnknownModel(
+                field,
+                reason or f"no configured model has the name {name!r}",
+                models=tuple(self._models.names())[:MODEL_EXAMPLES_MAX],
+            )
 
     def _client_tools(self, config: ChatConfig) -> Iterator[Violation]:
         size = sum(
@@ -103,7 +111,8 @@ class Checks:
         if size > CLIENT_TOOLS_BYTES_MAX:
             yield Violation(
                 "tools",
-                f"they have {size} bytes together, at most {CLIENT_TOOLS_BYTES_MAX}",
+                f"they have {size} bytes together, and at most {CLIENT_TOOLS_BYTES_MAX} are "
+                "accepted; shorten descriptions and schemas, or send fewer tools",
             )
             return
         built_in = self._built_in(config.model or self.default_model)
@@ -148,7 +157,7 @@ def _file_reference(field: str, part: FileReference) -> Iterator[Violation]:
 def schema_fault(text: str) -> str:
     """Return what is wrong with the schema of a tool; empty when nothing is.
 
-    No schema means no arguments. References are not followed: nothing is fetched.
+    No schema means no arguments. References are not followed, so nothing is fetched.
     """
     if not text:
         return ""
@@ -164,7 +173,7 @@ def schema_fault(text: str) -> str:
         place = "/".join(map(str, error.absolute_path)) or "the root"
         return f"not a valid JSON Schema, at {place}: {error.message[:200]}"
     except RecursionError:
-        return "the schema is nested too deeply"
+        return "the schema is nested too deeply; make it flatter"
     return ""
 
 

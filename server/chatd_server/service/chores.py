@@ -1,4 +1,4 @@
-"""What has to be swept up now and then: records of requests, and events past their retention."""
+"""What is deleted from time to time: records of requests, and events past their retention."""
 
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import REQUEST_ID_HOURS
@@ -8,14 +8,14 @@ from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Upkeep
 
 CHORES_SECONDS = 600.0
-"""How often it is swept. Each sweep is two statements when there is nothing to do."""
+"""Pause between sweeps. A sweep is two statements when there is nothing to do."""
 
 HOUR_SECONDS = 3600
 DAY_SECONDS = 86_400
 
 
 class Chores:
-    """Sweeps until it is cancelled."""
+    """Deletes what is too old."""
 
     def __init__(
         self, store: Upkeep, clock: Clock, observer: Observer, event_retention_days: float
@@ -26,7 +26,7 @@ class Chores:
         self._retention_days = event_retention_days
 
     async def run(self) -> None:
-        """Sweep now, and then every CHORES_SECONDS. A database that is away waits for the next."""
+        """Sweep every CHORES_SECONDS, until cancelled. Without the database a sweep is skipped."""
         while True:
             try:
                 await self.sweep()

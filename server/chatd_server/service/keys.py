@@ -1,4 +1,4 @@
-"""API keys: made here, shown once, stored as a hash."""
+"""API keys: made, shown once, and stored as a hash."""
 
 import hashlib
 import secrets
@@ -11,19 +11,19 @@ from chatd_server.ports.clock import Clock
 from chatd_server.ports.keys import KeyRecord, KeyStore
 
 KEY_PREFIX = "chatd_"
-"""How every key begins, so that scanners for leaked secrets can find one."""
+"""How every key begins, so that scanners for leaked secrets find it."""
 
 KEY_RANDOM_BYTES = 32
 """256 bits cannot be guessed, so a plain hash is enough: no salt, no slow function."""
 
 ROOT_OWNER = OwnerId("root")
-"""Owner of the key that the first start writes."""
+"""Owner of the root key."""
 
 OWNER_CHARACTERS_MAX = 128
 
 
 ROOT_ID_PREFIX = "root-"
-"""How ids of root keys begin; those of all others are UUIDs."""
+"""How ids of root keys begin; the ids of other keys are UUIDs."""
 
 
 class RootKey(msgspec.Struct, frozen=True):
@@ -40,14 +40,14 @@ class RootKey(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """Use cases of keys; for operators only."""
+    """For operators only."""
 
     def __init__(self, store: KeyStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
     async def create(self, owner_id: OwnerId, name: str) -> tuple[KeyRecord, str]:
-        """Make a key; what is returned as text is shown once and stored nowhere."""
+        """Make a key; return its record, and the key itself, which is stored nowhere."""
         key = new_key()
         record = KeyRecord(
             id=new_uuid(self._clock.now()),
@@ -63,18 +63,18 @@ class Keys:
         return await self._store.list_keys()
 
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key; say whether there was one that was not revoked."""
+        """Revoke a key; say whether it existed and was not revoked before."""
         return await self._store.revoke_key(key_id, self._clock.now())
 
     async def find(self, key_id: str) -> KeyRecord | None:
-        """Return the key with this id unless it was revoked."""
+        """Return the key with this id; None when it is unknown or was revoked."""
         keys = await self._store.list_keys()
         return next((it for it in keys if it.id == key_id and it.revoked_at is None), None)
 
     async def ensure_root(self, key: str, name: str) -> RootKey:
-        """Let a home's root key work with this database, unless it was revoked there: that stands.
+        """Register a home's root key with this database. A root key that was revoked stays so.
 
-        `name` is for the list of keys, the first time.
+        `name` is for the list of keys.
         """
         digest = key_hash(key)
         if (known := await self._store.find_key(digest)) is not None:
@@ -89,12 +89,11 @@ class Keys:
 
 
 def is_root(record: KeyRecord) -> bool:
-    """Say whether a key is the root key of a home: what its commands use unless told otherwise."""
+    """Say whether a key is the root key of a home, which commands use by default."""
     return record.id.startswith(ROOT_ID_PREFIX)
 
 
 def new_key() -> str:
-    """Return a new random key."""
     return KEY_PREFIX + secrets.token_urlsafe(KEY_RANDOM_BYTES)
 
 

@@ -9,12 +9,11 @@ from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.domain.message import Message, Part
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatStore, RequestKey
-from chatd_server.service.authority import chat_id_of
-from chatd_server.service.chats import command_id
+from chatd_server.service.ids import chat_id_of, command_id
 
 
 class Messages:
-    """Use cases of messages. Arguments were checked; every method refuses strangers."""
+    """Arguments were checked; every method refuses other owners."""
 
     def __init__(self, store: ChatStore, clock: Clock) -> None:
         self._store = store
@@ -31,7 +30,7 @@ class Messages:
         expected_turn_id: str = "",
         request: RequestKey | None = None,
     ) -> Applied:
-        """Start a turn with a message, or do with it what `busy` says."""
+        """Start a turn with a message; when the chat is busy, do what `busy` says."""
         command = SendMessage(
             command_id=command_id(self._clock, request),
             parts=parts,
@@ -46,7 +45,7 @@ class Messages:
     async def page(
         self, owner_id: OwnerId, chat_id: str, *, after_position: int, limit: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return messages behind a position, in order, and whether more follow."""
+        """Return messages after a position, in order, and whether more follow."""
         state = await self._store.load(chat_id_of(chat_id), owner_id)
         return await self._store.messages(
             state.id, after_position=after_position, limit=limit, bytes_max=PAGE_BYTES_MAX

@@ -1,6 +1,6 @@
 """grpc.reflection.v1alpha: what the contract looks like, for callers with a key."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -9,22 +9,25 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from chatd_server.domain.refusal import Refused, Unavailable
-from chatd_server.rpc import errors
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.auth import Authenticator
-from chatd_server.rpc.dispatch import decoded
-from chatd_server.rpc.grpc_server import Handler
+from chatd_server.rpc.edge import errors
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.auth import Authenticator
+from chatd_server.rpc.edge.grpc_server import Handler
+from chatd_server.rpc.edge.listen import Service
+from chatd_server.rpc.edge.wire import decoded
 
 SERVICE: str = SERVICE_NAME
 
 
 class Reflection:
-    """Answers what grpc's own reflection answers."""
+    """Answers what grpc's own reflection answers, for the services of the same port."""
 
     def __init__(
-        self, names: Sequence[str], authenticator: Authenticator, arrivals: Arrivals
+        self, services: Iterable[Service], authenticator: Authenticator, arrivals: Arrivals
     ) -> None:
-        self._reflection: Any = reflection_aio.ReflectionServicer(names)
+        methods = [method for service in services for method in service.handlers]
+        names = {method.partition("/")[0] for method in methods} | {SERVICE}
+        self._reflection: Any = reflection_aio.ReflectionServicer(sorted(names))
         self._authenticator = authenticator
         self._arrivals = arrivals
 
@@ -36,7 +39,7 @@ class Reflection:
 
     async def _answer(self, _requests: object, context: Any) -> None:
         try:
-            # grpc's own client fails by itself when it is refused before it could ask.
+            # grpc's own client fails on its own when it is refused before it has asked.
             raw = await self._arrivals.request(context)
             await self._authenticator.caller(context.invocation_metadata() or ())
             async for response in self._reflection.ServerReflectionInfo(
@@ -48,7 +51,7 @@ class Reflection:
 
 
 async def _asked(raw: Any, context: Any) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-    """Yield what was read already, and then the rest; raises MalformedRequest."""
+    """Yield the request that was read already, then the others; raises MalformedRequest."""
     while raw is not grpc.aio.EOF:
         request: Any = decoded(reflection_pb2.ServerReflectionRequest, raw)
         yield request

@@ -1,7 +1,7 @@
 """grpc.health.v1: whether this server serves. Balancers and probes have no key.
 
-Written here because the library's servicer holds a lock while it sends: one watcher that does not
-read kept the status from ever changing again, and the server from leaving.
+The library's servicer is not used because it holds a lock while it sends: one watcher that does not
+read stops every later change of the status, and keeps the server from leaving.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2
 
 from chatd_server.domain.limits import WATCHES_MAX, WATCHES_PER_CONNECTION_MAX
 from chatd_server.domain.refusal import Refused, TooManyStreams
-from chatd_server.rpc import errors
-from chatd_server.rpc.arrivals import Arrivals
-from chatd_server.rpc.dispatch import decoded
-from chatd_server.rpc.grpc_server import Handler
+from chatd_server.rpc.edge import errors
+from chatd_server.rpc.edge.arrivals import Arrivals
+from chatd_server.rpc.edge.grpc_server import Handler
+from chatd_server.rpc.edge.wire import decoded
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 Status: TypeAlias = int
@@ -33,7 +33,7 @@ class Health:
         self._arrivals = arrivals
         self._status: Status = _Response.NOT_SERVING
         self._is_final = False
-        #: Set when the status has changed, and then replaced.
+        #: Set when the status changes, and then replaced.
         self._changed = asyncio.Event()
         self._watches: Counter[str] = Counter()
 
@@ -46,7 +46,7 @@ class Health:
         }
 
     def set(self, *, serving: bool) -> None:
-        """Change the status and tell those who watch; `leave` was the last change."""
+        """Change the status and tell the watchers; nothing changes after `leave`."""
         if self._is_final:
             return
         self._status = _Response.SERVING if serving else _Response.NOT_SERVING
@@ -68,11 +68,11 @@ class Health:
         service = await self._asked(context)
         peer = context.peer()
         if self._watches[peer] >= WATCHES_PER_CONNECTION_MAX:
-            what = f"{WATCHES_PER_CONNECTION_MAX} health watches of this connection are open"
-            await errors.abort(context, TooManyStreams(f"{what}; share one"))
+            what = f"this connection has {WATCHES_PER_CONNECTION_MAX} health watches open"
+            await errors.abort(context, TooManyStreams(f"{what}; share one of them"))
         if self._watches.total() >= WATCHES_MAX:
-            what = f"{WATCHES_MAX} health watches of this server are open"
-            await errors.abort(context, TooManyStreams(f"{what}; ask with Check"))
+            what = f"this server has {WATCHES_MAX} health watches open"
+            await errors.abort(context, TooManyStreams(f"{what}; use Check"))
         self._watches[peer] += 1
         try:
             await self._tell(service, context)

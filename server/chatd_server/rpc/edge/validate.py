@@ -1,6 +1,6 @@
-"""The rules that stand in the contract itself, all violations at once."""
+"""The rules that the contract itself states; all violations are reported at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,14 +11,14 @@ from protovalidate import Validator
 from buf.validate import validate_pb2
 from chatd_server.domain.limits import LIST_ITEMS_MAX
 from chatd_server.domain.refusal import InvalidRequest, ModelNotFound, Refused, Violation
-from chatd_server.rpc.well_known import malformed
+from chatd_server.rpc.edge.well_known import malformed
 from chatd_server.service.checks import UnknownModel
 
 
 class Rules:
-    """The compiled rules of some messages; made once.
+    """The compiled rules of some messages.
 
-    They are compiled here: it takes 12 ms, and the first request would take them from all others.
+    They are compiled when this is made: it takes 12 ms, in which no other request is served.
     """
 
     def __init__(self, kinds: Iterable[type[Message]]) -> None:
@@ -27,8 +27,8 @@ class Rules:
             self._validator.collect_violations(kind())
 
     def violations(self, request: Message) -> Iterator[Violation]:
-        """Yield what the annotations of the contract say against a request, and spans that
-        protobuf does not know: for these the annotations have no meaning.
+        """Yield the violations of the contract's annotations, and malformed durations and time
+        stamps: for these the annotations have no meaning.
         """
         odd = list(malformed(request))
         yield from odd
@@ -40,9 +40,9 @@ class Rules:
 
 
 def too_long(request: Message) -> Refused | None:
-    """Return what is to be said of lists with too many items; None when there are none.
+    """Return the refusal of lists with too many items; None when there are none.
 
-    Asked before the other rules: for each pair of items one of them may look at both.
+    Checked before the other rules, because one of them may compare each pair of items.
     """
     found = list(_too_long(request, ""))
     return InvalidRequest(*found) if found else None
@@ -57,7 +57,7 @@ def _too_long(message: Message, path: str) -> Iterator[Violation]:
         most = _items_max(field)
         if len(value) > most:
             yield Violation(
-                f"{path}{field.name}", f"has {len(value)} items, at most {most} are accepted"
+                f"{path}{field.name}", f"has {len(value)} items, and at most {most} are accepted"
             )
 
 
@@ -67,15 +67,16 @@ def _items_max(field: FieldDescriptor) -> int:
     return rules.repeated.max_items or rules.map.max_pairs or LIST_ITEMS_MAX
 
 
-def refusal_of(violations: list[Violation], model_examples: Iterable[str]) -> InvalidRequest:
-    """Return the refusal that tells all violations; an unknown model alone has its own reason."""
-    if all(isinstance(it, UnknownModel) for it in violations):
-        return ModelNotFound(*violations, models=tuple(model_examples))
+def refusal_of(violations: Sequence[Violation]) -> InvalidRequest:
+    """Return one refusal for all violations; unknown models alone have a reason of their own."""
+    unknown = [it for it in violations if isinstance(it, UnknownModel)]
+    if len(unknown) == len(violations):
+        return ModelNotFound(*unknown, models=unknown[0].models)
     return InvalidRequest(*violations)
 
 
 def _path(elements: Iterable[Any]) -> str:
-    """Return a field's place as people write it: `message.parts[0].text.text`."""
+    """Return the path of a field: `message.parts[0].text.text`."""
     path = ""
     for element in elements:
         path += f".{element.field_name}" if path else element.field_name

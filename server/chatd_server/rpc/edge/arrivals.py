@@ -1,7 +1,7 @@
-"""Calls whose request has not come yet: they hold memory, and nobody knows yet who calls.
+"""Calls whose request has not arrived yet: they hold memory, and the caller is not known yet.
 
-A request that is late ends its call. It is not the reading that is cut, which grpc does not
-survive, but the call: grpc then ends the reading by itself.
+A request that is late ends its call. The call is ended and not the read: grpc does not survive a
+cancelled read, and ends it by itself with the call.
 """
 
 from collections import Counter
@@ -17,36 +17,36 @@ from chatd_server.domain.limits import (
 )
 from chatd_server.domain.refusal import TooManyStreams
 from chatd_server.ports.clock import Clock
-from chatd_server.rpc import errors
+from chatd_server.rpc.edge import errors
 
 LOOK_SECONDS = 1.0
-"""How often late calls are looked for; so much later than its limit a call may end."""
+"""How often late calls are looked for. A call may end this much after its limit."""
 
 
 class Arrivals:
-    """Waits for requests, of so many calls at once and so long."""
+    """Waits for requests: how many calls may wait at once, and how long, is bounded."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: Oldest first: when each must have come, and from which connection.
+        #: Oldest first: when the request is due, and on which connection.
         self._waiting: dict[Any, tuple[Instant, str]] = {}
         self._per_connection: Counter[str] = Counter()
 
     async def request(self, context: Any) -> bytes:
-        """Return the first message of a call as it came.
+        """Return the first message of a call, undecoded.
 
         Raises TooManyStreams, MalformedRequest when the client ends without one, and grpc's
-        AbortError when it was late, which a handler lets pass.
+        AbortError when the request is late; a handler does not catch that.
         """
         peer = context.peer()
         if self._per_connection[peer] >= WAITING_CALLS_PER_CONNECTION_MAX:
             raise TooManyStreams(
-                f"{WAITING_CALLS_PER_CONNECTION_MAX} calls of this connection have sent no request "
-                "yet; send them first"
+                f"{WAITING_CALLS_PER_CONNECTION_MAX} calls of this connection wait for their "
+                "requests; send these first"
             )
         if len(self._waiting) >= WAITING_CALLS_MAX:
             raise TooManyStreams(
-                f"{WAITING_CALLS_MAX} calls of this server have sent no request yet; try later"
+                f"{WAITING_CALLS_MAX} calls of this server wait for their requests; try again later"
             )
         due = self._clock.now() + REQUEST_WAIT_SECONDS_MAX * MICROSECONDS
         self._waiting[context] = (due, peer)
@@ -69,13 +69,13 @@ class Arrivals:
             del self._per_connection[peer]
 
     async def sweep(self) -> None:
-        """End late calls until it is cancelled."""
+        """End late calls, until cancelled."""
         while True:
             await self._clock.sleep(LOOK_SECONDS, "rpc.arrivals")
             now = self._clock.now()
             late = [it for it, (due, _) in self._waiting.items() if due <= now]
             for context in late:
-                # It may have come, or gone, while others were told.
+                # The request may have arrived, or the client left, while others were ended.
                 if context in self._waiting and not context.done():
                     await _end(context)
 
@@ -85,5 +85,5 @@ async def _end(context: Any) -> None:
     try:
         await errors.abort(context, error)
     except grpc.aio.BaseError:
-        # Raised to end a handler, and this is none; or the client has left.
+        # `abort` raises to end a handler, and this is not one; or the client has left.
         return

@@ -1,4 +1,4 @@
-"""The one table from refusals of the domain to status, and how a status is packed.
+"""The table from exceptions of the domain to status codes, and how a status is packed.
 
 Every error carries exactly one ErrorInfo (domain "chatd", a reason of `chatd.v1.ErrorReason`)
 and at most one of BadRequest, PreconditionFailure, QuotaFailure, RetryInfo and ResourceInfo.
@@ -42,23 +42,23 @@ DETAILS_KEY = "grpc-status-details-bin"
 """Trailing metadata in which gRPC carries google.rpc.Status."""
 
 MESSAGE_BYTES_MAX = 600
-"""Status messages travel percent-encoded, up to three times as long, beside the details: both
-together stay below the 8 KiB of metadata above which peers begin to refuse."""
+"""Status messages are sent percent-encoded, up to three times as long, in the same metadata as the
+details: both together stay below 8 KiB, above which peers begin to refuse metadata."""
 
 METADATA_BYTES_MAX = 1024
-"""One value of ErrorInfo.metadata; leaves the rest of the 4 KiB to the other detail."""
+"""For one value of ErrorInfo.metadata; leaves the rest of the 4 KiB to the other detail."""
 
 DESCRIPTION_BYTES_MAX = 300
-"""One violation's description, so that many of them fit."""
+"""For the description of one violation, so that many violations fit."""
 
 NEVER_RAISED_YET = frozenset({"RATE_LIMITED"})
-"""Reasons of the contract that no code of this version raises: there are no rate limits yet."""
+"""Reasons of the contract that this version never gives: there are no rate limits yet."""
 
 INTERNAL_REASON = "INTERNAL"
 
 
 class MalformedRequest(Refused):
-    """The bytes are no message of this RPC."""
+    """The bytes are not a request of this RPC."""
 
     reason = "MALFORMED_REQUEST"
 
@@ -73,7 +73,7 @@ class MessageTooLarge(InvalidRequest):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a caller is told: code, message, and the packed google.rpc.Status."""
+    """What a caller gets: code, message, and the packed google.rpc.Status."""
 
     code: grpc.StatusCode
     message: str
@@ -134,7 +134,7 @@ def _retry(error: Exception) -> Message:
 
 
 class Row(msgspec.Struct, frozen=True):
-    """How one kind of exception is told."""
+    """The status of one kind of exception."""
 
     code: grpc.StatusCode
     detail: Callable[[Exception], Message | None] = _no_detail
@@ -155,16 +155,16 @@ TABLE: Mapping[type[Exception], Row] = {
     NotImplementedHere: Row(grpc.StatusCode.UNIMPLEMENTED),
     Unavailable: Row(grpc.StatusCode.UNAVAILABLE, _retry),
 }
-"""Rows hold for subclasses too, the nearest one wins."""
+"""A row holds for subclasses too; the nearest row wins."""
 
 
 def row_of(kind: type[Exception]) -> Row | None:
-    """Return how a kind of exception is told; None for one that is a defect of ours."""
+    """Return the row of a kind of exception; None for a defect of the server."""
     return next((TABLE[base] for base in kind.__mro__ if base in TABLE), None)
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """Return what a caller is told; None for an exception that is a defect of ours."""
+    """Return the failure that the caller gets; None for a defect of the server."""
     row = row_of(type(error))
     if row is None:
         return None
@@ -174,7 +174,7 @@ def failure_of(error: Exception) -> Failure | None:
 
 
 async def abort(context: Any, told: "Failure | Refused | Unavailable") -> NoReturn:
-    """End a call with an error. Raises grpc's AbortError, which grpc takes from the handler."""
+    """End a call with an error. Raises grpc's AbortError, which the handler must not catch."""
     failure = told if isinstance(told, Failure) else failure_of(told)
     assert failure is not None
     await context.abort(
@@ -186,8 +186,8 @@ async def abort(context: Any, told: "Failure | Refused | Unavailable") -> NoRetu
 
 
 def internal_failure(error_id: str) -> Failure:
-    """Return what a caller is told of a defect: an id that stands in the log too, and no more."""
-    message = f"the server failed; its log says more under {error_id}"
+    """Return what a caller gets for a defect: only an id, which the log has too."""
+    message = f"the server failed; look for error_id {error_id} in its log"
     return _pack(grpc.StatusCode.INTERNAL, message, INTERNAL_REASON, {"error_id": error_id}, None)
 
 
@@ -195,7 +195,7 @@ def internal_failure(error_id: str) -> Failure:
 
 
 def cut(text: str, bytes_max: int) -> str:
-    """Return text that can travel and has at most so many UTF-8 bytes."""
+    """Return text as valid UTF-8, cut to at most `bytes_max` bytes."""
     encoded = well_formed(text).encode()
     if len(encoded) <= bytes_max:
         return encoded.decode()
@@ -224,7 +224,7 @@ def _pack(
 
 
 def _fitting(whole: error_details_pb2.BadRequest, room: int) -> error_details_pb2.BadRequest:
-    """Return as many violations as fit, and a last one that counts those left out."""
+    """Return the violations that fit, and a last one that counts the others."""
     room -= 128  # the wrapper's type name, and the sentence about the rest
     fitting = error_details_pb2.BadRequest()
     for number, violation in enumerate(whole.field_violations):

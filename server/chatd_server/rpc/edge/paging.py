@@ -1,8 +1,8 @@
-"""Page tokens: opaque to clients, signed, and bound to the list that they came from.
+"""Page sizes, and page tokens: opaque to clients, signed, and bound to their list.
 
-A token is the position where its page begins, after an HMAC of that position, the owner, the
-method and the filters. The secret is the database's, so a token works on every server of it and
-after a restart. A position that was signed is looked at even so: it reaches SQL.
+A token is an HMAC and the position where its page begins. The HMAC covers the position, the owner,
+the method and the filters. The secret is in the database, so a token works on all its servers and
+after a restart. A signed position is validated too, because it reaches SQL.
 """
 
 import base64
@@ -20,20 +20,20 @@ PURPOSE = "page_token"
 """What the secret in the database is for."""
 
 FORMAT = "chatd page token 1"
-"""Signed with every token, so that no other format of token is taken for this one."""
+"""Signed with every token, so that a token of another format is never accepted."""
 
 SIGNATURE_BYTES = 16
-"""128 bits of HMAC-SHA256: nobody guesses them online."""
+"""128 bits of HMAC-SHA256 cannot be guessed online."""
 
 TOKEN_CHARACTERS_MAX = 256
-"""Ours have at most 75; looked at before anything is decoded."""
+"""Tokens have at most 75; checked before anything is decoded."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER_END = 2**63
 
 
 class PageTokens:
-    """Makes and reads the tokens of one database."""
+    """The tokens of one database."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -44,14 +44,14 @@ class PageTokens:
 
 
 class ListTokens:
-    """Makes and reads the tokens of one list."""
+    """The tokens of one list."""
 
     def __init__(self, secret: bytes, name: bytes) -> None:
         self._secret = secret
         self._name = name
 
     def token(self, key: str | None) -> str:
-        """Return the token of the page that begins after a key; empty at the end."""
+        """Return the token of the page after a key; empty after the last page."""
         if key is None:
             return ""
         position = key.encode()
@@ -60,8 +60,8 @@ class ListTokens:
     def key(self, token: str, *, numbers: int) -> str | None:
         """Return the key after which the page begins; None for the first page.
 
-        A key is so many 64-bit numbers with dots between them. Raises InvalidRequest for a token
-        that this list, with these filters, did not give.
+        A key is `numbers` 64-bit numbers with dots between them. Raises InvalidRequest for a token
+        that does not come from this list with these filters.
         """
         if not token:
             return None
@@ -76,7 +76,7 @@ class ListTokens:
         return key
 
     def _signature(self, position: bytes) -> bytes:
-        # The name is JSON and ends where its list ends, so it cannot run into the position.
+        # The name is a JSON list, so where it ends and the position begins is unambiguous.
         return hmac.digest(self._secret, self._name + position, hashlib.sha256)[:SIGNATURE_BYTES]
 
 
@@ -92,7 +92,7 @@ def _unpacked(token: str) -> bytes:
         packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise _wrong() from error
-    # Base64 has several texts for the same bytes; only the one that was given is a token.
+    # Base64 has several texts for the same bytes; only the one that we made is a token.
     if _text(packed) != token:
         raise _wrong()
     return packed

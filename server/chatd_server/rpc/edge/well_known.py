@@ -1,4 +1,4 @@
-"""Durations and time stamps as protobuf defines them; a decoder takes any pair of numbers."""
+"""Durations and time stamps as protobuf defines them; a decoder accepts any pair of numbers."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -24,7 +24,7 @@ _SPANS = (Duration.DESCRIPTOR.full_name, Timestamp.DESCRIPTOR.full_name)
 
 
 def malformed(message: Message) -> Iterator[Violation]:
-    """Yield every duration and time stamp of a message that is none, at any depth."""
+    """Yield every malformed duration and time stamp of a message, at any depth."""
     return _walk(message, "")
 
 
@@ -54,7 +54,7 @@ def _duration_fault(seconds: int, nanos: int) -> str:
     if abs(seconds) > DURATION_SECONDS_MAX:
         return f"seconds must be from -{DURATION_SECONDS_MAX} to {DURATION_SECONDS_MAX}"
     if abs(nanos) >= NANOS:
-        return f"nanos must be from -{NANOS - 1} to {NANOS - 1}; whole seconds belong to seconds"
+        return f"nanos must be from -{NANOS - 1} to {NANOS - 1}; put whole seconds into seconds"
     if seconds * nanos < 0:
         return "seconds and nanos must have the same sign"
     return ""
@@ -70,7 +70,7 @@ def _timestamp_fault(seconds: int, nanos: int) -> str:
 
 @cache
 def _fields(descriptor: Descriptor) -> Sequence[FieldDescriptor]:
-    """Return the fields that are, or hold, a span; most requests have none."""
+    """Return the fields that are, or contain, one of these; most requests have none."""
     return tuple(it for it in descriptor.fields if _holds(it, frozenset()))
 
 

@@ -23,7 +23,11 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.machine_events import pending_calls
-from chatd_server.rpc import convert
+from chatd_server.rpc.convert.chats import chat, status, stop_reason
+from chatd_server.rpc.convert.errors import chat_error
+from chatd_server.rpc.convert.messages import message
+from chatd_server.rpc.convert.times import duration, timestamp
+from chatd_server.rpc.convert.tools import pending_action
 
 _RESOLUTION = {
     it: event_pb2.ActionResolution.Value(f"ACTION_RESOLUTION_{it.name}") for it in ActionResolution
@@ -35,7 +39,7 @@ _SOURCE = {
 
 def event(chat_id: ChatId, logged: LoggedEvent) -> event_pb2.ChatEvent:
     """Return one entry of a chat's log. A MessageCommitted needs its message."""
-    wire = event_pb2.ChatEvent(sequence=logged.sequence, event_time=convert.timestamp(logged.at))
+    wire = event_pb2.ChatEvent(sequence=logged.sequence, event_time=timestamp(logged.at))
     match logged.event:
         case MessageCommitted():
             wire.message_committed.CopyFrom(_message_committed(chat_id, logged, logged.event))
@@ -75,17 +79,16 @@ def _message_committed(
 ) -> event_pb2.MessageCommitted:
     assert logged.message is not None, f"event {logged.sequence} was read without its message"
     return event_pb2.MessageCommitted(
-        message=convert.message(chat_id, logged.message), attempt_id=it.attempt_id
+        message=message(chat_id, logged.message), attempt_id=it.attempt_id
     )
 
 
 def status_changed(it: StatusChanged) -> event_pb2.StatusChanged:
-    """Return a change of status."""
     return event_pb2.StatusChanged(
-        status=convert.status(it.status),
+        status=status(it.status),
         turn_id=it.turn_id,
-        stop_reason=convert.stop_reason(it.stop_reason),
-        last_error=None if it.last_error is None else convert.chat_error(it.last_error),
+        stop_reason=stop_reason(it.stop_reason),
+        last_error=None if it.last_error is None else chat_error(it.last_error),
         archived=it.archived,
     )
 
@@ -103,7 +106,7 @@ def _action_required(
             tool_call_id=call.id,
             tool_name=call.name,
             arguments_json=call.arguments,
-            create_time=convert.timestamp(call.created_at),
+            create_time=timestamp(call.created_at),
             answered=call.answered,
         )
         for call in it.calls
@@ -113,7 +116,7 @@ def _action_required(
             chat_id=chat_id,
             turn_id=it.turn_id,
             tool_calls=calls,
-            deadline=convert.timestamp(it.deadline),
+            deadline=timestamp(it.deadline),
             sequence=logged.sequence,
         )
     )
@@ -123,9 +126,9 @@ def _retry_scheduled(it: RetryScheduled) -> event_pb2.RetryScheduled:
     return event_pb2.RetryScheduled(
         attempt_id=it.attempt_id,
         attempt_number=it.attempt_number,
-        delay=convert.duration(it.delay_seconds),
-        retry_time=convert.timestamp(it.retry_at),
-        error=convert.chat_error(it.error),
+        delay=duration(it.delay_seconds),
+        retry_time=timestamp(it.retry_at),
+        error=chat_error(it.error),
         turn_id=it.turn_id,
     )
 
@@ -152,7 +155,7 @@ def _chat_updated(it: ChatUpdated) -> event_pb2.ChatUpdated:
 def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
     return event_pb2.SubagentChanged(
         chat_id=it.chat_id,
-        status=convert.status(it.status),
+        status=status(it.status),
         title=it.title,
         tool_call_id=it.call_id,
     )
@@ -162,17 +165,17 @@ def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
 
 
 def snapshot(state: ChatState) -> event_pb2.Snapshot:
-    """Return a chat as it is, its messages left out.
+    """Return a chat as it is, without its messages.
 
-    Arguments of pending calls have the room that they have in `action_required`: with every limit
-    of a chat at its maximum, a snapshot stays below RESPONSE_BYTES_MAX.
+    Arguments of pending calls are cut as in `action_required`: with every limit of a chat at its
+    maximum, a snapshot stays below RESPONSE_BYTES_MAX.
     """
-    action = convert.pending_action(state)
+    action = pending_action(state)
     if action is not None:
         for call, shown in zip(action.tool_calls, pending_calls(state.calls), strict=True):
             call.arguments_json = shown.arguments
     return event_pb2.Snapshot(
-        chat=convert.chat(state),
+        chat=chat(state),
         queue=[queued_entry(it) for it in state.queue],
         pending_action=action,
     )

@@ -19,16 +19,16 @@ from chatd_server.domain.live import (
 )
 from chatd_server.domain.message import Executor, Message, ToolResult
 from chatd_server.domain.refusal import Draining
-from chatd_server.rpc import convert, convert_event
+from chatd_server.rpc import convert
 
 REUSES_MAX = 64
-"""How often one message is filled anew. Python's protobuf gives nothing of a message back before
-the whole message goes, also no text that was overwritten: a message that is filled for ever grows
-with every delta. A new one for each delta costs twice as much."""
+"""How often one message is filled again. Python's protobuf frees memory, also that of overwritten
+text, only with the whole message: a message that is reused without end grows with every delta. A
+new message for each delta costs twice as much."""
 
 
 class _Reused:
-    """A response for deltas, and the messages inside that are filled for each of them."""
+    """A response for deltas, and the messages in it that are filled for each delta."""
 
     __slots__ = ("_left", "cursor", "part", "wire")
 
@@ -36,7 +36,7 @@ class _Reused:
         self._renew()
 
     def take(self) -> "_Reused":
-        """Return it, with fields that all have to be set; as a new one when it is used up."""
+        """Return it, renewed after REUSES_MAX uses. The caller sets every field."""
         if not self._left:
             self._renew()
         self._left -= 1
@@ -45,13 +45,13 @@ class _Reused:
     def _renew(self) -> None:
         self._left = REUSES_MAX
         self.wire = pb.SubscribeResponse()
-        # Kept, because each way to them is a look-up by name and an object.
+        # Kept, because each access to them is a look-up by name and a new object.
         self.part = self.wire.event.message_part
         self.cursor = self.wire.cursor
 
 
 class EventFrames:
-    """Encodes responses. Deltas reuse their messages: half of the cost of new ones."""
+    """Encodes responses. Deltas reuse their messages, at half of the cost of new ones."""
 
     def __init__(self) -> None:
         self._text = _Reused()
@@ -69,7 +69,7 @@ class EventFrames:
 
     def event(self, chat_id: ChatId, event: LoggedEvent, cursor: Cursor) -> bytes:
         """Encode a durable event."""
-        return _frame(convert_event.event(chat_id, event), cursor)
+        return _frame(convert.event(chat_id, event), cursor)
 
     def piece(self, attempt_id: AttemptId, piece: Piece, cursor: Cursor) -> bytes:
         """Encode a piece of the open attempt."""
@@ -137,7 +137,7 @@ class EventFrames:
 
     def snapshot(self, state: ChatState, cursor: Cursor) -> bytes:
         """Encode the chat as it is."""
-        return _frame(event_pb2.ChatEvent(snapshot=convert_event.snapshot(state)), cursor)
+        return _frame(event_pb2.ChatEvent(snapshot=convert.snapshot(state)), cursor)
 
     def snapshot_messages(
         self, chat_id: ChatId, messages: Sequence[Message], cursor: Cursor
@@ -164,7 +164,7 @@ class EventFrames:
     def stream_end(self, reason: StreamEndReason, cursor: Cursor) -> bytes:
         """Encode: the stream ends on purpose."""
         end = event_pb2.StreamEnd(reason=self._end_reason[reason])
-        if reason is StreamEndReason.DRAINING:  # a resume at once would meet the same server
+        if reason is StreamEndReason.DRAINING:  # an immediate resume would reach the same server
             end.retry_delay.CopyFrom(convert.duration(Draining.retry_seconds))
         return _frame(event_pb2.ChatEvent(stream_end=end), cursor)
 

@@ -1,7 +1,7 @@
-"""How many values a request holds, read from its bytes.
+"""Bytes of a request to its message.
 
-Three megabytes hold a million values, and to decode and judge that many takes seconds, in one
-call of a library that lets nobody else work. So they are counted first.
+Three megabytes can have a million values. To decode and validate them takes seconds in one call of
+a library, in which nothing else runs. So they are counted first.
 """
 
 from collections.abc import Mapping
@@ -9,22 +9,48 @@ from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+
+from chatd_server.domain.limits import REQUEST_BYTES_MAX, REQUEST_VALUES_MAX
+from chatd_server.rpc.edge.errors import MalformedRequest, MessageTooLarge
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WHOLE = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES})
 
 
-def has_more_values(raw: bytes, request_type: type[Message], most: int) -> bool:
-    """Say whether an encoded message has more than `most` values, those of its messages included.
+def decoded(request_type: type[Message], raw: bytes) -> Message:
+    """Return the request; raises MessageTooLarge, MalformedRequest."""
+    size = len(raw)
+    if size > REQUEST_BYTES_MAX:
+        raise MessageTooLarge(
+            f"the request has {size} bytes, and at most {REQUEST_BYTES_MAX} are accepted; "
+            "send less text in one message"
+        )
+    # Only packed values take less than two bytes, and a few of those do no harm.
+    if size > 2 * REQUEST_VALUES_MAX and has_more_values(raw, request_type, REQUEST_VALUES_MAX):
+        raise MessageTooLarge(
+            f"the request has more than {REQUEST_VALUES_MAX} values (items of lists and their "
+            "fields); send fewer in one request"
+        )
+    try:
+        return request_type.FromString(raw)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise MalformedRequest(
+            f"the request cannot be decoded as {request_type.DESCRIPTOR.full_name}: {error}; "
+            "send strings as UTF-8, and use the same contract as the server"
+        ) from error
 
-    Bytes that are no such message count as far as they go: decoding refuses them.
+
+def has_more_values(raw: bytes, request_type: type[Message], most: int) -> bool:
+    """Say whether an encoded message has more than `most` values, nested ones included.
+
+    Malformed bytes count as far as they can be read: decoding refuses them.
     """
-    # The two implementations of protobuf have no common type for it.
+    # The two implementations of protobuf have no common type for a descriptor.
     kind: Any = request_type.DESCRIPTOR
     count = 0
     at, end = 0, len(raw)
-    #: Where to go on in the messages around this one.
+    #: Where to continue in the messages around this one.
     around: list[tuple[int, Any]] = []
     while True:
         while at >= end:

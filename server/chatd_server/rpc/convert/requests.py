@@ -1,15 +1,18 @@
-"""What requests carry, as values of the domain: one small function per type.
+"""What requests carry, as values of the domain.
 
-Nothing here refuses: requests were validated, and what is not implemented was refused.
+Nothing here refuses: what is invalid or not implemented was refused before.
 """
 
 from collections.abc import Iterable
 
-from chatd.v1 import chat_pb2, message_pb2, tool_pb2
-from chatd_server.domain.chat import ClientTool, Effort, Status, TurnOptions
+import msgspec
+
+from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
+from chatd_server.domain.chat import ChatConfig, ClientTool, Effort, Status, TurnOptions
 from chatd_server.domain.command import BusyBehavior, SubmittedResult
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import File, FileReference, Part, Text
+from chatd_server.rpc.convert.times import seconds_of
 
 _STATUS = {chat_pb2.ChatStatus.Value(f"CHAT_STATUS_{it.name}"): it for it in Status}
 _EFFORT = {chat_pb2.ReasoningEffort.Value(f"REASONING_EFFORT_{it.name}"): it for it in Effort}
@@ -17,7 +20,7 @@ _BUSY = {chat_pb2.BusyBehavior.Value(f"BUSY_BEHAVIOR_{it.name}"): it for it in B
 
 
 def statuses_from(values: Iterable[chat_pb2.ChatStatus.ValueType]) -> tuple[Status, ...]:
-    """Return statuses of a filter; the unspecified one says nothing."""
+    """Return statuses of a filter; the unspecified one is ignored."""
     return tuple(_STATUS[value] for value in dict.fromkeys(values) if value in _STATUS)
 
 
@@ -27,7 +30,7 @@ def busy_from(value: chat_pb2.BusyBehavior.ValueType) -> BusyBehavior:
 
 
 def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
-    """Return the choices for one turn; what is absent stays open."""
+    """Return the choices for one turn; what is absent stays unset."""
     return TurnOptions(
         model=wire.model,
         effort=_EFFORT.get(wire.reasoning_effort),
@@ -38,7 +41,6 @@ def turn_options_from(wire: chat_pb2.TurnOptions) -> TurnOptions:
 
 
 def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
-    """Return a place in a file of the client's."""
     return FileReference(
         file_name=wire.file_name,
         start_line=wire.start_line,
@@ -48,7 +50,6 @@ def file_reference_from(wire: message_pb2.FileReferencePart) -> FileReference:
 
 
 def file_from(wire: message_pb2.FilePart) -> File:
-    """Return a file."""
     return File(
         media_type=wire.media_type,
         file_name=wire.file_name,
@@ -58,7 +59,7 @@ def file_from(wire: message_pb2.FilePart) -> File:
 
 
 def user_parts_from(wire: message_pb2.UserMessage) -> tuple[Part, ...]:
-    """Return what a client said; a kind that this server does not know is empty text."""
+    """Return the parts of a user's message; an unknown kind of part becomes empty text."""
     return tuple(_user_part_from(piece) for piece in wire.parts)
 
 
@@ -72,15 +73,28 @@ def _user_part_from(wire: message_pb2.UserPart) -> Part:
             return Text(wire.text.text)
 
 
+def chat_config_from(request: chat_service_pb2.CreateChatRequest) -> ChatConfig:
+    """Return the config of a new chat; what is absent has the default of the domain."""
+    config = ChatConfig(
+        title=request.title,
+        model=request.model,
+        system_prompt=request.system_prompt,
+        labels=dict(request.labels),
+        tools=tuple(tool_definition_from(it) for it in request.tools),
+    )
+    if not request.HasField("action_timeout"):
+        return config
+    timeout = seconds_of(request.action_timeout)
+    return msgspec.structs.replace(config, action_timeout_seconds=timeout)
+
+
 def tool_definition_from(wire: tool_pb2.ToolDefinition) -> ClientTool:
-    """Return a client tool."""
     return ClientTool(
         name=wire.name, description=wire.description, input_schema=wire.input_schema_json
     )
 
 
 def submitted_result_from(wire: tool_pb2.ToolResultInput) -> SubmittedResult:
-    """Return a client's answer to one call."""
     is_json = wire.WhichOneof("output") == "output_json"
     return SubmittedResult(
         call_id=ToolCallId(wire.tool_call_id),

@@ -1,13 +1,13 @@
-"""grpc's asyncio server, without three of its habits that a hostile client can use.
+"""grpc's asyncio server, without three weaknesses that a hostile client can use.
 
-- It decodes the path of each call in its main loop, so one path that is not UTF-8 ended the server
-  for everybody. Here every method is registered by name and C-core compares the bytes; any other
+- It decodes the path of each call in its main loop, so one path that is not UTF-8 ends the server
+  for all clients. Here every method is registered by name and C-core compares the bytes; any other
   path is answered UNIMPLEMENTED and never decoded.
-- It logs a traceback whenever a client leaves while its answer is sent.
-- It has no deadline for the request of a call (see `rpc.arrivals`).
+- It logs a traceback whenever a client leaves while its response is sent.
+- It has no deadline for the request of a call (see `edge.arrivals`).
 
-The first reaches into private parts of grpc. Where those are not as expected, grpc's own server is
-used as it is.
+The first needs private parts of grpc. Where those are not as expected, grpc's own server is used
+as it is.
 """
 
 # ruff: noqa: SLF001  the private parts are the point
@@ -24,7 +24,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Options: TypeAlias = Iterable[tuple[str, int]]
 
 UNKNOWN = "(unknown)"
-"""Name of the method in grpc's own log, instead of what the client sent."""
+"""The method's name in grpc's own log, in place of what the client sent."""
 
 
 def new_server(options: Options) -> grpc.aio.Server:
@@ -36,7 +36,8 @@ def new_server(options: Options) -> grpc.aio.Server:
         server._server = _AioServer(server._loop, None, (), None, options, None)
     except TypeError:
         logging.getLogger(__name__).warning(
-            "grpc %s has another server inside: a path that is not UTF-8 ends it",
+            "grpc %s has a different server inside, and a path that is not UTF-8 ends it; "
+            "install the version of grpcio that chatd is tested with",
             grpc.__version__,
         )
     answer: grpc.aio.Server = server
@@ -52,8 +53,8 @@ def register(server: grpc.aio.Server, handlers: Mapping[str, Handler]) -> None:
 
 class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # Cython has no types
     def _make_request_call_future(self, method: bytes | None) -> "asyncio.Future[Any]":
-        """Return the next call of a registered method. The task for all other calls gives none
-        to the main loop: it answers them, until the server stops.
+        """Return the next call of a registered method. The task for all other calls gives no call
+        to the main loop: it refuses them until the server stops.
         """
         if method is not None:
             future: asyncio.Future[Any] = super()._make_request_call_future(method)
@@ -73,8 +74,8 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # Cython has no types
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Drop what grpc says when it could not send because the client had left, and when a header is
-    not UTF-8: it shows the bytes, and these may be a key.
+    """Drop what grpc logs when it cannot send because the client has left, and when a header is
+    not UTF-8: that line shows the bytes, and they may be a key.
     """
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, (grpc.aio.InternalError, UnicodeDecodeError))

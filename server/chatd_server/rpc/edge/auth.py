@@ -1,6 +1,7 @@
 """Who calls: API keys in `authorization: Bearer chatd_...` metadata."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 import msgspec
 
@@ -11,21 +12,32 @@ from chatd_server.ports.keys import KeyStore
 from chatd_server.service.keys import KEY_PREFIX, key_hash
 
 KEY_CACHE_SECONDS = 5
-"""How long a key that was found is believed: a revoked key stops to work after at most this
-time on every replica, and a busy caller costs one database read in it instead of one per RPC."""
+"""How long a key that was found is trusted. A revoked key stops working within this time on every
+replica, and a busy caller costs one database read per period instead of one per RPC."""
 
 KEY_CACHE_ENTRIES_MAX = 10_000
-"""Callers remembered at once; about 3 MB."""
+"""Callers that are remembered; about 3 MB."""
 
 KEY_BYTES_MAX = 256
-"""Ours are shorter; checked before anything is hashed."""
+"""Keys of chatd are shorter; checked before anything is hashed."""
+
+
+class Scope(StrEnum):
+    """What a caller may do. Each RPC needs one scope, or none; see `edge.table.Answer`."""
+
+    CHATS = "chats"
+
+
+PUBLIC_SCOPES = frozenset({Scope.CHATS})
+"""What every API key may do: keys cannot be limited yet."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who calls."""
+    """Who calls, and what it may do."""
 
     owner_id: OwnerId
     key_id: str
+    scopes: frozenset[Scope]
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -34,13 +46,16 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Finds the caller behind the metadata of a request.
+    """Finds the caller by the metadata of a request.
 
-    Keys are found by the SHA-256 of their 256 random bits, here and in the database: how long
-    a comparison takes depends on the hash alone, and tells nothing about a key.
+    Keys are found by the SHA-256 of their 256 random bits, here and in the database. How long a
+    comparison takes depends on the hash alone, so it reveals nothing about a key.
     """
 
-    def __init__(self, keys: KeyStore, clock: Clock) -> None:
+    def __init__(
+        self, keys: KeyStore, clock: Clock, scopes: frozenset[Scope] = PUBLIC_SCOPES
+    ) -> None:
+        self._scopes = scopes
         self._keys = keys
         self._clock = clock
         self._known: dict[bytes, _Known] = {}
@@ -58,9 +73,9 @@ class Authenticator:
         if record is None:
             self._known.pop(digest, None)
             raise Unauthenticated(
-                "this key is not known, or it was revoked; `chatd keys create` makes one"
+                "this key is unknown or was revoked; make another with `chatd keys create`"
             )
-        caller = Caller(owner_id=record.owner_id, key_id=record.id)
+        caller = Caller(record.owner_id, record.id, self._scopes)
         if len(self._known) >= KEY_CACHE_ENTRIES_MAX:
             self._known.clear()
         until = self._clock.now() + KEY_CACHE_SECONDS * MICROSECONDS
@@ -68,10 +83,10 @@ class Authenticator:
         return caller
 
     async def still(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Look again whether an open stream's key counts; raises Unauthenticated.
+        """Check the key of an open stream again; raises Unauthenticated.
 
-        One of all streams of a key asks the database, and meanwhile the others believe it. A
-        database that is gone revokes nothing.
+        Of all streams of a key, one asks the database; the others trust the key until it has an
+        answer. A database that cannot be reached revokes nothing.
         """
         metadata = tuple(metadata)
         digest = key_hash(_key_of(metadata))
@@ -92,11 +107,11 @@ def _key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     given = [value for name, value in metadata if name == "authorization"]
     if not given:
         raise Unauthenticated(
-            f'no authorization metadata; send "authorization: Bearer {KEY_PREFIX}...". '
-            "The first start of the server wrote a key to root.key in its home folder"
+            f'the call has no authorization metadata; send "authorization: Bearer {KEY_PREFIX}..."'
+            ". The first start of the server wrote a key to root.key in its home folder"
         )
     if len(given) > 1:
-        # A proxy in between may have judged another one than we would take.
+        # A proxy may have checked a different one than we would use.
         raise Unauthenticated("the call has more than one authorization metadata; send one")
     scheme, _, key = str(given[0]).partition(" ")
     if scheme.lower() == "bearer" and len(key) <= KEY_BYTES_MAX:

@@ -10,12 +10,11 @@ from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.machine_calls import is_wanted
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
-from chatd_server.service.authority import chat_id_of
-from chatd_server.service.chats import command_id
+from chatd_server.service.ids import chat_id_of, command_id
 
 
-class ToolResults:
-    """Use cases of client tools. Arguments were checked; every method refuses strangers."""
+class ClientTools:
+    """Arguments were checked; every method refuses other owners."""
 
     def __init__(self, store: ChatStore, clock: Clock) -> None:
         self._store = store
@@ -30,7 +29,7 @@ class ToolResults:
         allow_partial: bool = False,
         request: RequestKey | None = None,
     ) -> Applied:
-        """Hand in the results of exactly the pending calls, or of some with `allow_partial`."""
+        """Hand in the results of all pending calls, or of some with `allow_partial`."""
         command = SubmitToolResults(
             command_id=command_id(self._clock, request),
             results=results,
@@ -51,8 +50,8 @@ class ToolResults:
     ) -> ChatPage:
         """Return chats of the caller that wait for results, oldest first.
 
-        A page may hold fewer than `limit` though more follow: tool names are compared after
-        the page was read.
+        A page may have fewer than `limit` chats although more follow: tool names are compared
+        after the page was read.
         """
         only = None
         if chat_id:

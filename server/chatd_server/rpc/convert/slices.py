@@ -1,4 +1,4 @@
-"""Values of the domain to messages of the contract, many of them, in slices of the event loop."""
+"""Long lists of values to messages of the contract, in slices of the event loop."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 from chatd_server.ports.clock import Clock
 
 SLICE_BYTES = 16 * 1024
-"""Encoded bytes after which others have their turn. The smallest parts have about 7 bytes and take
-4 us each, so a slice of them takes 10 ms."""
+"""Encoded bytes after which other tasks run. The smallest parts have about 7 bytes and take 4 us
+each, so a slice of them takes 10 ms."""
 
 It = TypeVar("It")
 Wire = TypeVar("Wire", bound=Message | None)
@@ -18,7 +18,7 @@ Wire = TypeVar("Wire", bound=Message | None)
 async def in_slices(
     items: Iterable[It], shown: Callable[[It], Wire], clock: Clock
 ) -> AsyncIterator[Wire]:
-    """Yield what each item looks like; what fits one slice comes without a wait."""
+    """Yield the message of each item; the items of one slice come without a wait."""
     size = 0
     for item in items:
         if size > SLICE_BYTES:

@@ -1,18 +1,18 @@
-"""The log in pages, with a bounded wait: the twin of Subscribe for callers that cannot stream."""
+"""The log in pages, with a bounded wait, for callers that cannot stream."""
 
 from chatd_server.domain.ids import MICROSECONDS, OwnerId
 from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import EventPage, Store
 from chatd_server.ports.streams import Streams
-from chatd_server.service.authority import chat_id_of
+from chatd_server.service.ids import chat_id_of
 
 WAIT_POLL_SECONDS = 1.0
-"""Hints between processes may be lost: a waiting caller reads the log at least this often."""
+"""How often a waiting caller reads the log: hints between processes may be lost."""
 
 
-class Events:
-    """Reads the log of a chat."""
+class Log:
+    """Reads logs. Arguments were checked; every method refuses other owners."""
 
     def __init__(self, store: Store, streams: Streams, clock: Clock) -> None:
         self._store = store
@@ -21,13 +21,13 @@ class Events:
         self._is_draining = False
 
     def drain(self) -> None:
-        """Let those who wait go with what there is, at their next look."""
+        """Let waiting callers return with what there is, the next time that they read."""
         self._is_draining = True
 
     async def page(
         self, owner_id: OwnerId, chat_id: str, *, after: int, limit: int, wait_seconds: float
     ) -> EventPage:
-        """Return events behind a sequence; wait for the first one when there is none yet.
+        """Return events after a sequence; wait for the first one when there is none yet.
 
         Raises ChatNotFound, CursorExpired, CursorAhead.
         """

@@ -1,0 +1,1 @@
+"""RPCs that answer with a stream."""
