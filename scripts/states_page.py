@@ -9,11 +9,11 @@ sys.path[:0] = [str(ROOT / "server")]
 
 from chatd_server.domain.chat import Status  # noqa: E402  needs the path above
 from chatd_server.domain.command import ApiCommand  # noqa: E402  the same
-from chatd_server.domain.machine import CREATED, TABLE, Row  # noqa: E402  the same
+from chatd_server.domain.machine.table import CREATED, TABLE, Row  # noqa: E402  the same
 
 HEAD = """# States of a chat
 
-<!-- Generated from the table in server/chatd_server/domain/machine.py by `make docs`. -->
+<!-- Generated from the table in server/chatd_server/domain/machine/table.py by `make docs`. -->
 
 A chat changes only by the commands below. A command that has no row for the chat's status is
 refused with FAILED_PRECONDITION and the actual status, and writes nothing. Of several rows the

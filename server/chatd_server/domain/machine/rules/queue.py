@@ -3,7 +3,7 @@
 from chatd_server.domain.chat import ChatState, Queued, Status, StopReason
 from chatd_server.domain.command import DeleteQueued, PromoteQueued, ReorderQueue
 from chatd_server.domain.ids import Instant
-from chatd_server.domain.machine_change import Change, ask_to_stop, start_turn, unchanged
+from chatd_server.domain.machine.change import Change, ask_to_stop, start_turn, unchanged
 from chatd_server.domain.refusal import InvalidRequest, MessageNotFound, Violation
 from chatd_server.domain.transition import Reply, Transition
 

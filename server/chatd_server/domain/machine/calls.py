@@ -20,13 +20,7 @@ from chatd_server.domain.limits import (
     RESULTS_MESSAGE_BYTES_MAX,
     TOOL_BATCH_BYTES_MAX,
 )
-from chatd_server.domain.message import (
-    Executor,
-    Part,
-    ToolCall,
-    ToolErrorKind,
-    ToolResult,
-)
+from chatd_server.domain.message import Executor, Part, ToolCall, ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import ToolResultsMismatch, Violation
 from chatd_server.domain.text import cut_to
 
@@ -161,6 +155,11 @@ def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
             begin, size = index, 0
         size += added
     return [*groups, results[begin:]]
+
+
+def owes_batch(calls: Iterable[OpenCall]) -> bool:
+    """Say whether a call of ours has no result: one batch of tools is owed."""
+    return any(call.executor is not Executor.CLIENT for call in calls)
 
 
 def is_wanted(call: OpenCall) -> bool:

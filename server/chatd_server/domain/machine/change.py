@@ -9,7 +9,17 @@ from typing import Any
 
 import msgspec
 
-from chatd_server.domain.chat import ChatState, OpenCall, Queued, Status, StopReason, Turn
+from chatd_server.domain.chat import (
+    Attempt,
+    AttemptKind,
+    ChatState,
+    OpenCall,
+    Queued,
+    Status,
+    StopReason,
+    Turn,
+)
+from chatd_server.domain.command import Create, EditMessage, SendMessage
 from chatd_server.domain.event import (
     ActionResolution,
     ActionResolved,
@@ -20,16 +30,9 @@ from chatd_server.domain.event import (
     StatusChanged,
 )
 from chatd_server.domain.failure import ChatError
-from chatd_server.domain.ids import (
-    AttemptId,
-    Instant,
-    MessageId,
-    ToolCallId,
-    TurnId,
-    derived_uuid,
-)
-from chatd_server.domain.machine_calls import closing_results, fitting
-from chatd_server.domain.machine_events import queue_entries
+from chatd_server.domain.ids import AttemptId, Instant, MessageId, ToolCallId, TurnId, derived_uuid
+from chatd_server.domain.machine.calls import closing_results, fitting
+from chatd_server.domain.machine.payloads import queue_entries
 from chatd_server.domain.message import (
     FinishReason,
     Message,
@@ -40,6 +43,7 @@ from chatd_server.domain.message import (
     Usage,
     Visibility,
 )
+from chatd_server.domain.refusal import WrongStatus
 from chatd_server.domain.transition import Reply, Transition
 
 _NO_REPLY = Reply()
@@ -135,10 +139,7 @@ class Change:
         return message
 
     def add_results(
-        self,
-        results: tuple[ToolResult, ...],
-        turn_id: TurnId,
-        attempt_id: AttemptId = NO_ATTEMPT,
+        self, results: tuple[ToolResult, ...], turn_id: TurnId, attempt_id: AttemptId = NO_ATTEMPT
     ) -> None:
         """Append results, in order, as tool messages of which each fits one event. The last one
         closes the attempt that is named, if one is.
@@ -291,12 +292,7 @@ def end_turn(change: Change, queue: tuple[Queued, ...], ended: StopReason) -> Me
     change.resolve_action(ActionResolution.CANCELLED)
     change.set_queue(())
     change.set(
-        status=Status.WAITING,
-        turn=None,
-        lease=None,
-        rescues=0,
-        stop_reason=ended,
-        last_error=None,
+        status=Status.WAITING, turn=None, lease=None, rescues=0, stop_reason=ended, last_error=None
     )
     change.say_status(Status.WAITING, turn_id, ended)
     return None
@@ -315,3 +311,45 @@ def fail_turn(change: Change, error: ChatError) -> None:
         last_error=error,
     )
     change.say_status(Status.ERROR, turn.id, StopReason.ERROR)
+
+
+def new_message(change: Change, command: Create | SendMessage | EditMessage) -> Queued:
+    """Return the message that a client sent, as the queue keeps it."""
+    return Queued(
+        id=MessageId(change.new_id(SENT)),
+        parts=command.parts,
+        created_at=change.now,
+        options=command.options,
+    )
+
+
+def progressed(
+    turn: Turn, *, steps: int = 0, compactions: int = 0, stop_after: bool = False
+) -> Turn:
+    """Return the turn after a commit: its attempt is over, and the count of failures too."""
+    return Turn(
+        id=turn.id,
+        first_position=turn.first_position,
+        options=turn.options,
+        steps=turn.steps + steps,
+        compactions=turn.compactions + compactions,
+        stop_after=turn.stop_after or stop_after,
+        compaction_requested=turn.compaction_requested,
+    )
+
+
+def turn_of(state: ChatState) -> Turn:
+    """Return the record of the open turn; only asked for where there must be one."""
+    turn = state.turn
+    assert turn is not None, "a chat that a worker holds has a turn"
+    return turn
+
+
+def open_attempt(
+    state: ChatState, attempt_id: AttemptId, kind: AttemptKind | None = None
+) -> Attempt:
+    """Return the open attempt. Raises WrongStatus unless it is this one, and of this kind."""
+    attempt = turn_of(state).attempt
+    if attempt is None or attempt.id != attempt_id or (kind and attempt.kind is not kind):
+        raise WrongStatus(state.status, f"{attempt_id[:64]!r} is not the open attempt of this kind")
+    return attempt

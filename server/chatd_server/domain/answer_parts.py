@@ -95,6 +95,6 @@ class Restarted(msgspec.Struct, frozen=True):
     """
 
 
-StreamPart: TypeAlias = (
+AnswerPart: TypeAlias = (
     Delta | CallStarted | PartEnded | ProviderResult | WholePart | UsageSeen | Restarted | Finished
 )
