@@ -116,6 +116,20 @@ class Turn(Value, frozen=True, omit_defaults=True):
     #: A client asked for a compaction, and for nothing else.
     compaction_requested: bool = False
 
+    def after_commit(
+        self, *, steps: int = 0, compactions: int = 0, stop_after: bool = False
+    ) -> "Turn":
+        """Return the turn after a commit: no attempt is open, and none has failed since."""
+        return Turn(
+            id=self.id,
+            first_position=self.first_position,
+            options=self.options,
+            steps=self.steps + steps,
+            compactions=self.compactions + compactions,
+            stop_after=self.stop_after or stop_after,
+            compaction_requested=self.compaction_requested,
+        )
+
 
 class Lease(Value, frozen=True, omit_defaults=True):
     """The right of one worker to run a chat until a time; the epoch fences everyone before."""

@@ -1,4 +1,4 @@
-"""The state machine of a chat: one table, and `advance`, its only reader.
+"""The state machine of a chat: `advance`, the only reader of the table.
 
 Everything that decides what may happen next changes through `advance`: it is pure, so a store
 may call it inside a transaction, twice, or on another replica, and gets the same answer.
@@ -14,50 +14,29 @@ Rules that hold in every row:
 6. On an archived chat only the rows marked so are possible, else ChatArchived.
 7. `now` is store time. Rows that depend on it say so in their guard.
 8. A client that names the turn it means to cut cuts no other.
-9. A family is archived as a whole: `domain.family`.
+9. A family is archived as a whole: see `domain.family`.
 
-Events of one transition stand in a fixed order: truncation, messages, action, queue, status.
 Every change of the status is exactly one `status_changed`. When a turn ends and the queue's
 head begins the next one, there are two, both with the status that the chat has then: the first
 names the old turn and why it ended, the second names the new turn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import (
-    Acquire,
-    ApiCommand,
-    Command,
-    Create,
-    ExpireAction,
-    Rescue,
-    SubmitToolResults,
-    WorkerCommand,
-)
+from chatd_server.domain.command import ApiCommand, Command, Create, WorkerCommand
 from chatd_server.domain.ids import Instant
+from chatd_server.domain.machine.change import begin
 from chatd_server.domain.machine.guards import GUARDS, Guard
-from chatd_server.domain.machine.rules import chats
-from chatd_server.domain.machine.table import TABLE, Row
-from chatd_server.domain.refusal import (
-    ChatArchived,
-    ChatNotFound,
-    LeaseLost,
-    NotWaitingForAction,
-    WrongStatus,
-)
+from chatd_server.domain.machine.rules.chats import new_chat
+from chatd_server.domain.machine.table import REFUSALS, TABLE, WITHOUT_LEASE, Row
+from chatd_server.domain.refusal import ChatArchived, ChatNotFound, LeaseLost, WrongStatus
 from chatd_server.domain.transition import Transition
 
-WITHOUT_LEASE: frozenset[type[Command]] = frozenset({Acquire, Rescue, ExpireAction})
-"""Workers' commands that need no lease: they name the epoch that they saw."""
 
-REFUSALS: Mapping[type[Command], type[WrongStatus]] = {SubmitToolResults: NotWaitingForAction}
-"""Refusals with a reason of their own where rule 1 applies."""
-
-
-def _index() -> dict[type[Any], dict[Status, tuple[tuple[Guard | None, Row], ...]]]:
-    found: dict[type[Any], dict[Status, tuple[tuple[Guard | None, Row], ...]]] = {}
+def _index() -> dict[type[Any], dict[Status | None, tuple[tuple[Guard | None, Row], ...]]]:
+    found: dict[type[Any], dict[Status | None, tuple[tuple[Guard | None, Row], ...]]] = {}
     for row in TABLE:
         by_status = found.setdefault(row.command, {})
         guard = GUARDS[row.guard] if row.guard else None
@@ -69,47 +48,58 @@ def _index() -> dict[type[Any], dict[Status, tuple[tuple[Guard | None, Row], ...
 _ROWS = _index()
 
 
+def _holds_lease(state: ChatState, command: WorkerCommand) -> None:
+    lease = state.lease
+    if lease is None or lease.epoch != command.epoch or lease.worker_id != command.worker_id:
+        raise _lease_lost(command)
+
+
+def _saw_newest_epoch(state: ChatState, command: WorkerCommand) -> None:
+    """A command without a lease races too."""
+    if command.epoch != state.epoch:
+        raise _lease_lost(command)
+
+
+def _lease_lost(command: WorkerCommand) -> LeaseLost:
+    return LeaseLost(f"epoch {command.epoch} of {command.worker_id!r} is not the newest lease")
+
+
+# Rule 4. Looked up by type, because isinstance takes longer than the check.
+_LEASE_CHECKS: Mapping[type[Any], Callable[[ChatState, Any], None]] = {
+    row.command: _saw_newest_epoch if row.command in WITHOUT_LEASE else _holds_lease
+    for row in TABLE
+    if issubclass(row.command, WorkerCommand)
+}
+
+
 def advance(state: ChatState | None, command: Command, now: Instant) -> Transition:
     """Return what the command does to the chat; pure.
 
     `now` is store time. `state.calls` must carry their journal when the command closes calls.
-    Raises ChatNotFound (none, or deleted), WrongStatus and its kinds, LeaseLost, and what a
-    rule refuses: InvalidRequest, MessageNotFound, EtagMismatch. Nothing has changed then.
+    Raises ChatNotFound (no chat, or a deleted one), WrongStatus and its kinds, LeaseLost, and what
+    a rule raises: InvalidRequest, MessageNotFound, EtagMismatch. Nothing has changed then.
     """
     kind = type(command)
     if state is None or kind is Create or state.deleted:
-        return _without_chat(state, command, now)
-    if isinstance(command, WorkerCommand):
-        _check_lease(state, command, kind)
-    for guard, row in _ROWS[kind].get(state.status, ()):
+        status, state = None, _without_chat(state, command, now)
+    else:
+        status = state.status
+        check = _LEASE_CHECKS.get(kind)
+        if check is not None:
+            check(state, command)
+    for guard, row in _ROWS[kind].get(status, ()):
         if (guard is None or guard(state, command, now)) and (row.archived or not state.archived):
-            transition = row.rule(state, command, now)
-            assert transition.state.status in (row.targets or (state.status,)), row.what
-            return transition
+            return row.rule(begin(state, now, row.target or state.status), command)
     raise _refusal(state, kind)
 
 
-def _without_chat(state: ChatState | None, command: Command, now: Instant) -> Transition:
-    if isinstance(command, Create):
-        if state is None:
-            return chats.create(command, now)
+def _without_chat(state: ChatState | None, command: Command, now: Instant) -> ChatState:
+    """Return the state from which a chat begins. Raises ChatNotFound for all but Create."""
+    if not isinstance(command, Create):
+        raise ChatNotFound("" if state is None else state.id)
+    if state is not None:
         raise WrongStatus(state.status, f"the chat {state.id!r} exists already")
-    raise ChatNotFound("" if state is None else state.id)
-
-
-def _check_lease(state: ChatState, command: WorkerCommand, kind: type[Command]) -> None:
-    """Rule 4. A command without a lease races too: the epoch that it saw must be the newest."""
-    if kind in WITHOUT_LEASE:
-        held = command.epoch == state.epoch
-    else:
-        lease = state.lease
-        held = (
-            lease is not None
-            and lease.epoch == command.epoch
-            and lease.worker_id == command.worker_id
-        )
-    if not held:
-        raise LeaseLost(f"epoch {command.epoch} of {command.worker_id!r} is not the newest lease")
+    return new_chat(command, now)
 
 
 def _refusal(state: ChatState, kind: type[Command]) -> WrongStatus:

@@ -6,49 +6,47 @@ from chatd_server.domain.chat import ChatConfig, ChatState, Status, StopReason
 from chatd_server.domain.command import Create, DeleteChat, SetArchived, SetTitle, UpdateChat
 from chatd_server.domain.event import ChatUpdated
 from chatd_server.domain.ids import Instant
-from chatd_server.domain.machine.change import (
-    NO_TURN,
-    Change,
-    end_turn,
-    new_message,
-    start_turn,
-    unchanged,
-)
+from chatd_server.domain.machine.change import Change, begin_turn, end_turn, new_message
 from chatd_server.domain.machine.payloads import chat_updated
 from chatd_server.domain.refusal import EtagMismatch
 from chatd_server.domain.transition import Reply, Transition
 
 
-def create(command: Create, now: Instant) -> Transition:
-    """Make the chat. Its log begins with what a reader cannot know otherwise: the fields that
-    were given, the first message, the status.
-    """
-    change = Change(
-        ChatState(
-            id=command.chat_id,
-            owner_id=command.owner_id,
-            root_id=command.root_id or command.chat_id,
-            created_at=now,
-            updated_at=now,
-            parent_id=command.parent_id,
-            parent_call_id=command.parent_call_id,
-            config=command.config,
-        ),
-        now,
+def new_chat(command: Create, now: Instant) -> ChatState:
+    """Return the state from which Create begins; revision 0 is never stored."""
+    return ChatState(
+        id=command.chat_id,
+        owner_id=command.owner_id,
+        root_id=command.root_id or command.chat_id,
+        created_at=now,
+        updated_at=now,
+        parent_id=command.parent_id,
+        parent_call_id=command.parent_call_id,
+        config=command.config,
     )
+
+
+def create(change: Change, command: Create) -> Transition:
+    """The log begins with the fields that were given."""
+    _log_given(change, command)
+    return change.seal()
+
+
+def create_and_begin(change: Change, command: Create) -> Transition:
+    """The first message begins its turn."""
+    _log_given(change, command)
+    return change.seal(Reply(message=begin_turn(change, (new_message(change, command),))))
+
+
+def _log_given(change: Change, command: Create) -> None:
     given = chat_updated(ChatConfig(), command.config)
     if given != ChatUpdated():
         change.emit(given)
-    if not command.parts:
-        change.say_status(Status.WAITING, NO_TURN)
-        return change.seal()
-    message = start_turn(change, (new_message(change, command),))
-    return change.seal(Reply(message=message))
 
 
-def update(state: ChatState, command: UpdateChat, now: Instant) -> Transition:
-    """Change fields. Raises EtagMismatch when they were changed meanwhile."""
-    old = state.config
+def update(change: Change, command: UpdateChat) -> Transition:
+    """Raises EtagMismatch when the fields were changed meanwhile."""
+    old = change.state.config
     if command.etag_version is not None and command.etag_version != old.version:
         raise EtagMismatch("the chat was changed meanwhile; read it again")
     fields = {
@@ -57,53 +55,41 @@ def update(state: ChatState, command: UpdateChat, now: Instant) -> Transition:
         if (value := getattr(command, name)) is not None and value != getattr(old, name)
     }
     if not fields:
-        return unchanged(state)
-    return _configured(state, msgspec.structs.replace(old, version=old.version + 1, **fields), now)
+        return change.unchanged()
+    return _configured(change, msgspec.structs.replace(old, version=old.version + 1, **fields))
 
 
-def set_title(state: ChatState, command: SetTitle, now: Instant) -> Transition:
-    """Write a title."""
-    old = state.config
+def set_title(change: Change, command: SetTitle) -> Transition:
+    old = change.state.config
     if command.title == old.title:
-        return unchanged(state)
-    new = msgspec.structs.replace(old, version=old.version + 1, title=command.title)
-    return _configured(state, new, now)
-
-
-def _configured(state: ChatState, config: ChatConfig, now: Instant) -> Transition:
-    change = Change(state, now)
-    change.emit(chat_updated(state.config, config))
-    change.set(config=config)
-    return change.seal()
-
-
-def only_labels(command: UpdateChat) -> bool:
-    """Say whether an update touches labels and nothing else."""
-    return msgspec.structs.replace(command, labels=None, etag_version=None) == UpdateChat(
-        command_id=command.command_id
+        return change.unchanged()
+    return _configured(
+        change, msgspec.structs.replace(old, version=old.version + 1, title=command.title)
     )
 
 
-def set_archived(state: ChatState, command: SetArchived, now: Instant) -> Transition:
-    """Archive or unarchive; the status stays, and so does the error."""
-    if command.archived == state.archived:
-        return unchanged(state)
-    change = Change(state, now)
-    change.set(archived=command.archived)
-    turn_id = NO_TURN if state.turn is None else state.turn.id
-    change.say_status(state.status, turn_id, state.stop_reason)
+def _configured(change: Change, config: ChatConfig) -> Transition:
+    change.emit(chat_updated(change.state.config, config))
+    change.config = config
     return change.seal()
 
 
-def delete(state: ChatState, command: DeleteChat, now: Instant) -> Transition:
-    """Delete softly: an open turn ends as interrupted, nothing is queued, no worker owns it."""
-    _ = command
-    change = Change(state, now)
-    change.set(deleted=True)
+def set_archived(change: Change, command: SetArchived) -> Transition:
+    """Archive or unarchive; an error stays."""
+    if command.archived == change.state.archived:
+        return change.unchanged()
+    change.archived = command.archived
+    return change.seal()
+
+
+def delete(change: Change, _command: DeleteChat) -> Transition:
+    """An open turn ends as interrupted, the queue is emptied, no worker holds the chat."""
+    state = change.state
+    change.deleted = True
     if state.status is Status.ERROR:
-        change.set_queue(())
-        change.set(status=Status.WAITING, turn=None, last_error=None)
-        change.say_status(Status.WAITING, change.turn.id, state.stop_reason)
+        change.turn = None
+        change.last_error = None
     elif state.turn is not None:
-        end_turn(change, (), StopReason.INTERRUPTED)
+        end_turn(change, StopReason.INTERRUPTED)
+    change.set_queue(())
     return change.seal()

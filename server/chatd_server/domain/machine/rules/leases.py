@@ -2,72 +2,53 @@
 
 import msgspec
 
-from chatd_server.domain.chat import ChatState, Lease, Status, Turn
+from chatd_server.domain.chat import Lease, Turn
 from chatd_server.domain.command import Acquire, Release, Rescue
 from chatd_server.domain.failure import ChatError, ErrorKind
-from chatd_server.domain.ids import MICROSECONDS, Instant
+from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import RESCUES_MAX
 from chatd_server.domain.machine.change import Change, fail_turn
 from chatd_server.domain.transition import Transition
 
 
-def acquire(state: ChatState, command: Acquire, now: Instant) -> Transition:
+def acquire(change: Change, command: Acquire) -> Transition:
     """Take the lease: a new epoch. An attempt of an earlier worker is void."""
-    change = Change(state, now)
-    turn = change.turn
-    epoch = state.epoch + 1
-    change.set(
-        lease=Lease(
-            worker_id=command.worker_id,
-            epoch=epoch,
-            expires_at=now + round(command.lease_seconds * MICROSECONDS),
-        ),
+    epoch = change.state.epoch + 1
+    change.lease = Lease(
+        worker_id=command.worker_id,
         epoch=epoch,
-        turn=_without_attempt(turn),
+        expires_at=change.now + round(command.lease_seconds * MICROSECONDS),
     )
-    if state.status is Status.PENDING:
-        change.set(status=Status.RUNNING)
-        change.say_status(Status.RUNNING, turn.id)
+    change.epoch = epoch
+    change.turn = _without_attempt(change.open_turn)
     return change.seal()
 
 
-def release(state: ChatState, command: Release, now: Instant) -> Transition:
-    """Give the chat back; the turn goes on where its last commit left it."""
-    _ = command
-    change = Change(state, now)
-    _give_back(change)
+def release(change: Change, _command: Release) -> Transition:
+    """The turn goes on where its last commit left it."""
+    change.lease = None
+    change.turn = _without_attempt(change.open_turn)
     return change.seal()
 
 
-def rescue(state: ChatState, command: Rescue, now: Instant) -> Transition:
-    """The lease has expired: give the chat back, and count it."""
-    _ = command
-    change = Change(state, now)
-    _give_back(change)
-    change.set(rescues=state.rescues + 1)
+def rescue(change: Change, _command: Rescue) -> Transition:
+    """As Release, and counted."""
+    change.lease = None
+    change.turn = _without_attempt(change.open_turn)
+    change.rescues = change.state.rescues + 1
     return change.seal()
 
 
-def rescue_no_more(state: ChatState, command: Rescue, now: Instant) -> Transition:
-    """The lease has expired too often in a row without progress: this turn kills workers."""
-    _ = command
-    change = Change(state, now)
+def rescue_no_more(change: Change, _command: Rescue) -> Transition:
+    """This turn ends its workers: fail it."""
     fail_turn(
         change,
         ChatError(
             kind=ErrorKind.WORKER_LOST,
-            message=(f"The worker was lost {RESCUES_MAX + 1} times in a row without progress."),
+            message=f"The worker was lost {RESCUES_MAX + 1} times in a row without progress.",
         ),
     )
     return change.seal()
-
-
-def _give_back(change: Change) -> None:
-    turn = change.turn
-    change.set(lease=None, turn=_without_attempt(turn))
-    if change.state.status is Status.RUNNING:
-        change.set(status=Status.PENDING)
-        change.say_status(Status.PENDING, turn.id)
 
 
 def _without_attempt(turn: Turn) -> Turn:

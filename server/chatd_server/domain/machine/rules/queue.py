@@ -1,21 +1,20 @@
-"""The rules of the commands that change a chat's queue."""
+"""The rules of the queue."""
 
-from chatd_server.domain.chat import ChatState, Queued, Status, StopReason
+from chatd_server.domain.chat import Queued, Status, StopReason
 from chatd_server.domain.command import DeleteQueued, PromoteQueued, ReorderQueue
-from chatd_server.domain.ids import Instant
-from chatd_server.domain.machine.change import Change, ask_to_stop, start_turn, unchanged
+from chatd_server.domain.machine.change import Change, begin_turn
 from chatd_server.domain.refusal import InvalidRequest, MessageNotFound, Violation
 from chatd_server.domain.transition import Reply, Transition
 
 
-def delete_queued(state: ChatState, command: DeleteQueued, now: Instant) -> Transition:
-    """Take a message out of the queue; absent is success."""
-    return _queued(state, tuple(one for one in state.queue if one.id != command.message_id), now)
+def delete_queued(change: Change, command: DeleteQueued) -> Transition:
+    queue = change.state.queue
+    return _queued(change, tuple(one for one in queue if one.id != command.message_id))
 
 
-def reorder(state: ChatState, command: ReorderQueue, now: Instant) -> Transition:
-    """Put the queue in this order. Raises InvalidRequest unless exactly its messages are named."""
-    present = {one.id: one for one in state.queue}
+def reorder(change: Change, command: ReorderQueue) -> Transition:
+    """Raises InvalidRequest unless exactly the messages of the queue are named."""
+    present = {one.id: one for one in change.state.queue}
     if len(command.message_ids) != len(present) or present.keys() != set(command.message_ids):
         raise InvalidRequest(
             Violation(
@@ -23,40 +22,38 @@ def reorder(state: ChatState, command: ReorderQueue, now: Instant) -> Transition
                 f"must name each of the {len(present)} queued messages once; list them again",
             )
         )
-    return _queued(state, tuple(present[message_id] for message_id in command.message_ids), now)
+    return _queued(change, tuple(present[message_id] for message_id in command.message_ids))
 
 
-def _queued(state: ChatState, queue: tuple[Queued, ...], now: Instant) -> Transition:
-    if queue == state.queue:
-        return unchanged(state)
-    change = Change(state, now)
+def _queued(change: Change, queue: tuple[Queued, ...]) -> Transition:
+    if queue == change.state.queue:
+        return change.unchanged()
     change.set_queue(queue)
     return change.seal()
 
 
-def promote_now(state: ChatState, command: PromoteQueued, now: Instant) -> Transition:
-    """Nobody holds the chat: the message begins its turn; an open one ends here."""
-    queue = _to_head(state, command)
-    change = Change(state, now)
-    ended = None if state.status is Status.ERROR else StopReason.INTERRUPTED
-    message = start_turn(change, queue, ended=ended)
+def promote_now(change: Change, command: PromoteQueued) -> Transition:
+    """No worker holds the chat: the message begins its turn, and an open turn ends."""
+    queue = _to_head(change, command)
+    ended = None if change.state.status is Status.ERROR else StopReason.INTERRUPTED
+    message = begin_turn(change, queue, ended=ended)
     return change.seal(Reply(message=message, interrupted=ended is not None))
 
 
-def promote_next(state: ChatState, command: PromoteQueued, now: Instant) -> Transition:
-    """A worker holds the chat: to the head of the queue, and ask the worker to stop."""
-    queue = _to_head(state, command)
+def promote_next(change: Change, command: PromoteQueued) -> Transition:
+    """Move the message to the head of the queue. The status asks the worker to stop."""
+    state = change.state
+    queue = _to_head(change, command)
     reply = Reply(queued=queue[0], interrupted=True)
-    if queue == state.queue and state.status is Status.INTERRUPTING:
-        return unchanged(state, reply)
-    change = Change(state, now)
+    if queue == state.queue and state.status is change.target:
+        return change.unchanged(reply)
     change.set_queue(queue)
-    ask_to_stop(change)
     return change.seal(reply)
 
 
-def _to_head(state: ChatState, command: PromoteQueued) -> tuple[Queued, ...]:
-    head = tuple(one for one in state.queue if one.id == command.message_id)
+def _to_head(change: Change, command: PromoteQueued) -> tuple[Queued, ...]:
+    queue = change.state.queue
+    head = tuple(one for one in queue if one.id == command.message_id)
     if not head:
         raise MessageNotFound(command.message_id)
-    return head + tuple(one for one in state.queue if one.id != command.message_id)
+    return head + tuple(one for one in queue if one.id != command.message_id)

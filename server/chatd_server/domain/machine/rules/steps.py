@@ -2,10 +2,10 @@
 
 import msgspec
 
-from chatd_server.domain.chat import Attempt, AttemptKind, ChatState, OpenCall
+from chatd_server.domain.chat import Attempt, AttemptKind, OpenCall
 from chatd_server.domain.command import CommitAnswer, CommitResults, ScheduleRetry, StartAttempt
 from chatd_server.domain.event import RetryScheduled
-from chatd_server.domain.ids import MICROSECONDS, Instant
+from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import CALLS_PER_ANSWER_MAX
 from chatd_server.domain.machine.calls import (
     batch_results,
@@ -14,19 +14,20 @@ from chatd_server.domain.machine.calls import (
     owes_batch,
     surplus_results,
 )
-from chatd_server.domain.machine.change import Change, open_attempt, progressed, turn_of
+from chatd_server.domain.machine.change import Change
 from chatd_server.domain.message import FinishReason, Role
 from chatd_server.domain.refusal import WrongStatus
 from chatd_server.domain.transition import Transition
 
 
-def start_attempt(state: ChatState, command: StartAttempt, now: Instant) -> Transition:
-    """Begin a model call or a batch of tools. Logs nothing: what it shows is live only.
+def start_attempt(change: Change, command: StartAttempt) -> Transition:
+    """Logs nothing: what an attempt shows is live only. An attempt that was open is given up.
 
-    An attempt that was open is given up. No model is called while calls wait for their
-    results, and no batch begins without a call of ours.
+    Raises WrongStatus for a model call while calls wait for their results, and for a batch when
+    no call of ours is open.
     """
-    turn = turn_of(state)
+    state = change.state
+    turn = change.open_turn
     kind = command.kind
     if kind is AttemptKind.MODEL and state.calls:
         raise WrongStatus(state.status, "no model call while tool calls are open")
@@ -38,22 +39,15 @@ def start_attempt(state: ChatState, command: StartAttempt, now: Instant) -> Tran
         number=turn.failed_attempts + 1,
         base_sequence=state.head_sequence,
     )
-    return Transition(
-        state=msgspec.structs.replace(
-            state,
-            revision=state.revision + 1,
-            updated_at=now,
-            turn=msgspec.structs.replace(turn, attempt=attempt, next_attempt_at=None),
-        )
-    )
+    change.turn = msgspec.structs.replace(turn, attempt=attempt, next_attempt_at=None)
+    return change.seal()
 
 
-def schedule_retry(state: ChatState, command: ScheduleRetry, now: Instant) -> Transition:
-    """The attempt failed: close it, count it, and say when the next one begins."""
-    attempt = open_attempt(state, command.attempt_id)
-    turn = turn_of(state)
-    retry_at = now + round(command.delay_seconds * MICROSECONDS)
-    change = Change(state, now)
+def schedule_retry(change: Change, command: ScheduleRetry) -> Transition:
+    """Close the attempt, count it, and say when the next one may begin."""
+    turn = change.open_turn
+    attempt = change.open_attempt(command.attempt_id)
+    retry_at = change.now + round(command.delay_seconds * MICROSECONDS)
     change.emit(
         RetryScheduled(
             attempt_id=attempt.id,
@@ -64,24 +58,24 @@ def schedule_retry(state: ChatState, command: ScheduleRetry, now: Instant) -> Tr
             turn_id=turn.id,
         )
     )
-    change.set(
-        turn=msgspec.structs.replace(
-            turn, attempt=None, failed_attempts=turn.failed_attempts + 1, next_attempt_at=retry_at
-        )
+    change.turn = msgspec.structs.replace(
+        turn,
+        attempt=None,
+        failed_attempts=turn.failed_attempts + 1,
+        next_attempt_at=retry_at,
     )
     return change.seal()
 
 
-def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Transition:
-    """Commit the model's answer before its tools run, and open its calls.
+def commit_answer(change: Change, command: CommitAnswer) -> Transition:
+    """Commit the answer and open its calls.
 
-    A finish reason other than TOOL_CALLS means that the answer was cut: every call of ours
-    and of the client's is answered so in the same transition, and none runs. So are calls above
+    A finish reason other than TOOL_CALLS means that the answer was cut: the same transition answers
+    every call of ours and of the client's, and none of them runs. So with calls above
     CALLS_PER_ANSWER_MAX.
     """
-    attempt = open_attempt(state, command.attempt_id, AttemptKind.MODEL)
-    turn = turn_of(state)
-    change = Change(state, now)
+    turn = change.open_turn
+    attempt = change.open_attempt(command.attempt_id, AttemptKind.MODEL)
     change.add_message(
         Role.ASSISTANT,
         command.parts,
@@ -97,26 +91,25 @@ def commit_answer(state: ChatState, command: CommitAnswer, now: Instant) -> Tran
     if command.finish_reason is FinishReason.TOOL_CALLS:
         calls = opened_calls(command.parts)
         if len(calls) > CALLS_PER_ANSWER_MAX:
-            change.add_results(surplus_results(calls[CALLS_PER_ANSWER_MAX:], now), turn.id)
+            surplus = surplus_results(calls[CALLS_PER_ANSWER_MAX:], change.now)
+            change.add_results(surplus, turn.id)
             calls = calls[:CALLS_PER_ANSWER_MAX]
-    elif cut := cut_results(command.parts, now):
+    elif cut := cut_results(command.parts, change.now):
         change.add_results(cut, turn.id)
-    return change.seal_step(
-        turn=progressed(turn, steps=1),
-        calls=calls,
-        usage_total=state.usage_total.plus(command.usage),
-    )
+    change.turn = turn.after_commit(steps=1)
+    change.rescues = 0
+    change.calls = calls
+    change.usage_total = change.state.usage_total.plus(command.usage)
+    return change.seal()
 
 
-def commit_results(state: ChatState, command: CommitResults, now: Instant) -> Transition:
-    """Commit the results of a batch in call order. The client's calls stay open."""
-    attempt = open_attempt(state, command.attempt_id, AttemptKind.TOOLS)
-    turn = turn_of(state)
-    results, left = batch_results(state.calls, command.results)
-    change = Change(state, now)
+def commit_results(change: Change, command: CommitResults) -> Transition:
+    """The client's calls stay open. Raises ToolResultsMismatch unless the batch is complete."""
+    turn = change.open_turn
+    attempt = change.open_attempt(command.attempt_id, AttemptKind.TOOLS)
+    results, left = batch_results(change.state.calls, command.results)
     change.add_results(results, turn.id, attempt.id)
-    return change.seal_step(
-        turn=progressed(turn, stop_after=command.stop_after),
-        calls=left,
-        usage_total=state.usage_total,
-    )
+    change.turn = turn.after_commit(stop_after=command.stop_after)
+    change.rescues = 0
+    change.calls = left
+    return change.seal()

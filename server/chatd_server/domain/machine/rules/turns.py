@@ -1,124 +1,117 @@
-"""The rules that interrupt, retry, and end a turn."""
+"""The rules that interrupt, retry, end and fail a turn."""
 
 import msgspec
 
-from chatd_server.domain.chat import AttemptKind, ChatState, Status, StopReason
-from chatd_server.domain.command import (
-    Fail,
-    FinishInterruption,
-    FinishTurn,
-    Interrupt,
-    RetryTurn,
-    SendMessage,
-)
-from chatd_server.domain.ids import Instant
+from chatd_server.domain.chat import AttemptKind, StopReason
+from chatd_server.domain.command import Fail, FinishInterruption, FinishTurn, Interrupt, RetryTurn
 from chatd_server.domain.machine.calls import opened_calls
 from chatd_server.domain.machine.change import (
     NO_ATTEMPT,
     Change,
-    ask_to_stop,
+    begin_turn,
     end_turn,
     fail_turn,
-    open_attempt,
-    turn_of,
-    unchanged,
 )
 from chatd_server.domain.message import FinishReason, Role, Usage
 from chatd_server.domain.refusal import WrongStatus
 from chatd_server.domain.transition import Reply, Transition
 
 
-def interrupt_running(state: ChatState, command: Interrupt, now: Instant) -> Transition:
-    """Ask the worker to save the partial step and stop."""
-    _ = command
-    change = Change(state, now)
-    ask_to_stop(change)
+def ask_to_stop(change: Change, _command: Interrupt) -> Transition:
+    """The status asks the worker to save the partial step and stop."""
     return change.seal(Reply(interrupted=True))
 
 
-def interrupt_idle(state: ChatState, command: Interrupt, now: Instant) -> Transition:
-    """Nobody holds it: the turn ends here."""
-    _ = command
-    change = Change(state, now)
-    end_turn(change, state.queue, StopReason.INTERRUPTED)
+def interrupt(change: Change, _command: Interrupt) -> Transition:
+    """No worker holds the chat: end the turn."""
+    end_turn(change, StopReason.INTERRUPTED)
     return change.seal(Reply(interrupted=True))
 
 
-def interrupt_nothing(state: ChatState, command: Interrupt, now: Instant) -> Transition:
-    """Success with nothing to do: no turn is open, another one is, or it is being cut."""
-    _ = now
-    cut = state.status is Status.INTERRUPTING and names_open_turn(state, command)
-    return unchanged(state, Reply(interrupted=cut))
+def interrupt_and_begin_next(change: Change, _command: Interrupt) -> Transition:
+    begin_turn(change, change.state.queue, ended=StopReason.INTERRUPTED)
+    return change.seal(Reply(interrupted=True))
 
 
-def names_open_turn(state: ChatState, command: Interrupt | SendMessage) -> bool:
-    """Rule 8: say whether the command means the turn that is open."""
-    expected = command.expected_turn_id
-    return not expected or (state.turn is not None and state.turn.id == expected)
+def already_stopping(change: Change, _command: Interrupt) -> Transition:
+    return change.unchanged(Reply(interrupted=True))
 
 
-def retry(state: ChatState, command: RetryTurn, now: Instant) -> Transition:
-    """The same turn again, with a full ladder of attempts."""
-    _ = command
-    change = Change(state, now)
-    change.set(
-        status=Status.PENDING,
-        turn=msgspec.structs.replace(change.turn, failed_attempts=0, next_attempt_at=None),
-        stop_reason=None,
-        last_error=None,
-    )
-    change.say_status(Status.PENDING, change.turn.id)
+def nothing_to_interrupt(change: Change, _command: Interrupt) -> Transition:
+    return change.unchanged()
+
+
+def retry(change: Change, _command: RetryTurn) -> Transition:
+    """The same turn again, with all its attempts."""
+    change.turn = msgspec.structs.replace(change.open_turn, failed_attempts=0, next_attempt_at=None)
+    change.stop_reason = None
+    change.last_error = None
     return change.seal()
 
 
-def finish_turn(state: ChatState, command: FinishTurn, now: Instant) -> Transition:
-    """The turn is over; the queue's head begins the next one."""
-    if turn_of(state).id != command.turn_id:
-        raise WrongStatus(state.status, f"{command.turn_id[:64]!r} is not the open turn")
-    change = Change(state, now)
-    end_turn(change, state.queue, command.stop_reason)
+def finish(change: Change, command: FinishTurn) -> Transition:
+    _check_open(change, command)
+    end_turn(change, command.stop_reason)
     return change.seal()
 
 
-def finish_interruption(state: ChatState, command: FinishInterruption, now: Instant) -> Transition:
-    """Save the partial step and end the turn as interrupted.
+def finish_and_begin_next(change: Change, command: FinishTurn) -> Transition:
+    _check_open(change, command)
+    begin_turn(change, change.state.queue, ended=command.stop_reason)
+    return change.seal()
 
-    The partial step is the answer so far, or, when the answer was committed already, what its
-    tools have given. Refused when the answer belongs to another attempt than the open one.
+
+def _check_open(change: Change, command: FinishTurn) -> None:
+    if change.open_turn.id != command.turn_id:
+        raise WrongStatus(change.state.status, f"{command.turn_id[:64]!r} is not the open turn")
+
+
+def finish_interruption(change: Change, command: FinishInterruption) -> Transition:
+    _save_partial_step(change, command)
+    end_turn(change, StopReason.INTERRUPTED)
+    return change.seal()
+
+
+def finish_interruption_and_begin_next(change: Change, command: FinishInterruption) -> Transition:
+    _save_partial_step(change, command)
+    begin_turn(change, change.state.queue, ended=StopReason.INTERRUPTED)
+    return change.seal()
+
+
+def _save_partial_step(change: Change, command: FinishInterruption) -> None:
+    """Save the answer so far, or, when the answer was committed already, what its tools gave.
+
+    Raises WrongStatus when the answer belongs to another attempt than the open one.
     """
-    turn = turn_of(state)
+    turn = change.open_turn
     attempt_id = command.attempt_id
     if command.parts:
-        open_attempt(state, attempt_id, AttemptKind.MODEL)
+        change.open_attempt(attempt_id, AttemptKind.MODEL)
     elif turn.attempt is None or turn.attempt.id != attempt_id:
-        # Nothing of an attempt is saved, so there is none to close.
+        # Nothing of an attempt is saved, so no event closes one.
         attempt_id = NO_ATTEMPT
-    change = Change(state, now)
     outcomes = {result.call_id: result for result in command.results}
     if command.parts:
         change.close_calls(outcomes=outcomes)
         change.add_message(
             Role.ASSISTANT,
             command.parts,
-            change.turn.id,
+            turn.id,
             attempt_id=attempt_id,
             closes=True,
             model=command.model,
             finish_reason=FinishReason.INTERRUPTED,
             usage=command.usage,
         )
-        change.set(calls=opened_calls(command.parts))
+        change.calls = opened_calls(command.parts)
         attempt_id = NO_ATTEMPT
     change.close_calls(outcomes=outcomes, attempt_id=attempt_id)
-    # The vendor may not have said anything yet; what is known of the context stays then.
+    # The vendor may not have told any usage yet: what is known of the context stays then.
     if command.usage != Usage():
-        change.set(usage_total=state.usage_total.plus(command.usage))
-    end_turn(change, state.queue, StopReason.INTERRUPTED)
-    return change.seal()
+        change.usage_total = change.state.usage_total.plus(command.usage)
 
 
-def fail(state: ChatState, command: Fail, now: Instant) -> Transition:
-    """The turn failed past retrying. The queue waits for a person."""
-    change = Change(state, now)
+def fail(change: Change, command: Fail) -> Transition:
+    """The queue stays: it waits for a person."""
     fail_turn(change, command.error)
     return change.seal()
