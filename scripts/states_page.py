@@ -24,7 +24,7 @@ CHAT_ARCHIVED. A worker's command needs the newest lease, else it writes nothing
 """
 
 FROM_ANY = """
-From every status besides: {commands}.
+Possible in every status: {commands}.
 """
 
 RULES = """

@@ -1,4 +1,4 @@
-"""The draft of a transition: what it keeps of the old state, and what only the row decides."""
+"""A transition in the making: what it keeps of the old state, and what only the row decides."""
 
 from chatd_server.domain.chat import (
     Action,
@@ -64,7 +64,7 @@ def test_a_transition_keeps_every_field_that_its_rule_does_not_set() -> None:
     assert not sealed.events
 
 
-def test_a_draft_has_no_status() -> None:
+def test_a_rule_has_no_status_to_write() -> None:
     """No rule writes a status: the row's target is the only one."""
     assert "status" not in Change.__struct_fields__
     assert begin(FULL, 119, Status.WAITING).seal().state.status is Status.WAITING

@@ -1,7 +1,7 @@
 """The execution state of a chat: everything that decides what may happen next.
 
-It changes only through `machine.advance`. A store keeps it; a worker that holds the lease has
-it in memory.
+It changes only through `machine.advance`. A store keeps it; a worker that holds the lease has it in
+memory too.
 """
 
 from enum import StrEnum
@@ -17,13 +17,14 @@ from chatd_server.domain.ids import (
     TurnId,
     WorkerId,
 )
+from chatd_server.domain.limits import ACTION_TIMEOUT_SECONDS
 from chatd_server.domain.message import Executor, Part, ToolResult, Usage, Value
 
 
 class Status(StrEnum):
     """What a chat does now."""
 
-    # Enum's own is a function in Python, and each transition looks its status up.
+    # Enum's own is a Python function, and each transition looks up its status.
     __hash__ = str.__hash__
 
     #: Idle; never has a queue.
@@ -132,7 +133,7 @@ class Turn(Value, frozen=True, omit_defaults=True):
 
 
 class Lease(Value, frozen=True, omit_defaults=True):
-    """The right of one worker to run a chat until a time; the epoch fences everyone before."""
+    """The right of one worker to run a chat until a time; the epoch fences all earlier workers."""
 
     worker_id: WorkerId
     epoch: int
@@ -187,7 +188,7 @@ class ChatConfig(Value, frozen=True, omit_defaults=True):
     system_prompt: str = ""
     labels: dict[str, str] = {}  # noqa: RUF012  msgspec makes a new one for each struct
     tools: tuple[ClientTool, ...] = ()
-    action_timeout_seconds: float = 300.0
+    action_timeout_seconds: float = ACTION_TIMEOUT_SECONDS
     #: Rises with each change.
     version: int = 1
 

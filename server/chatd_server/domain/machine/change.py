@@ -61,9 +61,9 @@ _SENT = -2
 
 
 class Change(msgspec.Struct, eq=False, gc=False):
-    """One transition to the row's target: a draft of the new state, and what goes with it.
+    """One transition in the making: the new state but for its status, which is `target`.
 
-    Made by `begin`, used by one rule, and sealed once. The draft has no status: that is `target`.
+    Made by `begin`, filled in by one rule, and sealed once.
     """
 
     #: As it was before.

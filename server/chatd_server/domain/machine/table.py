@@ -66,7 +66,7 @@ class Row(msgspec.Struct, frozen=True):
     """One row: in one of these statuses, and if the guard holds, this command is possible."""
 
     command: type[ApiCommand | WorkerCommand]
-    #: None: there is no chat yet.
+    #: None: the chat does not exist yet.
     statuses: tuple[Status | None, ...]
     #: Name in GUARDS; empty means always.
     guard: str

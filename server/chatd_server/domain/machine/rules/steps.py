@@ -70,9 +70,8 @@ def schedule_retry(change: Change, command: ScheduleRetry) -> Transition:
 def commit_answer(change: Change, command: CommitAnswer) -> Transition:
     """Commit the answer and open its calls.
 
-    A finish reason other than TOOL_CALLS means that the answer was cut: the same transition answers
-    every call of ours and of the client's, and none of them runs. So with calls above
-    CALLS_PER_ANSWER_MAX.
+    A finish reason other than TOOL_CALLS means that the answer was cut: no call runs, and the same
+    transition answers each. Calls above CALLS_PER_ANSWER_MAX are answered in the same way.
     """
     turn = change.open_turn
     attempt = change.open_attempt(command.attempt_id, AttemptKind.MODEL)
