@@ -98,7 +98,7 @@ class Attempt(Value, frozen=True, omit_defaults=True):
 
 
 class Turn(Value, frozen=True, omit_defaults=True):
-    """The record of the open turn; changed only by `advance`."""
+    """The record of the open turn, or of the failed one; changed only by `advance`."""
 
     id: TurnId
     #: Position of the user's message that began it: the tail begins there.

@@ -160,14 +160,12 @@ class UpdateChat(ApiCommand, frozen=True, kw_only=True):
 
 
 class SetTitle(ApiCommand, frozen=True, kw_only=True):
-    """Write a title (a worker's, or RegenerateTitle's)."""
+    """Write a title: made by a worker, or asked for by RegenerateTitle."""
 
     title: str
 
 
 class SetArchived(ApiCommand, frozen=True, kw_only=True):
-    """Archive or unarchive."""
-
     archived: bool
 
 

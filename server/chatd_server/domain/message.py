@@ -86,8 +86,6 @@ class Native(Value, frozen=True, omit_defaults=True):
 
 
 class Text(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="text"):
-    """Text."""
-
     text: str
     native: Native | None = None
 
@@ -116,7 +114,7 @@ class ToolCall(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="to
 
 
 class ToolResult(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="tool_result"):
-    """The answer to a tool call."""
+    """What a tool call gave."""
 
     call_id: ToolCallId
     name: str

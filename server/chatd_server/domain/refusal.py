@@ -116,14 +116,10 @@ class WrongStatus(Refused):
 
 
 class ChatBusy(WrongStatus):
-    """The chat is busy and the message said REJECT."""
-
     reason = "CHAT_BUSY"
 
 
 class ChatArchived(WrongStatus):
-    """The chat is archived."""
-
     reason = "CHAT_ARCHIVED"
 
 
@@ -197,8 +193,6 @@ class PermissionDenied(Refused):
 
 
 class TooManyStreams(Refused):
-    """Too many open streams."""
-
     reason = "TOO_MANY_STREAMS"
 
 

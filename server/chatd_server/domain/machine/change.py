@@ -267,7 +267,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
 
 
 def begin(state: ChatState, now: Instant, target: Status) -> Change:
-    """Return a change that has changed nothing yet."""
+    """Return a change that has changed nothing yet. By position, as in `seal`."""
     return Change(
         state,
         now,
