@@ -9,11 +9,11 @@ sys.path[:0] = [str(ROOT / "server")]
 
 from chatd_server.domain.chat import Status  # noqa: E402  needs the path above
 from chatd_server.domain.command import ApiCommand  # noqa: E402  the same
-from chatd_server.domain.machine import CREATED, TABLE, Row  # noqa: E402  the same
+from chatd_server.domain.machine.table import TABLE, Row  # noqa: E402  the same
 
 HEAD = """# States of a chat
 
-<!-- Generated from the table in server/chatd_server/domain/machine.py by `make docs`. -->
+<!-- Generated from the table in server/chatd_server/domain/machine/table.py by `make docs`. -->
 
 A chat changes only by the commands below. A command that has no row for the chat's status is
 refused with FAILED_PRECONDITION and the actual status, and writes nothing. Of several rows the
@@ -24,7 +24,7 @@ CHAT_ARCHIVED. A worker's command needs the newest lease, else it writes nothing
 """
 
 FROM_ANY = """
-From every status besides: {commands}.
+Possible in every status: {commands}.
 """
 
 RULES = """
@@ -43,8 +43,8 @@ What a subscriber is told:
 
 def page() -> str:
     """Return what docs/states.md has to be."""
-    anywhere = [row for row in TABLE if row.targets and set(row.statuses) == set(Status)]
-    named = ", ".join(f"{_name(row)} (to `{_targets(row)}`)" for row in anywhere)
+    anywhere = [row for row in TABLE if row.target and set(row.statuses) == set(Status)]
+    named = ", ".join(f"{_name(row)} (to `{row.target}`)" for row in anywhere)
     clients = [row for row in TABLE if issubclass(row.command, ApiCommand)]
     workers = [row for row in TABLE if row not in clients]
     return (
@@ -58,16 +58,16 @@ def page() -> str:
 
 
 def _diagram(rows: list[Row]) -> str:
-    edges: dict[tuple[Status, Status], list[str]] = {}
+    edges: dict[tuple[Status | None, Status], list[str]] = {}
     for row in rows:
-        for target in row.targets:
-            for status in row.statuses:
-                names = edges.setdefault((status, target), [])
-                if status is not target and _name(row) not in names:
-                    names.append(_name(row))
+        for status in row.statuses:
+            if row.target is None or status is row.target:
+                continue
+            names = edges.setdefault((status, row.target), [])
+            if _name(row) not in names:
+                names.append(_name(row))
     lines = ["```mermaid", "stateDiagram-v2", "    direction LR"]
-    lines += [f"    [*] --> {status}: Create" for status in CREATED]
-    lines += [f"    {old} --> {new}: {', '.join(it)}" for (old, new), it in edges.items() if it]
+    lines += [f"    {old or '[*]'} --> {new}: {', '.join(it)}" for (old, new), it in edges.items()]
     return "\n".join([*lines, "```", ""])
 
 
@@ -78,9 +78,8 @@ def _table(title: str, rows: list[Row]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        statuses = "any" if set(row.statuses) == set(Status) else _statuses(row.statuses)
         mark = " (A)" if row.archived else ""
-        cells = (_name(row) + mark, row.guard, statuses, _targets(row), row.what)
+        cells = (_name(row) + mark, row.guard, _statuses(row), row.target or "same", row.what)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -89,12 +88,10 @@ def _name(row: Row) -> str:
     return row.command.__name__
 
 
-def _targets(row: Row) -> str:
-    return _statuses(row.targets) or "same"
-
-
-def _statuses(statuses: tuple[Status, ...]) -> str:
-    return ", ".join(statuses)
+def _statuses(row: Row) -> str:
+    if set(row.statuses) == set(Status):
+        return "any"
+    return ", ".join(status or "no chat" for status in row.statuses)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,16 @@ import pytest
 from chatd_server.agent.model.attempt import fold
 from chatd_server.agent.model.draft import StepDraft
 from chatd_server.agent.tools.toolbox import Toolbox
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
+    CallStarted,
+    Delta,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    UsageSeen,
+    WholePart,
+)
 from chatd_server.domain.chat import ClientTool
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, ToolCallId
@@ -25,16 +35,6 @@ from chatd_server.domain.message import (
     ToolResult,
     Usage,
 )
-from chatd_server.domain.stream import (
-    CallStarted,
-    Delta,
-    Finished,
-    PartEnded,
-    ProviderResult,
-    StreamPart,
-    UsageSeen,
-    WholePart,
-)
 from tests.kit.clock import ManualClock
 from tests.kit.make import FixedTool, RecordingWriter
 
@@ -46,14 +46,14 @@ SMILE = "\U0001f600"
 class Played:
     """A draft that some parts were streamed into."""
 
-    def __init__(self, *parts: StreamPart) -> None:
+    def __init__(self, *parts: AnswerPart) -> None:
         self.clock = ManualClock()
         self.writer = RecordingWriter()
         self.draft = StepDraft(self.clock)
         self.draft.begin(AttemptId("attempt"), self.writer)
         self.play(parts)
 
-    def play(self, parts: Iterable[StreamPart]) -> None:
+    def play(self, parts: Iterable[AnswerPart]) -> None:
         for part in parts:
             fold(part, self.draft, BOX)
 
@@ -292,7 +292,7 @@ def test_closing_does_not_void_what_was_shown() -> None:
         WholePart(ANSWER_PARTS_MAX, Source("https://example.com")),
     ],
 )
-def test_an_answer_has_a_longest_list_of_parts(more: StreamPart) -> None:
+def test_an_answer_has_a_longest_list_of_parts(more: AnswerPart) -> None:
     """A part more fails it; the parts that are there may still grow."""
     played = Played(*[Delta(n, PieceKind.TEXT, "x") for n in range(ANSWER_PARTS_MAX)])
     played.play([Delta(ANSWER_PARTS_MAX - 1, PieceKind.TEXT, "x")])

@@ -1,11 +1,11 @@
 """A vendor that begins its answer anew in the middle of a stream."""
 
+from chatd_server.domain.answer_parts import Delta, Finished, Restarted
 from chatd_server.domain.chat import Status
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import ATTEMPTS_MAX, RESTARTS_MAX
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Usage
-from chatd_server.domain.stream import Delta, Finished, Restarted
 from tests.kit.world import World
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from chatd_server.domain.answer_parts import Delta, Finished
 from chatd_server.domain.chat import Status
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import ATTEMPTS_MAX
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Usage
-from chatd_server.domain.stream import Delta, Finished
 from chatd_server.observe import Span
 from tests.kit.golden import assert_golden
 from tests.kit.script import calls, text

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from chatd_server.domain.chat import Status, StopReason, TurnOptions
-from chatd_server.domain.failure import ErrorKind
-from chatd_server.domain.ids import MICROSECONDS
-from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, TOOL_RESULT_BYTES_MAX
-from chatd_server.domain.live import PieceKind
-from chatd_server.domain.message import FinishReason, ToolErrorKind, ToolResult, Usage
-from chatd_server.domain.stream import (
+from chatd_server.domain.answer_parts import (
     CallStarted,
     Delta,
     Finished,
     PartEnded,
     ProviderResult,
 )
+from chatd_server.domain.chat import Status, StopReason, TurnOptions
+from chatd_server.domain.failure import ErrorKind
+from chatd_server.domain.ids import MICROSECONDS
+from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, TOOL_RESULT_BYTES_MAX
+from chatd_server.domain.live import PieceKind
+from chatd_server.domain.message import FinishReason, ToolErrorKind, ToolResult, Usage
 from chatd_server.observe import Span
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, calls, searches, text, thinks

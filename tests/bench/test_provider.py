@@ -4,18 +4,18 @@ import json
 
 from bench.directive import Directive, directive_in
 from bench.floors.provider import TOOL, burst, step
+from chatd_server.domain.answer_parts import AnswerPart, CallStarted, Finished
 from chatd_server.domain.message import FinishReason
-from chatd_server.domain.stream import CallStarted, Finished, StreamPart
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.http.sse import EventSplitter
 from tests.kit.script import deltas
 
 
-def _parts(response: bytes) -> list[StreamPart]:
+def _parts(response: bytes) -> list[AnswerPart]:
     """Return the parts of a whole HTTP response in chunks."""
     _, _, rest = response.partition(b"\r\n\r\n")
     decoder, splitter = AnswerDecoder("claude"), EventSplitter()
-    parts: list[StreamPart] = []
+    parts: list[AnswerPart] = []
     while rest:
         size, _, rest = rest.partition(b"\r\n")
         length = int(size, 16)

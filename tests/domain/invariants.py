@@ -61,7 +61,7 @@ def history_is_valid(state: ChatState, messages: list[Message]) -> None:
         is_last = index == len(stretches) - 1
         _results_answer_calls(state if is_last else None, stretch)
     if messages and messages[-1].role is Role.USER:
-        assert not state.calls, "an open call behind a user's message"
+        assert not state.calls, "an open call after a user's message"
 
 
 def _results_answer_calls(state: ChatState | None, stretch: list[Message]) -> None:

@@ -11,7 +11,7 @@ Situation = Callable[[], ByHand]
 
 
 def none() -> ByHand:
-    """There is no such chat."""
+    """The chat does not exist."""
     return ByHand()
 
 

@@ -19,7 +19,7 @@ LARGE = "x" * TOOL_RESULT_BYTES_MAX
 
 
 def asking(calls: int) -> ByHand:
-    """Return a chat whose client owes results of so many calls, or of as many as are allowed."""
+    """Return a chat whose client owes results of these calls, or of as many as are allowed."""
     chat = running()
     chat.answer(*(call(f"c{n}", Executor.CLIENT) for n in range(calls)))
     chat.require_action()
@@ -107,7 +107,7 @@ def test_a_result_that_was_cut_is_text() -> None:
 
 
 def test_every_call_has_its_room_and_small_results_leave_theirs_to_others() -> None:
-    """Whoever comes first takes nothing from the others; what is left over is for whoever comes."""
+    """The first results take nothing from the others; what is left over goes to the next ones."""
     chat = asking(CALLS_PER_ANSWER_MAX)
     first, second, third, *others = open_ids(chat.state.calls)
     chat.submit(first, output="x", partial=True)

@@ -154,7 +154,7 @@ def end_by_failure(chat: ByHand) -> None:
 
 
 def end_by_compaction(chat: ByHand) -> None:
-    """Set a boundary behind the calls."""
+    """Set a boundary after the calls."""
     attempt_id = chat.attempt(AttemptKind.COMPACTION)
     summary = (Text("in short"),)
     auto = CompactionSource.AUTO

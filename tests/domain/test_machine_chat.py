@@ -149,7 +149,7 @@ def test_clearing_the_context_sets_a_boundary_without_a_summary() -> None:
 
 
 def test_clearing_the_context_gives_a_failed_turn_up() -> None:
-    """With a queue behind it it is refused: the queue would begin unasked."""
+    """With a queue it is refused: the queue would begin without a request."""
     chat = error()
     chat.do(ClearContext(command_id="x"))
     assert (chat.state.status, chat.state.turn) == (Status.WAITING, None)

@@ -121,7 +121,7 @@ def _reversed(chat: ByHand) -> Command:
 
 
 def _worker(kind: type[Any], /, **fields: object) -> Callable[[ByHand], Command]:
-    """Return a worker's command by whoever holds the chat, or held it last."""
+    """Return a command of the worker that holds the chat, or held it last."""
 
     def build(chat: ByHand) -> Command:
         hold = (

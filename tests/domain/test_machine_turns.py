@@ -130,7 +130,7 @@ def test_a_queued_message_keeps_id_time_and_options_when_its_turn_begins() -> No
 
 
 def test_a_promotion_ends_the_old_turn_and_begins_the_new_one_for_its_followers() -> None:
-    """Two status events: one for who follows the old turn, one for who follows the new."""
+    """Two status events: one for the followers of the old turn, one for those of the new."""
     chat = queued(running)()
     old, head = chat.turn.id, chat.state.head_sequence
     done = chat.finish()
@@ -157,7 +157,7 @@ def test_the_last_turn_ends_with_one_status() -> None:
     assert chat.state.stop_reason is StopReason.MAX_STEPS
 
 
-def test_a_message_to_a_failed_chat_waits_behind_its_queue() -> None:
+def test_a_message_to_a_failed_chat_waits_after_its_queue() -> None:
     """Order is kept: the head of the queue begins, the new message is its tail."""
     chat = error_with_queue()
     done = chat.send("newest")
@@ -304,7 +304,7 @@ def test_a_promoted_message_begins_at_once_when_nobody_works() -> None:
 # --- edit ----------------------------------------------------------------------------------
 
 
-def test_an_edit_removes_everything_behind_and_cuts_the_work() -> None:
+def test_an_edit_removes_everything_after_it_and_cuts_the_work() -> None:
     """History, queue, lease and calls go; the new message has a new position and a new turn."""
     chat = queued(running)()
     old, position = chat.turn.id, chat.last.position
@@ -335,7 +335,7 @@ def test_an_edit_of_an_idle_chat_ends_no_turn() -> None:
 
 @pytest.mark.parametrize("position", [0, -1, 3, 99])
 def test_an_edit_of_what_is_no_users_message_is_refused(position: int) -> None:
-    """No user's message stands behind the one that began the open turn."""
+    """No user's message stands after the one that began the open turn."""
     chat = running()
     chat.answer("hello")
     with pytest.raises(MessageNotFound):

@@ -144,7 +144,7 @@ def test_an_interruption_whose_worker_died_is_finished_by_another() -> None:
 # --- attempts ------------------------------------------------------------------------------
 
 
-def test_an_attempt_begins_behind_what_is_committed_and_logs_nothing() -> None:
+def test_an_attempt_begins_after_what_is_committed_and_logs_nothing() -> None:
     """Its base is the head of the log; the revision moves, the sequence does not."""
     chat = running()
     before = chat.state

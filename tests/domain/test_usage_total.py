@@ -86,7 +86,7 @@ def test_a_failed_call_counts_nothing() -> None:
 
 
 def test_the_context_is_that_of_the_newest_answer() -> None:
-    """It is no sum; an answer that says nothing of it leaves it unknown."""
+    """It is not a sum; an answer that does not say it leaves it unknown."""
     chat = running()
     answered(chat)
     answered(chat, Usage(input_tokens=1, context_tokens=5))

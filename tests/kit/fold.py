@@ -21,7 +21,7 @@ from chatd_server.domain.event import (
     StatusChanged,
 )
 from chatd_server.domain.failure import ChatError
-from chatd_server.domain.machine_events import (
+from chatd_server.domain.machine.payloads import (
     SYSTEM_PROMPT_PREVIEW_CHARACTERS,
     open_turn_id,
     queue_entries,

@@ -8,20 +8,20 @@ from typing import TypeAlias
 
 import msgspec
 
-from chatd_server.domain.chat import ChatState
-from chatd_server.domain.failure import ErrorKind, failure
-from chatd_server.domain.live import PieceKind
-from chatd_server.domain.message import FinishReason, Source, Usage
-from chatd_server.domain.refusal import ModelNotFound, Violation
-from chatd_server.domain.stream import (
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
     CallStarted,
     Delta,
     Finished,
     PartEnded,
     ProviderResult,
-    StreamPart,
     WholePart,
 )
+from chatd_server.domain.chat import ChatState
+from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.live import PieceKind
+from chatd_server.domain.message import FinishReason, Source, Usage
+from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports.models import Conversation, Model, ModelRequest
 from chatd_server.ports.tools import Tool, ToolContext, ToolOutput, ToolSpec
 
@@ -50,7 +50,7 @@ class Gate:
         await self._opened.wait()
 
 
-Line: TypeAlias = StreamPart | Gate | Exception | Callable[[], object]
+Line: TypeAlias = AnswerPart | Gate | Exception | Callable[[], object]
 Piece: TypeAlias = str | Gate
 Spoken: TypeAlias = Callable[[int], list[Line]]
 """Parts of an answer, given the number of the first of them."""
@@ -97,11 +97,11 @@ def searches(query: str, *pieces: Piece) -> Spoken:
     return parts
 
 
-def _delta(kind: PieceKind, part: int, piece: Piece) -> StreamPart | Gate:
+def _delta(kind: PieceKind, part: int, piece: Piece) -> AnswerPart | Gate:
     return piece if isinstance(piece, Gate) else Delta(part, kind, piece)
 
 
-def deltas(parts: Iterable[StreamPart], kind: PieceKind = PieceKind.TEXT) -> list[Delta]:
+def deltas(parts: Iterable[AnswerPart], kind: PieceKind = PieceKind.TEXT) -> list[Delta]:
     """Return the deltas of one kind."""
     return [part for part in parts if isinstance(part, Delta) and part.kind is kind]
 
@@ -163,7 +163,7 @@ class ScriptedModel:
         """Return the one name."""
         return (MODEL,)
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:
         """Play the next script."""
         self.contexts.append(request.messages)
         copied = msgspec.structs.replace(request, messages=tuple(request.messages))

@@ -10,6 +10,17 @@ from typing import Any
 
 import msgspec
 
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
+    CallStarted,
+    Delta,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    Restarted,
+    UsageSeen,
+    WholePart,
+)
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     FinishReason,
@@ -18,17 +29,6 @@ from chatd_server.domain.message import (
     Reasoning,
     Source,
     Usage,
-)
-from chatd_server.domain.stream import (
-    CallStarted,
-    Delta,
-    Finished,
-    PartEnded,
-    ProviderResult,
-    Restarted,
-    StreamPart,
-    UsageSeen,
-    WholePart,
 )
 
 
@@ -63,7 +63,7 @@ class Fold:
         self._pieces: dict[int, Any] = {}
         self._native: dict[int, Native | None] = {}
 
-    def add(self, part: StreamPart) -> None:
+    def add(self, part: AnswerPart) -> None:
         """Take one part."""
         match part:
             case Delta(number, PieceKind.CALL, text):
@@ -138,7 +138,7 @@ class Fold:
             answer.blocks.append(_block(call.native).get("type", "server_tool_use"))
 
 
-def folded(parts: Iterable[StreamPart]) -> Answer | None:
+def folded(parts: Iterable[AnswerPart]) -> Answer | None:
     """Return the answer of a whole stream of parts, None without its end."""
     fold = Fold()
     for part in parts:

@@ -2,6 +2,17 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
+    CallStarted,
+    Delta,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    Restarted,
+    UsageSeen,
+    WholePart,
+)
 from chatd_server.domain.failure import ChatError, ModelFailure
 from chatd_server.domain.ids import MessageId, ToolCallId, TurnId
 from chatd_server.domain.live import PieceKind
@@ -16,17 +27,6 @@ from chatd_server.domain.message import (
     ToolCall,
     ToolErrorKind,
     ToolResult,
-)
-from chatd_server.domain.stream import (
-    CallStarted,
-    Delta,
-    Finished,
-    PartEnded,
-    ProviderResult,
-    Restarted,
-    StreamPart,
-    UsageSeen,
-    WholePart,
 )
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.models import ModelRequest
@@ -90,15 +90,15 @@ def request(text: str, *, attempt: int = 1) -> ModelRequest:
     return ModelRequest(messages=history((Role.USER, text)), attempt_number=attempt)
 
 
-def stream(asked: ModelRequest | str, clock: Clock) -> AsyncIterator[StreamPart]:
+def stream(asked: ModelRequest | str, clock: Clock) -> AsyncIterator[AnswerPart]:
     """Ask a sandbox that has not answered anything before."""
     model = SandboxProvider(ProviderSettings(), clock).model("echo")
     return model.conversation().stream(request(asked) if isinstance(asked, str) else asked)
 
 
-async def played(asked: ModelRequest | str) -> tuple[list[StreamPart], ChatError | None]:
+async def played(asked: ModelRequest | str) -> tuple[list[AnswerPart], ChatError | None]:
     """Return the parts of an answer that does not wait, and how it failed."""
-    seen: list[StreamPart] = []
+    seen: list[AnswerPart] = []
     try:
         async for part in stream(asked, ManualClock()):
             seen.append(part)  # noqa: PERF401  what came before a failure counts
@@ -107,7 +107,7 @@ async def played(asked: ModelRequest | str) -> tuple[list[StreamPart], ChatError
     return seen, None
 
 
-async def parts_of(asked: ModelRequest | str) -> list[StreamPart]:
+async def parts_of(asked: ModelRequest | str) -> list[AnswerPart]:
     """Return the parts of an answer that neither waits nor fails."""
     seen, error = await played(asked)
     assert error is None
@@ -124,7 +124,7 @@ async def text_of(asked: ModelRequest | str) -> str:
     return "".join(part.text for part in deltas(await parts_of(asked)))
 
 
-def lines(parts: Iterable[StreamPart]) -> list[str]:
+def lines(parts: Iterable[AnswerPart]) -> list[str]:
     """Fold parts as a message is made of them: deltas add up, a restart voids."""
     shown: dict[int, str] = {}
     extra: list[str] = []
@@ -158,13 +158,13 @@ def _usage(usage: object) -> str:
     return " ".join(f"{name}={value}" for name, value in seen.items() if value is not None)
 
 
-def finished(parts: Sequence[StreamPart]) -> Finished:
+def finished(parts: Sequence[AnswerPart]) -> Finished:
     """Return the last part, which must say that the answer is complete."""
     last = parts[-1]
     assert isinstance(last, Finished)
     return last
 
 
-def reason_of(parts: Sequence[StreamPart]) -> FinishReason:
+def reason_of(parts: Sequence[AnswerPart]) -> FinishReason:
     """Return why an answer ended."""
     return finished(parts).reason

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from chatd_server.domain.failure import ErrorKind, ModelFailure
-from chatd_server.domain.ids import MessageId, TurnId
-from chatd_server.domain.live import PieceKind
-from chatd_server.domain.message import FinishReason, Message, ProviderNote, Role, Text
-from chatd_server.domain.stream import (
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
     Delta,
     Finished,
     PartEnded,
     Restarted,
-    StreamPart,
     WholePart,
 )
+from chatd_server.domain.failure import ErrorKind, ModelFailure
+from chatd_server.domain.ids import MessageId, TurnId
+from chatd_server.domain.live import PieceKind
+from chatd_server.domain.message import FinishReason, Message, ProviderNote, Role, Text
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.decode import AnswerDecoder
 from chatd_server.providers.anthropic.model import AnthropicModel
@@ -51,7 +51,7 @@ def stop(index: int) -> dict[str, Any]:
     return {"type": "content_block_stop", "index": index}
 
 
-def decoded(*events: dict[str, Any] | bytes) -> list[StreamPart]:
+def decoded(*events: dict[str, Any] | bytes) -> list[AnswerPart]:
     """Return the parts of these events."""
     decoder = AnswerDecoder("claude-sonnet-4-5")
     return [
@@ -177,7 +177,7 @@ async def vendor() -> AsyncIterator[ReplayServer]:
         yield server
 
 
-async def asked(vendor: ReplayServer) -> list[StreamPart]:
+async def asked(vendor: ReplayServer) -> list[AnswerPart]:
     """Return what one call gives."""
     transport = Transport(ManualClock())
     model = AnthropicModel("m", api_key="k", base_url=vendor.url, transport=transport)

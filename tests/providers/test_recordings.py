@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from chatd_server.domain.answer_parts import AnswerPart, Finished
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import MessageId, TurnId
 from chatd_server.domain.message import Message, Role, Text
-from chatd_server.domain.stream import Finished, StreamPart
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.http.transport import Transport
@@ -74,7 +74,7 @@ class Exam:
 
     async def stream(
         self, recording: dict[str, Any], chunks: list[bytes]
-    ) -> AsyncIterator[StreamPart]:
+    ) -> AsyncIterator[AnswerPart]:
         """Yield the parts of one answer."""
         response = recording["response"]
         headers = {"content-type": "text/event-stream", **response["headers"]}
@@ -83,7 +83,7 @@ class Exam:
         async for part in self.model.conversation().stream(request):
             yield part
 
-    async def parts(self, recording: dict[str, Any], chunks: list[bytes]) -> list[StreamPart]:
+    async def parts(self, recording: dict[str, Any], chunks: list[bytes]) -> list[AnswerPart]:
         """Return the parts of one answer."""
         return [part async for part in self.stream(recording, chunks)]
 
@@ -181,7 +181,7 @@ def _check_error(recording: dict[str, Any], failed: ModelFailure, body: bytes) -
     assert failed.error.retryable == (should_retry == "true" if should_retry else retryable)
 
 
-async def _extend(parts: list[StreamPart], stream: AsyncIterator[StreamPart]) -> None:
+async def _extend(parts: list[AnswerPart], stream: AsyncIterator[AnswerPart]) -> None:
     async for part in stream:
         parts.append(part)  # noqa: PERF401  what came before a failure is kept
 
@@ -204,7 +204,7 @@ async def test_recorded_answer_that_is_cut_is_a_retryable_failure(exam: Exam, pa
     ends = [found.end() for found in re.finditer(rb"(?:\r?\n){2,}", body) if found.end() <= last]
     assert ends
     for end in ends:
-        parts: list[StreamPart] = []
+        parts: list[AnswerPart] = []
         with pytest.raises(ModelFailure) as failed:
             await _extend(parts, exam.stream(recording, [body[:end]]))
         assert failed.value.error.kind is ErrorKind.TIMEOUT

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from chatd_server.domain.answer_parts import Finished
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.refusal import ModelNotFound
-from chatd_server.domain.stream import Finished
 from chatd_server.providers.anthropic import AnthropicModel
 from chatd_server.providers.registry import MODELS_HELD_MAX, Adapter, ModelRegistry
 from chatd_server.providers.settings import ProviderSettings

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatd_server.domain.answer_parts import Delta, Finished, ProviderResult, WholePart
 from chatd_server.domain.failure import ModelFailure
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.live import PieceKind
@@ -25,7 +26,6 @@ from chatd_server.domain.message import (
     ToolResult,
 )
 from chatd_server.domain.refusal import ModelNotFound
-from chatd_server.domain.stream import Delta, Finished, ProviderResult, WholePart
 from chatd_server.ports.models import ModelRequest
 from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.sandbox import SandboxProvider

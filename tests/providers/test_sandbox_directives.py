@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from chatd_server.domain.answer_parts import PartEnded, UsageSeen
 from chatd_server.domain.failure import RETRYABLE_KINDS, ChatError, ErrorKind
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.live import PieceKind
@@ -16,7 +17,6 @@ from chatd_server.domain.message import (
     ToolCall,
     Usage,
 )
-from chatd_server.domain.stream import PartEnded, UsageSeen
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox.directives import DIRECTIVES, Directive
 from chatd_server.providers.sandbox.grammar import parse

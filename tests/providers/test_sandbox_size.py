@@ -2,9 +2,9 @@
 
 import pytest
 
+from chatd_server.domain.answer_parts import AnswerPart, CallStarted
 from chatd_server.domain.limits import STEPS_PER_TURN_MAX, USER_MESSAGE_BYTES_MAX
 from chatd_server.domain.message import Message, Role, Text
-from chatd_server.domain.stream import CallStarted, StreamPart
 from chatd_server.ports.models import ModelRequest
 from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.sandbox.directives import SEARCH_CHARACTERS_MAX
@@ -95,7 +95,7 @@ def test_words_are_counted_in_pieces(text: str, piece: int) -> None:
     assert count(text, piece) == len(text.split())
 
 
-async def first_part(asked: ModelRequest | str) -> StreamPart:
+async def first_part(asked: ModelRequest | str) -> AnswerPart:
     """Return how an answer begins."""
     parts = stream(asked, ManualClock())
     part = await anext(parts)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.failure import ErrorKind, ModelFailure
-from chatd_server.domain.stream import StreamPart
 from chatd_server.providers.anthropic.model import AnthropicModel
 from chatd_server.providers.http.causes import Cause, TransportFailure
 from chatd_server.providers.http.silence import LOOKS, TAG
@@ -210,7 +210,7 @@ async def test_a_silent_model_is_asked_again(
     model = AnthropicModel("m", api_key="k", base_url=vendor.url, transport=transport)
     parts = model.conversation().stream(request("hello"))
 
-    async def first() -> StreamPart:
+    async def first() -> AnswerPart:
         return await anext(parts)
 
     asking = asyncio.create_task(first())

@@ -1,6 +1,6 @@
 """The page of states is what the transition table of today gives."""
 
-from chatd_server.domain.machine import TABLE
+from chatd_server.domain.machine.table import TABLE
 from scripts.states_page import TARGET, page
 
 

@@ -8,7 +8,7 @@ from chatd_server.domain.chat import Status
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import MICROSECONDS, ChatId, ToolCallId
 from chatd_server.domain.limits import TOOL_BATCH_BYTES_MAX, TOOL_RESULT_BYTES_MAX
-from chatd_server.domain.machine_calls import waiting_calls
+from chatd_server.domain.machine.calls import waiting_calls
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import ToolResultsMismatch
 from chatd_server.ports.store import Store

@@ -16,7 +16,7 @@ from chatd_server.domain.limits import (
     TOOL_RESULT_BYTES_MAX,
     USER_MESSAGE_BYTES_MAX,
 )
-from chatd_server.domain.machine_calls import waiting_calls
+from chatd_server.domain.machine.calls import waiting_calls
 from chatd_server.ports.store import RequestKey
 from chatd_server.store.postgres.deciding import decide
 from chatd_server.store.postgres.pieces import PIECE_BYTES, in_pieces

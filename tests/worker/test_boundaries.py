@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from chatd_server.agent.turn.held import Held
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import Role, ToolErrorKind, ToolResult
-from chatd_server.domain.stream import StreamPart
 from chatd_server.ports.models import ModelRequest
 from tests.domain.invariants import history_is_valid
 from tests.kit.fold import fold, shown
@@ -38,7 +38,7 @@ Happens = Callable[[Process, Chat], Awaitable[None]]
 class SteadyModel(ScriptedModel):
     """A model whose answer follows from its context, however often it is asked."""
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:
         """Say what comes next in the turn."""
         roles = [message.role for message in request.messages]
         behind = roles[len(roles) - roles[::-1].index(Role.USER) :]

@@ -1,4 +1,4 @@
-"""What a worker writes when it takes a chat: the lease, and the attempt that it begins with."""
+"""What a worker writes when it takes a chat: the lease, and often its first attempt."""
 
 from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import AttemptKind, ChatState, Status
@@ -10,7 +10,7 @@ from chatd_server.domain.limits import STEPS_PER_TURN_MAX
 def acquisition(
     state: ChatState, worker_id: WorkerId, lease_seconds: float, now: Instant
 ) -> Acquire | Chain:
-    """Return the order that takes the chat; with its first model call, when one is owed."""
+    """Return the order that takes the chat, with its first model call when one is owed."""
     epoch = state.epoch + 1
     acquire = Acquire(
         command_id=f"acquire:{epoch}",
@@ -20,7 +20,7 @@ def acquisition(
     )
     if not owes_model_call(state, now):
         return acquire
-    # Of the second revision that this makes; nothing else has an id of it.
+    # Id 0 of the second revision that the chain makes, which StartAttempt itself does not use.
     attempt_id = AttemptId(derived_uuid(now, state.id, state.revision + 2, 0))
     start = StartAttempt(
         command_id=f"{attempt_id}:start",
@@ -33,10 +33,10 @@ def acquisition(
 
 
 def owes_model_call(state: ChatState, now: Instant) -> bool:
-    """Say whether whoever takes the chat will call its model, as far as the state alone tells.
+    """Say whether the worker that takes the chat will call the model, as far as the state tells.
 
-    It tells all but what the last answer of the turn asked for, which is not looked up: an attempt
-    that begins in vain says nothing to anybody, and the end of the turn closes it.
+    The last answer of the turn may have ended it; that is not looked up. An attempt that begins for
+    nothing is logged nowhere, and the end of the turn closes it.
     """
     turn = state.turn
     return (

@@ -1,7 +1,7 @@
-"""Commands of one worker that are one commit: decided one after the other, written together.
+"""A chain: commands of one worker that are decided one after the other and written in one commit.
 
-Between two waits for the outside world there is nothing to be safe from, so what a worker does
-there is whole or not there.
+A worker waits for a model, a tool, a client or a time; all that it does between two waits is one
+chain.
 """
 
 import msgspec
@@ -21,7 +21,7 @@ class Chain(Value, frozen=True):
 
     #: Workers' commands, at least one.
     commands: tuple[Command, ...]
-    #: Of calls that are open behind the last command.
+    #: Each of a call that is open after the last command.
     started: tuple[CallStart, ...] = ()
 
     @property
@@ -31,7 +31,7 @@ class Chain(Value, frozen=True):
 
 
 def commands_of(order: Command | Chain) -> tuple[Command, ...]:
-    """Return the commands of an order, which mostly is one."""
+    """Return the commands of an order: a command, or a chain."""
     return order.commands if isinstance(order, Chain) else (order,)
 
 
@@ -45,21 +45,21 @@ def decide(state: ChatState | None, order: Command | Chain, now: Instant) -> Tra
 def advance_chain(state: ChatState | None, chain: Chain, now: Instant) -> Transition:
     """Return what the commands do together: each is decided on the state the one before left.
 
-    A refusal of one refuses all, and says in `command` which one it was.
+    When one is refused, all are; `command` of the refusal says which.
     """
     events: list[LoggedEvent] = []
     messages: list[Message] = []
     for command in chain.commands:
         try:
-            step = advance(state, command, now)
+            done = advance(state, command, now)
         except (Refused, LeaseLost) as refusal:
             refusal.command = command
             raise
-        assert step.changed, "a worker's command changes something"
-        assert step.removed_from is None, "no worker removes messages"
-        events += step.events
-        messages += step.messages
-        state = step.state
+        assert done.changed, "a worker's command changes something"
+        assert done.removed_from is None, "no worker removes messages"
+        events += done.events
+        messages += done.messages
+        state = done.state
     assert state is not None, "a chain has a command"
     if chain.started:
         state = _with_started(state, chain)
@@ -67,8 +67,10 @@ def advance_chain(state: ChatState | None, chain: Chain, now: Instant) -> Transi
 
 
 def closes_unseen(order: Command | Chain, known: ChatState, new: ChatState) -> bool:
-    """Say whether a call is closed whose outcome the order does not bring: the journal, which a
-    lease holder has no newest copy of, may have it. All else compares only revision and epoch.
+    """Say whether the order closes a call without bringing its result.
+
+    Then the journal may have the outcome, and the copy of the lease holder may be older: such a
+    commit compares the journal too, others only revision and epoch.
     """
     if not known.calls or new.calls is known.calls:
         return False
@@ -83,7 +85,7 @@ def closes_unseen(order: Command | Chain, known: ChatState, new: ChatState) -> b
 
 
 def _with_started(state: ChatState, chain: Chain) -> ChatState:
-    """Write into the open calls what the journal will say."""
+    """Return the state with the times that the commit writes into the journal."""
     times = {call.call_id: call.started_at for call in chain.started}
     calls = tuple(
         msgspec.structs.replace(call, started_at=times.pop(call.id)) if call.id in times else call

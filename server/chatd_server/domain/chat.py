@@ -1,7 +1,7 @@
 """The execution state of a chat: everything that decides what may happen next.
 
-It changes only through `machine.advance`. A store keeps it; a worker that holds the lease has
-it in memory.
+It changes only through `machine.advance`. A store keeps it; a worker that holds the lease has it in
+memory too.
 """
 
 from enum import StrEnum
@@ -17,13 +17,14 @@ from chatd_server.domain.ids import (
     TurnId,
     WorkerId,
 )
+from chatd_server.domain.limits import ACTION_TIMEOUT_SECONDS
 from chatd_server.domain.message import Executor, Part, ToolResult, Usage, Value
 
 
 class Status(StrEnum):
     """What a chat does now."""
 
-    # Enum's own is a function in Python, and each transition looks its status up.
+    # Enum's own is a Python function, and each transition looks up its status.
     __hash__ = str.__hash__
 
     #: Idle; never has a queue.
@@ -97,7 +98,7 @@ class Attempt(Value, frozen=True, omit_defaults=True):
 
 
 class Turn(Value, frozen=True, omit_defaults=True):
-    """The record of the open turn; changed only by `advance`."""
+    """The record of the open turn, or of the failed one; changed only by `advance`."""
 
     id: TurnId
     #: Position of the user's message that began it: the tail begins there.
@@ -116,9 +117,23 @@ class Turn(Value, frozen=True, omit_defaults=True):
     #: A client asked for a compaction, and for nothing else.
     compaction_requested: bool = False
 
+    def after_commit(
+        self, *, steps: int = 0, compactions: int = 0, stop_after: bool = False
+    ) -> "Turn":
+        """Return the turn after a commit: no attempt is open, and none has failed since."""
+        return Turn(
+            id=self.id,
+            first_position=self.first_position,
+            options=self.options,
+            steps=self.steps + steps,
+            compactions=self.compactions + compactions,
+            stop_after=self.stop_after or stop_after,
+            compaction_requested=self.compaction_requested,
+        )
+
 
 class Lease(Value, frozen=True, omit_defaults=True):
-    """The right of one worker to run a chat until a time; the epoch fences everyone before."""
+    """The right of one worker to run a chat until a time; the epoch fences all earlier workers."""
 
     worker_id: WorkerId
     epoch: int
@@ -173,7 +188,7 @@ class ChatConfig(Value, frozen=True, omit_defaults=True):
     system_prompt: str = ""
     labels: dict[str, str] = {}  # noqa: RUF012  msgspec makes a new one for each struct
     tools: tuple[ClientTool, ...] = ()
-    action_timeout_seconds: float = 300.0
+    action_timeout_seconds: float = ACTION_TIMEOUT_SECONDS
     #: Rises with each change.
     version: int = 1
 

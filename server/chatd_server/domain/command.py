@@ -1,6 +1,6 @@
-"""Every command that may change a chat. Who sends it stands in its base class.
+"""Every command that may change a chat: data. The base class says who sends it.
 
-A command is data. What it may do, and from which status, is the table in `machine`.
+From which status a command is possible, and what it does, says the table in `machine.table`.
 """
 
 from enum import StrEnum
@@ -42,8 +42,9 @@ class BusyBehavior(StrEnum):
 
 
 class ApiCommand(Value, frozen=True, kw_only=True):
-    """A command of a client. `command_id` is unique for ever: it is how a lost answer to a
-    commit is looked up.
+    """A command of a client.
+
+    `command_id` is never used again: after a lost connection it tells whether the commit was made.
     """
 
     command_id: str
@@ -79,12 +80,12 @@ class SendMessage(ApiCommand, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     options: TurnOptions = TurnOptions()
     busy: BusyBehavior = BusyBehavior.QUEUE
-    #: With INTERRUPT: cut only this turn; None means whichever is open.
+    #: With INTERRUPT: cut only this turn; None means the open one.
     expected_turn_id: TurnId | None = None
 
 
 class EditMessage(ApiCommand, frozen=True, kw_only=True):
-    """Replace a user's message and remove all behind it.
+    """Replace a user's message and remove all after it.
 
     `position` is that of the message; the service looked it up and checked the role.
     """
@@ -123,7 +124,7 @@ class DeleteQueued(ApiCommand, frozen=True, kw_only=True):
 
 
 class ReorderQueue(ApiCommand, frozen=True, kw_only=True):
-    """Put the queue in this order; names exactly the present set."""
+    """Put the queue in this order; names exactly the queued messages."""
 
     message_ids: tuple[MessageId, ...]
 
@@ -143,7 +144,7 @@ class RequestCompaction(ApiCommand, frozen=True, kw_only=True):
 
 
 class ClearContext(ApiCommand, frozen=True, kw_only=True):
-    """Let the context begin anew, without a summary."""
+    """Let the context begin after the newest message, without a summary."""
 
 
 class UpdateChat(ApiCommand, frozen=True, kw_only=True):
@@ -159,14 +160,12 @@ class UpdateChat(ApiCommand, frozen=True, kw_only=True):
 
 
 class SetTitle(ApiCommand, frozen=True, kw_only=True):
-    """Write a title (a worker's, or RegenerateTitle's)."""
+    """Write a title: made by a worker, or asked for by RegenerateTitle."""
 
     title: str
 
 
 class SetArchived(ApiCommand, frozen=True, kw_only=True):
-    """Archive or unarchive."""
-
     archived: bool
 
 
@@ -211,7 +210,7 @@ class CommitAnswer(WorkerCommand, frozen=True, kw_only=True):
 
 
 class CommitResults(WorkerCommand, frozen=True, kw_only=True):
-    """Results of the calls of executor SERVER and NONE, in call order."""
+    """Results of the open calls of executor SERVER and NONE: all of them."""
 
     attempt_id: AttemptId
     results: tuple[ToolResult, ...]
@@ -255,14 +254,15 @@ class FinishInterruption(WorkerCommand, frozen=True, kw_only=True):
 
 
 class Fail(WorkerCommand, frozen=True, kw_only=True):
-    """The turn failed past retrying."""
+    """The turn failed: it is not tried again."""
 
     error: ChatError
 
 
 class Release(WorkerCommand, frozen=True, kw_only=True):
-    """A leaving worker gives the chat back; no error is counted. What its tools had finished
-    stands in the journal already.
+    """A leaving worker gives the chat back; no error is counted.
+
+    The journal has the outcomes of its tools already.
     """
 
 

@@ -40,7 +40,7 @@ class QueueEntry(Value, frozen=True):
 
 
 def preview(parts: tuple[Part, ...]) -> str:
-    """Return what the queue shows of a message: the beginning of its words."""
+    """Return what the queue shows of a message: the beginning of its text."""
     words = "".join(
         part.text if isinstance(part, Text) else part.content
         for part in parts
@@ -68,7 +68,8 @@ class PendingCall(Value, frozen=True):
 class ActionRequired(Value, frozen=True, tag_field="kind", tag="action_required"):
     """The client owes results, and can submit them now.
 
-    Arguments are at most 16 KiB together here; longer ones are empty and stand in the message.
+    Arguments have at most EVENT_PAYLOAD_BYTES_MAX together; those that do not fit are empty here:
+    the message has them.
     """
 
     turn_id: TurnId
@@ -85,7 +86,7 @@ class ActionResolution(StrEnum):
 
 
 class ActionResolved(Value, frozen=True, tag_field="kind", tag="action_resolved"):
-    """The client owes nothing any more."""
+    """The client owes no results any more."""
 
     turn_id: TurnId
     resolution: ActionResolution
@@ -117,7 +118,7 @@ class CompactionSource(StrEnum):
 
 
 class CompactionFinished(Value, frozen=True, tag_field="kind", tag="compaction_finished"):
-    """The model's context begins anew."""
+    """The model's context begins at `boundary_position`."""
 
     source: CompactionSource
     boundary_position: int

@@ -1,6 +1,6 @@
 """Failures of models as data: the closed list of kinds, and what follows from each.
 
-Nobody but the adapter of a vendor looks at a vendor's words; everybody else looks here.
+Only the adapter of a vendor reads a vendor's words; all other code reads these kinds.
 """
 
 from enum import StrEnum
@@ -31,11 +31,11 @@ class ErrorKind(StrEnum):
 RETRYABLE_KINDS = frozenset(
     {ErrorKind.OVERLOADED, ErrorKind.RATE_LIMIT, ErrorKind.TIMEOUT, ErrorKind.STREAM_SILENCE}
 )
-"""Kinds that the retry ladder tries again unless the failure itself says otherwise."""
+"""Kinds that are tried again unless the failure itself says otherwise."""
 
 
 class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One failure, as it is stored, shown and decided upon."""
+    """One failure, as it is stored and shown."""
 
     kind: ErrorKind
     #: One sentence for people; never a key or a URL with credentials.
@@ -50,7 +50,7 @@ class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ModelFailure(Exception):
-    """A model call failed. Raised by model adapters, and by nothing else."""
+    """An attempt failed: at the vendor, or because it gave more than an attempt may hold."""
 
     def __init__(self, error: ChatError) -> None:
         super().__init__(f"{error.kind}: {error.message}")
@@ -67,7 +67,7 @@ def failure(
     retryable: bool | None = None,
     retry_after_seconds: float | None = None,
 ) -> ModelFailure:
-    """Return a failure whose retryability follows from its kind unless given."""
+    """Return a failure; `retryable` follows from its kind unless it is given."""
     return ModelFailure(
         ChatError(
             kind=kind,

@@ -23,22 +23,22 @@ OwnerId = NewType("OwnerId", str)
 MICROSECONDS = 1_000_000
 """Microseconds of one second."""
 
-# Seeded by the system once. Ids are no secrets, and to ask the system each time lets other threads
-# in, in the middle of a transition.
+# Seeded once by the system. Ids are not secret, and a system call for each would let other threads
+# run in the middle of a transition.
 _draw = random.Random().getrandbits  # noqa: S311  see above
 
 
 def new_uuid(now: Instant) -> str:
-    """Return a UUIDv7 with random bits."""
+    """Return a random UUIDv7."""
     return _uuid7(now, _draw(74))
 
 
 def derived_uuid(now: Instant, chat_id: ChatId, revision: int, n: int) -> str:
     """Return the n-th UUIDv7 of a transition: the same for the same arguments.
 
-    Transitions are pure, so the ids that they hand out are derived and not drawn. Within a chat
-    no two are equal (multiplying by an odd number loses nothing), between chats they are as
-    unlikely to meet as drawn ones. `n` is between -2**19 and 2**19.
+    Transitions are pure, so their ids are derived, not random. Within a chat no two are equal (an
+    odd factor maps no two numbers to one); between chats they are as unlikely to be equal as random
+    ones. `n` is between -2**19 and 2**19.
     """
     place = (revision << 20) + n
     return _uuid7(now, (_bits_of(chat_id) + place * _SPREAD) & _RANDOM_BITS)
@@ -59,10 +59,10 @@ def is_uuid(text: str) -> bool:
 
 _RANDOM_BITS = (1 << 74) - 1
 _SPREAD = 0x2545F4914F6CDD1D9E3
-"""An odd number without a pattern: neighbours end up far from each other."""
+"""An odd number without a pattern: neighbours are mapped far from each other."""
 
 
-# A chat that is worked on makes several ids in each step, and hashing its id takes longest.
+# A running chat makes several ids in each step, and hashing its id takes longest.
 @lru_cache(maxsize=4096)
 def _bits_of(chat_id: ChatId) -> int:
     return int.from_bytes(hashlib.blake2b(chat_id.encode(), digest_size=10).digest(), "big")
@@ -71,7 +71,7 @@ def _bits_of(chat_id: ChatId) -> int:
 def _uuid7(now: Instant, bits: int) -> str:
     time = now // 1000 << 80
     whole = time | (bits >> 62) << 64 | bits & _LOW_BITS | _VERSION_AND_VARIANT
-    # Formatted by hand: uuid.UUID takes three times as long.
+    # Not uuid.UUID: it takes three times as long.
     text = whole.to_bytes(16, "big").hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

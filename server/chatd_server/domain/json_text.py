@@ -1,6 +1,6 @@
 """JSON text as RFC 8259 has it: any number, any escape, but no NaN and no Infinity.
 
-What clients and models write stays the text that it is; it is parsed only to be looked at.
+What clients and models write is stored as text; it is parsed only to check or to read it.
 """
 
 import json
@@ -9,8 +9,8 @@ import re
 import msgspec
 
 DIGITS_KEPT = 100
-"""Of a whole number that is longer, only its kind and its sign are looked at. Python refuses to
-convert more than 4,300 digits, and RFC 8259 sets no bound."""
+"""Digits that `parse` keeps of a whole number. Python refuses to convert more than 4,300, RFC 8259
+sets no limit; of a longer number only type and sign are used."""
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -25,7 +25,7 @@ def parse(text: str) -> object:
 
 
 def json_fault(text: str) -> str:
-    """Return what is wrong with JSON text; empty when nothing is."""
+    """Return what is wrong with JSON text; empty when it is valid."""
     if is_json(text):
         return ""
     try:
@@ -40,7 +40,7 @@ def json_fault(text: str) -> str:
 def is_json(text: str) -> bool:
     """Say whether text is JSON as RFC 8259 has it: any number, any escape, but no NaN.
 
-    No value is made of it: 512 KiB would take 26 ms, in one call that lets no other thread work.
+    Makes no Python value: for 512 KiB that takes 26 ms in one call, which blocks every thread.
     False also for text that is nested too deeply.
     """
     try:
@@ -48,8 +48,8 @@ def is_json(text: str) -> bool:
     except RecursionError:
         return False
     except (msgspec.DecodeError, UnicodeError):
-        # It refuses the escapes of lone surrogates; with any other escape in their place the
-        # text is as valid as before, also where a backslash stands before them.
+        # msgspec refuses escapes of lone surrogates, which JSON allows. Another escape in their
+        # place changes nothing else, also after a backslash.
         harmless = _SURROGATE.sub(r"\\u0020", text)
         return harmless != text and is_json(harmless)
     return True

@@ -16,81 +16,83 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 REQUEST_BYTES_MAX = 3 * MIB
-"""Below grpc's own 4 MiB, so that our error names the limit and grpc's bare one is not met."""
+"""Below grpc's own 4 MiB: our error names the limit, grpc's does not."""
 REQUEST_VALUES_MAX = 4096
-"""Fields and items of one request. The largest that the other limits allow has 2,252; a million
-take seconds to decode and to judge."""
+"""Fields and items of one request. The other limits allow at most 2,252; a million take seconds to
+decode and to check."""
 LIST_ITEMS_MAX = 256
-"""Items of a list in a request for which the contract says no other number."""
+"""Items of a list in a request, where the contract does not set another number."""
 RESPONSE_BYTES_MAX = MIB
 """Any event fits a client with default limits, with room for four in a page."""
 USER_MESSAGE_BYTES_MAX = 512 * KIB
-"""Inline parts of a user's message; more travels as files, so that a message fits one event."""
+"""Inline parts of a user's message. More travels as files: a message must fit one event."""
 PARTS_MAX = 256
 TEXT_SLICE_BYTES_MAX = 256 * KIB
-"""Longest text delta. Uncapped slices reached 20 MB, and clients with default limits refused."""
+"""Longest text delta. Without a limit slices reached 20 MB, which clients refuse by default."""
 TOOL_RESULT_BYTES_MAX = 512 * KIB
 """Longer results are cut with a note, live and committed alike."""
 ANSWER_BYTES_MAX = 768 * KIB
 """A model's answer; beyond it the attempt fails with output_too_large."""
 ANSWER_PARTS_MAX = 2000
-"""Parts of an answer. Each costs microseconds whenever the message is shown, and as many as fit
-into ANSWER_BYTES_MAX would hold everybody up for half a second."""
+"""Parts of an answer. Each costs microseconds whenever the message is shown: all that fit into
+ANSWER_BYTES_MAX would block the event loop for half a second."""
 RESULTS_MESSAGE_BYTES_MAX = 768 * KIB
 """Results of one tool message. A batch that gives more is committed as several, so that any
 committed message fits one event."""
 TOOL_BATCH_BYTES_MAX = 16 * MIB
-"""Results of one batch of tools, and those of one action of the client's: they are committed
-together, and held in memory until then."""
+"""Results of one batch of tools, or of one action. They are committed together and are in memory
+until then."""
 CALLS_PER_ANSWER_MAX = 256
-"""Calls of one answer that are run or handed to the client; the provider's own count for nothing.
-One SubmitToolResults has room for as many results, and a snapshot that shows all of them as
+"""Calls of one answer that are run or handed to the client; calls that the provider executed do not
+count. One SubmitToolResults takes this number of results, and a snapshot that shows all of them as
 pending is one response."""
 CLIENT_RESULT_ROOM_BYTES = TOOL_BATCH_BYTES_MAX // CALLS_PER_ANSWER_MAX
-"""What a client's result may have however large those before it were, so that whatever was asked
-for can be answered. A longer one is cut to what is left of TOOL_BATCH_BYTES_MAX."""
+"""Room that a client's result always has, however large the results before it were, so that each
+call can be answered. A longer result is cut to what is left of TOOL_BATCH_BYTES_MAX."""
 EVENT_PAYLOAD_BYTES_MAX = 16 * KIB
-"""Arguments of calls that `action_required` and a snapshot show. Other payloads are bounded by what
-they hold: the largest, a full queue in the widest characters, has 42 KiB."""
+"""Arguments of calls that `action_required` and a snapshot show. What other payloads hold has its
+own limits: the largest, a full queue in the widest characters, has 42 KiB."""
 ERROR_DETAILS_BYTES_MAX = 4 * KIB
-"""Above 8 KiB of metadata peers begin to refuse at random, and the true status is lost."""
+"""Above 8 KiB of metadata peers refuse some responses, and the status is lost."""
 QUEUE_LENGTH_MAX = 50
 CLIENT_TOOLS_MAX = 128
 CLIENT_TOOLS_BYTES_MAX = 512 * KIB
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 PAGE_BYTES_MAX = 2 * MIB
-"""Count limits alone do not protect against large messages."""
+"""A limit on the number of items does not protect against large messages."""
 STEPS_PER_TURN_MAX = 1200
-"""The original's default."""
+"""The default of Coder's chatd, too."""
 PAUSES_IN_A_ROW_MAX = 10
-"""Answers in a row that the vendor only paused; a vendor that never goes on must not loop us."""
+"""Answers in a row that the vendor only paused. Without a limit such a turn would never end."""
 ATTEMPTS_MAX = 25
-"""Calls of one step, the first included: with the ladder below about 19 minutes of outage."""
+"""Attempts of one step, the first included: with the delays below about 19 minutes of outage."""
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LAST_SECONDS = 60.0
 RESTARTS_MAX = 5
-"""How often a vendor may begin one answer anew before that is a failure."""
+"""How often a vendor may restart one answer; the next restart fails the attempt."""
 RESCUES_MAX = 5
 """Rescues in a row without progress; the next one fails the turn with worker_lost."""
 SUBSCRIBERS_PER_CHAT_MAX = 2000
 STREAMS_PER_OWNER_MAX = 20_000
 REQUEST_WAIT_SECONDS_MAX = 20
-"""How long a call may be open before its request has come. A client library sends both at once,
-so this is the time that a slow network takes for one request of REQUEST_BYTES_MAX."""
+"""How long a call may wait for its request. A client library sends both at once: this is the time
+that a slow network takes for one request of REQUEST_BYTES_MAX."""
 WAITING_CALLS_PER_CONNECTION_MAX = 1_000
-"""Calls of one connection whose request has not come; nobody knows yet who calls."""
+"""Calls of one connection whose request has not come: the caller is not known yet."""
 WAITING_CALLS_MAX = 5_000
-"""The same of all connections: about 70 MB, 13 KB each."""
+"""The same for all connections: about 70 MB, 13 KB each."""
 WATCHES_PER_CONNECTION_MAX = 100
-"""Health watches need no key. A client library has one per connection and service; a proxy sends
-those of many clients over one connection."""
+"""Health watches need no key. A client library opens one for each connection and service; a proxy
+sends the watches of many clients over one connection."""
 WATCHES_MAX = 2_000
 """Health watches of one server: about 25 MB, 13 KB each."""
 TOOL_CANCEL_SECONDS_MAX = 5
-"""A tool that ignores its cancel is abandoned after this time (outcome unknown)."""
+"""A tool that ignores its cancellation is abandoned after this time (outcome unknown)."""
 REQUEST_ID_HOURS = 24
 COMPACTIONS_PER_TURN_MAX = 3
+ACTION_TIMEOUT_SECONDS = 300.0
+"""Default of `action_timeout`: how long a chat waits for the results of its client."""
 
 PUBLISHED = (
     Limit("request_bytes", REQUEST_BYTES_MAX, "bytes", "one request, below grpc's own limit"),

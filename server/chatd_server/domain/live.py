@@ -1,4 +1,4 @@
-"""What a stream sends beside durable events: pieces of the open attempt, and where it stands.
+"""What a stream sends besides durable events: pieces of the open attempt; and how it ends.
 
 A piece is a slice of an attempt's canonical string (see `hub.overlay`); its offsets are bytes
 of that string, the same on any replica, however pieces were merged.
@@ -15,7 +15,7 @@ from chatd_server.domain.message import Executor, Part, ToolResult
 
 
 class PieceKind(StrEnum):
-    """What a piece is a piece of."""
+    """What a piece shows a slice of."""
 
     TEXT = "text"
     REASONING = "reasoning"

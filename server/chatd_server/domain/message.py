@@ -69,8 +69,7 @@ class ToolErrorKind(StrEnum):
 class Value(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of stored values: compact, immutable, compared by content.
 
-    Values hold values and never what holds them, so the garbage collector need not look at them:
-    a turn makes thousands.
+    Values cannot form cycles, so the garbage collector does not track them: a turn makes thousands.
     """
 
 
@@ -87,8 +86,6 @@ class Native(Value, frozen=True, omit_defaults=True):
 
 
 class Text(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="text"):
-    """Text."""
-
     text: str
     native: Native | None = None
 
@@ -117,7 +114,7 @@ class ToolCall(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="to
 
 
 class ToolResult(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="tool_result"):
-    """The answer to a tool call."""
+    """What a tool call gave."""
 
     call_id: ToolCallId
     name: str
@@ -127,7 +124,7 @@ class ToolResult(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="
     created_at: Instant
     #: Whether `output` is JSON rather than plain text.
     is_json: bool = False
-    #: Why it is an error; None when it is none.
+    #: Why it is an error; None when it is not.
     error: ToolErrorKind | None = None
     truncated: bool = False
     native: Native | None = None
@@ -160,13 +157,13 @@ class FileReference(Value, frozen=True, omit_defaults=True, tag_field="kind", ta
 
 
 class Refusal(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="refusal"):
-    """The model's words of refusal."""
+    """The model's text of a refusal."""
 
     text: str
 
 
 class ProviderNote(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="provider_note"):
-    """What a client may know of a vendor's block that we do not know."""
+    """A vendor's block that chatd does not know: what a client may see of it."""
 
     provider: str
     block_type: str

@@ -1,6 +1,6 @@
 """Why a command or a question is refused: one small tree of typed errors.
 
-    Refused                      whose fault: the caller's
+    Refused                      the caller can mend it
     ├── NotFound                 ChatNotFound, MessageNotFound
     ├── InvalidRequest           all violations at once
     │   ├── ToolResultsMismatch
@@ -13,7 +13,7 @@
     ├── Unauthenticated, PermissionDenied
     ├── TooManyStreams
     └── NotImplementedHere       a later version's feature
-    Unavailable                  whose fault: ours, passing
+    Unavailable                  the server recovers by itself: try again
     ├── Draining
     └── DatabaseUnavailable
     LeaseLost                    another worker owns the chat now; nothing was written
@@ -35,7 +35,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):
-    """The caller asked for something that cannot be done. Nothing was written."""
+    """The caller asked for something that is not possible. Nothing was written."""
 
     reason = "INVALID_FIELD"
     #: Which command it was, when a chain of them was refused.
@@ -43,12 +43,12 @@ class Refused(Exception):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Facts that a machine may read."""
+        """Facts for programs."""
         return {}
 
 
 class NotFound(Refused):
-    """There is no such thing, or it belongs to somebody else."""
+    """It does not exist, or another owner has it."""
 
     resource_type = ""
 
@@ -116,14 +116,10 @@ class WrongStatus(Refused):
 
 
 class ChatBusy(WrongStatus):
-    """The chat is busy and the message said REJECT."""
-
     reason = "CHAT_BUSY"
 
 
 class ChatArchived(WrongStatus):
-    """The chat is archived."""
-
     reason = "CHAT_ARCHIVED"
 
 
@@ -146,7 +142,7 @@ class QueueFull(WrongStatus):
 
 
 class EtagMismatch(Refused):
-    """Somebody changed the object meanwhile."""
+    """The object was changed since the caller read it."""
 
     reason = "ETAG_MISMATCH"
 
@@ -185,20 +181,18 @@ class CursorAhead(_CursorOutOfRange):
 
 
 class Unauthenticated(Refused):
-    """No key, or one that is not known."""
+    """The request has no key, or an unknown one."""
 
     reason = "UNAUTHENTICATED"
 
 
 class PermissionDenied(Refused):
-    """The key is known but may not do this."""
+    """The key is known but does not permit this."""
 
     reason = "PERMISSION_DENIED"
 
 
 class TooManyStreams(Refused):
-    """Too many open streams."""
-
     reason = "TOO_MANY_STREAMS"
 
 

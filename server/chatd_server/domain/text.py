@@ -1,11 +1,11 @@
-"""Text that can travel: no lone surrogates, whatever a vendor's escapes held, and not too long."""
+"""Text that protobuf and the databases accept, and that is not too long."""
 
 
 def well_formed(text: str) -> str:
     """Return the text with surrogate pairs joined and lone surrogates as U+FFFD.
 
-    Protobuf and the store refuse lone surrogates; JSON escapes of a vendor may hold them, and a
-    pair may come in two deltas. NUL is text and stays.
+    Protobuf and the databases refuse lone surrogates; JSON escapes of a vendor may hold them, and a
+    pair may come in two deltas. NUL stays.
     """
     if text.isascii():
         return text
@@ -17,8 +17,9 @@ def well_formed(text: str) -> str:
 
 
 def cut_to(text: str, bytes_max: int, note: str) -> tuple[str, bool]:
-    """Return the text within so many bytes, and whether it was cut: at a character boundary, with
-    the note at its end, which is inside the limit.
+    """Return at most `bytes_max` bytes of the text, and whether it was cut.
+
+    A cut is at a character boundary; the note stands at the end, inside the limit.
     """
     # UTF-8 never has fewer bytes than characters, nor more than four times as many.
     if len(text) * 4 <= bytes_max:

@@ -1,4 +1,4 @@
-"""What one transition writes: the output of `advance`, and nothing that a store must decide."""
+"""What one transition writes: the output of `advance`. A store decides nothing of it."""
 
 from chatd_server.domain.chat import ChatState, Queued
 from chatd_server.domain.event import LoggedEvent
@@ -7,7 +7,7 @@ from chatd_server.domain.message import Message, Value
 
 
 class Reply(Value, frozen=True, omit_defaults=True):
-    """What the sender of a command is told beside the chat. Stored for a repeated request id."""
+    """What the sender of a command gets besides the chat. Stored for a repeated request id."""
 
     #: The user's message that entered the history.
     message: Message | None = None
@@ -20,26 +20,26 @@ class Reply(Value, frozen=True, omit_defaults=True):
 
 
 class CallStart(Value, frozen=True):
-    """A call that is about to run: a row of the journal."""
+    """A call that is about to run, as the journal keeps it."""
 
     call_id: ToolCallId
     started_at: Instant
 
 
 class Transition(Value, frozen=True):
-    """One step of a chat, or a chain of them: the new state, and the rows that go with it.
+    """What a command, or a chain, does to a chat: the new state, and what is written with it.
 
-    `state` has revision + 1 for each step and the new head sequence. `events` are numbered; each
-    MessageCommitted has its message. `changed` False means success with nothing to write.
+    `state` has revision + 1 for each command. Each MessageCommitted of `events` has its message.
+    `changed` False means success with nothing to write.
     """
 
     state: ChatState
     events: tuple[LoggedEvent, ...] = ()
-    #: New rows of the history, in order.
+    #: New messages of the history, in order.
     messages: tuple[Message, ...] = ()
     #: Soft-delete the messages from this position on (before `messages` are inserted).
     removed_from: int | None = None
     reply: Reply = Reply()
     changed: bool = True
-    #: Calls that begin with this commit; only a chain has some.
+    #: Calls that begin with this commit; only a chain has them.
     started: tuple[CallStart, ...] = ()

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import msgspec
 
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.chat import Effort
 from chatd_server.domain.message import Message
-from chatd_server.domain.stream import StreamPart
 from chatd_server.ports.tools import ToolSpec, VendorTool
 
 
@@ -52,7 +52,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
 class Conversation(Protocol):
     """One run's calls to one model; what it encoded for one step it splices into the next."""
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
+    def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:
         """Yield the answer's parts; the last is Finished. Raises ModelFailure and nothing else.
 
         Closing the iterator (or cancelling it) drops the connection.

@@ -6,9 +6,9 @@ from typing import Protocol, cast
 
 import msgspec
 
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.refusal import ModelNotFound, Violation
-from chatd_server.domain.stream import StreamPart
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.models import Conversation, Model, ModelRequest
 from chatd_server.providers.settings import ProviderSettings
@@ -161,7 +161,7 @@ class UnusableModel:
         """Begin calls that all fail."""
         return self
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:  # noqa: ARG002  it fails whatever is asked
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:  # noqa: ARG002  it fails whatever is asked
         """Raise ModelFailure."""
         raise failure(
             self._obstacle, _WORDS[self._obstacle].format(self._provider), provider=self._provider

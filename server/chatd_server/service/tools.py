@@ -7,7 +7,7 @@ import msgspec
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import OwnerId
-from chatd_server.domain.machine_calls import is_wanted
+from chatd_server.domain.machine.calls import is_wanted
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
 from chatd_server.service.ids import chat_id_of, command_id

@@ -7,21 +7,21 @@ from chatd_server.agent.model.draft import StepDraft
 from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.agent.turn.env import Env
 from chatd_server.agent.turn.held import Held
-from chatd_server.domain.chat import AttemptKind
-from chatd_server.domain.failure import ErrorKind, failure
-from chatd_server.domain.limits import RESTARTS_MAX
-from chatd_server.domain.message import Executor
-from chatd_server.domain.stream import (
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
     CallStarted,
     Delta,
     Finished,
     PartEnded,
     ProviderResult,
     Restarted,
-    StreamPart,
     UsageSeen,
     WholePart,
 )
+from chatd_server.domain.chat import AttemptKind
+from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.limits import RESTARTS_MAX
+from chatd_server.domain.message import Executor
 from chatd_server.observe import Span
 from chatd_server.ports.models import ModelRequest
 
@@ -66,7 +66,7 @@ async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
 
 
 async def _fold_until_restarted(
-    parts: AsyncIterator[StreamPart], step: StepDraft, held: Held, env: Env
+    parts: AsyncIterator[AnswerPart], step: StepDraft, held: Held, env: Env
 ) -> bool:
     """Add parts to the draft; return True if the vendor restarted instead of ending."""
     toolbox = held.toolbox
@@ -97,7 +97,7 @@ def request(held: Held) -> ModelRequest:
     )
 
 
-def fold(part: StreamPart, step: StepDraft, toolbox: Toolbox) -> None:
+def fold(part: AnswerPart, step: StepDraft, toolbox: Toolbox) -> None:
     """Add one part to the draft."""
     match part:
         case Delta():
@@ -122,8 +122,8 @@ def _executor_of(started: CallStarted, toolbox: Toolbox) -> Executor:
 
 @asynccontextmanager
 async def _closing(
-    parts: AsyncIterator[StreamPart],
-) -> AsyncIterator[AsyncIterator[StreamPart]]:
+    parts: AsyncIterator[AnswerPart],
+) -> AsyncIterator[AsyncIterator[AnswerPart]]:
     """Close the iterator, and so the connection, however the block ends."""
     try:
         yield parts

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from chatd_server.agent.model.joiner import Joiner
+from chatd_server.domain.answer_parts import CallStarted, Finished, ProviderResult
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId, new_tool_call_id
 from chatd_server.domain.limits import ANSWER_PARTS_MAX
@@ -31,7 +32,6 @@ from chatd_server.domain.message import (
     ToolResult,
     Usage,
 )
-from chatd_server.domain.stream import CallStarted, Finished, ProviderResult
 from chatd_server.domain.text import well_formed
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.live import AttemptWriter

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
-from chatd_server.domain.machine_calls import NOT_RUN, OUTCOME_UNKNOWN
+from chatd_server.domain.machine.calls import NOT_RUN, OUTCOME_UNKNOWN
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.text import cut_to, well_formed
 from chatd_server.ports.tools import ToolOutput

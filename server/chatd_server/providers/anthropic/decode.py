@@ -12,6 +12,17 @@ from typing import Any
 
 import msgspec
 
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
+    CallStarted,
+    Delta,
+    Finished,
+    PartEnded,
+    ProviderResult,
+    Restarted,
+    UsageSeen,
+    WholePart,
+)
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
     FinishReason,
@@ -20,17 +31,6 @@ from chatd_server.domain.message import (
     Reasoning,
     Source,
     Usage,
-)
-from chatd_server.domain.stream import (
-    CallStarted,
-    Delta,
-    Finished,
-    PartEnded,
-    ProviderResult,
-    Restarted,
-    StreamPart,
-    UsageSeen,
-    WholePart,
 )
 from chatd_server.domain.text import well_formed
 from chatd_server.providers.anthropic import errors, wire
@@ -93,7 +93,7 @@ class AnswerDecoder:
         self._id = ""
         self.is_complete = False
 
-    def feed(self, data: bytes) -> Iterable[StreamPart]:
+    def feed(self, data: bytes) -> Iterable[AnswerPart]:
         """Return the parts that one event means. Raises ModelFailure."""
         event = _event(data)
         if type(event) is wire.BlockDelta:  # nearly every event is one; no generator for it
@@ -101,7 +101,7 @@ class AnswerDecoder:
             return () if block is None else self._delta(block, event.delta)
         return self._rare(event)
 
-    def _rare(self, event: wire.Event | None) -> Iterator[StreamPart]:
+    def _rare(self, event: wire.Event | None) -> Iterator[AnswerPart]:
         if type(event) is wire.BlockStart:
             yield from self._start(event)
         elif type(event) is wire.BlockStop:
@@ -121,7 +121,7 @@ class AnswerDecoder:
         elif type(event) is wire.ErrorEvent:
             raise errors.from_event(event.error)
 
-    def feed_whole(self, body: bytes) -> Iterator[StreamPart]:
+    def feed_whole(self, body: bytes) -> Iterator[AnswerPart]:
         """Yield the parts of an answer that was not streamed, as some gateways give it."""
         try:
             message = msgspec.json.decode(body, type=wire.WholeMessage)
@@ -135,7 +135,7 @@ class AnswerDecoder:
         self._stop = wire.StopDelta(message.stop_reason, message.stop_details)
         yield from self._finish()
 
-    def _restart(self) -> StreamPart:
+    def _restart(self) -> AnswerPart:
         self._next_part = 0
         self._blocks.clear()
         self._names.clear()
@@ -147,7 +147,7 @@ class AnswerDecoder:
         self._next_part += 1
         return self._next_part - 1
 
-    def _start(self, event: wire.BlockStart) -> Iterator[StreamPart]:
+    def _start(self, event: wire.BlockStart) -> Iterator[AnswerPart]:
         head = _blocks.decode(event.content_block)
         block = _Block(self._take_part(), head, bytes(event.content_block))
         self._blocks[event.index] = block
@@ -163,7 +163,7 @@ class AnswerDecoder:
             block.pieces.append(head.thinking)
             yield Delta(block.part, PieceKind.REASONING, head.thinking)
 
-    def _delta(self, block: _Block, delta: wire.Delta) -> tuple[StreamPart, ...]:
+    def _delta(self, block: _Block, delta: wire.Delta) -> tuple[AnswerPart, ...]:
         if type(delta) is wire.TextDelta:
             block.pieces.append(delta.text)
             return (Delta(block.part, PieceKind.TEXT, delta.text),)
@@ -185,7 +185,7 @@ class AnswerDecoder:
             block.compaction = delta
         return ()
 
-    def _end(self, block: _Block) -> Iterator[StreamPart]:
+    def _end(self, block: _Block) -> Iterator[AnswerPart]:
         kind = block.head.type
         if kind in _CALLS:
             yield self._ended_call(block)
@@ -210,7 +210,7 @@ class AnswerDecoder:
         whole = _json_object(text or arguments or "{}")
         return PartEnded(block.part, self._native(block.rebuilt(input=whole)), arguments)
 
-    def _ended_text(self, block: _Block) -> Iterator[StreamPart]:
+    def _ended_text(self, block: _Block) -> Iterator[AnswerPart]:
         if not block.citations:
             yield PartEnded(block.part)
             return
@@ -229,7 +229,7 @@ class AnswerDecoder:
             block.rebuilt(thinking=text, signature=block.signature), model=self._model
         )
 
-    def _result(self, block: _Block) -> Iterator[StreamPart]:
+    def _result(self, block: _Block) -> Iterator[AnswerPart]:
         head = block.head
         content = msgspec.json.decode(head.content) if bytes(head.content) else None
         broken = isinstance(content, dict) and str(content.get("type", "")).endswith("_error")
@@ -245,7 +245,7 @@ class AnswerDecoder:
             if isinstance(found, dict):
                 yield from self._source(found)
 
-    def _source(self, found: dict[str, Any]) -> Iterator[StreamPart]:
+    def _source(self, found: dict[str, Any]) -> Iterator[AnswerPart]:
         url = str(found.get("url") or "")
         title = str(found.get("title") or found.get("document_title") or "")
         if url or (title and "cited_text" in found):
@@ -289,7 +289,7 @@ class AnswerDecoder:
             context_tokens=None if usage.input_tokens is None else sum(c or 0 for c in counts),
         )
 
-    def _finish(self) -> Iterator[StreamPart]:
+    def _finish(self) -> Iterator[AnswerPart]:
         reason = _FINISH.get(self._stop.stop_reason or "", FinishReason.OTHER)
         if reason is FinishReason.END_TURN and self._has_calls:
             reason = FinishReason.TOOL_CALLS

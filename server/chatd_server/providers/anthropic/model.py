@@ -6,8 +6,8 @@ from itertools import chain
 
 import msgspec
 
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.chat import Effort
-from chatd_server.domain.stream import StreamPart
 from chatd_server.ports.models import Conversation, ModelRequest, ToolChoice, ToolChoiceMode
 from chatd_server.ports.tools import ToolSpec, VendorTool, VendorToolKind
 from chatd_server.providers.anthropic import errors
@@ -74,7 +74,7 @@ class AnthropicConversation:
         self._messages = MessageEncoder(model)
         self._tools: tuple[tuple[ToolSpec, ...], tuple[VendorTool, ...], bytes] = ((), (), b"")
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamPart]:
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:
         """Yield the parts of one answer. Raises ModelFailure."""
         answer = _Answer(AnswerDecoder(self._model))
         if self._messages.is_quick(request.messages):
@@ -195,7 +195,7 @@ class _Answer:
         """Whether the terminal event came."""
         return self._decoder.is_complete
 
-    def feed(self, chunk: bytes) -> Iterable[StreamPart]:
+    def feed(self, chunk: bytes) -> Iterable[AnswerPart]:
         """Return the parts that this chunk completes. Raises ModelFailure, EventTooLarge."""
         if not self._has_begun:
             self._begin(chunk)
@@ -209,7 +209,7 @@ class _Answer:
             return self._decoder.feed(events[0])
         return chain.from_iterable(map(self._decoder.feed, events))
 
-    def end(self) -> Iterator[StreamPart]:
+    def end(self) -> Iterator[AnswerPart]:
         """Yield what is left of the body. Raises ModelFailure if the answer is incomplete."""
         if self._whole is not None:
             yield from self._decoder.feed_whole(bytes(self._whole))

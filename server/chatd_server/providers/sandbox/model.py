@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.ids import MessageId, ToolCallId
 from chatd_server.domain.message import (
     FinishReason,
@@ -18,7 +19,6 @@ from chatd_server.domain.message import (
     ToolResult,
 )
 from chatd_server.domain.refusal import ModelNotFound, Violation
-from chatd_server.domain.stream import StreamPart
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.models import Conversation, ModelRequest
 from chatd_server.providers.sandbox import talk
@@ -108,7 +108,7 @@ class SandboxConversation:
         self._lengths: dict[MessageId, int] = {}
         self._plan: tuple[Message | None, Plan] = (None, Plan())
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[StreamPart, None]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[AnswerPart, None]:
         """Yield the parts of the answer that is owed. Raises ModelFailure."""
         await self._measure(request.messages)
         here = position(request.messages)

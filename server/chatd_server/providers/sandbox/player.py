@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncGenerator, Iterator
 
+from chatd_server.domain.answer_parts import AnswerPart
 from chatd_server.domain.ids import MICROSECONDS
-from chatd_server.domain.stream import StreamPart
 from chatd_server.ports.clock import Clock
 from chatd_server.providers.sandbox.script import Beat, Wait
 
@@ -11,7 +11,7 @@ PARTS_IN_A_ROW_MAX = 256
 """A script without waits would block the event loop; it yields after this many parts."""
 
 
-async def play(beats: Iterator[Beat], clock: Clock) -> AsyncGenerator[StreamPart, None]:
+async def play(beats: Iterator[Beat], clock: Clock) -> AsyncGenerator[AnswerPart, None]:
     """Yield the parts, and let the waits between them pass."""
     due = clock.now()
     row = 0

@@ -9,20 +9,20 @@ from urllib.parse import quote
 
 import msgspec
 
-from chatd_server.domain.failure import ErrorKind, failure
-from chatd_server.domain.live import PieceKind
-from chatd_server.domain.message import FinishReason, Native, Source, Usage
-from chatd_server.domain.stream import (
+from chatd_server.domain.answer_parts import (
+    AnswerPart,
     CallStarted,
     Delta,
     Finished,
     PartEnded,
     ProviderResult,
     Restarted,
-    StreamPart,
     UsageSeen,
     WholePart,
 )
+from chatd_server.domain.failure import ErrorKind, failure
+from chatd_server.domain.live import PieceKind
+from chatd_server.domain.message import FinishReason, Native, Source, Usage
 from chatd_server.providers.sandbox.plan import (
     PROVIDER,
     Act,
@@ -79,7 +79,7 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
     is_pace: bool
 
 
-Beat: TypeAlias = StreamPart | Wait
+Beat: TypeAlias = AnswerPart | Wait
 
 
 class Script:

@@ -4,7 +4,7 @@ from chatd.v1 import chat_pb2
 from chatd_server.domain.chat import ChatState, Status, StopReason
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId
-from chatd_server.domain.machine_events import open_turn_id
+from chatd_server.domain.machine.payloads import open_turn_id
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import usage
 from chatd_server.rpc.convert.times import duration, timestamp

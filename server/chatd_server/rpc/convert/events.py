@@ -22,7 +22,7 @@ from chatd_server.domain.event import (
     preview,
 )
 from chatd_server.domain.ids import ChatId
-from chatd_server.domain.machine_events import pending_calls
+from chatd_server.domain.machine.payloads import pending_calls
 from chatd_server.rpc.convert.chats import chat, status, stop_reason
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import message

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chatd.v1 import tool_pb2
 from chatd_server.domain.chat import ChatState, ClientTool, OpenCall
-from chatd_server.domain.machine_calls import is_wanted
+from chatd_server.domain.machine.calls import is_wanted
 from chatd_server.domain.message import Executor
 from chatd_server.rpc.convert.times import timestamp
 

@@ -2,8 +2,8 @@
 
 An answer is committed before its tools run, so calls without a result can exist in pending,
 running, interrupting and requires_action. Every transition that inserts a user's message, sets
-a boundary, or enters waiting or error writes exactly one result for each of them. The function
-here decides which; no command does it by itself.
+a boundary, or enters waiting or error writes exactly one result for each of them: `closing_results`
+decides which, for every rule.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,13 +20,7 @@ from chatd_server.domain.limits import (
     RESULTS_MESSAGE_BYTES_MAX,
     TOOL_BATCH_BYTES_MAX,
 )
-from chatd_server.domain.message import (
-    Executor,
-    Part,
-    ToolCall,
-    ToolErrorKind,
-    ToolResult,
-)
+from chatd_server.domain.message import Executor, Part, ToolCall, ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import ToolResultsMismatch, Violation
 from chatd_server.domain.text import cut_to
 
@@ -51,10 +45,10 @@ _TOO_MANY_CALLS = (
 """What the model is told of a call above the limit."""
 
 _CUT_NOTE = f"\n[cut: the results of this step are longer than {TOOL_BATCH_BYTES_MAX} bytes]"
-"""What stands at the end of a client's result for which there was no more room."""
+"""The end of a client's result that was cut."""
 
 _RESULT_BYTES = 256
-"""Bytes of an event that a result takes beside its name and its output, rounded up."""
+"""Bytes of an event that a result takes besides its name and its output, rounded up."""
 
 _NO_OUTCOMES: Mapping[ToolCallId, ToolResult] = {}
 
@@ -80,14 +74,14 @@ def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
 
 
 def cut_results(parts: Iterable[Part], now: Instant) -> tuple[ToolResult, ...]:
-    """Return a result for each call of an answer that was cut: none of them is opened, or runs."""
+    """Return a result for each call of an answer that was cut: no such call is opened or run."""
     return tuple(
         [_error(call, ToolErrorKind.ANSWER_CUT, _ANSWER_CUT, now) for call in opened_calls(parts)]
     )
 
 
 def surplus_results(calls: Iterable[OpenCall], now: Instant) -> tuple[ToolResult, ...]:
-    """Return a result for each call above CALLS_PER_ANSWER_MAX: it is not opened, or run."""
+    """Return a result for each call above CALLS_PER_ANSWER_MAX: no such call is opened or run."""
     return tuple([_error(call, ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
 
 
@@ -133,7 +127,7 @@ def batch_results(
     """Return a batch's results in call order, and the calls that stay open: the client's.
 
     Raises ToolResultsMismatch unless there is exactly one for each call of executor SERVER or
-    NONE: only a defect of the worker can cause it.
+    NONE; only a defect of a worker causes that.
     """
     owed = [call for call in calls if call.executor is not Executor.CLIENT]
     given = {result.call_id: result for result in results}
@@ -149,7 +143,7 @@ def batch_results(
 
 
 def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
-    """Return the results in groups of which each fits one event, all in the same order."""
+    """Return the results in groups that fit one event each, in the same order."""
     if len(results) == 1:
         return [results]
     sizes = [_RESULT_BYTES + len(it.name.encode()) + len(it.output.encode()) for it in results]
@@ -161,6 +155,11 @@ def fitting(results: tuple[ToolResult, ...]) -> list[tuple[ToolResult, ...]]:
             begin, size = index, 0
         size += added
     return [*groups, results[begin:]]
+
+
+def owes_batch(calls: Iterable[OpenCall]) -> bool:
+    """Say whether a call of ours has no result: one batch of tools is owed."""
+    return any(call.executor is not Executor.CLIENT for call in calls)
 
 
 def is_wanted(call: OpenCall) -> bool:
@@ -183,8 +182,8 @@ def with_outcomes(
 ) -> tuple[OpenCall, ...]:
     """Return the calls with the client's results kept in them.
 
-    A result is cut when it would leave another one without CLIENT_RESULT_ROOM_BYTES of
-    TOOL_BATCH_BYTES_MAX: results kept earlier count, then it goes in call order. Raises
+    Each result may have CLIENT_RESULT_ROOM_BYTES. What is left of TOOL_BATCH_BYTES_MAX goes to the
+    results that were kept earlier, then in call order; a longer result is cut. Raises
     ToolResultsMismatch with every missing (unless partial is allowed), unexpected and duplicate
     id and every invalid JSON output.
     """
@@ -233,7 +232,7 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
         elif result.call_id in answered:
             found.append(Violation(field, f"{shown!r} has its result already"))
         elif result.call_id not in waiting:
-            found.append(Violation(field, f"{shown!r} is no pending call"))
+            found.append(Violation(field, f"{shown!r} is not a pending call"))
         seen.add(result.call_id)
         fault = json_fault(result.output) if result.is_json else ""
         if fault:

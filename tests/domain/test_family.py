@@ -7,8 +7,8 @@ import pytest
 
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import SetArchived
+from chatd_server.domain.family import advance_family
 from chatd_server.domain.ids import ChatId
-from chatd_server.domain.machine_family import advance_family
 from chatd_server.domain.refusal import WrongStatus
 from tests.domain.situations import deleted, error, running, waiting
 from tests.kit.by_hand import BEGIN, CHAT, ByHand

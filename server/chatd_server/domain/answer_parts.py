@@ -1,8 +1,7 @@
-"""What a model's adapter yields while an answer streams in.
+"""What a model's adapter yields while an answer arrives.
 
-Parts are numbered by the adapter in the order in which they will stand in the message; a part
-is only added to while it is the newest of its number. A stream that ends without `Finished`
-has failed: the adapter raises `ModelFailure`, it never just stops.
+The adapter numbers the parts in their order in the message, and adds only to the newest of a
+number. It ends with `Finished`, or raises `ModelFailure`.
 """
 
 from typing import TypeAlias
@@ -74,13 +73,13 @@ class WholePart(msgspec.Struct, frozen=True):
 
 
 class UsageSeen(msgspec.Struct, frozen=True):
-    """Tokens so far; the newest replaces all before. Kept also when the answer is cut."""
+    """Tokens so far; replaces what came before. Kept also when the answer is cut."""
 
     usage: Usage
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The answer is complete; always the last part of a stream that did not fail."""
+    """The answer is complete; always the last part of an answer that did not fail."""
 
     reason: FinishReason
     usage: Usage
@@ -89,12 +88,12 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """The vendor began the answer anew: everything before is void, part numbers begin at 0.
+    """The vendor restarted the answer: all parts before are void, numbers begin at 0 again.
 
-    Gateways do this when they retry by themselves in the middle of a stream.
+    Gateways do this when they retry by themselves in the middle of an answer.
     """
 
 
-StreamPart: TypeAlias = (
+AnswerPart: TypeAlias = (
     Delta | CallStarted | PartEnded | ProviderResult | WholePart | UsageSeen | Restarted | Finished
 )

@@ -3,12 +3,7 @@
 from collections.abc import Iterable
 
 from chatd_server.domain.chat import ChatConfig, ChatState, OpenCall, Queued
-from chatd_server.domain.event import (
-    ChatUpdated,
-    PendingCall,
-    QueueEntry,
-    preview,
-)
+from chatd_server.domain.event import ChatUpdated, PendingCall, QueueEntry, preview
 from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX
 from chatd_server.domain.message import Executor
 

@@ -1,0 +1,1 @@
+"""The rules of the table, one file for each group of commands."""

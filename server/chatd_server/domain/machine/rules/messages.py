@@ -1,0 +1,81 @@
+"""The rules of SendMessage and EditMessage."""
+
+from typing import NoReturn
+
+from chatd_server.domain.chat import Queued, StopReason
+from chatd_server.domain.command import EditMessage, SendMessage
+from chatd_server.domain.event import HistoryTruncated
+from chatd_server.domain.limits import QUEUE_LENGTH_MAX
+from chatd_server.domain.machine.change import Change, begin_turn, new_message
+from chatd_server.domain.message import Message
+from chatd_server.domain.refusal import ChatBusy, MessageNotFound, QueueFull
+from chatd_server.domain.transition import Reply, Transition
+
+
+def send_now(change: Change, command: SendMessage) -> Transition:
+    """Append to the queue; the head begins its turn."""
+    queue = _appended(change, command, promoted=1)
+    message = begin_turn(change, queue)
+    return change.seal(_placed(queue[-1], message, interrupted=False))
+
+
+def send_later(change: Change, command: SendMessage) -> Transition:
+    """Append to the queue."""
+    queue = _appended(change, command, promoted=0)
+    change.set_queue(queue)
+    return change.seal(Reply(queued=queue[-1]))
+
+
+def send_and_interrupt(change: Change, command: SendMessage) -> Transition:
+    """Append to the queue. The status asks the worker to stop; the head begins its turn then."""
+    queue = _appended(change, command, promoted=0)
+    change.set_queue(queue)
+    return change.seal(Reply(queued=queue[-1], interrupted=True))
+
+
+def send_and_replace(change: Change, command: SendMessage) -> Transition:
+    """No worker holds the chat: end the open turn; the head of the queue begins its own."""
+    queue = _appended(change, command, promoted=1)
+    message = begin_turn(change, queue, ended=StopReason.INTERRUPTED)
+    return change.seal(_placed(queue[-1], message, interrupted=True))
+
+
+def send_refused(change: Change, _command: SendMessage) -> NoReturn:
+    status = change.state.status
+    raise ChatBusy(status, f"the chat is {status}, and the message said REJECT")
+
+
+def _appended(change: Change, command: SendMessage, *, promoted: int) -> tuple[Queued, ...]:
+    queue = (*change.state.queue, new_message(change, command))
+    if len(queue) - promoted > QUEUE_LENGTH_MAX:
+        raise QueueFull(
+            change.state.status,
+            f"the queue holds {QUEUE_LENGTH_MAX} messages already; wait, or interrupt the turn",
+        )
+    return queue
+
+
+def _placed(sent: Queued, promoted: Message, *, interrupted: bool) -> Reply:
+    if promoted.id == sent.id:
+        return Reply(message=promoted, interrupted=interrupted)
+    return Reply(queued=sent, interrupted=interrupted)
+
+
+def edit(change: Change, command: EditMessage) -> Transition:
+    """Remove that message and all after it, empty the queue, and begin the turn of the new one.
+
+    Open calls stand after the message: they are removed with their answer and get no result. A
+    boundary inside the removed part is gone: the context begins at the first message again.
+    """
+    state = change.state
+    position = command.position
+    turn = state.turn
+    last = state.next_position - 1 if turn is None else turn.first_position
+    if not 1 <= position <= last:
+        raise MessageNotFound(str(position))
+    change.emit(HistoryTruncated(first_removed_position=position))
+    change.calls = ()
+    change.boundary_position = state.boundary_position if state.boundary_position <= position else 1
+    ended = StopReason.REPLACED if turn is not None and state.stop_reason is None else None
+    message = begin_turn(change, (new_message(change, command),), ended=ended)
+    return change.seal(Reply(message=message, interrupted=ended is not None), removed_from=position)
