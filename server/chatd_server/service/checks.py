@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-import jsonschema
 import msgspec
 
 from chatd_server.domain.chat import ChatConfig, TurnOptions
@@ -44,6 +43,8 @@ class Checks:
         self.default_model = default_model
         #: What is wrong with a schema, by its hash; empty when nothing is.
         self._faults: dict[bytes, str] = {}
+        #: Whether a schema was checked in a thread, so that the library is loaded.
+        self._is_warm = False
 
     async def learn(self, schemas: Iterable[str]) -> None:
         """Check new schemas in a thread: a check takes 9 us for each byte and more.
@@ -55,10 +56,11 @@ class Checks:
         while new := {it for it in asked if _digest(it) not in self._faults}:
             if len(self._faults) + len(new) > SCHEMAS_KNOWN_MAX:
                 self._faults.clear()
-            if sum(map(len, new)) > SCHEMAS_INLINE_CHARACTERS_MAX:
-                found = await asyncio.to_thread(_faults, new)
-            else:
+            if self._is_warm and sum(map(len, new)) <= SCHEMAS_INLINE_CHARACTERS_MAX:
                 found = _faults(new)
+            else:
+                found = await asyncio.to_thread(_faults, new)
+                self._is_warm = True
             self._faults.update(found)
 
     def new_chat(self, config: ChatConfig) -> Iterator[Violation]:
@@ -161,6 +163,8 @@ def schema_fault(text: str) -> str:
     """
     if not text:
         return ""
+    import jsonschema  # noqa: PLC0415  many servers never see a schema, and it takes 70 ms
+
     wrong = json_fault(text)
     if wrong:
         return wrong
