@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from chatd_server.config.load import BadConfig, Config, load
+from chatd_server.config.database import DatabaseConfig
+from chatd_server.config.load import BadConfig, load
+from chatd_server.config.settings import Config
 
 
 def test_the_nearest_source_wins(tmp_path: Path) -> None:
@@ -13,8 +15,8 @@ def test_the_nearest_source_wins(tmp_path: Path) -> None:
     environment = {"CHATD_HOME": str(tmp_path), "CHATD_PORT": "2", "CHATD_RUNS_MAX": "6"}
     loaded = load({"port": 3}, environment)
     config = loaded.config
-    assert (config.port, config.runs_max, config.poll_seconds) == (3, 6, 2.0)
-    assert config.lease_seconds == Config().lease_seconds
+    assert (config.server.port, config.worker.runs_max, config.worker.poll_seconds) == (3, 6, 2.0)
+    assert config.worker.lease_seconds == Config().worker.lease_seconds
     sources = {it.name: it.source for it in loaded.settings}
     assert [sources[it] for it in ("port", "runs_max", "poll_seconds", "lease_seconds")] == [
         "flag",
@@ -125,4 +127,4 @@ def test_secrets_are_not_in_the_words_for_a_log() -> None:
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     """Wherever it stands, also in a URL that cannot be read."""
-    assert Config(database_url=url).shown_database == shown
+    assert Config(database=DatabaseConfig(database_url=url)).shown_database == shown

@@ -13,11 +13,12 @@ from chatd_server.cli.logs import LinesTogether
 PROGRAM = """
 import sys
 from chatd_server.cli.logs import set_up_logs
-from chatd_server.config.load import Config
+from chatd_server.config.server import ServerConfig
+from chatd_server.config.settings import Config
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.observe import LogObserver, Span
 
-set_up_logs(Config(log_level=sys.argv[1], log_format=sys.argv[2]))
+set_up_logs(Config(server=ServerConfig(log_level=sys.argv[1], log_format=sys.argv[2])))
 observer = LogObserver()
 observer.note(Span.ATTEMPT_STARTED, chat="c1", number=1)
 observer.note(Span.ATTEMPT_FAILED, chat="c1", kind=ErrorKind.TIMEOUT, http_status=None)
@@ -108,9 +109,10 @@ def test_a_line_without_a_loop_is_written_at_once() -> None:
 LIBRARIES = """
 import logging, sys, threading, warnings
 from chatd_server.cli.logs import set_up_logs
-from chatd_server.config.load import Config
+from chatd_server.config.server import ServerConfig
+from chatd_server.config.settings import Config
 
-set_up_logs(Config(log_format="json"))
+set_up_logs(Config(server=ServerConfig(log_format="json")))
 try:
     1 / 0
 except ZeroDivisionError:

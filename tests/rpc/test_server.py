@@ -89,7 +89,7 @@ async def test_a_port_in_use_is_said_and_everything_is_let_go(
 
 async def test_a_second_server_on_the_same_file_is_refused(served: Served) -> None:
     """Two writers of one file would contradict each other; the message says what to do."""
-    config = load({"home": served.app.config.home, "port": 0}, {}).config
+    config = load({"home": served.app.config.server.home, "port": 0}, {}).config
     with pytest.raises(DatabaseInUse, match="another server"):
         await build(config, clock=ManualClock(), observer=NullObserver())
     await served.call("ListChats", pb.ListChatsRequest())

@@ -14,7 +14,7 @@ from chatd_server.app.settings import (
     worker_settings,
 )
 from chatd_server.clock import RealClock
-from chatd_server.config.load import Config
+from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import LogObserver, Observer
@@ -78,7 +78,7 @@ def _app(
 ) -> App:
     store = database.store
     models = ModelRegistry(provider_settings(config), clock)
-    models.get(config.default_model)
+    models.get(config.worker.default_model)
     hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
     env = Env(
         worker_id=worker_id,
@@ -88,15 +88,15 @@ def _app(
         tool_sources=tool_sources(clock),
         clock=clock,
         observer=observer,
-        default_model=config.default_model,
+        default_model=config.worker.default_model,
     )
     rpcs = table(SERVICES, GROUPS)
     backend = Backend(
-        chats=Chats(store, clock, config.default_model),
+        chats=Chats(store, clock, config.worker.default_model),
         messages=Messages(store, clock),
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
-        checks=Checks(models, BuiltinTools(clock).named, config.default_model),
+        checks=Checks(models, BuiltinTools(clock).named, config.worker.default_model),
         streams=hub,
         authenticator=Authenticator(database.keys, clock),
         tokens=tokens,
@@ -109,7 +109,7 @@ def _app(
         hub=hub,
         worker=Worker(worker_settings(config), database.wake, env),
         log=backend.log,
-        chores=Chores(store, clock, observer, config.event_retention_days),
+        chores=Chores(store, clock, observer, config.streams.event_retention_days),
         models=models,
         server=_server(config, database, rpcs, backend, observer),
         observer=observer,

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import msgspec
 
-from chatd_server.config.load import BadConfig, Config
+from chatd_server.config.load import BadConfig
+from chatd_server.config.settings import Config
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver, Observer
 from chatd_server.ports.clock import Clock
@@ -70,15 +71,15 @@ def _named(config: Config) -> Iterator[None]:
 
 
 async def _postgres(config: Config, clock: Clock, observer: Observer) -> Database:
-    if config.migrate:
+    if config.database.migrate:
         await migrate_database(config)
-    wake = PostgresWake(config.database_url, clock, observer)
+    wake = PostgresWake(config.database.database_url, clock, observer)
     store = await PostgresStore.open(
-        config.database_url,
+        config.database.database_url,
         clock=clock,
         wake=wake,
         observer=observer,
-        writers=config.postgres_connections,
+        writers=config.database.postgres_connections,
     )
 
     async def close() -> None:
@@ -118,8 +119,8 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
     if config.is_postgres:
         with _named(config):
             try:
-                before = await schema_version(config.database_url)
-                await migrate(config.database_url)
+                before = await schema_version(config.database.database_url)
+                await migrate(config.database.database_url)
             except AWAY as error:
                 raise unavailable(error) from error
         return before, SCHEMA

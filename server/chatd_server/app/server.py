@@ -10,7 +10,7 @@ import msgspec
 
 from chatd_server.app.databases import Database
 from chatd_server.app.settings import listen
-from chatd_server.config.load import Config
+from chatd_server.config.settings import Config
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import Observer, Span
 from chatd_server.providers.registry import ModelRegistry

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from chatd_server.config.load import Config, server_version
+from chatd_server.config.load import server_version
+from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId
 from chatd_server.hub.hub import HubSettings
 from chatd_server.providers.settings import ProviderSettings
@@ -13,32 +14,34 @@ from chatd_server.worker.settings import WorkerSettings
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
     """Return the settings of each provider, by its name."""
-    key, url = config.anthropic_api_key, config.anthropic_base_url
+    key, url = config.providers.anthropic_api_key, config.providers.anthropic_base_url
     return {"anthropic": ProviderSettings(api_key=key, base_url=url)}
 
 
 def worker_settings(config: Config) -> WorkerSettings:
     """Return the settings of the worker."""
     return WorkerSettings(
-        slots_max=config.runs_max,
-        lease_seconds=config.lease_seconds,
-        heartbeat_seconds=config.lease_heartbeat_seconds,
-        poll_seconds=config.poll_seconds,
-        drain_seconds=config.drain_seconds,
+        slots_max=config.worker.runs_max,
+        lease_seconds=config.worker.lease_seconds,
+        heartbeat_seconds=config.worker.lease_heartbeat_seconds,
+        poll_seconds=config.worker.poll_seconds,
+        drain_seconds=config.server.drain_seconds,
     )
 
 
 def hub_settings(config: Config) -> HubSettings:
     """Return the settings of the hub."""
     return HubSettings(
-        heartbeat_seconds=config.stream_heartbeat_seconds,
+        heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
     )
 
 
 def listen(config: Config) -> Listen:
     """Return where the server listens."""
-    return Listen(host=config.host, port=config.port, reuse_port=config.reuse_port)
+    return Listen(
+        host=config.server.host, port=config.server.port, reuse_port=config.server.reuse_port
+    )
 
 
 def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]) -> ServerFacts:
@@ -46,7 +49,7 @@ def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]
     return ServerFacts(
         version=server_version(),
         instance_id=worker_id,
-        default_model=config.default_model,
-        heartbeat_seconds=config.stream_heartbeat_seconds,
+        default_model=config.worker.default_model,
+        heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         implemented=implemented,
     )

@@ -12,14 +12,14 @@ from typing import Any, BinaryIO
 import msgspec
 import structlog
 
-from chatd_server.config.load import Config
+from chatd_server.config.settings import Config
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def set_up_logs(config: Config) -> None:
     """Write lines of JSON, or text for people, from the configured level on."""
-    if config.log_format == "text":
+    if config.server.log_format == "text":
         shown: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         lines: Any = structlog.PrintLoggerFactory(sys.stderr)
     else:
@@ -33,7 +33,7 @@ def set_up_logs(config: Config) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             shown,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.log_level]),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.server.log_level]),
         logger_factory=lines,
         cache_logger_on_first_use=True,
     )

@@ -23,7 +23,8 @@ from chatd_server.cli.options import (
     settings,
 )
 from chatd_server.clock import RealClock
-from chatd_server.config.load import Config, server_version
+from chatd_server.config.load import server_version
+from chatd_server.config.settings import Config
 from chatd_server.domain.ids import MICROSECONDS, Instant, OwnerId
 from chatd_server.ports.keys import KeyRecord
 from chatd_server.service.keys import OWNER_CHARACTERS_MAX, ROOT_OWNER, Keys, is_root

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chatd_server.cli.exits import warn
-from chatd_server.config.load import BadConfig, Config, Loaded, load
+from chatd_server.config.load import BadConfig, Loaded, load
+from chatd_server.config.settings import Config
 
 if TYPE_CHECKING:
     from chatd_client import Endpoint
@@ -64,7 +65,7 @@ def server_address(config: Config, address: str | None) -> str:
     given = address or os.environ.get("CHATD_ADDRESS")
     if given:
         return _checked(given)
-    if config.port == 0:
+    if config.server.port == 0:
         raise BadConfig(
             "port = 0 means any free port, so the settings do not say where the server is: "
             "give --address or CHATD_ADDRESS"

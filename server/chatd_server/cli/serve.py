@@ -15,7 +15,8 @@ from chatd_server.cli.exits import told
 from chatd_server.cli.logs import set_up_logs
 from chatd_server.cli.options import ConfigFile, DatabaseUrl, Home, Json, quiet_settings
 from chatd_server.collector import settle
-from chatd_server.config.load import BadConfig, Config, Loaded, server_version
+from chatd_server.config.load import BadConfig, Loaded, server_version
+from chatd_server.config.settings import Config
 
 if TYPE_CHECKING:
     from chatd_server.app.server import App
@@ -78,7 +79,7 @@ def _warn(loaded: Loaded) -> None:
     if not loaded.config.is_loopback:
         log.warning(
             "server.without_tls",
-            host=loaded.config.host,
+            host=loaded.config.server.host,
             advice="keys and chats are not encrypted on the network: put a TLS proxy in front",
         )
 

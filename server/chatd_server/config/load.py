@@ -4,161 +4,26 @@ Every field has one line that says what it is; `chatd config show` and the docs 
 lines. A secret can also be given by the name of a file that holds it (`..._FILE`).
 """
 
-import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from chatd_server.config.settings import Config, without_password
 from chatd_server.config.variables import ENV_PREFIX, UnknownVariable, nearest, unknown_variables
 
 FILE_NAME = "chatd.toml"
 """Name of the settings file in the home folder."""
-
-ROOT_KEY_NAME = "root.key"
-"""Name of the file in the home folder that holds the key of the first start."""
-
-DATABASE_NAME = "chatd.db"
-"""Name of the embedded database in the home folder."""
 
 Source: TypeAlias = Literal["flag", "environment", "file", "default"]
 
 
 class BadConfig(Exception):
     """A setting cannot be used; the message names it, its origin and what is allowed."""
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server is told when it starts."""
-
-    home: Annotated[
-        str, Meta(description="Folder of the root key, the settings file and the database.")
-    ] = ""
-    database_url: Annotated[
-        str,
-        Meta(
-            description="postgresql://... or sqlite:///path; empty: chatd.db in the home folder.",
-            pattern=r"^(|postgres(ql)?://.+|sqlite:///.+)$",
-            extra={"secret": True},
-        ),
-    ] = ""
-    host: Annotated[
-        str, Meta(description="Address to listen on.", min_length=1, max_length=253)
-    ] = "127.0.0.1"
-    port: Annotated[int, Meta(description="Port to listen on; 0: a free one.", ge=0, le=65535)] = (
-        7410
-    )
-    reuse_port: Annotated[
-        bool, Meta(description="Share the port with other servers of this machine.")
-    ] = False
-    migrate: Annotated[
-        bool, Meta(description="Migrate a PostgreSQL schema at start; SQLite always is.")
-    ] = False
-    postgres_connections: Annotated[
-        int, Meta(description="Connections to PostgreSQL for writes; four more read.", ge=1, le=200)
-    ] = 8
-    default_model: Annotated[
-        str,
-        Meta(description='"provider/model" of chats that name none.', pattern=r"^[^/\s]+/\S+$"),
-    ] = "sandbox/echo"
-    anthropic_api_key: Annotated[
-        str, Meta(description="Key for models of Anthropic.", extra={"secret": True})
-    ] = ""
-    anthropic_base_url: Annotated[
-        str, Meta(description="Another address for Anthropic's API; empty: Anthropic's own.")
-    ] = ""
-    runs_max: Annotated[
-        int, Meta(description="Chats that this server works on at once.", ge=1, le=100_000)
-    ] = 1000
-    lease_seconds: Annotated[
-        float,
-        Meta(
-            description="How long a chat stays with a worker that went silent; another one "
-            "takes it over at most poll_seconds later.",
-            ge=1,
-            le=3600,
-        ),
-    ] = 30.0
-    lease_heartbeat_seconds: Annotated[
-        float, Meta(description="How often a worker renews its leases.", ge=0.1, le=1200)
-    ] = 10.0
-    poll_seconds: Annotated[
-        float,
-        Meta(
-            description="How often work and ended leases are looked for without a hint.",
-            ge=0.05,
-            le=60,
-        ),
-    ] = 1.0
-    drain_seconds: Annotated[
-        float, Meta(description="How long running turns may finish at a stop.", ge=0, le=3600)
-    ] = 20.0
-    stream_heartbeat_seconds: Annotated[
-        float, Meta(description="Pause between heartbeats of a silent stream.", ge=1, le=300)
-    ] = 15.0
-    event_retention_days: Annotated[
-        float,
-        Meta(
-            description="How long events are kept; 0: for ever. Older ones are dropped at the "
-            "start and every ten minutes.",
-            ge=0,
-            le=36_500,
-        ),
-    ] = 0.0
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Meta(description="info: each RPC and each end of a turn; debug: each step of a turn, too."),
-    ] = "info"
-    log_format: Annotated[
-        Literal["json", "text"], Meta(description="json: one object per line; text: for people.")
-    ] = "json"
-
-    def __repr__(self) -> str:
-        """Show nothing that is secret."""
-        return f"Config(home={self.home!r}, database={self.shown_database!r}, port={self.port})"
-
-    @property
-    def home_path(self) -> Path:
-        """The home folder."""
-        return Path(self.home).expanduser()
-
-    @property
-    def root_key_path(self) -> Path:
-        """The file with the key of the first start."""
-        return self.home_path / ROOT_KEY_NAME
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
-
-    @property
-    def own_address(self) -> str:
-        """How this machine reaches the server: host:port."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  read, not bound
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-
-    @property
-    def is_postgres(self) -> bool:
-        """Whether the database is PostgreSQL."""
-        return self.database_url.startswith("postgres")
-
-    @property
-    def sqlite_path(self) -> Path:
-        """The file of the embedded database; meaningless with PostgreSQL."""
-        if self.database_url:
-            return Path(self.database_url.removeprefix("sqlite:///")).expanduser()
-        return self.home_path / DATABASE_NAME
-
-    @property
-    def shown_database(self) -> str:
-        """The database for people: without a password."""
-        return without_password(self.database_url) if self.is_postgres else str(self.sqlite_path)
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -214,12 +79,17 @@ def load(
                 description=described.description or "",
             )
         )
-    config = Config(**values)
-    if config.lease_heartbeat_seconds * 2 > config.lease_seconds:
+    sections: dict[str, Any] = {
+        section: kind(**{field: values[field] for field in kind.__struct_fields__})
+        for section, kind in _sections().items()
+    }
+    config = Config(**sections)
+    lease, beat = config.worker.lease_seconds, config.worker.lease_heartbeat_seconds
+    if beat * 2 > lease:
         raise BadConfig(
-            f"lease_heartbeat_seconds ({config.lease_heartbeat_seconds:g}) must be at most half of "
-            f"lease_seconds ({config.lease_seconds:g}), or one late beat loses the lease: lower "
-            f"it to {config.lease_seconds / 3:g}, or raise lease_seconds"
+            f"lease_heartbeat_seconds ({beat:g}) must be at most half of lease_seconds "
+            f"({lease:g}), or one late beat loses the lease: lower it to {lease / 3:g}, or raise "
+            "lease_seconds"
         )
     return Loaded(
         config, tuple(settings), unknown_variables(environment, _names(_fields().values()))
@@ -232,20 +102,6 @@ def server_version() -> str:
         return version("chatd")
     except PackageNotFoundError:
         return "0.0.0"
-
-
-def without_password(url: str) -> str:
-    """Return a URL that may be shown: without a password, wherever it stands."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"{url.partition('://')[0]}://***"
-    # By hand: the hosts may be several, which urllib cannot read.
-    user, at, hosts = parts.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    netloc = f"{name}{':***' if colon else ''}{at}{hosts}"
-    query = re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.query)
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
 
 
 # --- one setting -----------------------------------------------------------------------------
@@ -272,18 +128,23 @@ def described_settings() -> Sequence[Described]:
 
 
 def _fields() -> Mapping[str, Described]:
-    hints = get_type_hints(Config, include_extras=True)
-    described = {}
-    for field in msgspec.structs.fields(Config):
-        meta = next(it for it in hints[field.name].__metadata__ if isinstance(it, Meta))
-        described[field.name] = Described(
-            name=field.name,
-            kind=hints[field.name],
-            description=meta.description or "",
-            is_secret=bool((meta.extra or {}).get("secret")),
-            default=field.default,
-        )
+    described: dict[str, Described] = {}
+    for section in _sections().values():
+        hints = get_type_hints(section, include_extras=True)
+        for field in msgspec.structs.fields(section):
+            meta = next(it for it in hints[field.name].__metadata__ if isinstance(it, Meta))
+            described[field.name] = Described(
+                name=field.name,
+                kind=hints[field.name],
+                description=meta.description or "",
+                is_secret=bool((meta.extra or {}).get("secret")),
+                default=field.default,
+            )
     return described
+
+
+def _sections() -> Mapping[str, type[msgspec.Struct]]:
+    return get_type_hints(Config)
 
 
 def _given(
