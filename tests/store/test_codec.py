@@ -46,7 +46,7 @@ from chatd_server.domain.message import (
     ToolResult,
     Usage,
 )
-from chatd_server.store import codec, rows
+from chatd_server.store.shared import codec, rows
 
 WEIRD = 'NUL \x00, quotes "\\", controls \x1e\x1f, 👩\u200d💻, \u2028'
 MESSAGE = Message(

@@ -11,7 +11,7 @@ import pytest
 from chatd_server.domain.chat import ChatConfig, ClientTool, Status
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Span
-from chatd_server.store.errors import DatabaseInUse, NotADatabase
+from chatd_server.store.shared.errors import DatabaseInUse, NotADatabase
 from chatd_server.store.sqlite import files, statements
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.store.conftest import SqliteStores

@@ -14,8 +14,9 @@ from chatd_server.domain.ids import ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver, Span
 from chatd_server.ports.wake import Wake
-from chatd_server.store import wake as wake_module
-from chatd_server.store.wake import PAYLOAD_BYTES_MAX, Hint, LocalWake, PostgresWake, pack, unpack
+from chatd_server.store.postgres import wake as wake_module
+from chatd_server.store.postgres.wake import PAYLOAD_BYTES_MAX, Hint, PostgresWake, pack, unpack
+from chatd_server.store.shared.wake import LocalWake
 from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
 

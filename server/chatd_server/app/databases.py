@@ -11,22 +11,19 @@ from chatd_server.observe import NullObserver, Observer
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.keys import KeyStore
 from chatd_server.ports.store import CommitListener, Store
-from chatd_server.store.errors import NoDatabase
-from chatd_server.store.migrate import (
-    SCHEMA,
-    migrate,
-    migrate_sqlite,
-    schema_version,
-    sqlite_version,
-)
+from chatd_server.store.postgres import migrate as postgres
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.link import AWAY, unavailable
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.postgres.wake import PostgresWake
+from chatd_server.store.shared.errors import NoDatabase
+from chatd_server.store.shared.upgrade import SCHEMA
+from chatd_server.store.shared.wake import LocalWake
+from chatd_server.store.sqlite import migrate as sqlite
 from chatd_server.store.sqlite.files import FileLock
+from chatd_server.store.sqlite.key_file import SqliteKeyFile
 from chatd_server.store.sqlite.keys import SqliteKeyStore
-from chatd_server.store.sqlite.keys_beside import SqliteKeysBeside
 from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake, PostgresWake
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -107,7 +104,7 @@ async def open_keys(
     if not may_create and not config.sqlite_path.exists():
         raise NoDatabase(str(config.sqlite_path))
     config.sqlite_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteKeysBeside(config.sqlite_path), _nothing_to_close
+    return SqliteKeyFile(config.sqlite_path), _nothing_to_close
 
 
 async def migrate_database(config: Config) -> tuple[str | None, str]:
@@ -118,20 +115,16 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
     if config.is_postgres:
         with _named(config):
             try:
-                before = await schema_version(config.database_url)
-                await migrate(config.database_url)
+                return await postgres.migrate(config.database_url), SCHEMA
             except AWAY as error:
                 raise unavailable(error) from error
-        return before, SCHEMA
     path = config.sqlite_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        before = sqlite_version(path)
-        migrate_sqlite(path)
+        return sqlite.migrate(path), SCHEMA
     finally:
         lock.release()
-    return before, SCHEMA
 
 
 async def _nothing_to_close() -> None:

@@ -32,7 +32,6 @@ from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
-from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide, is_large
 from chatd_server.store.postgres.lanes import Lanes
@@ -42,6 +41,7 @@ from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.replay import found_again, replay
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.writing import Record, write, write_answer, write_rest
+from chatd_server.store.shared.codec import command_key, request_key
 
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between

@@ -101,12 +101,3 @@ def unavailable(error: BaseException) -> DatabaseUnavailable:
     if isinstance(error, ValueError):
         raise error
     return DatabaseUnavailable(f"PostgreSQL cannot do this now ({type(error).__name__}): {error}")
-
-
-async def schema_version(link: asyncpg.Connection) -> str | None:
-    """Return the schema that the database has; None when it has none of ours."""
-    try:
-        found: str | None = await link.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        return None
-    return found

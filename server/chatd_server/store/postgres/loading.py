@@ -5,10 +5,10 @@ from typing import Any, TypeAlias
 
 from chatd_server.domain.chat import ChatState, Queued
 from chatd_server.domain.message import ToolResult
-from chatd_server.store.codec import decode_queued, decode_result
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.pieces import in_pieces
-from chatd_server.store.rows import STATE_COLUMNS, state_of
+from chatd_server.store.shared.codec import decode_queued, decode_result
+from chatd_server.store.shared.rows import STATE_COLUMNS, state_of
 
 Row: TypeAlias = Any
 

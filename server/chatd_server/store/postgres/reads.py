@@ -21,14 +21,14 @@ from chatd_server.domain.refusal import (
 )
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import ChatPage, EventPage
-from chatd_server.store.calls import without_answered
-from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.pieces import decoded
 from chatd_server.store.postgres.sweeps import Swept
-from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
-from chatd_server.store.secret import new_secret
+from chatd_server.store.shared.codec import decode_message, encode_label, page_weight
+from chatd_server.store.shared.open_calls import without_answered
+from chatd_server.store.shared.rows import STATE_COLUMNS, event_of, event_weight, state_of
+from chatd_server.store.shared.secret import new_secret
 
 SNAPSHOT_PAGE_MAX = 500
 """Messages of one page of a snapshot: more small ones than that wait for the next page."""

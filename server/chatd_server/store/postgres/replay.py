@@ -9,10 +9,10 @@ from chatd_server.domain.command import Create
 from chatd_server.domain.refusal import ChatNotFound, RequestIdReused
 from chatd_server.domain.transition import Reply
 from chatd_server.ports.store import Applied, RequestKey
-from chatd_server.store.codec import decode_config, decode_message
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, read_state
-from chatd_server.store.rows import decode_response
+from chatd_server.store.shared.codec import decode_config, decode_message
+from chatd_server.store.shared.rows import decode_response
 
 
 async def replay(link: Any, row: Row, request: RequestKey | None) -> Applied:

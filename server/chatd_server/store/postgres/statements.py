@@ -3,15 +3,15 @@ connection. What one transition writes is put together in `writing`.
 """
 
 from chatd_server.domain.message import CONTENT_VERSION
-from chatd_server.store.conditions import (
+from chatd_server.store.postgres.pieces import PIECE_BYTES
+from chatd_server.store.postgres.time import NOW
+from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
 )
-from chatd_server.store.postgres.pieces import PIECE_BYTES
-from chatd_server.store.postgres.time import NOW
-from chatd_server.store.rows import STATE_COLUMNS
+from chatd_server.store.shared.rows import STATE_COLUMNS
 
 _STATE = ", ".join(f"c.{name}" for name in STATE_COLUMNS)
 # Beyond one piece the contents are left out and only their sizes told: an array of them is one

@@ -29,16 +29,16 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
-from chatd_server.store.codec import encode
-from chatd_server.store.migrate import check_version
 from chatd_server.store.postgres import reads, sweeps
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import Applier
 from chatd_server.store.postgres.lanes import Lanes
-from chatd_server.store.postgres.link import schema_version
 from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.migrate import schema_version
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.shared.codec import encode
+from chatd_server.store.shared.upgrade import check_version
 
 READERS = 4
 """Connections for reads: a long page must not hold up a commit."""

@@ -23,7 +23,6 @@ from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied
-from chatd_server.store.codec import command_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import applied_by
 from chatd_server.store.postgres.deciding import decide
@@ -33,7 +32,8 @@ from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.pieces import in_pieces
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.writing import first_piece, write_rest
-from chatd_server.store.rows import due_at, event_rows, hot_state, message_rows, side_rows
+from chatd_server.store.shared.codec import command_key
+from chatd_server.store.shared.rows import due_at, event_rows, hot_state, message_rows, side_rows
 
 Order: TypeAlias = Callable[[ChatState, Instant], Command | Chain]
 """What is done to a chat that was found, at a moment."""

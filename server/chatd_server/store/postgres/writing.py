@@ -17,7 +17,7 @@ from chatd_server.domain.transition import Transition
 from chatd_server.ports.store import RequestKey
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.pieces import PIECE_BYTES
-from chatd_server.store.rows import (
+from chatd_server.store.shared.rows import (
     NO_SIDE_ROWS,
     Row,
     SideRows,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from chatd_server.store.errors import DatabaseInUse, SqliteTooOld
+from chatd_server.store.shared.errors import DatabaseInUse, SqliteTooOld
 
 SQLITE_MIN = (3, 38, 0)
 """RETURNING (3.35), UPDATE FROM (3.33), and JSON functions that every build has (3.38)."""

@@ -22,7 +22,7 @@ from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, OwnerId, Work
 from chatd_server.domain.message import CONTENT_VERSION, ToolResult
 from chatd_server.domain.refusal import LeaseLost, Refused
 from chatd_server.ports.store import Applied, Beat, RequestKey
-from chatd_server.store.codec import command_key, encode, request_key
+from chatd_server.store.shared.codec import command_key, encode, request_key
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job

@@ -20,8 +20,8 @@ from chatd_server.domain.refusal import (
 from chatd_server.domain.transition import CallStart, Reply, Transition
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
-from chatd_server.store.codec import decode_message
-from chatd_server.store.rows import (
+from chatd_server.store.shared.codec import decode_message
+from chatd_server.store.shared.rows import (
     NO_SIDE_ROWS,
     Row,
     SideRows,

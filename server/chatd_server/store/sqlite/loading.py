@@ -5,9 +5,9 @@ import sqlite3
 import msgspec
 
 from chatd_server.domain.chat import ChatState
-from chatd_server.store.calls import Journal, with_journal
-from chatd_server.store.codec import decode_queued, decode_result
-from chatd_server.store.rows import STATE_COLUMNS, Row, state_of
+from chatd_server.store.shared.codec import decode_queued, decode_result
+from chatd_server.store.shared.open_calls import Journal, with_journal
+from chatd_server.store.shared.rows import STATE_COLUMNS, Row, state_of
 from chatd_server.store.sqlite import statements as sql
 
 _ROW_ID = STATE_COLUMNS.index("id")

@@ -17,9 +17,9 @@ from chatd_server.domain.refusal import (
 )
 from chatd_server.ports.keys import KeyRecord
 from chatd_server.ports.store import ChatPage, EventPage
-from chatd_server.store.calls import without_answered
-from chatd_server.store.codec import decode_message, encode_label, page_weight
-from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
+from chatd_server.store.shared.codec import decode_message, encode_label, page_weight
+from chatd_server.store.shared.open_calls import without_answered
+from chatd_server.store.shared.rows import STATE_COLUMNS, event_of, event_weight, state_of
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_state
 

@@ -1,13 +1,13 @@
 """Every statement of the SQLite store. Written out by hand: they are prepared once and reused."""
 
 from chatd_server.domain.message import CONTENT_VERSION
-from chatd_server.store.conditions import (
+from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
 )
-from chatd_server.store.rows import STATE_COLUMNS
+from chatd_server.store.shared.rows import STATE_COLUMNS
 
 _STATE = ", ".join(STATE_COLUMNS)
 

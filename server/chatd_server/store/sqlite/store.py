@@ -26,12 +26,12 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
-from chatd_server.store.migrate import migrate_sqlite
-from chatd_server.store.secret import new_secret
+from chatd_server.store.shared.secret import new_secret
 from chatd_server.store.sqlite import files, jobs, reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.failures import translated
 from chatd_server.store.sqlite.ledger import Ledger
+from chatd_server.store.sqlite.migrate import migrate
 from chatd_server.store.sqlite.readers import Readers
 from chatd_server.store.sqlite.writer import GroupCommit, Job, Writer
 
@@ -60,7 +60,7 @@ class SqliteStore:
         """Use `open`. `connect` makes the writer's connection, so that a test can break it."""
         self._lock = files.FileLock(path)
         try:
-            migrate_sqlite(path)
+            migrate(path)
             connection = files.writing(path) if connect is None else connect()
             self._ledger = Ledger(connection, clock)
         except sqlite3.OperationalError as error:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from chatd_server.store.schema import metadata
+from chatd_server.store.shared.schema import metadata
 
 # One migration is one transaction, on SQLite as well: `migrate` begins it by itself.
 context.configure(

@@ -1,12 +1,8 @@
-"""Hints that a chat changed: inside this process, and between processes through PostgreSQL.
-
-A hint may be lost, doubled or reordered, so it carries no meaning: whoever gets one reads the
-database, and whoever misses one finds out at its next poll.
-"""
+"""Hints that a chat changed, between processes: PostgreSQL's LISTEN and NOTIFY."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple
 
 import asyncpg
 
@@ -16,6 +12,7 @@ from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
 from chatd_server.store.postgres.link import AWAY, connect, unavailable
+from chatd_server.store.shared.wake import Callback, LocalWake
 
 CHANNEL = "chatd_wake"
 PAYLOAD_BYTES_MAX = 7_900
@@ -29,9 +26,6 @@ QUIET_SECONDS_MAX = 30.0
 STATEMENT_SECONDS_MAX = 10.0
 """A NOTIFY that takes longer has lost its server."""
 
-Callback: TypeAlias = Callable[[ChatId, int, Status], None]
-_C = TypeVar("_C")
-
 
 class Hint(NamedTuple):
     """One hint, as it travels."""
@@ -39,36 +33,6 @@ class Hint(NamedTuple):
     chat_id: ChatId
     revision: int
     status: Status
-
-
-class LocalWake:
-    """Hints in one process: the whole port for the embedded store, a half of the other."""
-
-    def __init__(self) -> None:
-        self._callbacks: dict[object, Callback] = {}
-        self._gap_callbacks: dict[object, Callable[[], None]] = {}
-
-    def hint(self, chat_id: ChatId, revision: int, status: Status) -> None:
-        """Call back at once. Callbacks must not raise or block."""
-        for callback in tuple(self._callbacks.values()):
-            callback(chat_id, revision, status)
-
-    def listen(self, callback: Callback) -> Callable[[], None]:
-        """Call back for each hint; return how to stop it."""
-        return _register(self._callbacks, callback)
-
-    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back when hints may have been missed, so poll now; return how to stop it."""
-        return _register(self._gap_callbacks, callback)
-
-    async def failed(self) -> None:
-        """Wait for ever: nothing of it can fail."""
-        await asyncio.get_running_loop().create_future()
-
-    def tell_gap(self) -> None:
-        """Say that hints may have been missed."""
-        for callback in tuple(self._gap_callbacks.values()):
-            callback()
 
 
 class PostgresWake:
@@ -228,13 +192,3 @@ def unpack(payload: str) -> Iterator[Hint]:
 
 
 _STATUSES = frozenset(Status)
-
-
-def _register(callbacks: dict[object, _C], callback: _C) -> Callable[[], None]:
-    key = object()
-    callbacks[key] = callback
-
-    def stop() -> None:
-        callbacks.pop(key, None)
-
-    return stop

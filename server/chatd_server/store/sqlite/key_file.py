@@ -12,26 +12,27 @@ from typing import TypeVar
 
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
-from chatd_server.store.migrate import check_version, migrate_sqlite, sqlite_version
+from chatd_server.store.shared.upgrade import check_version
 from chatd_server.store.sqlite import files, reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.failures import translated
+from chatd_server.store.sqlite.migrate import migrate, schema_version
 
 T = TypeVar("T")
 
 
-class SqliteKeysBeside:
+class SqliteKeyFile:
     """`ports.KeyStore` on the file alone. Blocks for as long as a statement takes."""
 
     def __init__(self, path: Path) -> None:
         """Make the file if there is none. Raises SchemaOutdated, SchemaTooNew, DatabaseInUse."""
-        if sqlite_version(path) is None:
+        if schema_version(path) is None:
             lock = files.FileLock(path)
             try:
-                migrate_sqlite(path)
+                migrate(path)
             finally:
                 lock.release()
-        check_version(sqlite_version(path))
+        check_version(schema_version(path))
         self._path = path
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:

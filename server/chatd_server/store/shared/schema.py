@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from chatd_server.store.conditions import (
+from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
     CHATS_HELD,
     CHATS_LISTED,

@@ -10,8 +10,7 @@ from chatd_server.domain.event import LoggedEvent, MessageCommitted
 from chatd_server.domain.ids import Instant, MessageId
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult, Value
 from chatd_server.domain.transition import Reply, Transition
-from chatd_server.store.calls import Journal, with_journal, without_journal
-from chatd_server.store.codec import (
+from chatd_server.store.shared.codec import (
     EVENT_KINDS,
     MESSAGE_EVENT,
     ContentTooNew,
@@ -26,6 +25,7 @@ from chatd_server.store.codec import (
     encode_order,
     page_weight,
 )
+from chatd_server.store.shared.open_calls import Journal, with_journal, without_journal
 
 Row: TypeAlias = Sequence[Any]
 

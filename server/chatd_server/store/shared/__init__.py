@@ -1,0 +1,3 @@
+"""What both databases decide alike: rows, records, owners, sweeps, pages. Pure but for the files
+of the migrations.
+"""
