@@ -30,7 +30,7 @@ LARGE = "x" * (USER_MESSAGE_BYTES_MAX - KIB)
 CALLS = ("a", "b", "c", "d")
 BESIDE = 32 * KIB
 """Room for ids, events and states beside the contents."""
-SECOND_PIECE = INSERT_MESSAGES[:40]
+SECOND_PIECE = INSERT_MESSAGES.text[:40]
 """How the statement begins that writes what did not fit the first one."""
 
 
@@ -300,7 +300,7 @@ async def test_kept_results_are_written_in_pieces_and_in_one_transaction(
         seen.append(len(waiting_calls((await other.store.load(state.id)).calls)))
 
     weighed.arguments = 0
-    weighed.before = (INSERT_OUTCOMES[:40], look)
+    weighed.before = (INSERT_OUTCOMES.text[:40], look)
     await store.apply(state.id, submitted(desk, "a", "b", output="\0"), owner_id=ANN)
 
     assert weighed.arguments <= 6 * TOOL_RESULT_BYTES_MAX + BESIDE

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
-from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
+from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
-from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
+from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import (
     DatabaseUnavailable,
     LeaseLost,
@@ -29,15 +29,21 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
-from chatd_server.store.postgres import reads, sweeps
+from chatd_server.store.postgres import reads
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import Applier
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.migrate import schema_version
 from chatd_server.store.postgres.slots import Slots
+from chatd_server.store.postgres.sweeps import Sweeper
 from chatd_server.store.postgres.time import StoreTime
-from chatd_server.store.shared.codec import encode
+from chatd_server.store.shared import sweeps
+from chatd_server.store.shared.delivery import Delivery
+from chatd_server.store.shared.ownership import lease_over
+from chatd_server.store.shared.pages import ChatFilter
+from chatd_server.store.shared.rows import OUTCOME
+from chatd_server.store.shared.sweeps import PRUNE_CHATS_MAX, PRUNE_COMMANDS_MAX, lease_micros
 from chatd_server.store.shared.upgrade import check_version
 
 READERS = 4
@@ -46,11 +52,6 @@ REACHABLE_SECONDS_MAX = 2.0
 """A health check that takes longer is a failed one."""
 VOID_SECONDS_MAX = 5.0
 """How long a start waits for rows that a stranger holds, to end the leases of dead servers."""
-PRUNE_CHATS_MAX = 100
-"""Chats whose events one statement prunes, so that no commit waits long behind it."""
-PRUNE_COMMANDS_MAX = 2_000
-"""Command records that one statement prunes, for the same reason."""
-
 T = TypeVar("T")
 
 
@@ -71,19 +72,17 @@ class PostgresStore:
         clock in tests.
         """
         self._clock = clock
-        self._wake = wake
         self._observer = observer
-        self._listeners: list[CommitListener] = []
+        self._delivery = Delivery(wake)
         self._time = StoreTime(clock, held_time)
         self._lanes = Lanes()
         self._own: set[asyncio.Task[Any]] = set()
         self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
-        self._applier = Applier(self.writers, clock, self._time, self._lanes, observer, self._tell)
-        self._sweeper = sweeps.Sweeper(
-            self.writers, clock, self._time, self._lanes, observer, self._tell
-        )
+        parts = (self.writers, clock, self._time, self._lanes, observer, self._delivery)
+        self._applier = Applier(*parts)
+        self._sweeper = Sweeper(*parts)
 
     @classmethod
     async def open(
@@ -107,7 +106,7 @@ class PostgresStore:
             async with store.writers.use() as link:
                 check_version(await schema_version(link))
                 before = clock.now()
-                now = await link.fetchval(sql.PRESENT, store._time.given)
+                now = await link.fetchval(*sql.PRESENT(now=store._time.given))
                 store._time.saw(before, now, clock.now())
         except BaseException:
             await store.close()
@@ -125,7 +124,8 @@ class PostgresStore:
                     self.writers.use() as link,
                     self._clock.timeout(VOID_SECONDS_MAX, "postgres.void"),
                 ):
-                    await link.execute(sql.VOID_LEASES, slots.dead, self._time.given)
+                    dead = sql.VOID_LEASES(worker_ids=slots.dead, now=self._time.given)
+                    await link.execute(*dead)
             except DatabaseUnavailable as error:
                 # A start is worth more: these leases end by their time.
                 self._observer.note(Span.DATABASE_FAILED, what="void", error=str(error))
@@ -142,7 +142,7 @@ class PostgresStore:
 
     def listen(self, listener: CommitListener) -> None:
         """Tell a listener of every commit from now on, before its caller learns of it."""
-        self._listeners.append(listener)
+        self._delivery.listen(listener)
 
     # --- writes ----------------------------------------------------------------------------
 
@@ -193,7 +193,9 @@ class PostgresStore:
         total, after, found = 0, 0, PRUNE_CHATS_MAX
         while found == PRUNE_CHATS_MAX:
             async with self.writers.use() as link:
-                row = await link.fetchrow(sql.PRUNE_EVENTS, after, before, PRUNE_CHATS_MAX)
+                row = await link.fetchrow(
+                    *sql.PRUNE_EVENTS(after=after, before=before, limit=PRUNE_CHATS_MAX)
+                )
             dropped, found, after = row
             total += dropped
         return total
@@ -203,7 +205,9 @@ class PostgresStore:
         total, dropped = 0, PRUNE_COMMANDS_MAX
         while dropped == PRUNE_COMMANDS_MAX:
             async with self.writers.use() as link:
-                dropped = await link.fetchval(sql.PRUNE_COMMANDS, before, PRUNE_COMMANDS_MAX)
+                dropped = await link.fetchval(
+                    *sql.PRUNE_COMMANDS(before=before, limit=PRUNE_COMMANDS_MAX)
+                )
             total += dropped
         return total
 
@@ -229,7 +233,7 @@ class PostgresStore:
         statuses: Sequence[Status] = (),
     ) -> ChatPage:
         """Return chats, newest first."""
-        wanted = reads.ChatFilter(after_key, include_archived, labels or {}, statuses)
+        wanted = ChatFilter(after_key, include_archived, labels or {}, statuses)
         return await self._read(reads.list_chats, self._clock, owner_id, limit, wanted)
 
     async def list_actions(
@@ -313,17 +317,18 @@ class PostgresStore:
             return await query(link, *arguments)
 
     async def _finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        arguments = (chat_id, epoch, result.call_id, CONTENT_VERSION, encode(result))
+        call_id, outcome = OUTCOME.values(result)
+        asked = sql.FINISH_CALL(uuid=chat_id, epoch=epoch, call_id=call_id, outcome=outcome)
         try:
             async with self.writers.use() as link:
-                written = await link.fetchval(sql.FINISH_CALL, *arguments)
+                written = await link.fetchval(*asked)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="journal", error=str(error))
             # To write the same row once more changes nothing, should the first time have counted.
             async with self.writers.use() as link:
-                written = await link.fetchval(sql.FINISH_CALL, *arguments)
+                written = await link.fetchval(*asked)
         if written is None:
-            raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
+            raise lease_over(chat_id, epoch)
 
     async def _acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         swept = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
@@ -346,12 +351,13 @@ class PostgresStore:
         before = self._time.local()
         async with self.writers.use() as link:
             rows = await link.fetch(
-                sql.BEAT,
-                [chat_id for chat_id, _ in held],
-                [epoch for _, epoch in held],
-                worker_id,
-                round(lease_seconds * MICROSECONDS),
-                self._time.given,
+                *sql.BEAT(
+                    uuids=[chat_id for chat_id, _ in held],
+                    epochs=[epoch for _, epoch in held],
+                    worker_id=worker_id,
+                    lease_micros=lease_micros(lease_seconds),
+                    now=self._time.given,
+                )
             )
         if rows:
             self._time.saw(before, rows[0]["now"], self._time.local())
@@ -359,17 +365,6 @@ class PostgresStore:
             Beat(chat_id, epoch, revision, Status(status))
             for chat_id, epoch, revision, status, _ in rows
         ]
-
-    def _tell(self, applied: Applied) -> None:
-        state = applied.state
-        try:
-            for listener in self._listeners:
-                listener.committed(applied)
-            self._wake.hint(state.id, state.revision, state.status)
-        except Exception as defect:  # noqa: BLE001  a defect of one must not lose the others' answers
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a commit listener raised", "exception": defect}
-            )
 
 
 async def _one(link: Any) -> bool:

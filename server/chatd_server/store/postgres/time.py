@@ -5,8 +5,8 @@ from collections.abc import Callable
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.clock import Clock
 
-NOW = "coalesce({}::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
-"""The store's time in SQL; its argument is `StoreTime.given`."""
+NOW = "coalesce(:now::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+"""The store's time in SQL; its parameter is `StoreTime.given`."""
 
 
 class StoreTime:
@@ -24,7 +24,7 @@ class StoreTime:
 
     @property
     def given(self) -> Instant | None:
-        """The argument of NOW: None lets PostgreSQL look at its clock."""
+        """The parameter of NOW: None lets PostgreSQL look at its clock."""
         return None if self._held is None else self._held()
 
     def local(self) -> Instant:

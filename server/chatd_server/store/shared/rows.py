@@ -1,19 +1,25 @@
-"""What one transition writes, as rows; and a chat's state from its rows. Pure, for both stores."""
+"""The rows of the tables: what is written in each column, and what is read from it.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+A column of `chats` that belongs to the state stands in ChatRow and `state_of`, which read it, and
+in the one group of columns with which it is written.
+"""
 
-import msgspec
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from chatd_server.domain.chat import ChatConfig, ChatState, Lease, Queued, Status
-from chatd_server.domain.event import LoggedEvent, MessageCommitted
-from chatd_server.domain.ids import Instant, MessageId
-from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult, Value
-from chatd_server.domain.transition import Reply, Transition
+from chatd_server.domain.chat import ChatState, Lease, Queued, Status
+from chatd_server.domain.event import Event, LoggedEvent, MessageCommitted
+from chatd_server.domain.ids import (
+    ChatId,
+    Instant,
+    MessageId,
+    OwnerId,
+    ToolCallId,
+    WorkerId,
+)
 from chatd_server.store.shared.codec import (
     EVENT_KINDS,
     MESSAGE_EVENT,
-    ContentTooNew,
     HotState,
     decode_config,
     decode_event,
@@ -25,110 +31,107 @@ from chatd_server.store.shared.codec import (
     encode_order,
     page_weight,
 )
+from chatd_server.store.shared.columns import (
+    BIGINT,
+    BOOLEAN,
+    BYTES,
+    SMALLINT,
+    TEXT,
+    Column,
+    Columns,
+    Row,
+)
 from chatd_server.store.shared.open_calls import Journal, with_journal, without_journal
 
-Row: TypeAlias = Sequence[Any]
+# --- chats: reading ------------------------------------------------------------------------
 
-STATE_COLUMNS = (
-    "id",
-    "uuid",
-    "owner_id",
-    "parent_id",
-    "parent_call_id",
-    "root_id",
-    "status",
-    "archived",
-    "deleted_at",
-    "revision",
-    "head_sequence",
-    "oldest_sequence",
-    "next_position",
-    "epoch",
-    "worker_id",
-    "lease_expires_at",
-    "journal",
-    "created_at",
-    "updated_at",
-    "content_version",
-    "state",
-    "config",
-    "queue",
-)
-"""Columns of `chats` that `state_of` takes, in this order."""
+
+class ChatRow(NamedTuple):
+    """The columns of `chats` that make a state, in the order in which they are selected."""
+
+    id: int
+    uuid: ChatId
+    owner_id: OwnerId
+    parent_id: ChatId | None
+    parent_call_id: ToolCallId | None
+    root_id: ChatId
+    status: str
+    archived: bool | int
+    deleted_at: Instant | None
+    revision: int
+    head_sequence: int
+    oldest_sequence: int
+    next_position: int
+    epoch: int
+    worker_id: WorkerId | None
+    lease_expires_at: Instant | None
+    journal: int
+    created_at: Instant
+    updated_at: Instant
+    content_version: int
+    state: bytes
+    config: bytes
+    queue: bytes | None
+
+
+STATE_COLUMNS = ChatRow._fields
+STATE_WIDTH = len(STATE_COLUMNS)
 
 _STATUSES = {status.value: status for status in Status}
 
 
 def state_of(
-    row: Row,
-    queued: Mapping[MessageId, Queued] | None,
-    journal: Journal,
+    row: ChatRow, queued: Mapping[MessageId, Queued] | None, journal: Journal
 ) -> ChatState:
-    """Return a chat's state from STATE_COLUMNS, its queue and its journal.
+    """Return a chat's state from its row, its queue and its journal.
 
     `queued` None leaves the contents of the queue out and keeps its length.
     """
-    (
-        _,
-        uuid,
-        owner_id,
-        parent_id,
-        parent_call_id,
-        root_id,
-        status,
-        archived,
-        deleted_at,
-        revision,
-        head_sequence,
-        oldest_sequence,
-        next_position,
-        epoch,
-        worker_id,
-        lease_expires_at,
-        journal_count,
-        created_at,
-        updated_at,
-        version,
-        state,
-        config,
-        queue,
-    ) = row
-    hot = decode_hot_state(version, state)
+    hot = decode_hot_state(row.content_version, row.state)
     return ChatState(
-        id=uuid,
-        owner_id=owner_id,
-        root_id=root_id,
-        created_at=created_at,
-        updated_at=updated_at,
-        parent_id=parent_id,
-        parent_call_id=parent_call_id,
-        revision=revision,
-        head_sequence=head_sequence,
-        oldest_sequence=oldest_sequence,
-        next_position=next_position,
+        id=row.uuid,
+        owner_id=row.owner_id,
+        root_id=row.root_id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        parent_id=row.parent_id,
+        parent_call_id=row.parent_call_id,
+        revision=row.revision,
+        head_sequence=row.head_sequence,
+        oldest_sequence=row.oldest_sequence,
+        next_position=row.next_position,
         boundary_position=hot.boundary_position,
-        status=_STATUSES[status],
-        archived=bool(archived),
-        deleted=deleted_at is not None,
-        lease=None if worker_id is None else Lease(worker_id, epoch, lease_expires_at),
-        epoch=epoch,
-        journal=journal_count,
+        status=_STATUSES[row.status],
+        archived=bool(row.archived),
+        deleted=row.deleted_at is not None,
+        lease=_lease_of(row),
+        epoch=row.epoch,
+        journal=row.journal,
         rescues=hot.rescues,
         turn=hot.turn,
         stop_reason=hot.stop_reason,
         last_error=hot.last_error,
         calls=with_journal(hot.calls, journal) if journal else hot.calls,
         action=hot.action,
-        queue=_queue_of(queue, queued),
+        queue=_queue_of(row.queue, queued),
         usage_total=hot.usage_total,
-        config=decode_config(version, config),
+        config=decode_config(row.content_version, row.config),
     )
+
+
+def _lease_of(row: ChatRow) -> Lease | None:
+    if row.worker_id is None or row.lease_expires_at is None:
+        return None
+    return Lease(row.worker_id, row.epoch, row.lease_expires_at)
 
 
 def _queue_of(order: bytes | None, queued: Mapping[MessageId, Queued] | None) -> tuple[Queued, ...]:
     if queued is None:
         return tuple(Queued(one, (), 0) for one in decode_order(order))
     return tuple(queued[one] for one in decode_order(order))
+
+
+# --- chats: writing ------------------------------------------------------------------------
 
 
 def hot_state(state: ChatState) -> bytes:
@@ -160,80 +163,112 @@ def due_at(state: ChatState) -> Instant | None:
     return None
 
 
-def deleted_at(state: ChatState) -> Instant | None:
-    """Return the value of `chats.deleted_at`."""
+def _deleted_at(state: ChatState) -> Instant | None:
     return state.updated_at if state.deleted else None
 
 
-def is_step(old: ChatState | None, new: ChatState) -> bool:
-    """Say whether the transition leaves status, lease, queue and configuration as they are.
+def _worker_id(state: ChatState) -> WorkerId | None:
+    return None if state.lease is None else state.lease.worker_id
 
-    Such a transition writes no indexed column of `chats`: the common case of a running turn.
+
+def _lease_expires_at(state: ChatState) -> Instant | None:
+    return None if state.lease is None else state.lease.expires_at
+
+
+def _config(state: ChatState) -> bytes:
+    return encode(state.config)
+
+
+def _labels(state: ChatState) -> bytes:
+    return encode_labels(state.config.labels)
+
+
+def _queue(state: ChatState) -> bytes | None:
+    return encode_order(state.queue)
+
+
+# Written when the chat is made. Retention moves `oldest_sequence`, each entry counts `journal`.
+CREATED = Columns(
+    Column("uuid", TEXT, "id"),
+    Column("parent_id", TEXT),
+    Column("parent_call_id", TEXT),
+    Column("root_id", TEXT),
+    Column("oldest_sequence", BIGINT),
+    Column("journal", BIGINT),
+    Column("created_at", BIGINT),
+)
+# Written by every transition, with content_version. None of them is in an index.
+STEP = Columns(
+    Column("revision", BIGINT),
+    Column("head_sequence", BIGINT),
+    Column("next_position", BIGINT),
+    Column("updated_at", BIGINT),
+    Column("state", BYTES, hot_state),
+)
+# Written unless the transition is a step; see `changes.is_step`.
+STATUS = Columns(
+    Column("status", TEXT, "status.value"),
+    Column("due_at", BIGINT, due_at),
+)
+OWNED = Columns(
+    Column("owner_id", TEXT),
+    Column("archived", BOOLEAN),
+    Column("deleted_at", BIGINT, _deleted_at),
+    Column("queue", BYTES, _queue),
+)
+# Written by the transitions that grant or end a lease.
+LEASE = Columns(
+    Column("epoch", BIGINT),
+    Column("worker_id", TEXT, _worker_id),
+    Column("lease_expires_at", BIGINT, _lease_expires_at),
+)
+# Written when the owner changes it.
+CONFIG = Columns(
+    Column("config", BYTES, _config),
+    Column("labels", BYTES, _labels),
+)
+NEW_CHAT = (CREATED, STEP, STATUS, OWNED, LEASE, CONFIG)
+
+# --- messages and events -------------------------------------------------------------------
+
+
+def _kind(logged: LoggedEvent) -> int:
+    return EVENT_KINDS[type(logged.event)]
+
+
+def _position(logged: LoggedEvent) -> int | None:
+    event = logged.event
+    return event.position if type(event) is MessageCommitted else None
+
+
+def _payload(logged: LoggedEvent) -> bytes | None:
+    """Return the event, unless the message's row says it all: then the message closes the attempt
+    that wrote it. Results that are followed by more of the same batch do not.
     """
-    return (
-        old is not None
-        and old.lease is not None
-        and new.status is old.status
-        and new.lease == old.lease
-        and new.queue is old.queue
-        and new.config is old.config
-        and new.archived is old.archived
-        and new.deleted is old.deleted
-        and new.owner_id == old.owner_id
-    )
+    event, message = logged.event, logged.message
+    if (
+        type(event) is MessageCommitted
+        and message is not None
+        and event.attempt_id == message.attempt_id
+    ):
+        return None
+    return encode(event)
 
 
-def keeps_lease(old: ChatState | None, new: ChatState) -> bool:
-    """Say whether a heartbeat may have moved the lease meanwhile: then it is not written."""
-    return old is not None and new.lease == old.lease
-
-
-def message_rows(messages: Sequence[Message], *prefix: int) -> list[Row]:
-    """Return (*prefix, position, uuid, role, sequence, content) for each."""
-    return [
-        (
-            *prefix,
-            message.position,
-            message.id,
-            str(message.role),
-            message.sequence,
-            encode(message),
-        )
-        for message in messages
-    ]
-
-
-def event_rows(events: Sequence[LoggedEvent], *prefix: int) -> list[Row]:
-    """Return (*prefix, sequence, kind, at, position, payload) for each.
-
-    What a committed message says stands in its row, but for one that does not close the attempt
-    that wrote it: results that are followed by more of the same batch.
-    """
-    return [
-        (
-            *prefix,
-            logged.sequence,
-            MESSAGE_EVENT,
-            logged.at,
-            event.position,
-            None if _is_closed_by(logged, event) else encode(event),
-        )
-        if type(event := logged.event) is MessageCommitted
-        else (
-            *prefix,
-            logged.sequence,
-            EVENT_KINDS[type(event)],
-            logged.at,
-            None,
-            encode(event),
-        )
-        for logged in events
-    ]
-
-
-def _is_closed_by(logged: LoggedEvent, event: MessageCommitted) -> bool:
-    message = logged.message
-    return message is not None and event.attempt_id == message.attempt_id
+MESSAGE = Columns(
+    Column("position", BIGINT),
+    Column("uuid", TEXT, "id"),
+    Column("role", TEXT, "role.value"),
+    Column("sequence", BIGINT),
+    Column("content", BYTES, encode),
+)
+EVENT = Columns(
+    Column("sequence", BIGINT),
+    Column("kind", SMALLINT, _kind),
+    Column("at", BIGINT),
+    Column("position", BIGINT, _position),
+    Column("payload", BYTES, _payload),
+)
 
 
 def event_of(row: Row) -> LoggedEvent:
@@ -241,13 +276,15 @@ def event_of(row: Row) -> LoggedEvent:
     content_version of its message, content of its message).
     """
     sequence, kind, at, position, version, payload, message_version, content = row
-    if kind == MESSAGE_EVENT:
-        message = decode_message(message_version, content)
-        if payload is None:
-            event = MessageCommitted(position, message.attempt_id)
-            return LoggedEvent(sequence, at, event, message)
-        return LoggedEvent(sequence, at, decode_event(version, payload), message)
-    return LoggedEvent(sequence, at, decode_event(version, payload))
+    if kind != MESSAGE_EVENT:
+        return LoggedEvent(sequence, at, decode_event(version, payload))
+    message = decode_message(message_version, content)
+    event: Event = (
+        MessageCommitted(position, message.attempt_id)
+        if payload is None
+        else decode_event(version, payload)
+    )
+    return LoggedEvent(sequence, at, event, message)
 
 
 def event_weight(row: Row) -> int:
@@ -256,112 +293,32 @@ def event_weight(row: Row) -> int:
     return len(payload or b"") + (0 if content is None else page_weight(content))
 
 
-class SideRows(msgspec.Struct, frozen=True):
-    """What a transition writes beside the chat, its messages and its events. Mostly nothing."""
+# --- the other tables ----------------------------------------------------------------------
 
-    #: (config, labels) when they changed.
-    config: tuple[bytes, bytes] | None = None
-    #: (uuid, content_version, content) of messages that entered the queue.
-    enqueued: tuple[Row, ...] = ()
-    #: Ids of messages that left it.
-    dequeued: tuple[str, ...] = ()
-    #: Results of client calls answered in part.
-    outcomes: tuple[ToolResult, ...] = ()
-    #: Ids of calls that are not open any more: their journal goes.
-    closed: tuple[str, ...] = ()
-
-
-NO_SIDE_ROWS = SideRows()
-
-
-def side_rows(old: ChatState | None, new: ChatState) -> SideRows:
-    """Return what changed beside the chat's row."""
-    if old is None:
-        return SideRows(config=(encode(new.config), encode_labels(new.config.labels)))
-    if new.config is old.config and new.queue is old.queue and not old.calls:
-        return NO_SIDE_ROWS
-    config = None
-    if new.config is not old.config and new.config != old.config:
-        config = (encode(new.config), encode_labels(new.config.labels))
-    enqueued: tuple[Row, ...] = ()
-    dequeued: tuple[str, ...] = ()
-    if new.queue is not old.queue:
-        before = {queued.id for queued in old.queue}
-        after = {queued.id for queued in new.queue}
-        enqueued = tuple(
-            (queued.id, CONTENT_VERSION, encode(queued))
-            for queued in new.queue
-            if queued.id not in before
-        )
-        dequeued = tuple(one for one in before if one not in after)
-    outcomes: tuple[ToolResult, ...] = ()
-    closed: tuple[str, ...] = ()
-    if new.calls is not old.calls and old.calls:
-        known = {call.id: call.outcome for call in old.calls}
-        outcomes = tuple(
-            call.outcome
-            for call in new.calls
-            if call.outcome is not None and call.outcome != known.get(call.id)
-        )
-        still_open = {call.id for call in new.calls}
-        closed = tuple(one for one in known if one not in still_open)
-    if config is None and not (enqueued or dequeued or outcomes or closed):
-        return NO_SIDE_ROWS
-    return SideRows(config, enqueued, dequeued, outcomes, closed)
-
-
-def outcome_rows(results: Sequence[ToolResult]) -> list[Row]:
-    """Return (call_id, content_version, outcome) for each."""
-    return [(result.call_id, CONTENT_VERSION, encode(result)) for result in results]
-
-
-def queue_order(state: ChatState) -> bytes | None:
-    """Return the value of `chats.queue`."""
-    return encode_order(state.queue)
-
-
-class StoredResponse(Value, frozen=True):
-    """What a request with an id was told. The queue has lost its contents, the calls their
-    journal, and the message stands in the history.
-    """
-
-    version: int
-    state: ChatState
-    reply: Reply
-    #: Position of `reply.message`.
-    position: int | None = None
-    #: Whether `state.config` is the one of then. It is stored only by the request that made it;
-    #: else it is the chat's of now.
-    has_config: bool = False
-
-
-_responses = msgspec.json.Decoder(StoredResponse)
-
-
-def encode_response(old: ChatState | None, transition: Transition) -> bytes:
-    """Return the value of `commands.response`."""
-    state, reply = transition.state, transition.reply
-    has_config = old is None or state.config != old.config
-    message = reply.message
-    return encode(
-        StoredResponse(
-            CONTENT_VERSION,
-            msgspec.structs.replace(
-                state,
-                queue=tuple(Queued(queued.id, (), 0) for queued in state.queue),
-                calls=without_journal(state.calls),
-                config=state.config if has_config else ChatConfig(),
-            ),
-            reply if message is None else msgspec.structs.replace(reply, message=None),
-            None if message is None else message.position,
-            has_config,
-        )
-    )
-
-
-def decode_response(content: bytes) -> StoredResponse:
-    """Return a stored response; raises ContentTooNew."""
-    response = _responses.decode(content)
-    if response.version > CONTENT_VERSION:
-        raise ContentTooNew(response.version)
-    return response
+# From a Queued, a ToolResult, a CallStart, a replay.Record, a KeyRecord.
+QUEUED = Columns(
+    Column("uuid", TEXT, "id"),
+    Column("content", BYTES, encode),
+)
+OUTCOME = Columns(
+    Column("call_id", TEXT),
+    Column("outcome", BYTES, encode),
+)
+STARTED = Columns(
+    Column("call_id", TEXT),
+    Column("started_at", BIGINT),
+)
+COMMAND = Columns(
+    Column("key", BYTES),
+    Column("sequence", BIGINT),
+    Column("created_at", BIGINT),
+    Column("body_hash", BYTES),
+    Column("response", BYTES),
+)
+KEY = Columns(
+    Column("id", TEXT),
+    Column("owner_id", TEXT),
+    Column("name", TEXT),
+    Column("created_at", BIGINT),
+    Column("revoked_at", BIGINT),
+)

@@ -1,4 +1,4 @@
-"""API keys of an embedded database, from a second process: `chatd keys` beside a running server.
+"""API keys of a database file, from a second process: `chatd keys` while a server runs.
 
 Writes go around the server's writer thread, which is safe for keys and for nothing else: no
 process caches or decides on them, and SQLite lets one writer in at a time.
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
+from chatd_server.store.shared.rows import KEY
 from chatd_server.store.shared.upgrade import check_version
 from chatd_server.store.sqlite import files, reads
 from chatd_server.store.sqlite import statements as sql
@@ -37,14 +38,7 @@ class SqliteKeyFile:
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
         """Add a key."""
-        row = (
-            record.id,
-            record.owner_id,
-            record.name,
-            key_hash,
-            record.created_at,
-            record.revoked_at,
-        )
+        row = KEY.values(record, key_hash)
         self._with(lambda cursor: cursor.execute(sql.INSERT_KEY, row))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
@@ -57,7 +51,8 @@ class SqliteKeyFile:
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
         """Revoke a key; say whether there was one that still counted."""
-        return self._with(lambda cursor: cursor.execute(sql.REVOKE_KEY, (at, key_id)).rowcount) > 0
+        key = {"id": key_id, "at": at}
+        return self._with(lambda cursor: cursor.execute(sql.REVOKE_KEY, key).rowcount) > 0
 
     def _with(self, work: Callable[[sqlite3.Cursor], T]) -> T:
         try:

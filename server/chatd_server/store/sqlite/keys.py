@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
+from chatd_server.store.shared.rows import KEY
 from chatd_server.store.sqlite import reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.store import SqliteStore
@@ -17,15 +18,7 @@ class SqliteKeyStore:
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
         """Add a key."""
-        await self._store.write(
-            sql.INSERT_KEY,
-            record.id,
-            record.owner_id,
-            record.name,
-            key_hash,
-            record.created_at,
-            record.revoked_at,
-        )
+        await self._store.write(sql.INSERT_KEY, KEY.values(record, key_hash))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
         """Return the key with this hash unless it was revoked."""
@@ -37,4 +30,4 @@ class SqliteKeyStore:
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
         """Revoke a key; say whether there was one that still counted."""
-        return await self._store.write(sql.REVOKE_KEY, at, key_id) > 0
+        return await self._store.write(sql.REVOKE_KEY, {"id": key_id, "at": at}) > 0

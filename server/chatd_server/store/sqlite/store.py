@@ -1,6 +1,5 @@
 """The embedded store: `ports.Store` on one SQLite file of one process."""
 
-import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,11 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
+from chatd_server.store.shared import sweeps
+from chatd_server.store.shared.delivery import Delivery
+from chatd_server.store.shared.pages import ChatFilter
 from chatd_server.store.shared.secret import new_secret
+from chatd_server.store.shared.sweeps import PRUNE_CHATS_MAX, PRUNE_COMMANDS_MAX
 from chatd_server.store.sqlite import files, jobs, reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.failures import translated
@@ -35,10 +38,6 @@ from chatd_server.store.sqlite.migrate import migrate
 from chatd_server.store.sqlite.readers import Readers
 from chatd_server.store.sqlite.writer import GroupCommit, Job, Writer
 
-PRUNE_CHATS_MAX = 100
-"""Chats whose events one job prunes, so that no commit waits long behind it."""
-PRUNE_COMMANDS_MAX = 2_000
-"""Command records that one job prunes, for the same reason."""
 VOID_LEASES_MAX = 500
 """Leases that one job of the start gives back."""
 
@@ -69,9 +68,8 @@ class SqliteStore:
         except BaseException:
             self._lock.release()
             raise
-        self._wake = wake
         self._observer = observer
-        self._listeners: list[CommitListener] = []
+        self._delivery = Delivery(wake)
         self.readers = Readers(lambda: files.reading(path))
         self.writer = Writer(GroupCommit(self._ledger), self._delivered)
 
@@ -106,7 +104,7 @@ class SqliteStore:
 
     def listen(self, listener: CommitListener) -> None:
         """Tell a listener of every commit from now on, before its caller learns of it."""
-        self._listeners.append(listener)
+        self._delivery.listen(listener)
 
     # --- writes ----------------------------------------------------------------------------
 
@@ -140,7 +138,7 @@ class SqliteStore:
         """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
             return Acquisition()
-        taken = await self._submit(jobs.acquire(self._ledger, worker_id, slots, lease_seconds))
+        taken = await self._sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
         if not taken:
             return Acquisition()
         states = [applied.state for applied in taken]
@@ -158,13 +156,11 @@ class SqliteStore:
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
         """Give back chats whose lease has expired; return how many."""
-        rescued = await self._submit(jobs.rescue(self._ledger, worker_id, limit))
-        return len(rescued)
+        return len(await self._sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id)))
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
         """Answer actions past their deadline; return how many."""
-        expired = await self._submit(jobs.expire_actions(self._ledger, worker_id, limit))
-        return len(expired)
+        return len(await self._sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id)))
 
     async def prune_events(self, before: Instant) -> int:
         """Drop events older than that and move `oldest_sequence`; return how many."""
@@ -189,8 +185,10 @@ class SqliteStore:
             if dropped < PRUNE_COMMANDS_MAX:
                 return total
 
-    async def write(self, statement: str, *parameters: object) -> int:
-        """Execute one statement of the store's own; return how many rows it changed."""
+    async def write(
+        self, statement: str, parameters: Mapping[str, object] | tuple[object, ...]
+    ) -> int:
+        """Execute one of the store's statements; return how many rows it changed."""
         return await self._submit(jobs.StatementJob(self._ledger, statement, parameters))
 
     # --- reads -----------------------------------------------------------------------------
@@ -218,7 +216,7 @@ class SqliteStore:
             reads.list_chats,
             owner_id,
             limit,
-            reads.ChatFilter(after_key, include_archived, labels or {}, statuses),
+            ChatFilter(after_key, include_archived, labels or {}, statuses),
         )
 
     async def list_actions(
@@ -257,7 +255,7 @@ class SqliteStore:
         """Return a secret of this database, making it when it is first asked for."""
         found = await self.readers.read(reads.secret, name)
         if found is None:
-            await self.write(sql.INSERT_SECRET, name, new_secret())
+            await self.write(sql.INSERT_SECRET, {"name": name, "value": new_secret()})
             found = await self.readers.read(reads.secret, name)
         assert found is not None
         return found
@@ -274,11 +272,14 @@ class SqliteStore:
     async def _submit(self, job: Job[T]) -> T:
         return await self.writer.submit(job)
 
+    async def _sweep(self, query: str, limit: int, order: sweeps.Order) -> list[Applied]:
+        return await self._submit(jobs.SweepJob(self._ledger, query, limit, order))
+
     def _delivered(self, done: Sequence[Job[Any]]) -> None:
         """Tell of a committed group: listeners first, so that nobody knows before they do."""
         for job in done:
             for applied in job.commits:
-                self._tell(applied)
+                self._delivery.tell(applied)
             future = job.future
             if job.error is None:
                 if not future.done():
@@ -288,14 +289,3 @@ class SqliteStore:
                 self._observer.note(Span.DATABASE_FAILED, error=str(job.error))
             if not future.done():
                 future.set_exception(job.error)
-
-    def _tell(self, applied: Applied) -> None:
-        state = applied.state
-        try:
-            for listener in self._listeners:
-                listener.committed(applied)
-            self._wake.hint(state.id, state.revision, state.status)
-        except Exception as defect:  # noqa: BLE001  a defect of one must not lose the others' answers
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a commit listener raised", "exception": defect}
-            )
