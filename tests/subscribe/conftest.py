@@ -99,7 +99,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             stop_hints = wake.listen(hub.hinted)
 
             def go_deaf() -> None:
-                store._listeners.clear()
+                store._delivery._listeners.clear()
                 stop_hints()
 
             authenticator = Authenticator(keys, clock)

@@ -1,7 +1,7 @@
 """One command or one chain, from the decision to the commit.
 
-First try: decide, then one statement that compares. Somebody was faster, or the outcome of that
-statement is not known: take the row's lock, look the command up, load, decide, write.
+First try: decide, then one statement that compares. If another write was faster, or the outcome of
+the statement is unknown: take the row's lock, look the command up, load, decide, write.
 """
 
 from typing import Any
@@ -49,13 +49,13 @@ from chatd_server.store.shared.replay import (
 
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
-our look-up and our insert; a third is for luck that bad."""
+our look-up and our insert; a third, when that happens twice."""
 _UNDER_LOCK = frozenset({Acquire, Rescue, ExpireAction})
-"""Commands that a look at the clock decides: a heartbeat must not come between."""
+"""Commands that the clock decides: no heartbeat may come between the decision and the write."""
 
 
-class Order(msgspec.Struct):
-    """A command or a chain on its way."""
+class Submission(msgspec.Struct):
+    """A command or a chain, from its arrival to its commit."""
 
     chat_id: ChatId
     command: Command | Chain
@@ -63,14 +63,14 @@ class Order(msgspec.Struct):
     request: RequestKey | None
     owner_id: OwnerId | None
     key: bytes
-    #: What was sent to be written, and its time, while it is not known to have failed.
+    #: The transition that was sent to be written, and its time, until it is known to have failed.
     sent: tuple[Transition, Instant] | None = None
-    #: Whether this order, and no earlier one with its id, changed the chat.
+    #: Whether this submission, and no earlier one with its id, changed the chat.
     changed: bool = False
 
 
 class Applier:
-    """Carries out commands, in order per chat, and tells of the commits."""
+    """Applies commands, in order per chat, and tells of the commits."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class Applier:
         request: RequestKey | None,
         owner_id: OwnerId | None,
     ) -> Applied:
-        """Carry a command out. Not to be cancelled: the caller gives it a task of its own."""
+        """Apply a command. Must not be cancelled: the caller gives it a task of its own."""
         key = record_key(chat_id, command, request)
-        order = Order(chat_id, command, known, request, owner_id, key)
+        order = Submission(chat_id, command, known, request, owner_id, key)
         turn = self._lanes.enter(chat_id)
         if turn is not None:
             await turn
@@ -110,19 +110,19 @@ class Applier:
         finally:
             self._lanes.leave(chat_id)
 
-    async def _carry_out(self, order: Order) -> Applied:
+    async def _carry_out(self, order: Submission) -> Applied:
         try:
             applied = await self._first_try(order)
             return await self._locked(order) if applied is None else applied
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="apply", error=str(error))
-        # Once more on another connection: if the first one committed, the record says so, and if
-        # it has not ended yet, we wait for the lock that it holds.
+        # Again, on another connection: if the first one committed, the record says so; if it still
+        # runs, this one waits for the lock that it holds.
         order.changed = False
         return await self._locked(order)
 
-    async def _first_try(self, order: Order) -> Applied | None:
-        """Return what the command did; None when it has to be decided under the lock."""
+    async def _first_try(self, order: Submission) -> Applied | None:
+        """Return the result; None when the command has to be decided under the lock."""
         kind = type(order.command)
         if _needs_lock(order.command):
             return None
@@ -142,7 +142,7 @@ class Applier:
         finally:
             self._links.give(link)
 
-    async def _locked(self, order: Order) -> Applied:
+    async def _locked(self, order: Submission) -> Applied:
         for _ in range(LOCKED_TRIES):
             try:
                 async with self._links.use() as link, link.transaction():
@@ -158,13 +158,13 @@ class Applier:
 
     # --- deciding --------------------------------------------------------------------------
 
-    async def _create(self, link: Any, order: Order) -> Applied | None:
+    async def _create(self, link: Any, order: Submission) -> Applied | None:
         now = self._time.now()
         transition = await decide(None, order.command, now)
         return await self._write(link, order, None, transition, now, compare_journal=False)
 
-    async def _step(self, link: Any, order: Order, known: ChatState) -> Applied | None:
-        """Decide on what the lease holder knows: one statement."""
+    async def _step(self, link: Any, order: Submission, known: ChatState) -> Applied | None:
+        """Decide on the state that the lease holder has: one statement."""
         now = self._time.now()
         try:
             transition = await decide(known, order.command, now)
@@ -175,7 +175,7 @@ class Applier:
         compare_journal = closes_unseen(order.command, known, transition.state)
         return await self._write(link, order, known, transition, now, compare_journal)
 
-    async def _decide(self, link: Any, order: Order, *, locked: bool) -> Applied | None:
+    async def _decide(self, link: Any, order: Submission, *, locked: bool) -> Applied | None:
         """Look the command up, decide on fresh rows, and write; None when a compare missed, or
         when the state is read in pieces and the chat is not locked.
         """
@@ -211,7 +211,7 @@ class Applier:
     async def _write(
         self,
         link: Any,
-        order: Order,
+        order: Submission,
         old: ChatState | None,
         transition: Transition,
         now: Instant,
@@ -247,8 +247,8 @@ def _needs_lock(order: Command | Chain) -> bool:
     return any(type(command) in _UNDER_LOCK for command in commands_of(order))
 
 
-def _own(order: Order, row: Row) -> Applied | None:
-    """Return what this very order did, if the record is its own: its first try was committed,
+def _own(order: Submission, row: Row) -> Applied | None:
+    """Return the result of this submission if the record is its own: its first try was committed,
     and only the answer was lost.
     """
     if order.sent is None:

@@ -18,7 +18,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def is_whole(row: Row) -> bool:
-    """Say whether a row has all that the state needs: contents beyond a piece are left out."""
+    """Say whether a row has all contents: those beyond a piece are left out."""
     return all(entry[3] is not None for entry in row[-2] or ()) and all(
         entry[4] is not None or entry[3] is None for entry in row[-1]
     )
@@ -27,8 +27,8 @@ def is_whole(row: Row) -> bool:
 async def read_state(link: Any, row: Row) -> ChatState:
     """Return the state of a row that ends with STATE_COLUMNS, queue contents and journal.
 
-    What the row has left out is read in pieces. The caller sees to it that they show the row's
-    moment: by a lock of the chat, or a snapshot of the database. A whole row needs neither.
+    Contents that the row leaves out are read in pieces. The caller makes sure that they are as of
+    the row: by a lock of the chat, or a snapshot of the database. A whole row needs neither.
     """
     if is_whole(row):
         return _state_of(row, _NOTHING, _NOTHING)

@@ -1,7 +1,7 @@
-"""What is read without changing anything. Each function is one statement, or several that agree.
+"""Reads. Each function is one statement, or several that agree.
 
-Pages and contexts come in one answer, which the driver decodes row by row as it comes; what the
-rows say is decoded a piece at a time.
+Pages and contexts come in one answer, which the driver decodes row by row as it arrives; the
+contents of the rows are decoded a piece at a time.
 """
 
 from collections.abc import Sequence
@@ -40,11 +40,11 @@ from chatd_server.store.shared.rows import (
 from chatd_server.store.shared.secret import new_secret
 
 SNAPSHOT_PAGE_MAX = 500
-"""Messages of one page of a snapshot: more small ones than that wait for the next page."""
+"""Messages of one page of a snapshot, however small they are."""
 
 
 async def load(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
-    """Return the state; a deleted chat is found only by those who do not ask as an owner."""
+    """Return the state, queue contents and journal included; raises ChatNotFound."""
     row = await _row(link, chat_id, owner_id)
     if is_whole(row):
         return await read_state(link, row)
@@ -203,7 +203,7 @@ async def next_due(link: Any, now: Instant | None) -> Instant | None:
 
 
 async def secret(link: Any, name: str) -> bytes:
-    """Return a secret; the first who asks for it makes it."""
+    """Return a secret; the first call makes it."""
     found: bytes | None = await link.fetchval(*sql.FIND_SECRET(name=name))
     if found is None:
         await link.execute(*sql.INSERT_SECRET(name=name, value=new_secret()))

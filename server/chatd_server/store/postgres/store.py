@@ -1,7 +1,6 @@
 """The shared store: `ports.Store` on PostgreSQL, for any number of processes."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from chatd_server.domain.chain import Chain
@@ -12,9 +11,6 @@ from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import (
     DatabaseUnavailable,
-    LeaseLost,
-    Refused,
-    Unavailable,
 )
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
@@ -35,6 +31,7 @@ from chatd_server.store.postgres.applier import Applier
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.migrate import schema_version
+from chatd_server.store.postgres.own_tasks import OwnTasks
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.sweeps import Sweeper
 from chatd_server.store.postgres.time import StoreTime
@@ -49,9 +46,10 @@ from chatd_server.store.shared.upgrade import check_version
 READERS = 4
 """Connections for reads: a long page must not hold up a commit."""
 REACHABLE_SECONDS_MAX = 2.0
-"""A health check that takes longer is a failed one."""
+"""A health check that takes longer has failed."""
 VOID_SECONDS_MAX = 5.0
-"""How long a start waits for rows that a stranger holds, to end the leases of dead servers."""
+"""How long a start waits for rows that another process has locked, to end the leases of dead
+servers."""
 T = TypeVar("T")
 
 
@@ -68,15 +66,15 @@ class PostgresStore:
         writers: int,
         held_time: Callable[[], Instant] | None = None,
     ) -> None:
-        """Take the number of connections for writes. `held_time` takes the place of PostgreSQL's
-        clock in tests.
+        """Use `open`. `writers` is the number of connections for writes; `held_time` replaces
+        PostgreSQL's clock in tests.
         """
         self._clock = clock
         self._observer = observer
         self._delivery = Delivery(wake)
         self._time = StoreTime(clock, held_time)
         self._lanes = Lanes()
-        self._own: set[asyncio.Task[Any]] = set()
+        self._own = OwnTasks()
         self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
@@ -95,7 +93,7 @@ class PostgresStore:
         writers: int,
         held_time: Callable[[], Instant] | None = None,
     ) -> "PostgresStore":
-        """Connect and look at the schema, which somebody migrates on purpose only.
+        """Connect and check the schema; to migrate it is a decision of the operator.
 
         Raises SchemaOutdated, SchemaTooNew, DatabaseUnavailable.
         """
@@ -127,14 +125,13 @@ class PostgresStore:
                     dead = sql.VOID_LEASES(worker_ids=slots.dead, now=self._time.given)
                     await link.execute(*dead)
             except DatabaseUnavailable as error:
-                # A start is worth more: these leases end by their time.
+                # The start goes on: these leases end by their time.
                 self._observer.note(Span.DATABASE_FAILED, what="void", error=str(error))
         slots.take(worker_id)
 
     async def close(self) -> None:
         """Let the writes that have begun end, and disconnect."""
-        while self._own:
-            await asyncio.wait(self._own)
+        await self._own.wait()
         await self.writers.close()
         await self.readers.close()
         if self._slots is not None:
@@ -156,19 +153,17 @@ class PostgresStore:
         owner_id: OwnerId | None = None,
     ) -> Applied:
         """Decide by `chain.decide` and write it, whole or not at all."""
-        return await self._to_its_end(
-            self._applier.apply(chat_id, command, known, request, owner_id)
-        )
+        return await self._own.run(self._applier.apply(chat_id, command, known, request, owner_id))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         """Record an outcome in the journal."""
-        await self._to_its_end(self._finish_call(chat_id, epoch, result))
+        await self._own.run(self._finish_call(chat_id, epoch, result))
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
             return Acquisition()
-        return await self._to_its_end(self._acquire(worker_id, slots, lease_seconds))
+        return await self._own.run(self._acquire(worker_id, slots, lease_seconds))
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
@@ -176,17 +171,17 @@ class PostgresStore:
         """Extend leases, in one statement; a lost one is absent."""
         if not held:
             return []
-        return await self._to_its_end(self._beat(worker_id, held, lease_seconds))
+        return await self._own.run(self._beat(worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
         """Give back chats whose lease has expired; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id))
-        return len((await self._to_its_end(sweep)).chats)
+        return len((await self._own.run(sweep)).chats)
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
         """Answer actions past their deadline; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id))
-        return len((await self._to_its_end(sweep)).chats)
+        return len((await self._own.run(sweep)).chats)
 
     async def prune_events(self, before: Instant) -> int:
         """Drop events older than that and move `oldest_sequence`; return how many."""
@@ -262,7 +257,7 @@ class PostgresStore:
         return await self._read(reads.message, chat_id, message_id)
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return durable events behind a sequence."""
+        """Return durable events after a sequence."""
         return await self._read(reads.events, self._clock, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
@@ -287,31 +282,6 @@ class PostgresStore:
 
     # --- inside ----------------------------------------------------------------------------
 
-    async def _to_its_end(self, write: Coroutine[Any, Any, T]) -> T:
-        """Run a write in a task of our own: whoever is cancelled while it waits cuts nothing."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._own.add(loop.create_task(self._run(write, done)))
-        return await done
-
-    async def _run(self, write: Coroutine[Any, Any, T], done: "asyncio.Future[T]") -> None:
-        """Do what `asyncio.shield` does, for half its price."""
-        try:
-            result = await write
-        except Exception as error:
-            if done.cancelled():
-                if not isinstance(error, Refused | Unavailable | LeaseLost):
-                    raise
-            else:
-                done.set_exception(error)
-        else:
-            if not done.cancelled():
-                done.set_result(result)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._own.discard(task)
-
     async def _read(self, query: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         async with self.readers.use() as link:
             return await query(link, *arguments)
@@ -324,7 +294,7 @@ class PostgresStore:
                 written = await link.fetchval(*asked)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="journal", error=str(error))
-            # To write the same row once more changes nothing, should the first time have counted.
+            # If the first try was committed, to write the same row again changes nothing.
             async with self.writers.use() as link:
                 written = await link.fetchval(*asked)
         if written is None:
@@ -335,12 +305,12 @@ class PostgresStore:
         taken = swept.chats
         if not taken:
             return Acquisition((), swept.passed_over_seconds)
-        # Nobody but the new holder adds to these chats, and what is read is as of the commit.
+        # Only the new holder adds to these chats, and the messages are read as of the commit.
         try:
             contexts = await self._read(reads.contexts, self._clock, taken)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="acquire", error=str(error))
-            # They are leased: if it is only this connection, nobody has to wait for that to end.
+            # If only this connection failed, these chats need not wait for their leases to end.
             contexts = await self._read(reads.contexts, self._clock, taken)
         chats = [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
         return Acquisition(chats, swept.passed_over_seconds)

@@ -1,8 +1,8 @@
-"""Orders for all the chats that a query finds: acquire, rescue, expire.
+"""Sweeps: one order for all the chats that a query finds.
 
-The rows are locked first, so the machine decides on what nobody can change, by PostgreSQL's clock
-as it is behind the lock. What it decides is written by one statement for as many chats as make a
-piece, all in one transaction.
+The rows are locked first, so no other process changes them while they are decided on; PostgreSQL's
+clock is read after the lock. One statement writes as many chats as make a piece, all in one
+transaction.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from chatd_server.store.shared.columns import BIGINT, TEXT, Column
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.replay import applied_by, record_of
 from chatd_server.store.shared.rows import COMMAND, EVENT, LEASE, MESSAGE, STATUS, STEP
-from chatd_server.store.shared.sweeps import NOT_DUE, Order, passed_over_seconds
+from chatd_server.store.shared.sweeps import NOT_DUE, OrderFor, passed_over_seconds
 
 _CHAT = Column("chat", BIGINT)
 # What a sweep writes of each chat: rows of these columns.
@@ -70,12 +70,12 @@ SELECT count(*) FROM written
 """)
 
 
-STEP_BYTES = 8 * KIB
-"""What a chat counts in a piece by itself: it takes as long as to read or write so many bytes."""
+CHAT_BYTES = 8 * KIB
+"""What each chat adds to a piece: it takes as long as to read or write this number of bytes."""
 
 
-class Step(msgspec.Struct, frozen=True):
-    """What a sweep does to one chat."""
+class Decided(msgspec.Struct, frozen=True):
+    """The transition of one chat in a sweep."""
 
     row_id: int
     old: ChatState
@@ -94,7 +94,7 @@ class Sweep(msgspec.Struct, frozen=True):
     """What a sweep did."""
 
     chats: Sequence[Swept] = ()
-    #: For how long the newest chat has been due that was left out, because it is being written.
+    #: For how long the newest chat that is being written, and so was left out, has been due.
     passed_over_seconds: float | None = None
 
 
@@ -117,25 +117,25 @@ class Sweeper:
         self._observer = observer
         self._delivery = delivery
 
-    async def sweep(self, query: Query, limit: int, order: Order) -> Sweep:
+    async def sweep(self, query: Query, limit: int, order: OrderFor) -> Sweep:
         """Send the order to at most `limit` chats that the query finds.
 
         Not to be cancelled: the caller gives it a task of its own.
         """
-        sent: list[Step] = []
+        sent: list[Decided] = []
         try:
             return await self._sweep(query, limit, order, sent)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="sweep", error=str(error))
             if not sent:
                 raise
-        # The statement may have been committed all the same: then the chats are ours.
+        # The statement may have been committed nevertheless: then the chats are ours.
         async with self._links.use() as link, link.transaction():
             await link.fetch(*sql.AWAIT_WRITERS(ids=[step.row_id for step in sent]))
             committed = await link.fetchval(*sql.RECORDED(key=sent[0].key))
         return Sweep(await self._told(sent) if committed else ())
 
-    async def _sweep(self, query: Query, limit: int, order: Order, sent: list[Step]) -> Sweep:
+    async def _sweep(self, query: Query, limit: int, order: OrderFor, sent: list[Decided]) -> Sweep:
         async with self._links.use() as link:
             with ExitStack() as lanes:
                 async with link.transaction():
@@ -151,10 +151,10 @@ class Sweeper:
                 return Sweep(await self._told(sent), passed_over)
 
     def _free(self, found: Row) -> tuple[dict[int, ChatId], float | None]:
-        """Return who is free, and for how long the newest of the others has been due.
+        """Return the free chats, and for how long the newest of the others has been due.
 
-        What this process is writing is passed over too, so that commits of one chat are told in
-        order.
+        Chats that this process is writing are passed over too, so that commits of one chat are told
+        in order.
         """
         free: dict[int, ChatId] = {}
         passed_over = [] if found["passed_over"] is None else [found["passed_over"]]
@@ -166,14 +166,14 @@ class Sweeper:
         return free, passed_over_seconds(passed_over, found["now"])
 
     async def _decide(
-        self, link: Any, row_ids: list[int], order: Order
-    ) -> tuple[list[Step], Instant]:
+        self, link: Any, row_ids: list[int], order: OrderFor
+    ) -> tuple[list[Decided], Instant]:
         before = self._time.local()
         rows: Sequence[Row] = await link.fetch(*sql.LOAD_MANY(ids=row_ids, now=self._time.given))
         now: Instant = rows[0]["now"]
         self._time.saw(before, now, self._time.local())
         by_id = {row["id"]: row for row in rows}
-        steps: list[Step] = []
+        steps: list[Decided] = []
         for number, piece in enumerate(in_pieces(row_ids, lambda it: _row_size(by_id[it]))):
             if number:
                 await self._clock.sleep(0, "postgres.piece")
@@ -186,10 +186,10 @@ class Sweeper:
                     continue
                 if transition.changed:
                     key = command_key(old.id, wanted.command_id)
-                    steps.append(Step(row_id, old, transition, key))
+                    steps.append(Decided(row_id, old, transition, key))
         return steps, now
 
-    async def _told(self, steps: Sequence[Step]) -> Sequence[Swept]:
+    async def _told(self, steps: Sequence[Decided]) -> Sequence[Swept]:
         for number, piece in enumerate(in_pieces(steps, _size)):
             if number:
                 await self._clock.sleep(0, "postgres.piece")
@@ -201,15 +201,15 @@ class Sweeper:
 def _row_size(row: Row) -> int:
     inline = sum(len(it[3] or b"") for it in row["queued"] or ())
     inline += sum(len(it[4] or b"") for it in row[-1])
-    return STEP_BYTES + len(row["state"]) + len(row["config"]) + inline
+    return CHAT_BYTES + len(row["state"]) + len(row["config"]) + inline
 
 
-def _size(step: Step) -> int:
+def _size(step: Decided) -> int:
     results = [it for message in step.transition.messages for it in message.results]
-    return STEP_BYTES + sum(len(it.output) for it in results)
+    return CHAT_BYTES + sum(len(it.output) for it in results)
 
 
-async def _write(link: Any, steps: Sequence[Step], now: Instant) -> None:
+async def _write(link: Any, steps: Sequence[Decided], now: Instant) -> None:
     chats, messages, events, commands, closed = [], [], [], [], []
     left = []
     for step in steps:

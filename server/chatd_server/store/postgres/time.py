@@ -10,10 +10,9 @@ NOW = "coalesce(:now::bigint, (extract(epoch FROM clock_timestamp()) * 1000000):
 
 
 class StoreTime:
-    """What PostgreSQL's clock shows, as far as this process can tell without asking.
+    """An estimate of PostgreSQL's clock that costs no statement. It dates the steps of a turn.
 
-    Whatever depends on the time is decided by a statement that reads the clock itself; this
-    estimate dates the steps of a turn.
+    A decision that depends on the time is made with a statement that reads the clock.
     """
 
     def __init__(self, clock: Clock, held: Callable[[], Instant] | None = None) -> None:

@@ -18,13 +18,13 @@ CHANNEL = "chatd_wake"
 PAYLOAD_BYTES_MAX = 7_900
 """PostgreSQL refuses a payload of 8,000 bytes."""
 PENDING_MAX = 10_000
-"""Chats whose hint waits for the connection. Beyond it hints are dropped: polls find the rest."""
+"""Chats whose hint waits for the connection. More hints are dropped: polls find those chats."""
 RECONNECT_SECONDS_FIRST = 0.1
 RECONNECT_SECONDS_MAX = 5.0
 QUIET_SECONDS_MAX = 30.0
-"""After so long without a hint of ours the connection is tried: a dead one must not stay silent."""
+"""After this time without a hint to send, the connection is tested: a dead one stays silent."""
 STATEMENT_SECONDS_MAX = 10.0
-"""A NOTIFY that takes longer has lost its server."""
+"""A NOTIFY that takes longer counts as a lost connection."""
 
 
 class Hint(NamedTuple):
@@ -38,9 +38,9 @@ class Hint(NamedTuple):
 class PostgresWake:
     """Hints of all processes on one database, through one connection of its own.
 
-    Listeners of this process get its hints at once. The other processes get them in one
-    statement for all that came up meanwhile, outside the transactions that they speak of: a
-    NOTIFY inside a transaction makes all commits of the database wait for each other.
+    Listeners of this process get its hints at once. The other processes get all pending hints in
+    one statement, outside the transactions that changed the chats: a NOTIFY inside a transaction
+    makes all commits of the database wait for each other.
     """
 
     def __init__(self, url: str, clock: Clock, observer: Observer) -> None:
@@ -48,7 +48,7 @@ class PostgresWake:
         self._clock = clock
         self._observer = observer
         self._local = LocalWake()
-        #: The newest hint of each chat that the other processes have not been told.
+        #: The newest hint of each chat that was not sent to the other processes yet.
         self._pending: dict[ChatId, Hint] = {}
         #: There is a hint to send, or the connection was lost.
         self._stir = asyncio.Event()
@@ -56,12 +56,12 @@ class PostgresWake:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect and go on until `stop`. Raises DatabaseUnavailable."""
+        """Connect, and run until `stop`. Raises DatabaseUnavailable."""
         connection = await self._connect()
         self._task = asyncio.create_task(self._run(connection), name="wake")
 
     async def failed(self) -> None:
-        """Wait until it is stopped; raises what it died of, which a lost connection is not."""
+        """Wait until it is stopped; raises its error. A lost connection is not one."""
         assert self._task is not None
         await asyncio.shield(self._task)
 
@@ -131,7 +131,7 @@ class PostgresWake:
             raise
 
     async def _connect(self) -> asyncpg.Connection:
-        # A NOTIFY commits; that it waits for the disk would delay every hint and protect nothing.
+        # A NOTIFY commits. To wait for the disk would delay every hint and protect nothing.
         connection = await connect(self._url, self._clock, synchronous_commit="off")
         connection.add_termination_listener(lambda _: self._stir.set())
         try:
@@ -182,8 +182,8 @@ def pack(hints: Iterable[Hint]) -> Iterator[str]:
 
 
 def unpack(payload: str) -> Iterator[Hint]:
-    """Return the hints of a payload. What another version wrote in another form is skipped: to
-    lose a hint is allowed.
+    """Return the hints of a payload. Lines that another version wrote in another form are skipped:
+    a hint may be lost.
     """
     for line in payload.split("\n"):
         fields = line.split(" ")

@@ -1,3 +1,1 @@
-"""What both databases decide alike: rows, records, owners, sweeps, pages. Pure but for the files
-of the migrations.
-"""
+"""What both databases decide alike, as pure functions: rows, records, owners, sweeps, pages."""

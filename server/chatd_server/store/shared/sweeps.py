@@ -20,23 +20,23 @@ PRUNE_COMMANDS_MAX = 2_000
 NOT_DUE = (Refused, LeaseLost)
 """What `decide` raises for a chat that a sweep passes over."""
 
-Order: TypeAlias = Callable[[ChatState, Instant], Command | Chain]
-"""What is sent to a chat that was found, at a moment."""
+OrderFor: TypeAlias = Callable[[ChatState, Instant], Command | Chain]
+"""Returns the order for a chat that was found, at a moment."""
 
 
-def acquire(worker_id: WorkerId, lease_seconds: float) -> Order:
+def acquire(worker_id: WorkerId, lease_seconds: float) -> OrderFor:
     """Take a chat that has work."""
     return lambda state, now: acquisition(state, worker_id, lease_seconds, now)
 
 
-def rescue(worker_id: WorkerId) -> Order:
+def rescue(worker_id: WorkerId) -> OrderFor:
     """Give back a chat whose lease has expired."""
     return lambda state, _: Rescue(
         command_id=f"rescue:{state.epoch}", worker_id=worker_id, epoch=state.epoch
     )
 
 
-def expire(worker_id: WorkerId) -> Order:
+def expire(worker_id: WorkerId) -> OrderFor:
     """Answer an action that is past its deadline."""
     return lambda state, _: ExpireAction(
         command_id=f"expire:{0 if state.action is None else state.action.sequence}",

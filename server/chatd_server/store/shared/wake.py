@@ -36,7 +36,7 @@ class LocalWake:
         return _register(self._gap_callbacks, callback)
 
     async def failed(self) -> None:
-        """Wait for ever: nothing of it can fail."""
+        """Wait for ever: it has no connection that could fail."""
         await asyncio.get_running_loop().create_future()
 
     def tell_gap(self) -> None:

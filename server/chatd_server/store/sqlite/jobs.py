@@ -1,4 +1,4 @@
-"""What the writer is asked to do. Each job is whole or not at all; see `writer.Job`."""
+"""The writer's jobs. Each is done whole or not at all; see `writer.Job`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ from chatd_server.store.shared.codec import command_key
 from chatd_server.store.shared.ownership import lease_over
 from chatd_server.store.shared.replay import record_key
 from chatd_server.store.shared.rows import OUTCOME
-from chatd_server.store.shared.sweeps import NOT_DUE, Order, lease_micros
+from chatd_server.store.shared.sweeps import NOT_DUE, OrderFor, lease_micros
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job
@@ -48,7 +48,7 @@ class ApplyJob(Job[Applied], eq=False):
     owner_id: OwnerId | None
 
     def run(self, again: bool) -> Applied:
-        """Decide on what the lease holder knows, if that is the newest; else on fresh rows."""
+        """Decide on the lease holder's state if it is the newest, else on fresh rows."""
         command, chat_id, request = self.command, self.chat_id, self.request
         key = record_key(chat_id, command, request)
         if not self.savepoint and not again:
@@ -71,7 +71,7 @@ class SweepJob(Job[list[Applied]], eq=False):
     ledger: Ledger
     query: str
     limit: int
-    order: Order
+    order: OrderFor
 
     def run(self, again: bool) -> list[Applied]:  # noqa: ARG002  found rows are always fresh
         ledger = self.ledger
@@ -140,7 +140,7 @@ class PruneEventsJob(Job[tuple[int, int | None]], eq=False):
     after: int
     chats_max: int
 
-    def run(self, again: bool) -> tuple[int, int | None]:  # noqa: ARG002  what is gone is gone
+    def run(self, again: bool) -> tuple[int, int | None]:  # noqa: ARG002  to delete twice is to delete once
         """Delete, and say where the log begins now."""
         execute = self.ledger.connection.execute
         wanted = {"after": self.after, "before": self.before, "limit": self.chats_max}
@@ -163,7 +163,7 @@ class PruneCommandsJob(Job[int], eq=False):
     before: Instant
     rows_max: int
 
-    def run(self, again: bool) -> int:  # noqa: ARG002  what is gone is gone
+    def run(self, again: bool) -> int:  # noqa: ARG002  to delete twice is to delete once
         """Delete; fewer than asked for means that no older ones are left."""
         execute = self.ledger.connection.execute
         oldest = {"limit": self.rows_max, "before": self.before}

@@ -1,7 +1,7 @@
 """API keys of a database file, from a second process: `chatd keys` while a server runs.
 
-Writes go around the server's writer thread, which is safe for keys and for nothing else: no
-process caches or decides on them, and SQLite lets one writer in at a time.
+Writes bypass the server's writer thread. That is safe for keys only: no process caches them or
+decides on them, and SQLite lets one writer in at a time.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class SqliteKeyFile:
-    """`ports.KeyStore` on the file alone. Blocks for as long as a statement takes."""
+    """`ports.KeyStore` without a store. Each method blocks until its statement is done."""
 
     def __init__(self, path: Path) -> None:
         """Make the file if there is none. Raises SchemaOutdated, SchemaTooNew, DatabaseInUse."""

@@ -1,4 +1,4 @@
-"""API keys in the embedded store."""
+"""API keys in SQLite."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A chat's state from its rows, on whatever connection; the caller holds the transaction."""
+"""A chat's state from its rows. The caller holds the transaction."""
 
 import sqlite3
 

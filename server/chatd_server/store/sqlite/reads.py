@@ -1,4 +1,4 @@
-"""What is read without changing anything. Each function runs in one read transaction."""
+"""Reads. Each function runs in one read transaction."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from chatd_server.store.sqlite.loading import read_state
 
 
 def load(cursor: sqlite3.Cursor, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
-    """Return the state; a deleted chat is found only by those who do not ask as an owner."""
+    """Return the state, queue contents and journal included; raises ChatNotFound."""
     row = cursor.execute(sql.LOAD, (chat_id,)).fetchone()
     return read_state(cursor, readable(row, chat_id, owner_id))[1]
 

@@ -86,7 +86,7 @@ class SqliteStore:
         return store
 
     async def void_leases(self) -> int:
-        """Give back every chat that is held: nobody else can hold one. Return how many."""
+        """Give back every chat that is held: no other process can hold one. Return how many."""
         await self._submit(jobs.StatementJob(self._ledger, sql.VOID_LEASES, (self._ledger.now(),)))
         total = 0
         while rescued := await self.rescue(WorkerId("start"), VOID_LEASES_MAX):
@@ -96,7 +96,7 @@ class SqliteStore:
         return total
 
     async def close(self) -> None:
-        """Write what is queued, close every connection, and let another server in."""
+        """Write the queued jobs, close every connection, and release the file."""
         await self.writer.close()
         await self.readers.close()
         self._ledger.connection.close()
@@ -142,7 +142,7 @@ class SqliteStore:
         if not taken:
             return Acquisition()
         states = [applied.state for applied in taken]
-        # Nobody but the new holder adds to these chats, and what is read is as of the commit.
+        # Only the new holder adds to these chats, and the messages are read as of the commit.
         contexts = await self.readers.read(reads.contexts, states)
         return Acquisition([Acquired(*one) for one in zip(states, contexts, strict=True)])
 
@@ -186,7 +186,7 @@ class SqliteStore:
                 return total
 
     async def write(
-        self, statement: str, parameters: Mapping[str, object] | tuple[object, ...]
+        self, statement: str, parameters: Mapping[str, object] | tuple[object, ...] = ()
     ) -> int:
         """Execute one of the store's statements; return how many rows it changed."""
         return await self._submit(jobs.StatementJob(self._ledger, statement, parameters))
@@ -241,7 +241,7 @@ class SqliteStore:
         return await self.readers.read(reads.message, chat_id, message_id)
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return durable events behind a sequence."""
+        """Return durable events after a sequence."""
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
@@ -272,11 +272,11 @@ class SqliteStore:
     async def _submit(self, job: Job[T]) -> T:
         return await self.writer.submit(job)
 
-    async def _sweep(self, query: str, limit: int, order: sweeps.Order) -> list[Applied]:
+    async def _sweep(self, query: str, limit: int, order: sweeps.OrderFor) -> list[Applied]:
         return await self._submit(jobs.SweepJob(self._ledger, query, limit, order))
 
     def _delivered(self, done: Sequence[Job[Any]]) -> None:
-        """Tell of a committed group: listeners first, so that nobody knows before they do."""
+        """Tell of a committed group: the listeners first, then the callers."""
         for job in done:
             for applied in job.commits:
                 self._delivery.tell(applied)
