@@ -176,7 +176,7 @@ class Applier:
         return await self._write(link, order, known, transition, now, compare_journal)
 
     async def _decide(self, link: Any, order: Submission, *, locked: bool) -> Applied | None:
-        """Look the command up, decide on fresh rows, and write; None when a compare missed, or
+        """Look the command up, decide on fresh rows, and write; None when a comparison failed, or
         when the state is read in pieces and the chat is not locked.
         """
         before = self._time.local()

@@ -16,22 +16,18 @@ class PostgresKeyStore:
         self._readers = store.readers
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        """Add a key."""
         async with self._readers.use() as link:
             await link.execute(sql.INSERT_KEY, *KEY.values(record, key_hash))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
-        """Return the key with this hash unless it was revoked."""
         async with self._readers.use() as link:
             row = await link.fetchrow(*sql.FIND_KEY(key_hash=key_hash))
         return None if row is None else KeyRecord(*row)
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """Return all keys, newest first."""
         async with self._readers.use() as link:
             return [KeyRecord(*row) for row in await link.fetch(*sql.LIST_KEYS())]
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
-        """Revoke a key; say whether there was one that still counted."""
         async with self._readers.use() as link:
             return await link.fetchval(*sql.REVOKE_KEY(id=key_id, at=at)) is not None

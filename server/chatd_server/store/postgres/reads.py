@@ -75,7 +75,6 @@ async def events(
 async def messages(
     link: Any, clock: Clock, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
 ) -> tuple[list[Message], bool]:
-    """Return a page of the messages that stand, and whether more follow."""
     row_id = (await _heads(link, chat_id))[0]
     rows = await link.fetch(
         *sql.MESSAGES(chat=row_id, after=after_position, limit=limit + 1, bytes_max=bytes_max)
@@ -123,7 +122,6 @@ async def contexts(link: Any, clock: Clock, chats: Sequence[Swept]) -> dict[int,
 
 
 async def message(link: Any, chat_id: ChatId, message_id: MessageId) -> Message:
-    """Return a message that stands."""
     row_id = (await _heads(link, chat_id))[0]
     row = await link.fetchrow(*sql.MESSAGE_BY_ID(chat=row_id, uuid=message_id))
     if row is None:
@@ -134,7 +132,6 @@ async def message(link: Any, chat_id: ChatId, message_id: MessageId) -> Message:
 async def list_chats(
     link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: ChatFilter
 ) -> ChatPage:
-    """Return an owner's chats, newest first."""
     rows = await link.fetch(
         *sql.OWNED(
             owner_id=owner_id,

@@ -152,15 +152,12 @@ class PostgresStore:
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self._own.run(self._applier.apply(chat_id, command, known, request, owner_id))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        """Record an outcome in the journal."""
         await self._own.run(self._finish_call(chat_id, epoch, result))
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
             return Acquisition()
         return await self._own.run(self._acquire(worker_id, slots, lease_seconds))
@@ -168,23 +165,19 @@ class PostgresStore:
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
     ) -> Sequence[Beat]:
-        """Extend leases, in one statement; a lost one is absent."""
         if not held:
             return []
         return await self._own.run(self._beat(worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
-        """Give back chats whose lease has expired; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id))
         return len((await self._own.run(sweep)).chats)
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
-        """Answer actions past their deadline; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id))
         return len((await self._own.run(sweep)).chats)
 
     async def prune_events(self, before: Instant) -> int:
-        """Drop events older than that and move `oldest_sequence`; return how many."""
         total, after, found = 0, 0, PRUNE_CHATS_MAX
         while found == PRUNE_CHATS_MAX:
             async with self.writers.use() as link:
@@ -196,7 +189,6 @@ class PostgresStore:
         return total
 
     async def prune_commands(self, before: Instant) -> int:
-        """Drop command records older than that; return how many."""
         total, dropped = 0, PRUNE_COMMANDS_MAX
         while dropped == PRUNE_COMMANDS_MAX:
             async with self.writers.use() as link:
@@ -209,7 +201,6 @@ class PostgresStore:
     # --- reads -----------------------------------------------------------------------------
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
-        """Return the state, queue contents and journal included."""
         return await self._read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
@@ -227,7 +218,6 @@ class PostgresStore:
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
     ) -> ChatPage:
-        """Return chats, newest first."""
         wanted = ChatFilter(after_key, include_archived, labels or {}, statuses)
         return await self._read(reads.list_chats, self._clock, owner_id, limit, wanted)
 
@@ -239,7 +229,6 @@ class PostgresStore:
         after_key: str | None = None,
         chat_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return the chats in `requires_action`, first deadline first."""
         return await self._read(
             reads.list_actions, self._clock, owner_id, limit, after_key, chat_id
         )
@@ -247,33 +236,27 @@ class PostgresStore:
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return messages that stand, in order, and whether more follow."""
         return await self._read(
             reads.messages, self._clock, chat_id, after_position, limit, bytes_max
         )
 
     async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
-        """Return a message that is not removed."""
         return await self._read(reads.message, chat_id, message_id)
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return durable events after a sequence."""
         return await self._read(reads.events, self._clock, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return the messages that were visible at the revision of a state."""
         bytes_max = RESPONSE_BYTES_MAX // 2
         return await self._read(reads.messages_as_of, self._clock, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
-        """Return a secret of this database, making it when it is first asked for."""
         async with self.writers.use() as link:
             return await reads.secret(link, name)
 
     async def is_reachable(self) -> bool:
-        """Say whether the database answers."""
         try:
             async with self._clock.timeout(REACHABLE_SECONDS_MAX, "postgres.reachable"):
                 return await self._read(_one)

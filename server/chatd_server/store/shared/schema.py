@@ -160,7 +160,8 @@ events = Table(
     # Number of the kind; see codec.EVENT_KINDS.
     Column("kind", SmallInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
-    # The message that a message_committed refers to; such an event has no payload.
+    # The message that a message_committed refers to; it has a payload only if the message does not
+    # say it all.
     Column("position", BigInteger),
     Column("content_version", SmallInteger, nullable=False),
     Column("payload", LargeBinary),

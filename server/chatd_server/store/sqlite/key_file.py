@@ -37,20 +37,16 @@ class SqliteKeyFile:
         self._path = path
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        """Add a key."""
         row = KEY.values(record, key_hash)
         self._with(lambda cursor: cursor.execute(sql.INSERT_KEY, row))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
-        """Return the key with this hash unless it was revoked."""
         return self._with(lambda cursor: reads.find_key(cursor, key_hash))
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """Return all keys, newest first."""
         return self._with(reads.list_keys)
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
-        """Revoke a key; say whether there was one that still counted."""
         key = {"id": key_id, "at": at}
         return self._with(lambda cursor: cursor.execute(sql.REVOKE_KEY, key).rowcount) > 0
 

@@ -17,17 +17,13 @@ class SqliteKeyStore:
         self._store = store
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        """Add a key."""
         await self._store.write(sql.INSERT_KEY, KEY.values(record, key_hash))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
-        """Return the key with this hash unless it was revoked."""
         return await self._store.readers.read(reads.find_key, key_hash)
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """Return all keys, newest first."""
         return await self._store.readers.read(reads.list_keys)
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
-        """Revoke a key; say whether there was one that still counted."""
         return await self._store.write(sql.REVOKE_KEY, {"id": key_id, "at": at}) > 0

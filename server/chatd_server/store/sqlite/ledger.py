@@ -66,7 +66,6 @@ class Ledger:
         self._txid: int = newest[0] if newest is not None else 0
 
     def now(self) -> Instant:
-        """Return the time of the store."""
         return self._clock.now()
 
     # --- transactions ----------------------------------------------------------------------
@@ -102,7 +101,7 @@ class Ledger:
     # --- loading ---------------------------------------------------------------------------
 
     def row_id(self, chat_id: ChatId) -> int | None:
-        """Return the row id of a chat; a few bytes of memory save a look-up per write."""
+        """Return the row id of a chat. It is remembered, which saves a look-up per write."""
         known = self._row_ids.get(chat_id)
         if known is not None:
             return known

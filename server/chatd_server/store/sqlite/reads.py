@@ -46,7 +46,6 @@ def events(
 def messages(
     cursor: sqlite3.Cursor, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
 ) -> tuple[list[Message], bool]:
-    """Return a page of the messages that stand, and whether more follow."""
     row_id = _heads(cursor, chat_id)[0]
     wanted = {"chat": row_id, "after": after_position, "limit": limit + 1}
     return _page(cursor.execute(sql.MESSAGES, wanted), bytes_max, limit)
@@ -82,7 +81,6 @@ def _as_of(cursor: sqlite3.Cursor, state: ChatState, after_position: int) -> sql
 
 
 def message(cursor: sqlite3.Cursor, chat_id: ChatId, message_id: MessageId) -> Message:
-    """Return a message that stands."""
     row_id = _heads(cursor, chat_id)[0]
     row = cursor.execute(sql.MESSAGE_BY_ID, {"chat": row_id, "uuid": message_id}).fetchone()
     if row is None:
@@ -93,7 +91,6 @@ def message(cursor: sqlite3.Cursor, chat_id: ChatId, message_id: MessageId) -> M
 def list_chats(
     cursor: sqlite3.Cursor, owner_id: OwnerId, limit: int, wanted: ChatFilter
 ) -> ChatPage:
-    """Return an owner's chats, newest first."""
     labels, statuses = wanted.wanted_labels, wanted.wanted_statuses
     parameters = {
         "owner_id": owner_id,
@@ -151,24 +148,21 @@ def next_due(cursor: sqlite3.Cursor, now: Instant) -> Instant | None:
 
 
 def find_key(cursor: sqlite3.Cursor, key_hash: bytes) -> KeyRecord | None:
-    """Return the key with this hash unless it was revoked."""
     row = cursor.execute(sql.FIND_KEY, (key_hash,)).fetchone()
     return None if row is None else KeyRecord(*row)
 
 
 def list_keys(cursor: sqlite3.Cursor) -> list[KeyRecord]:
-    """Return all keys, newest first."""
     return [KeyRecord(*row) for row in cursor.execute(sql.LIST_KEYS)]
 
 
 def secret(cursor: sqlite3.Cursor, name: str) -> bytes | None:
-    """Return a secret; None until it is made."""
     row = cursor.execute(sql.FIND_SECRET, (name,)).fetchone()
     return None if row is None else row[0]
 
 
 def one(cursor: sqlite3.Cursor) -> bool:
-    """Read the smallest thing there is."""
+    """Read as little as possible: does the database answer?"""
     cursor.execute("SELECT 1 FROM chats LIMIT 1").fetchone()
     return True
 

@@ -117,7 +117,6 @@ class SqliteStore:
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self.writer.submit(
             jobs.ApplyJob(
                 self._ledger,
@@ -131,11 +130,9 @@ class SqliteStore:
         )
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        """Record an outcome in the journal."""
         await self._submit(jobs.FinishCallJob(self._ledger, chat_id, epoch, result))
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
             return Acquisition()
         taken = await self._sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
@@ -149,21 +146,17 @@ class SqliteStore:
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
     ) -> Sequence[Beat]:
-        """Extend leases, in one statement; a lost one is absent."""
         if not held:
             return []
         return await self._submit(jobs.BeatJob(self._ledger, worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
-        """Give back chats whose lease has expired; return how many."""
         return len(await self._sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id)))
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
-        """Answer actions past their deadline; return how many."""
         return len(await self._sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id)))
 
     async def prune_events(self, before: Instant) -> int:
-        """Drop events older than that and move `oldest_sequence`; return how many."""
         total, after = 0, 0
         while True:
             dropped, last = await self._submit(
@@ -175,7 +168,6 @@ class SqliteStore:
             after = last
 
     async def prune_commands(self, before: Instant) -> int:
-        """Drop command records older than that; return how many."""
         total = 0
         while True:
             dropped = await self._submit(
@@ -194,7 +186,6 @@ class SqliteStore:
     # --- reads -----------------------------------------------------------------------------
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
-        """Return the state, queue contents and journal included."""
         return await self.readers.read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
@@ -211,7 +202,6 @@ class SqliteStore:
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
     ) -> ChatPage:
-        """Return chats, newest first."""
         return await self.readers.read(
             reads.list_chats,
             owner_id,
@@ -227,32 +217,26 @@ class SqliteStore:
         after_key: str | None = None,
         chat_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return the chats in `requires_action`, first deadline first."""
         return await self.readers.read(reads.list_actions, owner_id, limit, after_key, chat_id)
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return messages that stand, in order, and whether more follow."""
         return await self.readers.read(reads.messages, chat_id, after_position, limit, bytes_max)
 
     async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
-        """Return a message that is not removed."""
         return await self.readers.read(reads.message, chat_id, message_id)
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return durable events after a sequence."""
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return the messages that were visible at the revision of a state."""
         bytes_max = RESPONSE_BYTES_MAX // 2
         return await self.readers.read(reads.messages_as_of, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
-        """Return a secret of this database, making it when it is first asked for."""
         found = await self.readers.read(reads.secret, name)
         if found is None:
             await self.write(sql.INSERT_SECRET, {"name": name, "value": new_secret()})
@@ -261,7 +245,6 @@ class SqliteStore:
         return found
 
     async def is_reachable(self) -> bool:
-        """Say whether the database answers."""
         try:
             return await self.readers.read(reads.one)
         except DatabaseUnavailable:
