@@ -165,7 +165,7 @@ def template_url(postgres: Postgres | PostgresUnavailableError) -> str:
     if isinstance(postgres, PostgresUnavailableError):
         missing("postgres", str(postgres))
     url = postgres.create_database()
-    with ThreadPoolExecutor(1) as aside:  # whoever asks may be on a loop already
+    with ThreadPoolExecutor(1) as aside:  # the caller may be on a loop already
         aside.submit(lambda: asyncio.run(migrate(url))).result()
     return url
 

@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_now_is_not_taken_for_an_empty_one(tmp_path: 
 
 
 def test_a_file_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
-    """Its tables have our names: that is said, and none of ours is made beside them."""
+    """Its tables have our names: the error says so, and no table is added to them."""
     path = tmp_path / "chatd.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE messages (words TEXT)")

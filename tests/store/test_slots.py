@@ -61,7 +61,7 @@ async def shared(
 
 
 def died(home: Path, worker_id: WorkerId, database: str = "db") -> None:
-    """Leave behind what a server leaves that was killed: the kernel closes its files."""
+    """Leave what a killed server leaves: the kernel closes its files."""
     slots = Slots(home, database)
     slots.take(worker_id)
     slots.release()

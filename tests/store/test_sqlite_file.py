@@ -58,7 +58,7 @@ async def test_nobody_else_can_read_the_files(sqlite_stores: SqliteStores) -> No
 async def test_a_file_that_cannot_be_opened_leaves_no_lock(
     sqlite_stores: SqliteStores,
 ) -> None:
-    """After a failed start the next one is judged anew."""
+    """After a failed start, the next start checks the file again."""
     sqlite_stores.path.write_bytes(b"this is no database" * 100)
     with pytest.raises(NotADatabase, match="restore"):
         await sqlite_stores.open()
@@ -106,7 +106,7 @@ async def test_a_closed_store_takes_nothing_more(
 # --- cost ----------------------------------------------------------------------------------
 
 
-async def test_a_step_of_a_running_turn_is_four_statements_beside_the_group(
+async def test_a_step_of_a_running_turn_is_four_statements_besides_the_group(
     store: SqliteStore, desk: Desk
 ) -> None:
     """Chat, message, event, command: nothing is read first, and a miss has nothing to undo."""

@@ -113,7 +113,7 @@ def test_payloads_are_bounded_and_hold_every_hint_once() -> None:
 
 @pytest.mark.parametrize("line", ["", "x", f"{CHAT} 1 resting", f"{CHAT} one waiting", f"{CHAT} 1"])
 def test_hint_of_another_version_is_skipped(line: str) -> None:
-    """A line that this version cannot read hides none of its neighbours."""
+    """A line that this version cannot read does not hide the other lines."""
     good = f"{CHAT} 7 waiting"
     assert list(unpack(f"{good}\n{line}\n{good}")) == [Hint(CHAT, 7, Status.WAITING)] * 2
 

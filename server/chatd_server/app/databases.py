@@ -27,7 +27,7 @@ from chatd_server.store.sqlite.store import SqliteStore
 
 
 class Database(msgspec.Struct, frozen=True):
-    """An open database and what hangs on it."""
+    """An open database and its parts."""
 
     store: Store
     keys: KeyStore
@@ -51,7 +51,7 @@ async def open_database(config: Config, clock: Clock, observer: Observer) -> Dat
 
 @contextmanager
 def _named(config: Config) -> Iterator[None]:
-    """Say which database it is that does not answer, and what to look at."""
+    """Name the database in the error, and what to check."""
     try:
         yield
     except DatabaseUnavailable as error:
@@ -128,4 +128,4 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
 
 
 async def _nothing_to_close() -> None:
-    """Do nothing: a file that is opened for each statement stays closed between them."""
+    """Do nothing: the file is open only while a statement runs."""

@@ -33,19 +33,10 @@ from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.writing import write, write_answer, write_rest
+from chatd_server.store.shared import replay
 from chatd_server.store.shared.codec import decode_config, decode_message
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.ownership import check_root, writable
-from chatd_server.store.shared.replay import (
-    Record,
-    applied_by,
-    found_again,
-    recalled,
-    record_key,
-    record_of,
-    told_again,
-    told_now,
-)
 
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
@@ -97,7 +88,7 @@ class Applier:
         owner_id: OwnerId | None,
     ) -> Applied:
         """Apply a command. Must not be cancelled: the caller gives it a task of its own."""
-        key = record_key(chat_id, command, request)
+        key = replay.record_key(chat_id, command, request)
         order = Submission(chat_id, command, known, request, owner_id, key)
         turn = self._lanes.enter(chat_id)
         if turn is not None:
@@ -192,7 +183,7 @@ class Applier:
         if not isinstance(order.command, Create):
             old = writable(old, order.chat_id, order.command, order.owner_id)
         elif old is not None:
-            return found_again(old, order.command)
+            return replay.found_again(old, order.command)
         elif order.command.root_id is not None:
             # The lock holds the root as it is until the child is there.
             root = await link.fetchrow(*sql.LOCK_ROOT(uuid=order.command.root_id))
@@ -203,10 +194,12 @@ class Applier:
             return await self._write(link, order, old, transition, now, compare_journal)
         if order.request is not None:
             assert old is not None
-            answer = write_answer(old, record_of(order.key, old, transition, now, order.request))
+            answer = write_answer(
+                old, replay.record_of(order.key, old, transition, now, order.request)
+            )
             if await link.fetchval(answer.statement, *answer.arguments) is None:
                 return None
-        return applied_by(transition)
+        return replay.applied_by(transition)
 
     async def _write(
         self,
@@ -220,7 +213,7 @@ class Applier:
         asked = write(
             old,
             transition,
-            record_of(order.key, old, transition, now, order.request),
+            replay.record_of(order.key, old, transition, now, order.request),
             compare_journal=compare_journal,
             in_pieces=is_large(old, order.command),
         )
@@ -238,7 +231,7 @@ class Applier:
             order.sent = None
             return None
         order.changed = True
-        return applied_by(transition)
+        return replay.applied_by(transition)
 
 
 def _needs_lock(order: Command | Chain) -> bool:
@@ -257,7 +250,7 @@ def _own(order: Submission, row: Row) -> Applied | None:
     if (row["command_sequence"], row["command_created_at"]) != (transition.state.head_sequence, at):
         return None
     order.changed = True
-    return applied_by(transition)
+    return replay.applied_by(transition)
 
 
 async def _replay(link: Any, row: Row, request: RequestKey | None) -> Applied:
@@ -265,17 +258,17 @@ async def _replay(link: Any, row: Row, request: RequestKey | None) -> Applied:
     RequestIdReused.
     """
     chat = row["command_chat"]
-    record = Record._make(row[f"command_{name}"] for name in Record._fields)
-    stored = recalled(record, request)
+    record = replay.Record._make(row[f"command_{name}"] for name in replay.Record._fields)
+    stored = replay.recalled(record, request)
     if stored is None:  # its id is one of this chat's, whose row this is
-        return told_now(record, await read_state(link, row))
+        return replay.told_now(record, await read_state(link, row))
     config = message = None
     if not stored.has_config:
         config = decode_config(*await link.fetchrow(*sql.CONFIG(chat=chat)))
     if stored.position is not None:
         found = await link.fetchrow(*sql.MESSAGE_AT(chat=chat, position=stored.position))
         message = decode_message(*found)
-    return told_again(record, stored, config, message)
+    return replay.told_again(record, stored, config, message)
 
 
 def _check_is_record(error: asyncpg.UniqueViolationError) -> None:

@@ -18,18 +18,10 @@ from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.pieces import decoded
 from chatd_server.store.postgres.sweeps import Swept
+from chatd_server.store.shared import pages
 from chatd_server.store.shared.codec import decode_message, page_weight
 from chatd_server.store.shared.open_calls import without_answered
 from chatd_server.store.shared.ownership import readable
-from chatd_server.store.shared.pages import (
-    ChatFilter,
-    action_key,
-    after_action,
-    chat_key,
-    check_cursor,
-    expired,
-    first_page,
-)
 from chatd_server.store.shared.rows import (
     STATE_WIDTH,
     ChatRow,
@@ -61,14 +53,14 @@ async def events(
 ) -> EventPage:
     """Return a page of the log: at least one event if there is one, and about `bytes_max`."""
     row_id, oldest, head = await _heads(link, chat_id)
-    check_cursor(after, oldest, head)
+    pages.check_cursor(after, oldest, head)
     rows = await link.fetch(*sql.EVENTS(chat=row_id, after=after, limit=limit, bytes_max=bytes_max))
-    page, _ = first_page(rows, event_weight, bytes_max)
+    page, _ = pages.first_page(rows, event_weight, bytes_max)
     found = tuple(await decoded(page, event_of, event_weight, clock))
     # A chore may have dropped the first ones between the two statements.
     if found and found[0].sequence != after + 1:
         _, oldest, head = await _heads(link, chat_id)
-        raise expired(after, oldest, head)
+        raise pages.expired(after, oldest, head)
     return EventPage(found, oldest, max(head, found[-1].sequence if found else 0))
 
 
@@ -130,7 +122,7 @@ async def message(link: Any, chat_id: ChatId, message_id: MessageId) -> Message:
 
 
 async def list_chats(
-    link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: ChatFilter
+    link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: pages.ChatFilter
 ) -> ChatPage:
     rows = await link.fetch(
         *sql.OWNED(
@@ -145,7 +137,7 @@ async def list_chats(
     )
     page = rows[:limit]
     chats = await decoded(page, _without_sides, _chat_weight, clock)
-    return ChatPage(tuple(chats), chat_key(page[-1]["id"]) if _more_follow(page) else None)
+    return ChatPage(tuple(chats), pages.chat_key(page[-1]["id"]) if _more_follow(page) else None)
 
 
 async def list_actions(
@@ -157,7 +149,7 @@ async def list_actions(
     chat_id: ChatId | None,
 ) -> ChatPage:
     """Return an owner's chats that wait for the client, first deadline first."""
-    due_at, row_id = after_action(after_key)
+    due_at, row_id = pages.after_action(after_key)
     rows = await link.fetch(
         *sql.ACTIONS(
             owner_id=owner_id,
@@ -172,7 +164,7 @@ async def list_actions(
     chats = await decoded(page, _asking, _chat_weight, clock)
     if not _more_follow(page):
         return ChatPage(tuple(chats), None)
-    return ChatPage(tuple(chats), action_key(page[-1]["due_at"], page[-1]["id"]))
+    return ChatPage(tuple(chats), pages.action_key(page[-1]["due_at"], page[-1]["id"]))
 
 
 def _without_sides(row: Row) -> ChatState:
@@ -220,7 +212,7 @@ async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:
 async def _page(
     rows: Sequence[Row], limit: int, bytes_max: int, clock: Clock
 ) -> tuple[list[Message], bool]:
-    page, _ = first_page(rows[:limit], _message_weight, bytes_max)
+    page, _ = pages.first_page(rows[:limit], _message_weight, bytes_max)
     messages = await decoded(page, lambda row: decode_message(*row[:2]), _message_weight, clock)
     return messages, _more_follow(rows[: len(page)])
 

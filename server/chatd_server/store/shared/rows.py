@@ -163,30 +163,6 @@ def due_at(state: ChatState) -> Instant | None:
     return None
 
 
-def _deleted_at(state: ChatState) -> Instant | None:
-    return state.updated_at if state.deleted else None
-
-
-def _worker_id(state: ChatState) -> WorkerId | None:
-    return None if state.lease is None else state.lease.worker_id
-
-
-def _lease_expires_at(state: ChatState) -> Instant | None:
-    return None if state.lease is None else state.lease.expires_at
-
-
-def _config(state: ChatState) -> bytes:
-    return encode(state.config)
-
-
-def _labels(state: ChatState) -> bytes:
-    return encode_labels(state.config.labels)
-
-
-def _queue(state: ChatState) -> bytes | None:
-    return encode_order(state.queue)
-
-
 # Written when the chat is made. Retention moves `oldest_sequence`, each entry counts `journal`.
 CREATED = Columns(
     Column("uuid", TEXT, "id"),
@@ -213,27 +189,23 @@ STATUS = Columns(
 OWNED = Columns(
     Column("owner_id", TEXT),
     Column("archived", BOOLEAN),
-    Column("deleted_at", BIGINT, _deleted_at),
-    Column("queue", BYTES, _queue),
+    Column("deleted_at", BIGINT, lambda it: it.updated_at if it.deleted else None),
+    Column("queue", BYTES, lambda it: encode_order(it.queue)),
 )
 # Written by the transitions that grant or end a lease.
 LEASE = Columns(
     Column("epoch", BIGINT),
-    Column("worker_id", TEXT, _worker_id),
-    Column("lease_expires_at", BIGINT, _lease_expires_at),
+    Column("worker_id", TEXT, lambda it: it.lease.worker_id if it.lease else None),
+    Column("lease_expires_at", BIGINT, lambda it: it.lease.expires_at if it.lease else None),
 )
 # Written when the owner changes it.
 CONFIG = Columns(
-    Column("config", BYTES, _config),
-    Column("labels", BYTES, _labels),
+    Column("config", BYTES, lambda it: encode(it.config)),
+    Column("labels", BYTES, lambda it: encode_labels(it.config.labels)),
 )
 NEW_CHAT = (CREATED, STEP, STATUS, OWNED, LEASE, CONFIG)
 
 # --- messages and events -------------------------------------------------------------------
-
-
-def _kind(logged: LoggedEvent) -> int:
-    return EVENT_KINDS[type(logged.event)]
 
 
 def _position(logged: LoggedEvent) -> int | None:
@@ -264,7 +236,7 @@ MESSAGE = Columns(
 )
 EVENT = Columns(
     Column("sequence", BIGINT),
-    Column("kind", SMALLINT, _kind),
+    Column("kind", SMALLINT, lambda it: EVENT_KINDS[type(it.event)]),
     Column("at", BIGINT),
     Column("position", BIGINT, _position),
     Column("payload", BYTES, _payload),

@@ -12,29 +12,11 @@ from chatd_server.domain.refusal import LeaseLost, Refused
 from chatd_server.domain.transition import Transition
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
+from chatd_server.store.shared import replay, rows
 from chatd_server.store.shared.changes import NO_SIDE_ROWS, changed_columns, is_step, side_rows
 from chatd_server.store.shared.codec import decode_config, decode_message
 from chatd_server.store.shared.columns import Columns, Row
 from chatd_server.store.shared.ownership import check_root, writable
-from chatd_server.store.shared.replay import (
-    Record,
-    applied_by,
-    found_again,
-    recalled,
-    record_of,
-    told_again,
-    told_now,
-)
-from chatd_server.store.shared.rows import (
-    COMMAND,
-    EVENT,
-    MESSAGE,
-    NEW_CHAT,
-    OUTCOME,
-    QUEUED,
-    STARTED,
-    STEP,
-)
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_state
 
@@ -147,11 +129,13 @@ class Ledger:
             written = False
         if not written:
             return None
-        self._messages += MESSAGE.rows(transition.messages, row_id)
-        self._events += EVENT.rows(transition.events, row_id, self._txid)
+        self._messages += rows.MESSAGE.rows(transition.messages, row_id)
+        self._events += rows.EVENT.rows(transition.events, row_id, self._txid)
         self._write_sides(row_id, known, transition)
-        self._commands.append(COMMAND.values(record_of(key, known, transition, now, None), row_id))
-        return applied_by(transition)
+        self._commands.append(
+            rows.COMMAND.values(replay.record_of(key, known, transition, now, None), row_id)
+        )
+        return replay.applied_by(transition)
 
     def decide(
         self,
@@ -170,7 +154,7 @@ class Ledger:
         if not isinstance(command, Create):
             old = writable(old, chat_id, command, owner_id)
         elif old is not None:
-            return found_again(old, command), False
+            return replay.found_again(old, command), False
         elif command.root_id is not None:
             root = self._execute(sql.ROOT, (command.root_id,)).fetchone()
             check_root(command.root_id, root)
@@ -179,23 +163,23 @@ class Ledger:
         if transition.changed:
             row_id = self._write(row_id, old, transition)
         if transition.changed or request is not None:
-            record = record_of(key, old, transition, now, request)
-            self._execute(sql.INSERT_COMMAND, COMMAND.values(record, row_id))
-        return applied_by(transition), transition.changed
+            record = replay.record_of(key, old, transition, now, request)
+            self._execute(sql.INSERT_COMMAND, rows.COMMAND.values(record, row_id))
+        return replay.applied_by(transition), transition.changed
 
     def _replay(self, found: Row, request: RequestKey | None) -> Applied:
-        row_id, record = found[0], Record._make(found[1:])
-        stored = recalled(record, request)
+        row_id, record = found[0], replay.Record._make(found[1:])
+        stored = replay.recalled(record, request)
         if stored is None:
             row = self._execute(sql.LOAD_ROW, (row_id,)).fetchone()
-            return told_now(record, read_state(self._cursor, row)[1])
+            return replay.told_now(record, read_state(self._cursor, row)[1])
         config = message = None
         if not stored.has_config:
             config = decode_config(*self._execute(sql.CONFIG, (row_id,)).fetchone())
         if stored.position is not None:
             where = {"chat": row_id, "position": stored.position}
             message = decode_message(*self._execute(sql.MESSAGE_AT, where).fetchone())
-        return told_again(record, stored, config, message)
+        return replay.told_again(record, stored, config, message)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -210,19 +194,19 @@ class Ledger:
                 sql.REMOVE_MESSAGES,
                 {"revision": new.revision, "chat": row_id, "position": transition.removed_from},
             )
-        self._executemany(sql.INSERT_MESSAGE, MESSAGE.rows(transition.messages, row_id))
-        self._executemany(sql.INSERT_EVENT, EVENT.rows(transition.events, row_id, self._txid))
+        self._executemany(sql.INSERT_MESSAGE, rows.MESSAGE.rows(transition.messages, row_id))
+        self._executemany(sql.INSERT_EVENT, rows.EVENT.rows(transition.events, row_id, self._txid))
         self._write_sides(row_id, old, transition)
         return row_id
 
     def _insert_chat(self, new: ChatState) -> int:
-        self._execute(sql.INSERT_CHAT, _values(NEW_CHAT, new))
+        self._execute(sql.INSERT_CHAT, _values(rows.NEW_CHAT, new))
         row_id = self._cursor.lastrowid
         assert row_id is not None
         return self._remember(new.id, row_id)
 
     def _write_step(self, row_id: int, old: ChatState, new: ChatState) -> bool:
-        *values, state = STEP.values(new)
+        *values, state = rows.STEP.values(new)
         padding = _SPACES[len(state) % STATE_BYTES_STEP :]
         self._execute(_UPDATE_STEP, (*values, state + padding, row_id, old.revision, old.epoch))
         return self._cursor.rowcount == 1
@@ -242,15 +226,15 @@ class Ledger:
         side = side_rows(old, transition.state)
         many = self._executemany
         if side is not NO_SIDE_ROWS:
-            many(sql.INSERT_QUEUED, QUEUED.rows(side.enqueued, row_id))
+            many(sql.INSERT_QUEUED, rows.QUEUED.rows(side.enqueued, row_id))
             many(sql.DELETE_QUEUED, [(row_id, one) for one in side.dequeued])
-            many(sql.RECORD_OUTCOME, OUTCOME.rows(side.outcomes, row_id))
+            many(sql.RECORD_OUTCOME, rows.OUTCOME.rows(side.outcomes, row_id))
             many(sql.CLOSE_CALL, [(row_id, one) for one in side.closed])
         if transition.started:
-            many(sql.START_CALL, STARTED.rows(transition.started, row_id))
+            many(sql.START_CALL, rows.STARTED.rows(transition.started, row_id))
 
 
-_UPDATE_STEP = sql.update_chat((STEP,), sql.COMPARE_LEASE)
+_UPDATE_STEP = sql.update_chat((rows.STEP,), sql.COMPARE_LEASE)
 
 
 def _values(groups: Sequence[Columns], new: ChatState) -> Row:

@@ -9,18 +9,11 @@ from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import ChatNotFound, MessageNotFound
 from chatd_server.ports.keys import KeyRecord
 from chatd_server.ports.store import ChatPage, EventPage
+from chatd_server.store.shared import pages
 from chatd_server.store.shared.codec import decode_message, page_weight
 from chatd_server.store.shared.columns import Row
 from chatd_server.store.shared.open_calls import without_answered
 from chatd_server.store.shared.ownership import readable
-from chatd_server.store.shared.pages import (
-    ChatFilter,
-    action_key,
-    after_action,
-    chat_key,
-    check_cursor,
-    first_page,
-)
 from chatd_server.store.shared.rows import ChatRow, event_of, event_weight, state_of
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_state
@@ -37,9 +30,9 @@ def events(
 ) -> EventPage:
     """Return a page of the log: at least one event if there is one, and about `bytes_max`."""
     row_id, oldest, head = _heads(cursor, chat_id)
-    check_cursor(after, oldest, head)
+    pages.check_cursor(after, oldest, head)
     rows = cursor.execute(sql.EVENTS, {"chat": row_id, "after": after, "limit": limit})
-    page, _ = first_page(rows, event_weight, bytes_max)
+    page, _ = pages.first_page(rows, event_weight, bytes_max)
     return EventPage(tuple(event_of(row) for row in page), oldest, head)
 
 
@@ -89,7 +82,7 @@ def message(cursor: sqlite3.Cursor, chat_id: ChatId, message_id: MessageId) -> M
 
 
 def list_chats(
-    cursor: sqlite3.Cursor, owner_id: OwnerId, limit: int, wanted: ChatFilter
+    cursor: sqlite3.Cursor, owner_id: OwnerId, limit: int, wanted: pages.ChatFilter
 ) -> ChatPage:
     labels, statuses = wanted.wanted_labels, wanted.wanted_statuses
     parameters = {
@@ -103,7 +96,7 @@ def list_chats(
     rows = cursor.execute(sql.owned(len(statuses), len(labels)), parameters).fetchall()
     page = [ChatRow._make(row) for row in rows[:limit]]
     chats = tuple(state_of(row, None, {}) for row in page)
-    return ChatPage(chats, chat_key(page[-1].id) if len(rows) > limit else None)
+    return ChatPage(chats, pages.chat_key(page[-1].id) if len(rows) > limit else None)
 
 
 def list_actions(
@@ -114,7 +107,7 @@ def list_actions(
     chat_id: ChatId | None,
 ) -> ChatPage:
     """Return an owner's chats that wait for the client, first deadline first."""
-    due_at, row_id = after_action(after_key)
+    due_at, row_id = pages.after_action(after_key)
     parameters = {
         "owner_id": owner_id,
         "due_at": due_at,
@@ -130,7 +123,7 @@ def list_actions(
     if len(rows) <= limit:
         return ChatPage(chats, None)
     last, due_at = page[-1]
-    return ChatPage(chats, action_key(due_at, last.id))
+    return ChatPage(chats, pages.action_key(due_at, last.id))
 
 
 def _answered(cursor: sqlite3.Cursor, row_id: int) -> set[ToolCallId]:
@@ -178,7 +171,7 @@ def _heads(cursor: sqlite3.Cursor, chat_id: ChatId) -> tuple[int, int, int]:
 def _page(
     rows: sqlite3.Cursor, bytes_max: int, limit: int | None = None
 ) -> tuple[list[Message], bool]:
-    page, more = first_page(rows, _message_weight, bytes_max, limit)
+    page, more = pages.first_page(rows, _message_weight, bytes_max, limit)
     return [decode_message(*row) for row in page], more
 
 

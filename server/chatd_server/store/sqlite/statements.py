@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from chatd_server.domain.message import CONTENT_VERSION
+from chatd_server.store.shared import rows
 from chatd_server.store.shared.columns import Columns
 from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
@@ -16,19 +17,8 @@ from chatd_server.store.shared.conditions import (
 )
 from chatd_server.store.shared.ownership import ROOT_COLUMNS
 from chatd_server.store.shared.replay import Record
-from chatd_server.store.shared.rows import (
-    COMMAND,
-    EVENT,
-    KEY,
-    MESSAGE,
-    NEW_CHAT,
-    OUTCOME,
-    QUEUED,
-    STARTED,
-    STATE_COLUMNS,
-)
 
-_STATE = ", ".join(STATE_COLUMNS)
+_STATE = ", ".join(rows.STATE_COLUMNS)
 
 
 def _insert(table: str, *names: str, versioned: bool = True) -> str:
@@ -52,7 +42,7 @@ JOURNAL = "SELECT call_id, started_at, content_version, outcome FROM tool_journa
 # Calls whose results are kept.
 ANSWERED = "SELECT call_id FROM tool_journal WHERE chat = ? AND outcome IS NOT NULL"
 
-INSERT_CHAT = _insert("chats", *(name for group in NEW_CHAT for name in group.names))
+INSERT_CHAT = _insert("chats", *(name for group in rows.NEW_CHAT for name in group.names))
 COMPARE = "id = ? AND revision = ? AND epoch = ?"
 COMPARE_LEASE = f"{COMPARE} AND {CHATS_HELD}"
 COMPARE_JOURNAL = f"{COMPARE} AND journal = ?"
@@ -69,15 +59,15 @@ def update_chat(groups: Sequence[Columns], compare: str) -> str:
 
 # --- the rows of a chat --------------------------------------------------------------------
 
-INSERT_MESSAGE = _insert("messages", "chat", *MESSAGE.names)
+INSERT_MESSAGE = _insert("messages", "chat", *rows.MESSAGE.names)
 REMOVE_MESSAGES = """
 UPDATE messages SET removed_revision = :revision
 WHERE chat = :chat AND position >= :position AND removed_revision IS NULL
 """
-INSERT_EVENT = _insert("events", "chat", "txid", *EVENT.names)
-INSERT_QUEUED = _insert("queued_messages", "chat", *QUEUED.names)
+INSERT_EVENT = _insert("events", "chat", "txid", *rows.EVENT.names)
+INSERT_QUEUED = _insert("queued_messages", "chat", *rows.QUEUED.names)
 DELETE_QUEUED = "DELETE FROM queued_messages WHERE chat = ? AND uuid = ?"
-INSERT_COMMAND = _insert("commands", "chat", *COMMAND.names, versioned=False)
+INSERT_COMMAND = _insert("commands", "chat", *rows.COMMAND.names, versioned=False)
 FIND_COMMAND = f"SELECT chat, {', '.join(Record._fields)} FROM commands WHERE key = ?"
 
 # --- journal -------------------------------------------------------------------------------
@@ -87,12 +77,12 @@ UPDATE chats SET journal = journal + 1 WHERE uuid = :uuid AND epoch = :epoch AND
 RETURNING id
 """
 START_CALL = f"""
-{_insert("tool_journal", "chat", *STARTED.names)}
+{_insert("tool_journal", "chat", *rows.STARTED.names)}
 ON CONFLICT (chat, call_id) DO UPDATE SET started_at = excluded.started_at
 """
 # The first outcome stands.
 RECORD_OUTCOME = f"""
-{_insert("tool_journal", "chat", *OUTCOME.names)}
+{_insert("tool_journal", "chat", *rows.OUTCOME.names)}
 ON CONFLICT (chat, call_id) DO UPDATE
 SET outcome = excluded.outcome, content_version = excluded.content_version
 WHERE outcome IS NULL
@@ -178,8 +168,8 @@ ORDER BY due_at, id LIMIT :limit
 
 # --- API keys ------------------------------------------------------------------------------
 
-INSERT_KEY = _insert("api_keys", "key_hash", *KEY.names, versioned=False)
-_KEY = ", ".join(KEY.names)
+INSERT_KEY = _insert("api_keys", "key_hash", *rows.KEY.names, versioned=False)
+_KEY = ", ".join(rows.KEY.names)
 FIND_KEY = f"SELECT {_KEY} FROM api_keys WHERE key_hash = ? AND revoked_at IS NULL"
 LIST_KEYS = f"SELECT {_KEY} FROM api_keys ORDER BY created_at DESC, id DESC"
 REVOKE_KEY = "UPDATE api_keys SET revoked_at = :at WHERE id = :id AND revoked_at IS NULL"
