@@ -17,7 +17,7 @@ class PostgresKeyStore:
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
         async with self._readers.use() as link:
-            await link.execute(sql.INSERT_KEY, *KEY.values(record, key_hash))
+            await link.execute(sql.INSERT_KEY, key_hash, *KEY.values(record))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
         async with self._readers.use() as link:

@@ -42,6 +42,7 @@ _WRITTEN = (*STEP, *STATUS, *LEASE)
 _CHATS = (_CHAT, Column("old_revision", BIGINT), *_WRITTEN)
 _MESSAGES = (_CHAT, *MESSAGE)
 _EVENTS = (_CHAT, *EVENT)
+_EVENT = EVENT.under("chat")
 _COMMANDS = (_CHAT, *COMMAND)
 _CLOSED = (_CHAT, Column("call_id", TEXT))
 
@@ -223,7 +224,7 @@ async def _write(link: Any, steps: Sequence[Decided], now: Instant) -> None:
         first = first_piece(step.transition.messages, MESSAGE)
         messages += [(row_id, *row) for row in first]
         left.append(step.transition.messages[len(first) :])
-        events += EVENT.rows(step.transition.events, row_id)
+        events += _EVENT.rows(step.transition.events, row_id)
         record = record_of(step.key, old, step.transition, now, None)
         commands.append((row_id, *record))
         closed += [(row_id, call_id) for call_id in side.closed]

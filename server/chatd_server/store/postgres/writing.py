@@ -23,7 +23,6 @@ from chatd_server.store.shared.changes import (
     side_rows,
 )
 from chatd_server.store.shared.columns import BIGINT, TEXT, Column, Columns, Row
-from chatd_server.store.shared.replay import Record
 from chatd_server.store.shared.rows import (
     COMMAND,
     EVENT,
@@ -116,7 +115,7 @@ class Write(NamedTuple):
 def write(
     old: ChatState | None,
     transition: Transition,
-    record: Record,
+    record: Row,
     *,
     compare_journal: bool,
     in_pieces: bool = False,
@@ -158,7 +157,7 @@ def write(
     return Write(compose(chat, tuple(names)), arguments, is_large, messages[len(rows) :], outcomes)
 
 
-def write_answer(old: ChatState, record: Record) -> Write:
+def write_answer(old: ChatState, record: Row) -> Write:
     """Return the statement that keeps the answer to a request which changes nothing."""
     chat = f"SELECT id FROM chats WHERE {_equal(_SAME_REVISION)}"
     return Write(compose(chat, ("command",)), [*_SAME_REVISION.values(old), *record])

@@ -30,34 +30,45 @@ class Column:
 
 
 class Columns:
-    """A list of columns. `values(item, *first)` returns the row (*first, one value per column)."""
+    """A list of columns. `values(item)` returns the row of an item, `rows(items)` those of several.
 
-    def __init__(self, *columns: Column) -> None:
+    Columns that are `under` others take the values of these as well: `values(item, chat)`.
+    """
+
+    def __init__(self, *columns: Column, under: tuple[str, ...] = ()) -> None:
         self._columns = columns
-        self.names = tuple(column.name for column in columns)
-        self.values = _compiled(columns)
+        self.names = (*under, *(column.name for column in columns))
+        self.values, self.rows = _compiled(columns, under)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self._columns)
 
-    def rows(self, items: Any, *first: Any) -> list[Row]:
-        """Return a row for each item."""
-        values = self.values
-        return [values(item, *first) for item in items]
+    def replacing(self, column: Column) -> "Columns":
+        """Return these columns with another source for one."""
+        return Columns(*(column if it.name == column.name else it for it in self._columns))
+
+    def under(self, *names: str) -> "Columns":
+        """Return these columns after others, whose values the caller knows."""
+        return Columns(*self._columns, under=names)
 
 
-def _compiled(columns: tuple[Column, ...]) -> Callable[..., Row]:
-    """Return the function that makes a row of these columns, as one expression.
+def _compiled(
+    columns: tuple[Column, ...], under: tuple[str, ...]
+) -> tuple[Callable[..., Row], Callable[..., list[Row]]]:
+    """Return the functions that make a row, and a list of rows, each as one expression.
 
-    Every write calls it, and a loop over the columns takes four times as long.
+    Every write calls them, and a loop over the columns takes four times as long.
     """
     functions: dict[str, Any] = {}
-    values = ["*first"]
+    values = [*under]
     for column in columns:
         if isinstance(column.source, str):
             values.append(f"item.{column.source}")
         else:
-            functions[column.name] = column.source
-            values.append(f"{column.name}(item)")
-    expression = f"lambda item, *first: ({', '.join(values)})"
-    return eval(expression, functions)  # type: ignore[no-any-return]  # noqa: S307  names of ours
+            functions[f"_{column.name}"] = column.source
+            values.append(f"_{column.name}(item)")
+    row = f"({', '.join(values)},)"
+    given = ", ".join(under)
+    make_row = f"lambda item, {given}: {row}"
+    make_rows = f"lambda items, {given}: [{row} for item in items]"
+    return eval(make_row, functions), eval(make_rows, functions)  # noqa: S307  names of ours

@@ -13,6 +13,7 @@ from chatd_server.domain.refusal import ChatNotFound, RequestIdReused
 from chatd_server.domain.transition import Reply, Transition
 from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.shared.codec import ContentTooNew, command_key, encode, request_key
+from chatd_server.store.shared.columns import Row
 from chatd_server.store.shared.open_calls import without_journal
 
 
@@ -23,8 +24,8 @@ class Record(NamedTuple):
     #: Head of the log after the command.
     sequence: int
     created_at: Instant
-    body_hash: bytes | None = None
-    response: bytes | None = None
+    body_hash: bytes | None
+    response: bytes | None
 
 
 class StoredResponse(Value, frozen=True):
@@ -58,12 +59,12 @@ def record_of(
     transition: Transition,
     now: Instant,
     request: RequestKey | None,
-) -> Record:
-    """Return what is recorded of an order; the answer too, if it was a request with an id."""
+) -> Row:
+    """Return the fields of a Record; with the answer, if the order was a request with an id."""
     head = transition.state.head_sequence
     if request is None:
-        return Record(key, head, now)
-    return Record(key, head, now, request.body_hash, _encoded(old, transition))
+        return key, head, now, None, None
+    return key, head, now, request.body_hash, _encoded(old, transition)
 
 
 def _encoded(old: ChatState | None, transition: Transition) -> bytes:

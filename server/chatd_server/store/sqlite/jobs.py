@@ -21,7 +21,6 @@ from chatd_server.ports.store import Applied, Beat, RequestKey
 from chatd_server.store.shared.codec import command_key
 from chatd_server.store.shared.ownership import lease_over
 from chatd_server.store.shared.replay import record_key
-from chatd_server.store.shared.rows import OUTCOME
 from chatd_server.store.shared.sweeps import NOT_DUE, OrderFor, lease_micros
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
@@ -107,7 +106,7 @@ class FinishCallJob(Job[None], eq=False):
         found = execute(sql.COUNT_JOURNAL, held).fetchone()
         if found is None:
             raise lease_over(self.chat_id, self.epoch)
-        execute(sql.RECORD_OUTCOME, OUTCOME.values(self.result, found[0]))
+        execute(sql.RECORD_OUTCOME, sql.OUTCOME.values(self.result, found[0]))
 
 
 class BeatJob(Job[list[Beat]], eq=False):

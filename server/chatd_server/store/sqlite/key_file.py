@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
-from chatd_server.store.shared.rows import KEY
 from chatd_server.store.shared.upgrade import check_version
 from chatd_server.store.sqlite import files, reads
 from chatd_server.store.sqlite import statements as sql
@@ -37,7 +36,7 @@ class SqliteKeyFile:
         self._path = path
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        row = KEY.values(record, key_hash)
+        row = sql.KEY.values(record, key_hash)
         self._with(lambda cursor: cursor.execute(sql.INSERT_KEY, row))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
-from chatd_server.store.shared.rows import KEY
 from chatd_server.store.sqlite import reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.store import SqliteStore
@@ -17,7 +16,7 @@ class SqliteKeyStore:
         self._store = store
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        await self._store.write(sql.INSERT_KEY, KEY.values(record, key_hash))
+        await self._store.write(sql.INSERT_KEY, sql.KEY.values(record, key_hash))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
         return await self._store.readers.read(reads.find_key, key_hash)

@@ -15,7 +15,7 @@ from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.shared import replay, rows
 from chatd_server.store.shared.changes import NO_SIDE_ROWS, changed_columns, is_step, side_rows
 from chatd_server.store.shared.codec import decode_config, decode_message
-from chatd_server.store.shared.columns import Columns, Row
+from chatd_server.store.shared.columns import BYTES, Column, Columns, Row
 from chatd_server.store.shared.ownership import check_root, writable
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_state
@@ -129,12 +129,10 @@ class Ledger:
             written = False
         if not written:
             return None
-        self._messages += rows.MESSAGE.rows(transition.messages, row_id)
-        self._events += rows.EVENT.rows(transition.events, row_id, self._txid)
+        self._messages += sql.MESSAGE.rows(transition.messages, row_id)
+        self._events += sql.EVENT.rows(transition.events, row_id, self._txid)
         self._write_sides(row_id, known, transition)
-        self._commands.append(
-            rows.COMMAND.values(replay.record_of(key, known, transition, now, None), row_id)
-        )
+        self._commands.append((row_id, *replay.record_of(key, known, transition, now, None)))
         return replay.applied_by(transition)
 
     def decide(
@@ -164,7 +162,7 @@ class Ledger:
             row_id = self._write(row_id, old, transition)
         if transition.changed or request is not None:
             record = replay.record_of(key, old, transition, now, request)
-            self._execute(sql.INSERT_COMMAND, rows.COMMAND.values(record, row_id))
+            self._execute(sql.INSERT_COMMAND, (row_id, *record))
         return replay.applied_by(transition), transition.changed
 
     def _replay(self, found: Row, request: RequestKey | None) -> Applied:
@@ -194,8 +192,8 @@ class Ledger:
                 sql.REMOVE_MESSAGES,
                 {"revision": new.revision, "chat": row_id, "position": transition.removed_from},
             )
-        self._executemany(sql.INSERT_MESSAGE, rows.MESSAGE.rows(transition.messages, row_id))
-        self._executemany(sql.INSERT_EVENT, rows.EVENT.rows(transition.events, row_id, self._txid))
+        self._executemany(sql.INSERT_MESSAGE, sql.MESSAGE.rows(transition.messages, row_id))
+        self._executemany(sql.INSERT_EVENT, sql.EVENT.rows(transition.events, row_id, self._txid))
         self._write_sides(row_id, old, transition)
         return row_id
 
@@ -206,9 +204,7 @@ class Ledger:
         return self._remember(new.id, row_id)
 
     def _write_step(self, row_id: int, old: ChatState, new: ChatState) -> bool:
-        *values, state = rows.STEP.values(new)
-        padding = _SPACES[len(state) % STATE_BYTES_STEP :]
-        self._execute(_UPDATE_STEP, (*values, state + padding, row_id, old.revision, old.epoch))
+        self._execute(_UPDATE_STEP, (*_STEP.values(new), row_id, old.revision, old.epoch))
         return self._cursor.rowcount == 1
 
     def _write_chat(
@@ -226,15 +222,21 @@ class Ledger:
         side = side_rows(old, transition.state)
         many = self._executemany
         if side is not NO_SIDE_ROWS:
-            many(sql.INSERT_QUEUED, rows.QUEUED.rows(side.enqueued, row_id))
+            many(sql.INSERT_QUEUED, sql.QUEUED.rows(side.enqueued, row_id))
             many(sql.DELETE_QUEUED, [(row_id, one) for one in side.dequeued])
-            many(sql.RECORD_OUTCOME, rows.OUTCOME.rows(side.outcomes, row_id))
+            many(sql.RECORD_OUTCOME, sql.OUTCOME.rows(side.outcomes, row_id))
             many(sql.CLOSE_CALL, [(row_id, one) for one in side.closed])
         if transition.started:
-            many(sql.START_CALL, rows.STARTED.rows(transition.started, row_id))
+            many(sql.START_CALL, sql.STARTED.rows(transition.started, row_id))
 
 
-_UPDATE_STEP = sql.update_chat((rows.STEP,), sql.COMPARE_LEASE)
+def _padded_state(state: ChatState) -> bytes:
+    hot = rows.hot_state(state)
+    return hot + _SPACES[len(hot) % STATE_BYTES_STEP :]
+
+
+_STEP = rows.STEP.replacing(Column("state", BYTES, _padded_state))
+_UPDATE_STEP = sql.update_chat((_STEP,), sql.COMPARE_LEASE)
 
 
 def _values(groups: Sequence[Columns], new: ChatState) -> Row:

@@ -59,30 +59,35 @@ def update_chat(groups: Sequence[Columns], compare: str) -> str:
 
 # --- the rows of a chat --------------------------------------------------------------------
 
-INSERT_MESSAGE = _insert("messages", "chat", *rows.MESSAGE.names)
+MESSAGE = rows.MESSAGE.under("chat")
+EVENT = rows.EVENT.under("chat", "txid")
+QUEUED = rows.QUEUED.under("chat")
+INSERT_MESSAGE = _insert("messages", *MESSAGE.names)
 REMOVE_MESSAGES = """
 UPDATE messages SET removed_revision = :revision
 WHERE chat = :chat AND position >= :position AND removed_revision IS NULL
 """
-INSERT_EVENT = _insert("events", "chat", "txid", *rows.EVENT.names)
-INSERT_QUEUED = _insert("queued_messages", "chat", *rows.QUEUED.names)
+INSERT_EVENT = _insert("events", *EVENT.names)
+INSERT_QUEUED = _insert("queued_messages", *QUEUED.names)
 DELETE_QUEUED = "DELETE FROM queued_messages WHERE chat = ? AND uuid = ?"
-INSERT_COMMAND = _insert("commands", "chat", *rows.COMMAND.names, versioned=False)
+INSERT_COMMAND = _insert("commands", "chat", *Record._fields, versioned=False)
 FIND_COMMAND = f"SELECT chat, {', '.join(Record._fields)} FROM commands WHERE key = ?"
 
 # --- journal -------------------------------------------------------------------------------
 
+STARTED = rows.STARTED.under("chat")
+OUTCOME = rows.OUTCOME.under("chat")
 COUNT_JOURNAL = f"""
 UPDATE chats SET journal = journal + 1 WHERE uuid = :uuid AND epoch = :epoch AND {CHATS_HELD}
 RETURNING id
 """
 START_CALL = f"""
-{_insert("tool_journal", "chat", *rows.STARTED.names)}
+{_insert("tool_journal", *STARTED.names)}
 ON CONFLICT (chat, call_id) DO UPDATE SET started_at = excluded.started_at
 """
 # The first outcome stands.
 RECORD_OUTCOME = f"""
-{_insert("tool_journal", "chat", *rows.OUTCOME.names)}
+{_insert("tool_journal", *OUTCOME.names)}
 ON CONFLICT (chat, call_id) DO UPDATE
 SET outcome = excluded.outcome, content_version = excluded.content_version
 WHERE outcome IS NULL
@@ -168,7 +173,8 @@ ORDER BY due_at, id LIMIT :limit
 
 # --- API keys ------------------------------------------------------------------------------
 
-INSERT_KEY = _insert("api_keys", "key_hash", *rows.KEY.names, versioned=False)
+KEY = rows.KEY.under("key_hash")
+INSERT_KEY = _insert("api_keys", *KEY.names, versioned=False)
 _KEY = ", ".join(rows.KEY.names)
 FIND_KEY = f"SELECT {_KEY} FROM api_keys WHERE key_hash = ? AND revoked_at IS NULL"
 LIST_KEYS = f"SELECT {_KEY} FROM api_keys ORDER BY created_at DESC, id DESC"
