@@ -21,10 +21,10 @@ from chatd_server.domain.message import Part
 from chatd_server.observe import NullObserver
 from chatd_server.ports.clock import Clock
 from chatd_server.service.keys import ROOT_OWNER
-from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.shared.wake import LocalWake
 from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake
 
 TEXT_BYTES_MAX = 262_144
 """Of one text part; two of them are the largest user's message."""

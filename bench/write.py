@@ -37,10 +37,10 @@ from chatd_server.domain.ids import (
 from chatd_server.domain.message import Executor, FinishReason, Text, ToolCall, Usage
 from chatd_server.observe import NullObserver
 from chatd_server.ports.store import Store
-from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.shared.wake import LocalWake
 from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake
 
 WARM_ROUNDS = 3
 LEASE_SECONDS = 3600.0

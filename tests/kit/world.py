@@ -28,8 +28,8 @@ from chatd_server.domain.message import Executor, Message, Text
 from chatd_server.observe import Span
 from chatd_server.ports.store import Applied, Store
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.shared.wake import LocalWake
 from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake
 from chatd_server.worker.settings import WorkerSettings
 from chatd_server.worker.worker import Worker
 from tests.kit.cable import Cable

@@ -22,7 +22,7 @@ from chatd_server.rpc.edge.listen import Listen, Listener, PortInUse
 from chatd_server.rpc.edge.reflection import Reflection
 from chatd_server.rpc.edge.server import HEALTH_POLL_SECONDS, RpcServer
 from chatd_server.service.keys import Keys
-from chatd_server.store.errors import DatabaseInUse, SchemaOutdated
+from chatd_server.store.shared.errors import DatabaseInUse, SchemaOutdated
 from tests.kit.clock import ManualClock
 from tests.kit.server import Served, refusal_of, said, serving
 from tests.store.proxy import Proxy

@@ -12,7 +12,7 @@ from chatd_server.clock import RealClock
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
 from chatd_server.ports.store import Applied, Store
-from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.clock import ManualClock
@@ -165,7 +165,7 @@ def template_url(postgres: Postgres | PostgresUnavailableError) -> str:
     if isinstance(postgres, PostgresUnavailableError):
         missing("postgres", str(postgres))
     url = postgres.create_database()
-    with ThreadPoolExecutor(1) as aside:  # whoever asks may be on a loop already
+    with ThreadPoolExecutor(1) as aside:  # the caller may be on a loop already
         aside.submit(lambda: asyncio.run(migrate(url))).result()
     return url
 

@@ -22,7 +22,7 @@ async def cut_off(stranger: asyncpg.Connection) -> int:
 
 
 async def until_blocked(stranger: asyncpg.Connection, count: int = 1) -> None:
-    """Wait until so many of chatd's statements wait for a lock."""
+    """Wait until this number of chatd's statements wait for a lock."""
     while (
         await stranger.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'chatd'"

@@ -46,7 +46,7 @@ from chatd_server.domain.message import (
     ToolResult,
     Usage,
 )
-from chatd_server.store import codec, rows
+from chatd_server.store.shared import codec, rows
 
 WEIRD = 'NUL \x00, quotes "\\", controls \x1e\x1f, 👩\u200d💻, \u2028'
 MESSAGE = Message(
@@ -103,7 +103,7 @@ def test_a_message_with_every_kind_of_part_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_an_event_comes_back_as_it_was(event: Event) -> None:
     """Each kind of event survives the row that stores it."""
-    ((*row, payload),) = rows.event_rows([LoggedEvent(9, 1, event)])
+    ((*row, payload),) = rows.EVENT.rows([LoggedEvent(9, 1, event)])
 
     read = (*row, CONTENT_VERSION, payload, None, None)
     assert rows.event_of(read) == LoggedEvent(9, 1, event)
@@ -113,10 +113,10 @@ def test_the_event_of_a_message_has_no_payload_and_comes_back_with_its_message()
     """A message is stored once: its event refers to the row and gets the attempt from there."""
     logged = LoggedEvent(7, 1, MessageCommitted(3, AttemptId("a1")), MESSAGE)
 
-    ((*row, payload),) = rows.event_rows([logged])
+    ((*row, payload),) = rows.EVENT.rows([logged])
 
     assert payload is None
-    ((*_, content),) = rows.message_rows([MESSAGE])
+    ((*_, content),) = rows.MESSAGE.rows([MESSAGE])
     read = (*row, CONTENT_VERSION, payload, CONTENT_VERSION, content)
     assert rows.event_of(read) == logged
 

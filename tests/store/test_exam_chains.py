@@ -140,10 +140,10 @@ async def test_an_interrupt_before_a_chain_refuses_all_of_it(store: Store, desk:
     assert await store.load(state.id) == interrupted
 
 
-async def test_an_interrupt_that_meets_a_chain_comes_before_or_behind_all_of_it(
+async def test_an_interrupt_that_meets_a_chain_comes_before_or_after_all_of_it(
     store: Store, desk: Desk
 ) -> None:
-    """There is no between: the answer with the start of its tools, or neither of them."""
+    """Either the answer with the start of its tools is there, or neither of them."""
     for n in range(20):
         state = await desk.start(await desk.running())
         writes = [
@@ -184,8 +184,8 @@ async def test_a_chain_of_a_stale_epoch_writes_nothing(
     assert await store.load(state.id) == rescued
 
 
-async def test_a_command_behind_the_end_of_the_lease_is_refused(store: Store, desk: Desk) -> None:
-    """A chain is no longer than its lease."""
+async def test_a_command_after_the_end_of_the_lease_is_refused(store: Store, desk: Desk) -> None:
+    """A chain ends with its lease."""
     state = await desk.start(await desk.running())
     finish, late = desk.finish_command(state), desk.start_command(state, AttemptKind.MODEL)
 

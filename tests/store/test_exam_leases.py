@@ -152,7 +152,7 @@ async def test_acquire_leaves_out_removed_messages(desk: Desk) -> None:
 
 
 async def test_a_released_chat_is_taken_again_with_a_new_epoch(store: Store, desk: Desk) -> None:
-    """A leaving worker gives its chat back; whoever takes it fences the one before."""
+    """A leaving worker gives its chat back; the next holder fences it."""
     state = await desk.running()
     release = Release(command_id="r", worker_id=W1, epoch=state.epoch)
     await store.apply(state.id, release, known=state)
@@ -307,7 +307,7 @@ async def test_heartbeats_and_rescues_at_once_agree_on_who_holds_a_chat(
 
 
 async def test_the_journal_is_part_of_the_loaded_state(store: Store, desk: Desk) -> None:
-    """What began and what finished is known to whoever takes the chat next, in any order."""
+    """The next holder knows which calls began and which finished, in any order."""
     state = await desk.running()
     state = await desk.answered(state, calls=[desk.call(one) for one in ("a", "b", "c")])
 
@@ -444,7 +444,7 @@ async def test_results_handed_in_by_parts_are_kept(store: Store, desk: Desk) -> 
 async def test_actions_past_their_deadline_are_answered(
     stores: Stores, store: Store, desk: Desk
 ) -> None:
-    """The deadline is in the database; whoever looks first closes the action."""
+    """The deadline is in the database; the first server that looks closes the action."""
     state = await desk.asking("a")
     assert state.action is not None
     assert await store.next_due() == state.action.deadline

@@ -33,7 +33,7 @@ async def _talk(desk: Desk, turns: int, text: str = "words") -> ChatId:
 
 
 async def test_events_come_in_pages_without_gap_or_duplicate(store: Store, desk: Desk) -> None:
-    """Pages by number, one behind the other, are the log."""
+    """Pages by number, one after the other, are the log."""
     state = await desk.running()
     await desk.finish(await desk.answered(state))
     whole = await desk.log(state.id)
@@ -136,7 +136,7 @@ async def test_many_chats_are_pruned_in_one_call(stores: Stores, store: Store, d
 
 
 async def test_messages_come_in_pages(store: Store, desk: Desk) -> None:
-    """Pages by number or by bytes, one behind the other, are the history."""
+    """Pages by number or by bytes, one after the other, are the history."""
     chat_id = await _talk(desk, 3)
     whole, more = await store.messages(chat_id, after_position=0, limit=99, bytes_max=1 << 20)
     assert len(whole) == 6
@@ -212,7 +212,7 @@ async def test_a_snapshot_of_an_empty_chat_has_no_page(store: Store, desk: Desk)
 async def test_chats_are_listed_newest_first_in_pages_of_their_owner(
     store: Store, desk: Desk
 ) -> None:
-    """Pages behind each other are all chats of one owner, and nobody else's."""
+    """Pages one after another are all chats of one owner, and of no other."""
     mine = [await desk.create(f"{n}") for n in range(7)]
     await desk.create(owner=BOB)
 

@@ -12,10 +12,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.store import migrate
-from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
-from chatd_server.store.schema import metadata
+from chatd_server.store.shared import upgrade
+from chatd_server.store.shared.errors import SchemaOutdated, SchemaTooNew
+from chatd_server.store.shared.schema import metadata
 from chatd_server.store.sqlite import files
+from chatd_server.store.sqlite.migrate import migrate, schema_version
 
 _TABLES = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%' AND sql IS NOT NULL"
 
@@ -28,7 +29,7 @@ def _definitions(path: Path) -> dict[str, str]:
 def test_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:
     """A migrated file and one made from the metadata have the same tables, keys and indexes."""
     migrated, made = tmp_path / "migrated.db", tmp_path / "made.db"
-    migrate.migrate_sqlite(migrated)
+    migrate(migrated)
     engine = create_engine(f"sqlite:///{made}")
     metadata.create_all(engine)
     engine.dispose()
@@ -38,7 +39,7 @@ def test_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> Non
 
 def test_nothing_is_left_to_migrate(tmp_path: Path) -> None:
     """Alembic itself finds no difference between a migrated file and the metadata."""
-    migrate.migrate_sqlite(tmp_path / "chatd.db")
+    migrate(tmp_path / "chatd.db")
     engine = create_engine(f"sqlite:///{tmp_path / 'chatd.db'}")
 
     with engine.connect() as connection:
@@ -52,9 +53,9 @@ def test_nothing_is_left_to_migrate(tmp_path: Path) -> None:
 def test_the_schema_named_in_code_is_the_newest_migration() -> None:
     """The constant that saves an import says the truth."""
     config = Config()
-    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(upgrade.__file__).parent / "migrations"))
 
-    assert ScriptDirectory.from_config(config).get_heads() == [migrate.SCHEMA]
+    assert ScriptDirectory.from_config(config).get_heads() == [upgrade.SCHEMA]
 
 
 def test_every_constraint_and_index_has_a_name() -> None:
@@ -66,54 +67,54 @@ def test_every_constraint_and_index_has_a_name() -> None:
             assert index.name
 
 
-async def test_a_fresh_file_is_migrated_and_says_its_version(tmp_path: Path) -> None:
+def test_a_fresh_file_is_migrated_and_says_its_version(tmp_path: Path) -> None:
     """`migrate` makes the file; a second time it changes nothing."""
-    url = f"sqlite:///{tmp_path / 'chatd.db'}"
-    assert await migrate.schema_version(url) is None
+    path = tmp_path / "chatd.db"
+    assert schema_version(path) is None
 
-    await migrate.migrate(url)
-    await migrate.migrate(url)
+    assert migrate(path) is None
+    assert migrate(path) == upgrade.SCHEMA
 
-    assert await migrate.schema_version(url) == migrate.SCHEMA
+    assert schema_version(path) == upgrade.SCHEMA
 
 
-async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     """A database of a newer server is left alone, and the message says what to do."""
     path = tmp_path / "chatd.db"
-    migrate.migrate_sqlite(path)
+    migrate(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
 
     with pytest.raises(SchemaTooNew, match="update chatd"):
-        migrate.migrate_sqlite(path)
+        migrate(path)
     with pytest.raises(SchemaTooNew):
-        migrate.check_version(await migrate.schema_version(f"sqlite:///{path}"))
+        upgrade.check_version(schema_version(path))
 
 
 def test_an_older_schema_is_refused_with_the_command_that_helps() -> None:
     """A server that may not migrate by itself names `chatd migrate`."""
-    migrate.check_version(migrate.SCHEMA)
+    upgrade.check_version(upgrade.SCHEMA)
     for found in (None, "0000"):
         with pytest.raises(SchemaOutdated, match="chatd migrate"):
-            migrate.check_version(found)
+            upgrade.check_version(found)
 
 
 def test_a_file_that_cannot_be_read_now_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     """As on a full disk, where the write-ahead log cannot be opened."""
     path = tmp_path / "chatd.db"
-    migrate.migrate_sqlite(path)
+    migrate(path)
     files.writing(path).close()
     (tmp_path / "chatd.db-wal").mkdir()
     with pytest.raises(DatabaseUnavailable):
-        migrate.migrate_sqlite(path)
+        migrate(path)
 
 
 def test_a_file_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
-    """Its tables have our names: that is said, and none of ours is made beside them."""
+    """Its tables have our names: the error says so, and no table is added to them."""
     path = tmp_path / "chatd.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE messages (words TEXT)")
     with pytest.raises(DatabaseUnavailable, match="messages already exists"):
-        migrate.migrate_sqlite(path)
+        migrate(path)
     assert list(_definitions(path)) == ["messages"]

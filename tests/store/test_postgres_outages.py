@@ -96,7 +96,7 @@ async def test_a_chat_whose_answer_is_lost_is_made_once(
 async def test_chats_whose_acquisition_was_not_answered_are_the_workers(
     store: PostgresStore, desk: Desk
 ) -> None:
-    """A lost answer leaves no chat behind that nobody runs."""
+    """After a lost answer every chat that was taken is run."""
     chat_ids = {await desk.create(f"chat {number}") for number in range(3)}
     store.writers._free[-1] = LosesCommits(store.writers._free[-1])
 

@@ -29,8 +29,8 @@ from tests.store.weighing import Beside, Measured, PiecesClock, Weighed, weighed
 LARGE = "x" * (USER_MESSAGE_BYTES_MAX - KIB)
 CALLS = ("a", "b", "c", "d")
 BESIDE = 32 * KIB
-"""Room for ids, events and states beside the contents."""
-SECOND_PIECE = INSERT_MESSAGES[:40]
+"""Room for ids, events and states besides the contents."""
+SECOND_PIECE = INSERT_MESSAGES.text[:40]
 """How the statement begins that writes what did not fit the first one."""
 
 
@@ -186,7 +186,7 @@ async def test_a_repeated_request_is_told_without_the_queue(desk: Desk, weighed:
 async def test_a_list_of_large_chats_asks_for_one_page(
     store: PostgresStore, desk: Desk, weighed: Weighed
 ) -> None:
-    """A page ends by bytes, and the next one goes on behind it."""
+    """A page ends by bytes, and the next one continues after it."""
     size = PAGE_BYTES_MAX // 4
     made = [await desk.create(config=ChatConfig(system_prompt="p" * size)) for _ in range(10)]
     pages: list[list[ChatId]] = []
@@ -275,7 +275,7 @@ async def test_results_are_written_in_pieces_and_in_one_transaction(
     assert_gap_free(log, applied.state)
 
 
-async def test_large_results_are_measured_beside_the_event_loop(desk: Desk) -> None:
+async def test_large_results_are_measured_off_the_event_loop(desk: Desk) -> None:
     """How many bytes 16 MiB of text have takes no moment; what is small is decided at once."""
     state = await desk.asking("a")
     for size, is_beside in ((2 * PIECE_BYTES, True), (10, False)):
@@ -300,7 +300,7 @@ async def test_kept_results_are_written_in_pieces_and_in_one_transaction(
         seen.append(len(waiting_calls((await other.store.load(state.id)).calls)))
 
     weighed.arguments = 0
-    weighed.before = (INSERT_OUTCOMES[:40], look)
+    weighed.before = (INSERT_OUTCOMES.text[:40], look)
     await store.apply(state.id, submitted(desk, "a", "b", output="\0"), owner_id=ANN)
 
     assert weighed.arguments <= 6 * TOOL_RESULT_BYTES_MAX + BESIDE

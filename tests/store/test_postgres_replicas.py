@@ -17,7 +17,7 @@ from chatd_server.domain.refusal import LeaseLost, RequestIdReused
 from chatd_server.observe import NullObserver
 from chatd_server.ports.store import RequestKey
 from chatd_server.store.postgres.store import PostgresStore
-from chatd_server.store.wake import LocalWake
+from chatd_server.store.shared.wake import LocalWake
 from tests.kit.clock import ManualClock
 from tests.store.conftest import WRITERS, HeardCommits, PostgresStores
 from tests.store.desk import ANN, W1, W2, Desk, assert_gap_free

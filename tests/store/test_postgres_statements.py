@@ -12,10 +12,11 @@ from chatd_server.domain.message import Executor, Text
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver
 from chatd_server.ports.store import RequestKey
-from chatd_server.store.errors import SchemaOutdated, SchemaTooNew
-from chatd_server.store.migrate import SCHEMA, migrate, schema_version
+from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
-from chatd_server.store.wake import LocalWake
+from chatd_server.store.shared.errors import SchemaOutdated, SchemaTooNew
+from chatd_server.store.shared.upgrade import SCHEMA
+from chatd_server.store.shared.wake import LocalWake
 from tests.store.conftest import PostgresStores
 from tests.store.desk import Desk
 from tests.store.outages import (
@@ -184,11 +185,9 @@ async def test_every_url_that_serves_also_migrates(
 ) -> None:
     """Managed databases are named so; one reader of URLs, the driver, is for both."""
     url = postgres_url.replace("@", f"@{hosts}") + query
-    assert await schema_version(url) is None
+    assert await migrate(url) is None
 
-    await migrate(url)
-
-    assert await schema_version(url) == SCHEMA
+    assert await migrate(url) == SCHEMA
     store = await open_on(url)
     assert await store.is_reachable()
     await store.close()

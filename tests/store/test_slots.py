@@ -15,7 +15,7 @@ from chatd_server.domain.ids import WorkerId
 from chatd_server.observe import Span
 from chatd_server.store.postgres.slots import LOCAL_FILE_SYSTEMS, Slots, _file_system, this_machine
 from chatd_server.store.postgres.store import PostgresStore
-from chatd_server.store.wake import LocalWake
+from chatd_server.store.shared.wake import LocalWake
 from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
 from tests.kit.require import missing
@@ -61,7 +61,7 @@ async def shared(
 
 
 def died(home: Path, worker_id: WorkerId, database: str = "db") -> None:
-    """Leave behind what a server leaves that was killed: the kernel closes its files."""
+    """Leave what a killed server leaves: the kernel closes its files."""
     slots = Slots(home, database)
     slots.take(worker_id)
     slots.release()

@@ -1,6 +1,7 @@
 """What only the embedded store promises: one server on a file, few statements, used indexes."""
 
 import asyncio
+import re
 import sqlite3
 from pathlib import Path
 from stat import S_IMODE
@@ -11,7 +12,7 @@ import pytest
 from chatd_server.domain.chat import ChatConfig, ClientTool, Status
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Span
-from chatd_server.store.errors import DatabaseInUse, NotADatabase
+from chatd_server.store.shared.errors import DatabaseInUse, NotADatabase
 from chatd_server.store.sqlite import files, statements
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.store.conftest import SqliteStores
@@ -58,7 +59,7 @@ async def test_nobody_else_can_read_the_files(sqlite_stores: SqliteStores) -> No
 async def test_a_file_that_cannot_be_opened_leaves_no_lock(
     sqlite_stores: SqliteStores,
 ) -> None:
-    """After a failed start the next one is judged anew."""
+    """After a failed start, the next start checks the file again."""
     sqlite_stores.path.write_bytes(b"this is no database" * 100)
     with pytest.raises(NotADatabase, match="restore"):
         await sqlite_stores.open()
@@ -106,7 +107,7 @@ async def test_a_closed_store_takes_nothing_more(
 # --- cost ----------------------------------------------------------------------------------
 
 
-async def test_a_step_of_a_running_turn_is_four_statements_beside_the_group(
+async def test_a_step_of_a_running_turn_is_four_statements_besides_the_group(
     store: SqliteStore, desk: Desk
 ) -> None:
     """Chat, message, event, command: nothing is read first, and a miss has nothing to undo."""
@@ -137,7 +138,7 @@ async def test_a_step_of_a_running_turn_is_four_statements_beside_the_group(
         ("NEXT_EXPIRY", "chats_leases"),
         ("BEAT", "(uuid=?)"),
         ("LOAD", "(uuid=?)"),
-        ("OWNED", "chats_owned"),
+        ("owned", "chats_owned"),
         ("ACTIONS", "chats_actions"),
         ("EVENTS", "PRIMARY KEY"),
         ("MESSAGES", "(chat=? AND position>"),
@@ -151,11 +152,11 @@ async def test_each_query_uses_the_index_that_was_made_for_it(
     store: SqliteStore, query: str, index: str
 ) -> None:
     """The schema names a query for each index; SQLite agrees, and sorts nothing."""
-    sql = getattr(statements, query)
-    order = {"OWNED": " ORDER BY id DESC LIMIT 5", "ACTIONS": " ORDER BY due_at, id LIMIT 5"}
+    sql = statements.owned(0, 0) if query == "owned" else getattr(statements, query)
+    named = dict.fromkeys(re.findall(r":(\w+)", sql), "[]")
     connection = store._ledger.connection
     plan = connection.execute(
-        f"EXPLAIN QUERY PLAN {sql}{order.get(query, '')}", ("[]",) * sql.count("?")
+        f"EXPLAIN QUERY PLAN {sql}", named or ("[]",) * sql.count("?")
     ).fetchall()
 
     steps = [step[3] for step in plan]

@@ -175,7 +175,7 @@ async def test_a_missed_compare_in_a_group_undoes_its_member_only(
 async def test_members_of_a_group_see_what_those_before_them_wrote(
     store: SqliteStore, desk: Desk
 ) -> None:
-    """Rows that are inserted together are there for whoever reads in the same group."""
+    """Rows that are inserted together are there for a read in the same group."""
     started = await desk.start(await desk.running())
 
     outcomes = await _group(

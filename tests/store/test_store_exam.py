@@ -122,7 +122,7 @@ async def test_nul_and_every_other_character_survive(store: Store, desk: Desk) -
 
 
 async def test_a_lone_surrogate_never_reaches_the_store(store: Store, desk: Desk) -> None:
-    """Text that cannot travel is an error of the caller's, and leaves nothing behind."""
+    """Text that cannot travel is an error of the caller's, and nothing of it is written."""
     chat_id = await desk.create()
     before = await store.load(chat_id)
 
@@ -208,7 +208,7 @@ async def test_a_request_id_with_another_body_is_refused(store: Store, desk: Des
 
 
 async def test_a_refusal_is_not_stored(desk: Desk) -> None:
-    """The same request is judged anew: what was refused may succeed later."""
+    """The same request is decided again: after a refusal it may succeed."""
     state = await desk.running()
     request = RequestKey("k", b"body")
     with pytest.raises(ChatBusy):
@@ -308,10 +308,10 @@ async def test_a_cancelled_caller_does_not_cancel_the_write(
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    await desk.send(chat_id, "behind it")
+    await desk.send(chat_id, "after it")
 
     queue = (await store.load(chat_id)).queue
-    assert [queued.parts for queued in queue] == [(Text("handed over"),), (Text("behind it"),)]
+    assert [queued.parts for queued in queue] == [(Text("handed over"),), (Text("after it"),)]
     assert len(stores.heard.commits) == 3
 
 

@@ -14,8 +14,9 @@ from chatd_server.domain.ids import ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import NullObserver, Span
 from chatd_server.ports.wake import Wake
-from chatd_server.store import wake as wake_module
-from chatd_server.store.wake import PAYLOAD_BYTES_MAX, Hint, LocalWake, PostgresWake, pack, unpack
+from chatd_server.store.postgres import wake as wake_module
+from chatd_server.store.postgres.wake import PAYLOAD_BYTES_MAX, Hint, PostgresWake, pack, unpack
+from chatd_server.store.shared.wake import LocalWake
 from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
 
@@ -112,7 +113,7 @@ def test_payloads_are_bounded_and_hold_every_hint_once() -> None:
 
 @pytest.mark.parametrize("line", ["", "x", f"{CHAT} 1 resting", f"{CHAT} one waiting", f"{CHAT} 1"])
 def test_hint_of_another_version_is_skipped(line: str) -> None:
-    """A line that this version cannot read hides none of its neighbours."""
+    """A line that this version cannot read does not hide the other lines."""
     good = f"{CHAT} 7 waiting"
     assert list(unpack(f"{good}\n{line}\n{good}")) == [Hint(CHAT, 7, Status.WAITING)] * 2
 

@@ -19,7 +19,7 @@ CHATS = 8
 
 
 async def write(path: Path) -> None:
-    """Commit answers with the attempts behind them in several chats at once, as fast as it goes."""
+    """Commit answers with the attempts after them in several chats at once, as fast as it goes."""
     store = await SqliteStore.open(
         path, clock=RealClock(), wake=HeardHints(), observer=NullObserver()
     )

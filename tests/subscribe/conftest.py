@@ -29,12 +29,12 @@ from chatd_server.service.keys import Keys
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
 from chatd_server.service.tools import ClientTools
-from chatd_server.store.migrate import migrate
 from chatd_server.store.postgres.keys import PostgresKeyStore
+from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.shared.wake import LocalWake
 from chatd_server.store.sqlite.keys import SqliteKeyStore
 from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake
 from chatd_server.tools.builtin.source import BuiltinTools
 from tests.kit.clock import ManualClock
 from tests.kit.script import MODEL, ScriptedModel
@@ -99,7 +99,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             stop_hints = wake.listen(hub.hinted)
 
             def go_deaf() -> None:
-                store._listeners.clear()
+                store._delivery._listeners.clear()
                 stop_hints()
 
             authenticator = Authenticator(keys, clock)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd_server.store.migrate import migrate
+from chatd_server.store.postgres.migrate import migrate
 from tests.kit.world import World
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from chatd_server.agent.turn.env import Env
-from chatd_server.app.databases import Database, open_database
+from chatd_server.app.database import Database
+from chatd_server.app.databases import open_database
 from chatd_server.app.root_key import registered
 from chatd_server.app.server import App
 from chatd_server.app.settings import (
@@ -39,8 +40,6 @@ from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
 from chatd_server.service.tools import ClientTools
-from chatd_server.store.postgres.slots import Slots
-from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.tools.builtin.source import BuiltinTools
 from chatd_server.tools.registry import tool_sources
 from chatd_server.worker.worker import Worker
@@ -54,12 +53,9 @@ async def build(
     observer = observer or LogObserver()
     config.home_path.mkdir(mode=0o700, parents=True, exist_ok=True)
     worker_id = WorkerId(new_uuid(clock.now()))
-    database = await open_database(config, clock, observer)
+    database = await open_database(config, worker_id, clock, observer)
     try:
         root = await registered(config.root_key_path, Keys(database.keys, clock), observer)
-        if isinstance(database.store, PostgresStore):
-            slots = Slots(config.home_path, config.shown_database)
-            await database.store.take_place(slots, worker_id)
         tokens = PageTokens(await database.store.secret(PURPOSE))
         return _app(config, database, worker_id, tokens, root, clock, observer)
     except BaseException:

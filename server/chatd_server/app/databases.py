@@ -1,98 +1,29 @@
-"""Opens what a database URL names, and migrates it."""
+"""Opens what a database URL names, and migrates it.
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+A database's driver is imported with its file here, and only when it is the one that is used.
+"""
 
-import msgspec
+from collections.abc import Awaitable, Callable
 
-from chatd_server.config.load import BadConfig
+from chatd_server.app.database import Database
 from chatd_server.config.settings import Config
-from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import NullObserver, Observer
+from chatd_server.domain.ids import WorkerId
+from chatd_server.observe import Observer
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.keys import KeyStore
-from chatd_server.ports.store import CommitListener, Store
-from chatd_server.store.errors import NoDatabase
-from chatd_server.store.migrate import (
-    SCHEMA,
-    migrate,
-    migrate_sqlite,
-    schema_version,
-    sqlite_version,
-)
-from chatd_server.store.postgres.keys import PostgresKeyStore
-from chatd_server.store.postgres.link import AWAY, unavailable
-from chatd_server.store.postgres.store import PostgresStore
-from chatd_server.store.sqlite.files import FileLock
-from chatd_server.store.sqlite.keys import SqliteKeyStore
-from chatd_server.store.sqlite.keys_beside import SqliteKeysBeside
-from chatd_server.store.sqlite.store import SqliteStore
-from chatd_server.store.wake import LocalWake, PostgresWake
 
 
-class Database(msgspec.Struct, frozen=True):
-    """An open database and what hangs on it."""
-
-    store: Store
-    keys: KeyStore
-    wake: LocalWake | PostgresWake
-    listen: Callable[[CommitListener], None]
-    close: Callable[[], Awaitable[None]]
-
-
-async def open_database(config: Config, clock: Clock, observer: Observer) -> Database:
-    """Open what the URL names. Raises StoreError, DatabaseUnavailable."""
+async def open_database(
+    config: Config, worker_id: WorkerId, clock: Clock, observer: Observer
+) -> Database:
+    """Open what the URL names. Raises StoreError, DatabaseUnavailable, BadConfig."""
     if config.is_postgres:
-        with _named(config):
-            return await _postgres(config, clock, observer)
-    wake = LocalWake()
-    path = config.sqlite_path
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = await SqliteStore.open(path, clock=clock, wake=wake, observer=observer)
-    keys = SqliteKeyStore(store)
-    return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=store.close)
+        from chatd_server.app import postgres
 
+        return await postgres.open_database(config, worker_id, clock, observer)
+    from chatd_server.app import sqlite
 
-@contextmanager
-def _named(config: Config) -> Iterator[None]:
-    """Say which database it is that does not answer, and what to look at."""
-    try:
-        yield
-    except DatabaseUnavailable as error:
-        raise DatabaseUnavailable(
-            f"the database {config.shown_database} cannot be used: {error}. Check that it is "
-            "running, that this host can reach it, that the user has the privilege, and that "
-            "database_url is right"
-        ) from error
-    except ValueError as error:
-        raise BadConfig(
-            f"database_url = {config.shown_database} cannot be used: {error}"
-        ) from error
-
-
-async def _postgres(config: Config, clock: Clock, observer: Observer) -> Database:
-    if config.database.migrate:
-        await migrate_database(config)
-    wake = PostgresWake(config.database.database_url, clock, observer)
-    store = await PostgresStore.open(
-        config.database.database_url,
-        clock=clock,
-        wake=wake,
-        observer=observer,
-        writers=config.database.postgres_connections,
-    )
-
-    async def close() -> None:
-        await wake.stop()
-        await store.close()
-
-    try:
-        await wake.start()
-    except BaseException:
-        await store.close()
-        raise
-    keys = PostgresKeyStore(store)
-    return Database(store=store, keys=keys, wake=wake, listen=store.listen, close=close)
+    return await sqlite.open_database(config, clock, observer)
 
 
 async def open_keys(
@@ -103,12 +34,12 @@ async def open_keys(
     Raises NoDatabase for a file that is not there, unless it may be created.
     """
     if config.is_postgres:
-        database = await open_database(config, clock, NullObserver())
-        return database.keys, database.close
-    if not may_create and not config.sqlite_path.exists():
-        raise NoDatabase(str(config.sqlite_path))
-    config.sqlite_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteKeysBeside(config.sqlite_path), _nothing_to_close
+        from chatd_server.app import postgres
+
+        return await postgres.open_keys(config, clock)
+    from chatd_server.app import sqlite
+
+    return await sqlite.open_keys(config, may_create=may_create)
 
 
 async def migrate_database(config: Config) -> tuple[str | None, str]:
@@ -117,23 +48,9 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
     Raises SchemaTooNew, DatabaseInUse, DatabaseUnavailable.
     """
     if config.is_postgres:
-        with _named(config):
-            try:
-                before = await schema_version(config.database.database_url)
-                await migrate(config.database.database_url)
-            except AWAY as error:
-                raise unavailable(error) from error
-        return before, SCHEMA
-    path = config.sqlite_path
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        before = sqlite_version(path)
-        migrate_sqlite(path)
-    finally:
-        lock.release()
-    return before, SCHEMA
+        from chatd_server.app import postgres
 
+        return await postgres.migrate_database(config)
+    from chatd_server.app import sqlite
 
-async def _nothing_to_close() -> None:
-    """Do nothing: a file that is opened for each statement stays closed between them."""
+    return sqlite.migrate_database(config)

@@ -8,7 +8,7 @@ import asyncio
 
 import msgspec
 
-from chatd_server.app.databases import Database
+from chatd_server.app.database import Database
 from chatd_server.app.settings import listen
 from chatd_server.config.settings import Config
 from chatd_server.hub.hub import Hub

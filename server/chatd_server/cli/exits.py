@@ -92,7 +92,7 @@ def explained(error: Exception) -> Failed | None:
     # Whoever raised these has imported their modules already.
     from chatd_server.domain.refusal import DatabaseUnavailable, Refused
     from chatd_server.rpc.edge.listen import PortInUse
-    from chatd_server.store.errors import StoreError
+    from chatd_server.store.shared.errors import StoreError
 
     match error:
         case BadConfig() | Refused():

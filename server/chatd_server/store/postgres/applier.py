@@ -1,17 +1,16 @@
 """One command or one chain, from the decision to the commit.
 
-First try: decide, then one statement that compares. Somebody was faster, or the outcome of that
-statement is not known: take the row's lock, look the command up, load, decide, write.
+First try: decide, then one statement that compares. If another write was faster, or the outcome of
+the statement is unknown: take the row's lock, look the command up, load, decide, write.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from chatd_server.domain.chain import Chain, closes_unseen, commands_of
-from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import (
     Acquire,
     ApiCommand,
@@ -21,37 +20,33 @@ from chatd_server.domain.command import (
     Rescue,
 )
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
-from chatd_server.domain.refusal import (
-    ChatArchived,
-    ChatNotFound,
-    DatabaseUnavailable,
-    LeaseLost,
-    Refused,
-)
+from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
-from chatd_server.store.codec import command_key, request_key
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide, is_large
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.link import AWAY
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
-from chatd_server.store.postgres.replay import found_again, replay
 from chatd_server.store.postgres.time import StoreTime
-from chatd_server.store.postgres.writing import Record, write, write_answer, write_rest
+from chatd_server.store.postgres.writing import write, write_answer, write_rest
+from chatd_server.store.shared import replay
+from chatd_server.store.shared.codec import decode_config, decode_message
+from chatd_server.store.shared.delivery import Delivery
+from chatd_server.store.shared.ownership import check_root, writable
 
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
-our look-up and our insert; a third is for luck that bad."""
+our look-up and our insert; a third, when that happens twice."""
 _UNDER_LOCK = frozenset({Acquire, Rescue, ExpireAction})
-"""Commands that a look at the clock decides: a heartbeat must not come between."""
+"""Commands that the clock decides: no heartbeat may come between the decision and the write."""
 
 
-class Order(msgspec.Struct):
-    """A command or a chain on its way."""
+class Submission(msgspec.Struct):
+    """A command or a chain, from its arrival to its commit."""
 
     chat_id: ChatId
     command: Command | Chain
@@ -59,14 +54,14 @@ class Order(msgspec.Struct):
     request: RequestKey | None
     owner_id: OwnerId | None
     key: bytes
-    #: What was sent to be written, and its time, while it is not known to have failed.
+    #: The transition that was sent to be written, and its time, until it is known to have failed.
     sent: tuple[Transition, Instant] | None = None
-    #: Whether this order, and no earlier one with its id, changed the chat.
+    #: Whether this submission, and no earlier one with its id, changed the chat.
     changed: bool = False
 
 
 class Applier:
-    """Carries out commands, in order per chat, and tells of the commits."""
+    """Applies commands, in order per chat, and tells of the commits."""
 
     def __init__(
         self,
@@ -75,14 +70,14 @@ class Applier:
         time: StoreTime,
         lanes: Lanes,
         observer: Observer,
-        tell: Callable[[Applied], None],
+        delivery: Delivery,
     ) -> None:
         self._links = links
         self._clock = clock
         self._time = time
         self._lanes = lanes
         self._observer = observer
-        self._tell = tell
+        self._delivery = delivery
 
     async def apply(
         self,
@@ -92,37 +87,33 @@ class Applier:
         request: RequestKey | None,
         owner_id: OwnerId | None,
     ) -> Applied:
-        """Carry a command out. Not to be cancelled: the caller gives it a task of its own."""
-        key = (
-            command_key(chat_id, command.command_id)
-            if request is None
-            else request_key(request.key)
-        )
-        order = Order(chat_id, command, known, request, owner_id, key)
+        """Apply a command. Must not be cancelled: the caller gives it a task of its own."""
+        key = replay.record_key(chat_id, command, request)
+        order = Submission(chat_id, command, known, request, owner_id, key)
         turn = self._lanes.enter(chat_id)
         if turn is not None:
             await turn
         try:
             applied = await self._carry_out(order)
             if order.changed:
-                self._tell(applied)
+                self._delivery.tell(applied)
             return applied
         finally:
             self._lanes.leave(chat_id)
 
-    async def _carry_out(self, order: Order) -> Applied:
+    async def _carry_out(self, order: Submission) -> Applied:
         try:
             applied = await self._first_try(order)
             return await self._locked(order) if applied is None else applied
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="apply", error=str(error))
-        # Once more on another connection: if the first one committed, the record says so, and if
-        # it has not ended yet, we wait for the lock that it holds.
+        # Again, on another connection: if the first one committed, the record says so; if it still
+        # runs, this one waits for the lock that it holds.
         order.changed = False
         return await self._locked(order)
 
-    async def _first_try(self, order: Order) -> Applied | None:
-        """Return what the command did; None when it has to be decided under the lock."""
+    async def _first_try(self, order: Submission) -> Applied | None:
+        """Return the result; None when the command has to be decided under the lock."""
         kind = type(order.command)
         if _needs_lock(order.command):
             return None
@@ -142,11 +133,11 @@ class Applier:
         finally:
             self._links.give(link)
 
-    async def _locked(self, order: Order) -> Applied:
+    async def _locked(self, order: Submission) -> Applied:
         for _ in range(LOCKED_TRIES):
             try:
                 async with self._links.use() as link, link.transaction():
-                    await link.fetchval(sql.LOCK, order.chat_id)
+                    await link.fetchval(*sql.LOCK(uuid=order.chat_id))
                     applied = await self._decide(link, order, locked=True)
             except asyncpg.UniqueViolationError as error:
                 _check_is_record(error)
@@ -158,13 +149,13 @@ class Applier:
 
     # --- deciding --------------------------------------------------------------------------
 
-    async def _create(self, link: Any, order: Order) -> Applied | None:
+    async def _create(self, link: Any, order: Submission) -> Applied | None:
         now = self._time.now()
         transition = await decide(None, order.command, now)
         return await self._write(link, order, None, transition, now, compare_journal=False)
 
-    async def _step(self, link: Any, order: Order, known: ChatState) -> Applied | None:
-        """Decide on what the lease holder knows: one statement."""
+    async def _step(self, link: Any, order: Submission, known: ChatState) -> Applied | None:
+        """Decide on the state that the lease holder has: one statement."""
         now = self._time.now()
         try:
             transition = await decide(known, order.command, now)
@@ -175,50 +166,54 @@ class Applier:
         compare_journal = closes_unseen(order.command, known, transition.state)
         return await self._write(link, order, known, transition, now, compare_journal)
 
-    async def _decide(self, link: Any, order: Order, *, locked: bool) -> Applied | None:
-        """Look the command up, decide on fresh rows, and write; None when a compare missed, or
+    async def _decide(self, link: Any, order: Submission, *, locked: bool) -> Applied | None:
+        """Look the command up, decide on fresh rows, and write; None when a comparison failed, or
         when the state is read in pieces and the chat is not locked.
         """
         before = self._time.local()
-        row = await link.fetchrow(sql.LOAD_FOR, order.chat_id, order.key, self._time.given)
+        asked = sql.LOAD_FOR(uuid=order.chat_id, key=order.key, now=self._time.given)
+        row = await link.fetchrow(*asked)
         now = row["now"]
         self._time.saw(before, now, self._time.local())
         if not (locked or row["id"] is None or is_whole(row)):
             return None
-        if row["recorded"]:
-            return _own(order, row) or await replay(link, row, order.request)
+        if row["command_key"] is not None:
+            return _own(order, row) or await _replay(link, row, order.request)
         old = None if row["id"] is None else await read_state(link, row)
-        if isinstance(order.command, Create):
-            if old is not None:
-                return found_again(old, order.command)
-            await _check_root(link, order.command)
-        elif old is None or not _is_for(order, old):
-            raise ChatNotFound(order.chat_id)
+        if not isinstance(order.command, Create):
+            old = writable(old, order.chat_id, order.command, order.owner_id)
+        elif old is not None:
+            return replay.found_again(old, order.command)
+        elif order.command.root_id is not None:
+            # The lock holds the root as it is until the child is there.
+            root = await link.fetchrow(*sql.LOCK_ROOT(uuid=order.command.root_id))
+            check_root(order.command.root_id, root)
         transition = await decide(old, order.command, now)
         if transition.changed:
             compare_journal = old is not None and bool(old.calls)
             return await self._write(link, order, old, transition, now, compare_journal)
         if order.request is not None:
             assert old is not None
-            answer = write_answer(old, transition, Record(order.key, now, order.request))
+            answer = write_answer(
+                old, replay.record_of(order.key, old, transition, now, order.request)
+            )
             if await link.fetchval(answer.statement, *answer.arguments) is None:
                 return None
-        return applied_by(transition)
+        return replay.applied_by(transition)
 
     async def _write(
         self,
         link: Any,
-        order: Order,
+        order: Submission,
         old: ChatState | None,
         transition: Transition,
         now: Instant,
         compare_journal: bool,
     ) -> Applied | None:
-        record = Record(order.key, now, order.request)
         asked = write(
             old,
             transition,
-            record,
+            replay.record_of(order.key, old, transition, now, order.request),
             compare_journal=compare_journal,
             in_pieces=is_large(old, order.command),
         )
@@ -236,7 +231,7 @@ class Applier:
             order.sent = None
             return None
         order.changed = True
-        return applied_by(transition)
+        return replay.applied_by(transition)
 
 
 def _needs_lock(order: Command | Chain) -> bool:
@@ -245,42 +240,35 @@ def _needs_lock(order: Command | Chain) -> bool:
     return any(type(command) in _UNDER_LOCK for command in commands_of(order))
 
 
-def applied_by(transition: Transition) -> Applied:
-    """Return what a committed transition did."""
-    state = transition.state
-    return Applied(
-        state, transition.reply, state.head_sequence, transition.events, transition.messages
-    )
-
-
-def _own(order: Order, row: Row) -> Applied | None:
-    """Return what this very order did, if the record is its own: its first try was committed,
+def _own(order: Submission, row: Row) -> Applied | None:
+    """Return the result of this submission if the record is its own: its first try was committed,
     and only the answer was lost.
     """
     if order.sent is None:
         return None
     transition, at = order.sent
-    if (row["command_sequence"], row["command_at"]) != (transition.state.head_sequence, at):
+    if (row["command_sequence"], row["command_created_at"]) != (transition.state.head_sequence, at):
         return None
     order.changed = True
-    return applied_by(transition)
+    return replay.applied_by(transition)
 
 
-def _is_for(order: Order, state: ChatState) -> bool:
-    if order.owner_id is not None and state.owner_id != order.owner_id:
-        return False
-    return not (state.deleted and isinstance(order.command, ApiCommand))
-
-
-async def _check_root(link: Any, command: Create) -> None:
-    """Hold the root as it is until the child is there; raises ChatNotFound, ChatArchived."""
-    if command.root_id is None:
-        return
-    root = await link.fetchrow(sql.LOCK_ROOT, command.root_id)
-    if root is None or root["deleted_at"] is not None:
-        raise ChatNotFound(command.root_id)
-    if root["archived"]:
-        raise ChatArchived(Status(root["status"]), "the root chat is archived")
+async def _replay(link: Any, row: Row, request: RequestKey | None) -> Applied:
+    """Return what the recorded command was told; `row` is one of LOAD_FOR. Raises
+    RequestIdReused.
+    """
+    chat = row["command_chat"]
+    record = replay.Record._make(row[f"command_{name}"] for name in replay.Record._fields)
+    stored = replay.recalled(record, request)
+    if stored is None:  # its id is one of this chat's, whose row this is
+        return replay.told_now(record, await read_state(link, row))
+    config = message = None
+    if not stored.has_config:
+        config = decode_config(*await link.fetchrow(*sql.CONFIG(chat=chat)))
+    if stored.position is not None:
+        found = await link.fetchrow(*sql.MESSAGE_AT(chat=chat, position=stored.position))
+        message = decode_message(*found)
+    return replay.told_again(record, stored, config, message)
 
 
 def _check_is_record(error: asyncpg.UniqueViolationError) -> None:

@@ -12,7 +12,7 @@ from chatd_server.store.postgres.pieces import PIECE_BYTES
 
 
 async def decide(state: ChatState | None, order: Command | Chain, now: Instant) -> Transition:
-    """Return what the machine decides; raises what it raises. Nearly always without a wait."""
+    """Return the transition; raises what `chain.decide` raises. It seldom waits."""
     if is_large(state, order):
         return await asyncio.to_thread(chain.decide, state, order, now)
     return chain.decide(state, order, now)

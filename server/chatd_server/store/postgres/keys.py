@@ -6,6 +6,7 @@ from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.shared.rows import KEY
 
 
 class PostgresKeyStore:
@@ -15,30 +16,18 @@ class PostgresKeyStore:
         self._readers = store.readers
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        """Add a key."""
         async with self._readers.use() as link:
-            await link.execute(
-                sql.INSERT_KEY,
-                record.id,
-                record.owner_id,
-                record.name,
-                key_hash,
-                record.created_at,
-                record.revoked_at,
-            )
+            await link.execute(sql.INSERT_KEY, key_hash, *KEY.values(record))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
-        """Return the key with this hash unless it was revoked."""
         async with self._readers.use() as link:
-            row = await link.fetchrow(sql.FIND_KEY, key_hash)
+            row = await link.fetchrow(*sql.FIND_KEY(key_hash=key_hash))
         return None if row is None else KeyRecord(*row)
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """Return all keys, newest first."""
         async with self._readers.use() as link:
-            return [KeyRecord(*row) for row in await link.fetch(sql.LIST_KEYS)]
+            return [KeyRecord(*row) for row in await link.fetch(*sql.LIST_KEYS())]
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
-        """Revoke a key; say whether there was one that still counted."""
         async with self._readers.use() as link:
-            return await link.fetchval(sql.REVOKE_KEY, key_id, at) is not None
+            return await link.fetchval(*sql.REVOKE_KEY(id=key_id, at=at)) is not None

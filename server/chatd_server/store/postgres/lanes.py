@@ -1,7 +1,7 @@
 """One write at a time for each chat of this process, so that its commits are told in order.
 
-Commits of one chat on two connections could be answered in the wrong order. Other processes tell
-their own listeners, so nothing has to be ordered between processes.
+Commits of one chat on two connections could be answered in the wrong order. Each process has its
+own listeners, so no order between processes is needed.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ _Turn: TypeAlias = asyncio.Future[None]
 
 
 class Lanes:
-    """Who writes which chat now, and who waits for it, first come first served."""
+    """The chats that are being written, and the writes that wait, first come first served."""
 
     def __init__(self) -> None:
-        #: The chats that are being written, each with those who wait; None: nobody does.
+        #: The chats that are being written, each with the writes that wait; None: no write waits.
         self._busy: dict[ChatId, deque[_Turn] | None] = {}
 
     def enter(self, chat_id: ChatId) -> _Turn | None:
-        """Enter a lane, or queue up: then this is what to wait for. `leave` it afterwards."""
+        """Enter a lane, and `leave` it afterwards. If it is not free, return what to wait for."""
         if chat_id not in self._busy:
             self._busy[chat_id] = None
             return None
@@ -43,7 +43,7 @@ class Lanes:
             del self._busy[chat_id]
 
     def is_busy(self, chat_id: ChatId) -> bool:
-        """Say whether somebody writes the chat."""
+        """Say whether the chat is being written."""
         return chat_id in self._busy
 
     @contextmanager

@@ -14,13 +14,13 @@ from chatd_server.ports.clock import Clock
 CONNECT_SECONDS_MAX = 10.0
 """Longer than a managed database needs to answer during a failover, shorter than a client waits."""
 SILENCE_SECONDS_MAX = 30
-"""A server that has acknowledged nothing for so long is gone, though nobody said so."""
+"""A server that has acknowledged nothing for this time is gone, although no error came."""
 STATEMENTS_MAX = 256
 """Prepared statements of one connection: more than there are."""
 
 AWAY = (
     OSError,  # refused, reset, no such host; TimeoutError is one of them
-    asyncpg.InterfaceError,  # closed under our hands
+    asyncpg.InterfaceError,  # the connection was closed
     asyncpg.InternalClientError,  # cut in the middle of the protocol
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.InvalidAuthorizationSpecificationError,  # class 28
@@ -32,12 +32,12 @@ AWAY = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
     asyncpg.TransactionRollbackError,  # class 40: a deadlock with a stranger's statement
 )
-"""What the driver raises while the database cannot be reached or cannot do the work."""
+"""Errors of the driver while the database cannot be reached or cannot do the work."""
 
 _SESSION = {
     "application_name": "chatd",
     "default_transaction_isolation": "read committed",
-    # Our statements have one plan each, whatever their arguments.
+    # Each of our statements has one plan for all arguments.
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     # A replica whose machine has died must not hold a row's lock.
@@ -71,12 +71,12 @@ async def connect(url: str, clock: Clock, **settings: str) -> asyncpg.Connection
 
 
 def _notice_silence(link: asyncpg.Connection) -> None:
-    """Let the kernel end the connection when the other machine has died without a word.
+    """Let the kernel end the connection when the other machine died without closing it.
 
     It costs a statement nothing, where a timer for each would.
     """
     transport = link._transport  # noqa: SLF001  the driver has no public way to its socket
-    # A second handle on the same socket: what a transport shows is not meant to be changed.
+    # A second handle on the same socket: the transport's own is read-only.
     with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as handle:
         if handle.family not in (socket.AF_INET, socket.AF_INET6):
             return
@@ -94,19 +94,11 @@ def plain_url(url: str) -> str:
 
 
 def unavailable(error: BaseException) -> DatabaseUnavailable:
-    """Return what the store raises for a failure of AWAY; it never carries the URL.
+    """Return the store's error for a failure of AWAY; it never carries the URL.
 
-    A wrong argument is a defect of ours, although the driver files it under the same class.
+    A wrong argument is a defect of ours, although the driver's error has the same class: it is
+    raised again.
     """
     if isinstance(error, ValueError):
         raise error
     return DatabaseUnavailable(f"PostgreSQL cannot do this now ({type(error).__name__}): {error}")
-
-
-async def schema_version(link: asyncpg.Connection) -> str | None:
-    """Return the schema that the database has; None when it has none of ours."""
-    try:
-        found: str | None = await link.fetchval("SELECT version_num FROM alembic_version")
-    except asyncpg.UndefinedTableError:
-        return None
-    return found

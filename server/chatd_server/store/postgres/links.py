@@ -1,7 +1,7 @@
 """A small set of raw connections, pinned to this process.
 
-Handing one out is a pop from a list: a pool that checks and resets its connections costs more
-than the commit that it is used for.
+Taking one is a pop from a list: a pool that checks and resets its connections costs more than the
+commit that it is used for.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ class Links:
         self._size = size
         #: Made, or being made, and not lost.
         self._count = 0
-        #: Connections that nobody uses; the last one used is the first to be used again.
+        #: Free connections; the last one used is the first to be used again.
         self._free: list[asyncpg.Connection] = []
-        #: Who waits for one, first come first served. None means: make one.
+        #: Callers that wait for one, first come first served. None means: make one.
         self._waiting: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
         self._closed = False
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a connection; raises DatabaseUnavailable for whatever says that it is away."""
+        """Lend a connection; raises DatabaseUnavailable for an error of AWAY."""
         link = await self.take()
         try:
             yield link
@@ -43,7 +43,7 @@ class Links:
             self.give(link)
 
     def take_free(self) -> asyncpg.Connection | None:
-        """Return a connection if one is at hand; it is `given` back later."""
+        """Return a free connection, or None; `give` it back later."""
         while self._free:
             link = self._free.pop()
             if not link.is_closed():
@@ -52,7 +52,7 @@ class Links:
         return None
 
     async def take(self) -> asyncpg.Connection:
-        """Return a connection that is `given` back later; raises DatabaseUnavailable."""
+        """Return a connection; `give` it back later. Raises DatabaseUnavailable."""
         free = self.take_free()
         if free is not None:
             return free
@@ -82,10 +82,10 @@ class Links:
             self._pass_on(link)
 
     def lost(self, link: asyncpg.Connection, error: BaseException) -> DatabaseUnavailable:
-        """Give a connection up; return what to raise for the failure that it was used for.
+        """Drop a broken connection; return the error to raise.
 
-        If the server closed it, the others have most likely gone the same way: what is tried next
-        begins with a new one.
+        If the server closed it, it has most likely closed the free ones too: the next try begins
+        with a new connection.
         """
         if link.is_closed():
             free, self._free = self._free, []
@@ -97,7 +97,7 @@ class Links:
         return unavailable(error)
 
     async def close(self) -> None:
-        """Close all of them. Who waits for one gets DatabaseUnavailable."""
+        """Close all of them. Callers that wait for one get DatabaseUnavailable."""
         self._closed = True
         free, self._free = self._free, []
         self._count -= len(free)

@@ -1,6 +1,7 @@
-"""Large things a piece at a time, so that no turn of the event loop has all of one to itself.
+"""Large things a piece at a time.
 
-The driver decodes and encodes on the loop, and so do we: what is small is done at once.
+The driver decodes and encodes on the event loop, and so does the store: small things at once, large
+ones in pieces, so that other tasks run in between.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from chatd_server.domain.limits import KIB
 from chatd_server.ports.clock import Clock
 
 PIECE_BYTES = 512 * KIB
-"""What is asked for, decoded or sent before others have their turn; or one item, if it has more.
+"""The bytes that are asked for, decoded or sent before other tasks run; one item may have more.
 It takes one or two milliseconds."""
 
 It = TypeVar("It")
@@ -20,7 +21,7 @@ Value = TypeVar("Value")
 def in_pieces(
     items: Iterable[It], size_of: Callable[[It], int], bytes_max: int = PIECE_BYTES
 ) -> Iterator[list[It]]:
-    """Yield all items in order, so many at once as have at most `bytes_max`, or one."""
+    """Yield all items in order, in lists of at most `bytes_max`, or of one item."""
     piece: list[It] = []
     size = 0
     for item in items:
@@ -40,7 +41,7 @@ async def decoded(
     size_of: Callable[[Any], int],
     clock: Clock,
 ) -> list[Value]:
-    """Return what each row holds; what fits one piece comes without a wait."""
+    """Return the value of each row; rows that fit one piece are decoded without a wait."""
     found: list[Value] = []
     for piece in in_pieces(rows, size_of):
         if found:

@@ -1,44 +1,42 @@
-"""What is read without changing anything. Each function is one statement, or several that agree.
+"""Reads. Each function is one statement, or several that agree.
 
-Pages and contexts come in one answer, which the driver decodes row by row as it comes; what the
-rows say is decoded a piece at a time.
+Pages and contexts come in one answer, which the driver decodes row by row as it arrives; the
+contents of the rows are decoded a piece at a time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId
 from chatd_server.domain.limits import PAGE_BYTES_MAX
 from chatd_server.domain.message import Message
-from chatd_server.domain.refusal import (
-    ChatNotFound,
-    CursorAhead,
-    CursorExpired,
-    MessageNotFound,
-)
+from chatd_server.domain.refusal import ChatNotFound, MessageNotFound
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import ChatPage, EventPage
-from chatd_server.store.calls import without_answered
-from chatd_server.store.codec import decode_message, encode_label, page_weight
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.pieces import decoded
 from chatd_server.store.postgres.sweeps import Swept
-from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
-from chatd_server.store.secret import new_secret
+from chatd_server.store.shared import pages
+from chatd_server.store.shared.codec import decode_message, page_weight
+from chatd_server.store.shared.open_calls import without_answered
+from chatd_server.store.shared.ownership import readable
+from chatd_server.store.shared.rows import (
+    STATE_WIDTH,
+    ChatRow,
+    event_of,
+    event_weight,
+    state_of,
+)
+from chatd_server.store.shared.secret import new_secret
 
 SNAPSHOT_PAGE_MAX = 500
-"""Messages of one page of a snapshot: more small ones than that wait for the next page."""
-_BIGINT_MAX = (1 << 63) - 1
-_BIGINT_MIN = -(1 << 63)
-_WIDTH = len(STATE_COLUMNS)
+"""Messages of one page of a snapshot, however small they are."""
 
 
 async def load(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
-    """Return the state; a deleted chat is found only by those who do not ask as an owner."""
+    """Return the state, queue contents and journal included; raises ChatNotFound."""
     row = await _row(link, chat_id, owner_id)
     if is_whole(row):
         return await read_state(link, row)
@@ -47,12 +45,7 @@ async def load(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> ChatStat
 
 
 async def _row(link: Any, chat_id: ChatId, owner_id: OwnerId | None) -> Row:
-    row = await link.fetchrow(sql.LOAD, chat_id)
-    if row is None:
-        raise ChatNotFound(chat_id)
-    if owner_id is not None and (row["owner_id"] != owner_id or row["deleted_at"] is not None):
-        raise ChatNotFound(chat_id)
-    return row
+    return readable(await link.fetchrow(*sql.LOAD(uuid=chat_id)), chat_id, owner_id)
 
 
 async def events(
@@ -60,30 +53,24 @@ async def events(
 ) -> EventPage:
     """Return a page of the log: at least one event if there is one, and about `bytes_max`."""
     row_id, oldest, head = await _heads(link, chat_id)
-    if after > head:
-        raise CursorAhead(f"the cursor is at {after}, and the log ends at {head}", oldest, head)
-    if after >= oldest - 1:
-        rows = await link.fetch(sql.EVENTS, row_id, after, limit, bytes_max)
-        page = _within(rows, bytes_max, event_weight)
-        found = tuple(await decoded(page, event_of, event_weight, clock))
-        # A chore may have dropped the first ones between the two statements.
-        if not found or found[0].sequence == after + 1:
-            return EventPage(found, oldest, max(head, found[-1].sequence if found else 0))
-        row_id, oldest, head = await _heads(link, chat_id)
-    raise CursorExpired(
-        f"the cursor is at {after}, and the log begins at {oldest}: subscribe without a"
-        " cursor to start from a snapshot",
-        oldest,
-        head,
-    )
+    pages.check_cursor(after, oldest, head)
+    rows = await link.fetch(*sql.EVENTS(chat=row_id, after=after, limit=limit, bytes_max=bytes_max))
+    page, _ = pages.first_page(rows, event_weight, bytes_max)
+    found = tuple(await decoded(page, event_of, event_weight, clock))
+    # A chore may have dropped the first ones between the two statements.
+    if found and found[0].sequence != after + 1:
+        _, oldest, head = await _heads(link, chat_id)
+        raise pages.expired(after, oldest, head)
+    return EventPage(found, oldest, max(head, found[-1].sequence if found else 0))
 
 
 async def messages(
     link: Any, clock: Clock, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
 ) -> tuple[list[Message], bool]:
-    """Return a page of the messages that stand, and whether more follow."""
     row_id = (await _heads(link, chat_id))[0]
-    rows = await link.fetch(sql.MESSAGES, row_id, after_position, limit + 1, bytes_max)
+    rows = await link.fetch(
+        *sql.MESSAGES(chat=row_id, after=after_position, limit=limit + 1, bytes_max=bytes_max)
+    )
     return await _page(rows, limit, bytes_max, clock)
 
 
@@ -97,13 +84,14 @@ async def messages_as_of(
     """
     row_id = (await _heads(link, state.id))[0]
     rows = await link.fetch(
-        sql.MESSAGES_AS_OF,
-        row_id,
-        after_position,
-        SNAPSHOT_PAGE_MAX + 1,
-        bytes_max,
-        state.next_position,
-        state.revision,
+        *sql.MESSAGES_AS_OF(
+            chat=row_id,
+            after=after_position,
+            before=state.next_position,
+            revision=state.revision,
+            limit=SNAPSHOT_PAGE_MAX + 1,
+            bytes_max=bytes_max,
+        )
     )
     return await _page(rows, SNAPSHOT_PAGE_MAX, bytes_max, clock)
 
@@ -112,11 +100,12 @@ async def contexts(link: Any, clock: Clock, chats: Sequence[Swept]) -> dict[int,
     """Return by row id the messages that each model's context begins with, as of its state."""
     found: dict[int, list[Message]] = {chat.row_id: [] for chat in chats}
     rows = await link.fetch(
-        sql.CONTEXTS,
-        [chat.row_id for chat in chats],
-        [chat.state.boundary_position for chat in chats],
-        [chat.state.next_position for chat in chats],
-        [chat.state.revision for chat in chats],
+        *sql.CONTEXTS(
+            ids=[chat.row_id for chat in chats],
+            first_positions=[chat.state.boundary_position for chat in chats],
+            next_positions=[chat.state.next_position for chat in chats],
+            revisions=[chat.state.revision for chat in chats],
+        )
     )
     messages = await decoded(rows, lambda row: decode_message(*row[1:]), _message_weight, clock)
     for row, message in zip(rows, messages, strict=True):
@@ -125,40 +114,30 @@ async def contexts(link: Any, clock: Clock, chats: Sequence[Swept]) -> dict[int,
 
 
 async def message(link: Any, chat_id: ChatId, message_id: MessageId) -> Message:
-    """Return a message that stands."""
     row_id = (await _heads(link, chat_id))[0]
-    row = await link.fetchrow(sql.MESSAGE_BY_ID, row_id, message_id)
+    row = await link.fetchrow(*sql.MESSAGE_BY_ID(chat=row_id, uuid=message_id))
     if row is None:
         raise MessageNotFound(message_id)
     return decode_message(*row)
 
 
-class ChatFilter(msgspec.Struct, frozen=True):
-    """Which chats of an owner."""
-
-    after_key: str | None
-    include_archived: bool
-    labels: Mapping[str, str]
-    statuses: Sequence[Status]
-
-
 async def list_chats(
-    link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: ChatFilter
+    link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: pages.ChatFilter
 ) -> ChatPage:
-    """Return an owner's chats, newest first."""
     rows = await link.fetch(
-        sql.OWNED,
-        owner_id,
-        _BIGINT_MAX if wanted.after_key is None else int(wanted.after_key),
-        wanted.include_archived,
-        [status.value for status in wanted.statuses],
-        [encode_label(name, value) for name, value in wanted.labels.items()],
-        limit + 1,
-        PAGE_BYTES_MAX,
+        *sql.OWNED(
+            owner_id=owner_id,
+            below=wanted.below,
+            include_archived=wanted.include_archived,
+            statuses=wanted.wanted_statuses,
+            labels=wanted.wanted_labels,
+            limit=limit + 1,
+            bytes_max=PAGE_BYTES_MAX,
+        )
     )
     page = rows[:limit]
     chats = await decoded(page, _without_sides, _chat_weight, clock)
-    return ChatPage(tuple(chats), str(page[-1]["id"]) if _more_follow(page) else None)
+    return ChatPage(tuple(chats), pages.chat_key(page[-1]["id"]) if _more_follow(page) else None)
 
 
 async def list_actions(
@@ -170,19 +149,26 @@ async def list_actions(
     chat_id: ChatId | None,
 ) -> ChatPage:
     """Return an owner's chats that wait for the client, first deadline first."""
-    after = (_BIGINT_MIN, 0)
-    if after_key is not None:
-        due_at, _, row_id = after_key.partition(".")
-        after = (int(due_at), int(row_id))
-    rows = await link.fetch(sql.ACTIONS, owner_id, *after, chat_id, limit + 1, PAGE_BYTES_MAX)
+    due_at, row_id = pages.after_action(after_key)
+    rows = await link.fetch(
+        *sql.ACTIONS(
+            owner_id=owner_id,
+            due_at=due_at,
+            id=row_id,
+            uuid=chat_id,
+            limit=limit + 1,
+            bytes_max=PAGE_BYTES_MAX,
+        )
+    )
     page = rows[:limit]
     chats = await decoded(page, _asking, _chat_weight, clock)
-    last = page[-1] if _more_follow(page) else None
-    return ChatPage(tuple(chats), None if last is None else f"{last['due_at']}.{last['id']}")
+    if not _more_follow(page):
+        return ChatPage(tuple(chats), None)
+    return ChatPage(tuple(chats), pages.action_key(page[-1]["due_at"], page[-1]["id"]))
 
 
 def _without_sides(row: Row) -> ChatState:
-    return state_of(row[:_WIDTH], None, {})
+    return state_of(ChatRow._make(row[:STATE_WIDTH]), None, {})
 
 
 def _asking(row: Row) -> ChatState:
@@ -201,22 +187,22 @@ async def next_due(link: Any, now: Instant | None) -> Instant | None:
     """Return when the earliest retry after now, the earliest deadline or the end of a lease is
     due.
     """
-    due: Instant | None = await link.fetchval(sql.NEXT_DUE, now)
+    due: Instant | None = await link.fetchval(*sql.NEXT_DUE(now=now))
     return due
 
 
 async def secret(link: Any, name: str) -> bytes:
-    """Return a secret; the first who asks for it makes it."""
-    found: bytes | None = await link.fetchval(sql.FIND_SECRET, name)
+    """Return a secret; the first call makes it."""
+    found: bytes | None = await link.fetchval(*sql.FIND_SECRET(name=name))
     if found is None:
-        await link.execute(sql.INSERT_SECRET, name, new_secret())
-        found = await link.fetchval(sql.FIND_SECRET, name)
+        await link.execute(*sql.INSERT_SECRET(name=name, value=new_secret()))
+        found = await link.fetchval(*sql.FIND_SECRET(name=name))
     assert found is not None
     return found
 
 
 async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:
-    row = await link.fetchrow(sql.HEADS, chat_id)
+    row = await link.fetchrow(*sql.HEADS(uuid=chat_id))
     if row is None:
         raise ChatNotFound(chat_id)
     row_id, oldest, head = row
@@ -226,22 +212,10 @@ async def _heads(link: Any, chat_id: ChatId) -> tuple[int, int, int]:
 async def _page(
     rows: Sequence[Row], limit: int, bytes_max: int, clock: Clock
 ) -> tuple[list[Message], bool]:
-    page = _within(rows[:limit], bytes_max, _message_weight)
+    page, _ = pages.first_page(rows[:limit], _message_weight, bytes_max)
     messages = await decoded(page, lambda row: decode_message(*row[:2]), _message_weight, clock)
     return messages, _more_follow(rows[: len(page)])
 
 
 def _message_weight(row: Row) -> int:
     return page_weight(row["content"])
-
-
-def _within(rows: Iterable[Row], bytes_max: int, size_of: Any) -> list[Row]:
-    """Return the first rows that have at most so many bytes, or the first alone."""
-    page: list[Row] = []
-    size = 0
-    for row in rows:
-        size += size_of(row)
-        if page and size > bytes_max:
-            break
-        page.append(row)
-    return page

@@ -1,14 +1,14 @@
 """Which server of this home a new one replaces, proven by a lock that died with its process.
 
-Each server holds an flock on a file of its home for as long as it lives, and writes there who it
-is. Whoever gets that lock knows that the server named in the file is dead, so its leases are void
-and nobody has to wait for their end.
+Each server holds an flock on a file of its home for as long as it lives, and writes its name
+there. A server that gets the lock knows that the server named in the file is dead: its leases are
+void, and no chat has to wait for their end.
 
 Why this proves a death: the kernel that keeps the lock is the one that kept it for the dead server
 (same boot, and a file system whose locks no other machine manages), and the locked file is the very
 file that it held open (device and inode are those that it wrote down; while it lives, no other file
-can have both). Whatever cannot be shown, such as a home on NFS, a copied home, another host or
-container name, proves nothing: then a lease ends by its time.
+can have both). A home on NFS, a copied home, another host or container name prove nothing: then a
+lease ends by its time.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """Who holds a slot."""
+    """The server that holds a slot."""
 
     worker_id: WorkerId
     database: str
@@ -56,7 +56,7 @@ class Slots:
 
     def __init__(self, home: Path, database: str, machine: Machine | None = None) -> None:
         """Lock one slot and those of all dead servers of this database. Where no file can be
-        locked, there is none. `database` tells databases apart and is shown to who reads the file.
+        locked, there is none. `database` names the database in the file of the slot.
         """
         self._database = database
         self._machine = this_machine() if machine is None else machine
@@ -74,7 +74,7 @@ class Slots:
         self.dead: Sequence[WorkerId] = dead
 
     def take(self, worker_id: WorkerId) -> None:
-        """Write down who holds the slot, before it holds any lease, and forget the dead: their
+        """Write this server into its slot, before it holds any lease, and forget the dead: their
         leases are void by now.
         """
         with suppress(OSError):
@@ -95,7 +95,7 @@ class Slots:
         self._release_others()
 
     def release(self) -> None:
-        """Let go, after the last lease was given back. The files stay: to remove one is a race."""
+        """Release the locks, after the last lease. The files stay: to remove one is a race."""
         self._release_others()
         if self._own is not None:
             os.close(self._own)
@@ -146,7 +146,7 @@ def this_machine() -> Machine:
 
 
 def _locked(path: Path) -> int | None:
-    """Return the file with its lock; None when somebody has that. Raises OSError where a file
+    """Return the file with its lock; None when another process has it. Raises OSError where a file
     cannot be locked at all.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -170,7 +170,7 @@ def _read(file: int) -> _Record | None:
 
 
 def _file_system(file: int) -> str:
-    """Return the type of the file system that an open file is on; empty if nobody says."""
+    """Return the type of the file system that an open file is on; empty if unknown."""
     try:
         about = Path(f"/proc/self/fdinfo/{file}").read_text(encoding="ascii")
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")

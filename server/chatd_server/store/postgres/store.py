@@ -1,20 +1,16 @@
 """The shared store: `ports.Store` on PostgreSQL, for any number of processes."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
-from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, MessageId, OwnerId, WorkerId
+from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
-from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
+from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import (
     DatabaseUnavailable,
-    LeaseLost,
-    Refused,
-    Unavailable,
 )
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
@@ -29,28 +25,31 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
-from chatd_server.store.codec import encode
-from chatd_server.store.migrate import check_version
-from chatd_server.store.postgres import reads, sweeps
+from chatd_server.store.postgres import reads
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import Applier
 from chatd_server.store.postgres.lanes import Lanes
-from chatd_server.store.postgres.link import schema_version
 from chatd_server.store.postgres.links import Links
+from chatd_server.store.postgres.migrate import schema_version
+from chatd_server.store.postgres.own_tasks import OwnTasks
 from chatd_server.store.postgres.slots import Slots
+from chatd_server.store.postgres.sweeps import Sweeper
 from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.shared import sweeps
+from chatd_server.store.shared.delivery import Delivery
+from chatd_server.store.shared.ownership import lease_over
+from chatd_server.store.shared.pages import ChatFilter
+from chatd_server.store.shared.rows import OUTCOME
+from chatd_server.store.shared.sweeps import PRUNE_CHATS_MAX, PRUNE_COMMANDS_MAX, lease_micros
+from chatd_server.store.shared.upgrade import check_version
 
 READERS = 4
 """Connections for reads: a long page must not hold up a commit."""
 REACHABLE_SECONDS_MAX = 2.0
-"""A health check that takes longer is a failed one."""
+"""A health check that takes longer has failed."""
 VOID_SECONDS_MAX = 5.0
-"""How long a start waits for rows that a stranger holds, to end the leases of dead servers."""
-PRUNE_CHATS_MAX = 100
-"""Chats whose events one statement prunes, so that no commit waits long behind it."""
-PRUNE_COMMANDS_MAX = 2_000
-"""Command records that one statement prunes, for the same reason."""
-
+"""How long a start waits for rows that another process has locked, to end the leases of dead
+servers."""
 T = TypeVar("T")
 
 
@@ -67,23 +66,21 @@ class PostgresStore:
         writers: int,
         held_time: Callable[[], Instant] | None = None,
     ) -> None:
-        """Take the number of connections for writes. `held_time` takes the place of PostgreSQL's
-        clock in tests.
+        """Use `open`. `writers` is the number of connections for writes; `held_time` replaces
+        PostgreSQL's clock in tests.
         """
         self._clock = clock
-        self._wake = wake
         self._observer = observer
-        self._listeners: list[CommitListener] = []
+        self._delivery = Delivery(wake)
         self._time = StoreTime(clock, held_time)
         self._lanes = Lanes()
-        self._own: set[asyncio.Task[Any]] = set()
+        self._own = OwnTasks()
         self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
-        self._applier = Applier(self.writers, clock, self._time, self._lanes, observer, self._tell)
-        self._sweeper = sweeps.Sweeper(
-            self.writers, clock, self._time, self._lanes, observer, self._tell
-        )
+        parts = (self.writers, clock, self._time, self._lanes, observer, self._delivery)
+        self._applier = Applier(*parts)
+        self._sweeper = Sweeper(*parts)
 
     @classmethod
     async def open(
@@ -96,7 +93,7 @@ class PostgresStore:
         writers: int,
         held_time: Callable[[], Instant] | None = None,
     ) -> "PostgresStore":
-        """Connect and look at the schema, which somebody migrates on purpose only.
+        """Connect and check the schema; to migrate it is a decision of the operator.
 
         Raises SchemaOutdated, SchemaTooNew, DatabaseUnavailable.
         """
@@ -107,7 +104,7 @@ class PostgresStore:
             async with store.writers.use() as link:
                 check_version(await schema_version(link))
                 before = clock.now()
-                now = await link.fetchval(sql.PRESENT, store._time.given)
+                now = await link.fetchval(*sql.PRESENT(now=store._time.given))
                 store._time.saw(before, now, clock.now())
         except BaseException:
             await store.close()
@@ -125,16 +122,16 @@ class PostgresStore:
                     self.writers.use() as link,
                     self._clock.timeout(VOID_SECONDS_MAX, "postgres.void"),
                 ):
-                    await link.execute(sql.VOID_LEASES, slots.dead, self._time.given)
+                    dead = sql.VOID_LEASES(worker_ids=slots.dead, now=self._time.given)
+                    await link.execute(*dead)
             except DatabaseUnavailable as error:
-                # A start is worth more: these leases end by their time.
+                # The start goes on: these leases end by their time.
                 self._observer.note(Span.DATABASE_FAILED, what="void", error=str(error))
         slots.take(worker_id)
 
     async def close(self) -> None:
         """Let the writes that have begun end, and disconnect."""
-        while self._own:
-            await asyncio.wait(self._own)
+        await self._own.wait()
         await self.writers.close()
         await self.readers.close()
         if self._slots is not None:
@@ -142,7 +139,7 @@ class PostgresStore:
 
     def listen(self, listener: CommitListener) -> None:
         """Tell a listener of every commit from now on, before its caller learns of it."""
-        self._listeners.append(listener)
+        self._delivery.listen(listener)
 
     # --- writes ----------------------------------------------------------------------------
 
@@ -155,62 +152,55 @@ class PostgresStore:
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `chain.decide` and write it, whole or not at all."""
-        return await self._to_its_end(
-            self._applier.apply(chat_id, command, known, request, owner_id)
-        )
+        return await self._own.run(self._applier.apply(chat_id, command, known, request, owner_id))
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        """Record an outcome in the journal."""
-        await self._to_its_end(self._finish_call(chat_id, epoch, result))
+        await self._own.run(self._finish_call(chat_id, epoch, result))
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
             return Acquisition()
-        return await self._to_its_end(self._acquire(worker_id, slots, lease_seconds))
+        return await self._own.run(self._acquire(worker_id, slots, lease_seconds))
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
     ) -> Sequence[Beat]:
-        """Extend leases, in one statement; a lost one is absent."""
         if not held:
             return []
-        return await self._to_its_end(self._beat(worker_id, held, lease_seconds))
+        return await self._own.run(self._beat(worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
-        """Give back chats whose lease has expired; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id))
-        return len((await self._to_its_end(sweep)).chats)
+        return len((await self._own.run(sweep)).chats)
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
-        """Answer actions past their deadline; return how many."""
         sweep = self._sweeper.sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id))
-        return len((await self._to_its_end(sweep)).chats)
+        return len((await self._own.run(sweep)).chats)
 
     async def prune_events(self, before: Instant) -> int:
-        """Drop events older than that and move `oldest_sequence`; return how many."""
         total, after, found = 0, 0, PRUNE_CHATS_MAX
         while found == PRUNE_CHATS_MAX:
             async with self.writers.use() as link:
-                row = await link.fetchrow(sql.PRUNE_EVENTS, after, before, PRUNE_CHATS_MAX)
+                row = await link.fetchrow(
+                    *sql.PRUNE_EVENTS(after=after, before=before, limit=PRUNE_CHATS_MAX)
+                )
             dropped, found, after = row
             total += dropped
         return total
 
     async def prune_commands(self, before: Instant) -> int:
-        """Drop command records older than that; return how many."""
         total, dropped = 0, PRUNE_COMMANDS_MAX
         while dropped == PRUNE_COMMANDS_MAX:
             async with self.writers.use() as link:
-                dropped = await link.fetchval(sql.PRUNE_COMMANDS, before, PRUNE_COMMANDS_MAX)
+                dropped = await link.fetchval(
+                    *sql.PRUNE_COMMANDS(before=before, limit=PRUNE_COMMANDS_MAX)
+                )
             total += dropped
         return total
 
     # --- reads -----------------------------------------------------------------------------
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
-        """Return the state, queue contents and journal included."""
         return await self._read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
@@ -228,8 +218,7 @@ class PostgresStore:
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
     ) -> ChatPage:
-        """Return chats, newest first."""
-        wanted = reads.ChatFilter(after_key, include_archived, labels or {}, statuses)
+        wanted = ChatFilter(after_key, include_archived, labels or {}, statuses)
         return await self._read(reads.list_chats, self._clock, owner_id, limit, wanted)
 
     async def list_actions(
@@ -240,7 +229,6 @@ class PostgresStore:
         after_key: str | None = None,
         chat_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return the chats in `requires_action`, first deadline first."""
         return await self._read(
             reads.list_actions, self._clock, owner_id, limit, after_key, chat_id
         )
@@ -248,33 +236,27 @@ class PostgresStore:
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return messages that stand, in order, and whether more follow."""
         return await self._read(
             reads.messages, self._clock, chat_id, after_position, limit, bytes_max
         )
 
     async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
-        """Return a message that is not removed."""
         return await self._read(reads.message, chat_id, message_id)
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return durable events behind a sequence."""
         return await self._read(reads.events, self._clock, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return the messages that were visible at the revision of a state."""
         bytes_max = RESPONSE_BYTES_MAX // 2
         return await self._read(reads.messages_as_of, self._clock, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
-        """Return a secret of this database, making it when it is first asked for."""
         async with self.writers.use() as link:
             return await reads.secret(link, name)
 
     async def is_reachable(self) -> bool:
-        """Say whether the database answers."""
         try:
             async with self._clock.timeout(REACHABLE_SECONDS_MAX, "postgres.reachable"):
                 return await self._read(_one)
@@ -283,59 +265,35 @@ class PostgresStore:
 
     # --- inside ----------------------------------------------------------------------------
 
-    async def _to_its_end(self, write: Coroutine[Any, Any, T]) -> T:
-        """Run a write in a task of our own: whoever is cancelled while it waits cuts nothing."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._own.add(loop.create_task(self._run(write, done)))
-        return await done
-
-    async def _run(self, write: Coroutine[Any, Any, T], done: "asyncio.Future[T]") -> None:
-        """Do what `asyncio.shield` does, for half its price."""
-        try:
-            result = await write
-        except Exception as error:
-            if done.cancelled():
-                if not isinstance(error, Refused | Unavailable | LeaseLost):
-                    raise
-            else:
-                done.set_exception(error)
-        else:
-            if not done.cancelled():
-                done.set_result(result)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._own.discard(task)
-
     async def _read(self, query: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         async with self.readers.use() as link:
             return await query(link, *arguments)
 
     async def _finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        arguments = (chat_id, epoch, result.call_id, CONTENT_VERSION, encode(result))
+        call_id, outcome = OUTCOME.values(result)
+        asked = sql.FINISH_CALL(uuid=chat_id, epoch=epoch, call_id=call_id, outcome=outcome)
         try:
             async with self.writers.use() as link:
-                written = await link.fetchval(sql.FINISH_CALL, *arguments)
+                written = await link.fetchval(*asked)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="journal", error=str(error))
-            # To write the same row once more changes nothing, should the first time have counted.
+            # If the first try was committed, to write the same row again changes nothing.
             async with self.writers.use() as link:
-                written = await link.fetchval(sql.FINISH_CALL, *arguments)
+                written = await link.fetchval(*asked)
         if written is None:
-            raise LeaseLost(f"the lease {epoch} of chat {chat_id} is over")
+            raise lease_over(chat_id, epoch)
 
     async def _acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         swept = await self._sweeper.sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
         taken = swept.chats
         if not taken:
             return Acquisition((), swept.passed_over_seconds)
-        # Nobody but the new holder adds to these chats, and what is read is as of the commit.
+        # Only the new holder adds to these chats, and the messages are read as of the commit.
         try:
             contexts = await self._read(reads.contexts, self._clock, taken)
         except DatabaseUnavailable as error:
             self._observer.note(Span.DATABASE_FAILED, what="acquire", error=str(error))
-            # They are leased: if it is only this connection, nobody has to wait for that to end.
+            # If only this connection failed, these chats need not wait for their leases to end.
             contexts = await self._read(reads.contexts, self._clock, taken)
         chats = [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]
         return Acquisition(chats, swept.passed_over_seconds)
@@ -346,12 +304,13 @@ class PostgresStore:
         before = self._time.local()
         async with self.writers.use() as link:
             rows = await link.fetch(
-                sql.BEAT,
-                [chat_id for chat_id, _ in held],
-                [epoch for _, epoch in held],
-                worker_id,
-                round(lease_seconds * MICROSECONDS),
-                self._time.given,
+                *sql.BEAT(
+                    uuids=[chat_id for chat_id, _ in held],
+                    epochs=[epoch for _, epoch in held],
+                    worker_id=worker_id,
+                    lease_micros=lease_micros(lease_seconds),
+                    now=self._time.given,
+                )
             )
         if rows:
             self._time.saw(before, rows[0]["now"], self._time.local())
@@ -359,17 +318,6 @@ class PostgresStore:
             Beat(chat_id, epoch, revision, Status(status))
             for chat_id, epoch, revision, status, _ in rows
         ]
-
-    def _tell(self, applied: Applied) -> None:
-        state = applied.state
-        try:
-            for listener in self._listeners:
-                listener.committed(applied)
-            self._wake.hint(state.id, state.revision, state.status)
-        except Exception as defect:  # noqa: BLE001  a defect of one must not lose the others' answers
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a commit listener raised", "exception": defect}
-            )
 
 
 async def _one(link: Any) -> bool:

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.clock import Clock
 
-NOW = "coalesce({}::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
-"""The store's time in SQL; its argument is `StoreTime.given`."""
+NOW = "coalesce(:now::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+"""The store's time in SQL; its parameter is `StoreTime.given`."""
 
 
 class StoreTime:
-    """What PostgreSQL's clock shows, as far as this process can tell without asking.
+    """An estimate of PostgreSQL's clock that costs no statement. It dates the steps of a turn.
 
-    Whatever depends on the time is decided by a statement that reads the clock itself; this
-    estimate dates the steps of a turn.
+    A decision that depends on the time is made with a statement that reads the clock.
     """
 
     def __init__(self, clock: Clock, held: Callable[[], Instant] | None = None) -> None:
@@ -24,7 +23,7 @@ class StoreTime:
 
     @property
     def given(self) -> Instant | None:
-        """The argument of NOW: None lets PostgreSQL look at its clock."""
+        """The parameter of NOW: None lets PostgreSQL look at its clock."""
         return None if self._held is None else self._held()
 
     def local(self) -> Instant:

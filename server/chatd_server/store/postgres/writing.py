@@ -1,121 +1,107 @@
 """What one transition writes, as one statement that compares and sets the revision.
 
-The statement is put together from the branches that the transition needs. Each of them selects
-from the chat's updated row, so a missed compare writes nothing at all.
+The statement is composed of the branches that the transition needs. Each of them selects from the
+chat's updated row, so a comparison that fails writes nothing at all.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.ids import Instant
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.transition import Transition
-from chatd_server.ports.store import RequestKey
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.pieces import PIECE_BYTES
-from chatd_server.store.rows import (
+from chatd_server.store.postgres.query import arrays
+from chatd_server.store.shared.changes import (
     NO_SIDE_ROWS,
-    Row,
     SideRows,
-    deleted_at,
-    due_at,
-    encode_response,
-    event_rows,
-    hot_state,
-    is_step,
-    keeps_lease,
-    message_rows,
-    outcome_rows,
-    queue_order,
+    changed_columns,
     side_rows,
+)
+from chatd_server.store.shared.columns import BIGINT, TEXT, Column, Columns, Row
+from chatd_server.store.shared.rows import (
+    COMMAND,
+    EVENT,
+    MESSAGE,
+    NEW_CHAT,
+    OUTCOME,
+    QUEUED,
+    STARTED,
 )
 
 Arguments: TypeAlias = list[Any]
-It = TypeVar("It")
 
-_INSERT = """
-INSERT INTO chats (uuid, owner_id, parent_id, parent_call_id, root_id, status, archived,
-    deleted_at, revision, head_sequence, oldest_sequence, next_position, epoch, journal, due_at,
-    created_at, updated_at, content_version, state, config, labels, queue)
-VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, 0, {}, {}, {}, {}, {}, {}, {}, {})
+_NEW_NAMES = [name for group in NEW_CHAT for name in group.names]
+_INSERT = f"""
+INSERT INTO chats ({", ".join(_NEW_NAMES)}, content_version)
+VALUES ({", ".join("{}" for _ in _NEW_NAMES)}, {CONTENT_VERSION})
 ON CONFLICT (uuid) DO NOTHING RETURNING id"""
-# A step of a running turn touches no indexed column, so no index is written either.
-_STEP = f"""
-UPDATE chats SET revision = {{}}, head_sequence = {{}}, next_position = {{}}, updated_at = {{}},
-    content_version = {CONTENT_VERSION}, state = {{}}"""
-_CHANGE = (
-    _STEP
-    + """, owner_id = {}, status = {}, archived = {}, deleted_at = {},
-    due_at = {}, queue = {}"""
-)
-_LEASE = ", epoch = {}, worker_id = {}, lease_expires_at = {}"
-_CONFIG = ", config = {}, labels = {}"
-_COMPARE = " WHERE uuid = {} AND revision = {} AND epoch = {}"
-_COMPARE_JOURNAL = " AND journal = {}"
-_RETURNING = " RETURNING id"
+_COMPARE = Columns(Column("uuid", TEXT, "id"), Column("revision", BIGINT), Column("epoch", BIGINT))
+_COMPARE_JOURNAL = Columns(*_COMPARE, Column("journal", BIGINT))
 # Nothing to write but the answer to a request; it is right only while the revision is.
-_UNCHANGED = "SELECT id FROM chats WHERE uuid = {} AND revision = {}"
+_SAME_REVISION = Columns(Column("uuid", TEXT, "id"), Column("revision", BIGINT))
 
 ROWS_MAX = 4
 """More rows than these are handed over as arrays. Few rows are cheaper one by one, but each number
 of rows is a statement of its own."""
 
 
-def _rows(table: str, types: Sequence[str], more: str = "") -> dict[str, str]:
-    """Return the branches that insert 1, 2, ... and any number of rows into a table."""
-    one = f"({', '.join(f'{{}}::{type_}' for type_ in types)})"
-    arrays = f"unnest({', '.join(f'{{}}::{type_}[]' for type_ in types)})"
-    into = f"INSERT INTO {table} SELECT w.id, r.*{more} FROM written AS w,"
+def _arrays(columns: Columns) -> str:
+    return f"unnest({', '.join(f'{{}}::{column.type}[]' for column in columns)})"
+
+
+def _one(columns: Columns) -> str:
+    return ", ".join(f"{{}}::{column.type}" for column in columns)
+
+
+def _into(table: str, columns: Columns, **constants: str) -> str:
+    """Return the insert of rows `r` with these columns and constants into a table."""
+    names = ", ".join(("chat", *columns.names, *constants))
+    values = ", ".join(("w.id", "r.*", *constants.values()))
+    return f"INSERT INTO {table} ({names}) SELECT {values} FROM written AS w,"
+
+
+def _rows(name: str, into: str, columns: Columns) -> dict[str, str]:
+    """Return the branches that insert 1, 2, ... and any number of rows."""
     few = {
-        f"{count} {table}": f"{into} (VALUES {', '.join([one] * count)}) AS r"
-        for count in range(1, ROWS_MAX + 1)
+        f"{number} {name}": f"{into} (VALUES {', '.join([f'({_one(columns)})'] * number)}) AS r"
+        for number in range(1, ROWS_MAX + 1)
     }
-    return few | {f"many {table}": f"{into} {arrays} AS r"}
+    return few | {f"many {name}": f"{into} {_arrays(columns)} AS r"}
 
 
-_MESSAGES = "messages (chat, position, uuid, role, sequence, content, content_version)"
-_EVENTS = "events (chat, sequence, kind, at, position, payload, content_version, txid)"
-
+_VERSION = f"{CONTENT_VERSION}::smallint"
 BRANCHES = {
     "removed": "UPDATE messages AS m SET removed_revision = {} FROM written AS w"
     " WHERE m.chat = w.id AND m.position >= {} AND m.removed_revision IS NULL",
+    **_rows("messages", _into("messages", MESSAGE, content_version=_VERSION), MESSAGE),
     **_rows(
-        _MESSAGES, ("bigint", "text", "text", "bigint", "bytea"), f", {CONTENT_VERSION}::smallint"
+        "events",
+        _into("events", EVENT, content_version=_VERSION, txid="pg_current_xact_id()::text::bigint"),
+        EVENT,
     ),
-    **_rows(
-        _EVENTS,
-        ("bigint", "smallint", "bigint", "bigint", "bytea"),
-        f", {CONTENT_VERSION}::smallint, pg_current_xact_id()::text::bigint",
-    ),
-    "command": "INSERT INTO commands (key, chat, sequence, created_at, body_hash, response)"
-    " SELECT {}::bytea, w.id, {}::bigint, {}::bigint, {}::bytea, {}::bytea FROM written AS w",
-    "enqueued": "INSERT INTO queued_messages (chat, uuid, content_version, content)"
-    " SELECT w.id, q.* FROM written AS w,"
-    " unnest({}::text[], {}::smallint[], {}::bytea[]) AS q",
+    "command": f"{_into('commands', COMMAND)} (VALUES ({_one(COMMAND)})) AS r",
+    "enqueued": f"{_into('queued_messages', QUEUED, content_version=_VERSION)}"
+    f" {_arrays(QUEUED)} AS r",
     "dequeued": "DELETE FROM queued_messages AS q USING written AS w"
     " WHERE q.chat = w.id AND q.uuid = ANY({}::text[])",
-    # The first outcome stands.
-    "outcomes": "INSERT INTO tool_journal AS j (chat, call_id, content_version, outcome)"
-    " SELECT w.id, o.* FROM written AS w,"
-    " unnest({}::text[], {}::smallint[], {}::bytea[]) AS o ON CONFLICT (chat, call_id)"
-    " DO UPDATE SET outcome = excluded.outcome, content_version = excluded.content_version"
-    " WHERE j.outcome IS NULL",
-    "started": "INSERT INTO tool_journal (chat, call_id, started_at, content_version)"
-    f" SELECT w.id, s.*, {CONTENT_VERSION}::smallint FROM written AS w,"
-    " unnest({}::text[], {}::bigint[]) AS s ON CONFLICT (chat, call_id)"
+    "outcomes": f"{_into('tool_journal AS j', OUTCOME, content_version=_VERSION)}"
+    f" {_arrays(OUTCOME)} AS r {sql.FIRST_OUTCOME_STANDS}",
+    "started": f"{_into('tool_journal', STARTED, content_version=_VERSION)}"
+    f" {_arrays(STARTED)} AS r ON CONFLICT (chat, call_id)"
     " DO UPDATE SET started_at = excluded.started_at",
     "closed": "DELETE FROM tool_journal AS j USING written AS w"
     " WHERE j.chat = w.id AND j.call_id = ANY({}::text[])",
 }
-"""What stands beside the chat's row. Each `{}` is one argument, in order."""
+"""The writes besides the chat's row. Each `{}` is one argument, in the order of the columns."""
 
 
 class Write(NamedTuple):
-    """A statement that answers the chat's row id, or nothing when the compare missed."""
+    """A statement that returns the chat's row id, or nothing when the comparison failed."""
 
     statement: str
     arguments: Arguments
@@ -126,64 +112,65 @@ class Write(NamedTuple):
     outcomes: Sequence[ToolResult] = ()
 
 
-class Record(NamedTuple):
-    """What `commands` keeps of a command."""
-
-    key: bytes
-    now: Instant
-    request: RequestKey | None
-
-
 def write(
     old: ChatState | None,
     transition: Transition,
-    record: Record,
+    record: Row,
     *,
     compare_journal: bool,
     in_pieces: bool = False,
 ) -> Write:
     """Return the statement for a transition that changes something.
 
-    `compare_journal`: the decision looked at the journal of open calls, so an outcome that was
-    recorded meanwhile makes it miss. `in_pieces`: results beyond the first piece are left for
+    `compare_journal`: the decision looked at the journal of open calls, so the comparison fails if
+    an outcome was recorded meanwhile. `in_pieces`: results beyond the first piece are left for
     `write_rest`.
     """
-    side = side_rows(old, transition.state)
+    new = transition.state
     if old is None:
-        chat, arguments = _INSERT, _inserted(transition.state, side)
+        chat, arguments = _INSERT, _values(NEW_CHAT, new)
     else:
-        chat, arguments = _updated(old, transition.state, side, compare_journal)
+        groups = changed_columns(old, new)
+        compared = _COMPARE_JOURNAL if compare_journal else _COMPARE
+        chat, arguments = _update(groups, compared), _values(groups, new)
+        arguments += compared.values(old)
     names: list[str] = []
     if transition.removed_from is not None:
         names.append("removed")
-        arguments += (transition.state.revision, transition.removed_from)
+        arguments += (new.revision, transition.removed_from)
     messages = transition.messages
-    rows = first_piece(messages, message_rows) if in_pieces else message_rows(messages)
+    rows = first_piece(messages, MESSAGE) if in_pieces else MESSAGE.rows(messages)
     if rows:
-        _insert(_MESSAGES, rows, names, arguments)
+        _insert("messages", rows, names, arguments)
     if transition.events:
-        _insert(_EVENTS, event_rows(transition.events), names, arguments)
+        _insert("events", EVENT.rows(transition.events), names, arguments)
+    side = side_rows(old, new)
     outcomes: Sequence[ToolResult] = ()
     if side is not NO_SIDE_ROWS:
-        outcomes = _beside(side, names, arguments)
+        outcomes = _write_sides(side, names, arguments)
     if transition.started:
         names.append("started")
-        arguments.append([call.call_id for call in transition.started])
-        arguments.append([call.started_at for call in transition.started])
+        arguments += zip(*STARTED.rows(transition.started), strict=True)
     names.append("command")
-    arguments += _recorded(old, transition, record)
+    arguments += record
     is_large = any(len(row[-1]) > PIECE_BYTES for row in rows)
     return Write(compose(chat, tuple(names)), arguments, is_large, messages[len(rows) :], outcomes)
 
 
-def first_piece(items: Sequence[It], rows_of: Callable[[Sequence[It]], list[Row]]) -> list[Row]:
+def write_answer(old: ChatState, record: Row) -> Write:
+    """Return the statement that keeps the answer to a request which changes nothing."""
+    chat = f"SELECT id FROM chats WHERE {_equal(_SAME_REVISION)}"
+    return Write(compose(chat, ("command",)), [*_SAME_REVISION.values(old), *record])
+
+
+def first_piece(items: Sequence[Any], columns: Columns) -> list[Row]:
     """Return the rows of the first items: about a piece, at least one. Contents come last."""
     if len(items) <= 1:
-        return rows_of(items)
+        return columns.rows(items)
     rows: list[Row] = []
     size = 0
     for item in items:
-        rows += rows_of((item,))
+        rows.append(columns.values(item))
         size += len(rows[-1][-1])
         if size > PIECE_BYTES:
             break
@@ -195,19 +182,13 @@ async def write_rest(
 ) -> None:
     """Write what a chat's first statement left, a piece at a time, in its transaction."""
     while messages:
-        rows = first_piece(messages, message_rows)
-        await link.execute(sql.INSERT_MESSAGES, row_id, *zip(*rows, strict=True))
+        rows = first_piece(messages, MESSAGE)
+        await link.execute(*sql.INSERT_MESSAGES(chat=row_id, **arrays("m", MESSAGE, rows)))
         messages = messages[len(rows) :]
     while outcomes:
-        rows = first_piece(outcomes, outcome_rows)
-        await link.execute(sql.INSERT_OUTCOMES, row_id, *zip(*rows, strict=True))
+        rows = first_piece(outcomes, OUTCOME)
+        await link.execute(*sql.INSERT_OUTCOMES(chat=row_id, **arrays("o", OUTCOME, rows)))
         outcomes = outcomes[len(rows) :]
-
-
-def write_answer(old: ChatState, transition: Transition, record: Record) -> Write:
-    """Return the statement that keeps the answer to a request which changes nothing."""
-    arguments: Arguments = [old.id, old.revision, *_recorded(old, transition, record)]
-    return Write(compose(_UNCHANGED, ("command",)), arguments)
 
 
 @lru_cache(maxsize=256)
@@ -220,73 +201,21 @@ def compose(chat: str, names: tuple[str, ...]) -> str:
     return f"WITH {re.sub('{}', lambda _: f'${next(numbers)}', text)} SELECT id FROM written"
 
 
-def _inserted(new: ChatState, side: SideRows) -> Arguments:
-    config, labels = side.config or (b"", b"")
-    return [
-        new.id,
-        new.owner_id,
-        new.parent_id,
-        new.parent_call_id,
-        new.root_id,
-        new.status.value,
-        new.archived,
-        deleted_at(new),
-        new.revision,
-        new.head_sequence,
-        new.oldest_sequence,
-        new.next_position,
-        new.epoch,
-        due_at(new),
-        new.created_at,
-        new.updated_at,
-        CONTENT_VERSION,
-        hot_state(new),
-        config,
-        labels,
-        queue_order(new),
-    ]
+@lru_cache(maxsize=64)
+def _update(groups: Sequence[Columns], compared: Columns) -> str:
+    names = ", ".join(f"{name} = {{}}" for group in groups for name in group.names)
+    return (
+        f"UPDATE chats SET {names}, content_version = {CONTENT_VERSION}"
+        f" WHERE {_equal(compared)} RETURNING id"
+    )
 
 
-def _updated(
-    old: ChatState, new: ChatState, side: SideRows, compare_journal: bool
-) -> tuple[str, Arguments]:
-    arguments: Arguments = [
-        new.revision,
-        new.head_sequence,
-        new.next_position,
-        new.updated_at,
-        hot_state(new),
-    ]
-    if is_step(old, new):
-        chat = _STEP
-    else:
-        chat = _CHANGE
-        arguments += (
-            new.owner_id,
-            new.status.value,
-            new.archived,
-            deleted_at(new),
-            due_at(new),
-            queue_order(new),
-        )
-        # A heartbeat may have moved the lease since: who keeps it does not write it.
-        if not keeps_lease(old, new):
-            chat += _LEASE
-            lease = new.lease
-            arguments += (
-                new.epoch,
-                None if lease is None else lease.worker_id,
-                None if lease is None else lease.expires_at,
-            )
-        if side.config is not None:
-            chat += _CONFIG
-            arguments += side.config
-    chat += _COMPARE
-    arguments += (old.id, old.revision, old.epoch)
-    if compare_journal:
-        chat += _COMPARE_JOURNAL
-        arguments.append(old.journal)
-    return chat + _RETURNING, arguments
+def _equal(columns: Columns) -> str:
+    return " AND ".join(f"{name} = {{}}" for name in columns.names)
+
+
+def _values(groups: Sequence[Columns], new: ChatState) -> Arguments:
+    return [value for group in groups for value in group.values(new)]
 
 
 def _insert(table: str, rows: Sequence[Row], names: list[str], arguments: Arguments) -> None:
@@ -299,32 +228,21 @@ def _insert(table: str, rows: Sequence[Row], names: list[str], arguments: Argume
         arguments += zip(*rows, strict=True)
 
 
-def _beside(side: SideRows, names: list[str], arguments: Arguments) -> Sequence[ToolResult]:
-    """Write the rows next to the chat; return the results that are left for the next piece."""
+def _write_sides(side: SideRows, names: list[str], arguments: Arguments) -> Sequence[ToolResult]:
+    """Write the queue and the journal; return the results that are left for the next piece."""
     left = side.outcomes
     if side.enqueued:
         names.append("enqueued")
-        arguments += zip(*side.enqueued, strict=True)
+        arguments += zip(*QUEUED.rows(side.enqueued), strict=True)
     if side.dequeued:
         names.append("dequeued")
         arguments.append(side.dequeued)
     if side.outcomes:
         names.append("outcomes")
-        rows = first_piece(left, outcome_rows)
+        rows = first_piece(left, OUTCOME)
         arguments += zip(*rows, strict=True)
         left = left[len(rows) :]
     if side.closed:
         names.append("closed")
         arguments.append(side.closed)
     return left
-
-
-def _recorded(old: ChatState | None, transition: Transition, record: Record) -> Sequence[Any]:
-    request = record.request
-    return (
-        record.key,
-        transition.state.head_sequence,
-        record.now,
-        None if request is None else request.body_hash,
-        None if request is None else encode_response(old, transition),
-    )

@@ -1,1 +1,1 @@
-"""The embedded store: one SQLite file, one writer thread with group commit, a few readers."""
+"""The store of one process: one SQLite file, one writer thread with group commit, a few readers."""

@@ -1,11 +1,14 @@
-"""What an error of SQLite means to whoever runs the server."""
+"""Errors of SQLite, as the operator of the server needs them: with what to do."""
 
 import sqlite3
 
 from chatd_server.domain.refusal import DatabaseUnavailable
 
 _ADVICE = (
-    ("SQLITE_FULL", "the disk of the database is full: make room; chatd goes on by itself"),
+    (
+        "SQLITE_FULL",
+        "the disk of the database is full: make room; chatd needs no restart",
+    ),
     ("SQLITE_BUSY", "another program holds the database file: close it"),
     ("SQLITE_LOCKED", "another program holds the database file: close it"),
     ("SQLITE_READONLY", "the database file cannot be written: check its owner and its disk"),
@@ -14,14 +17,14 @@ _ADVICE = (
     ("SQLITE_IOERR_SHM", "the disk of the database is full, or it fails: make room, or check it"),
     ("SQLITE_IOERR", "the disk of the database fails: check it, and the system's log"),
     ("SQLITE_CORRUPT", "the database file is damaged: restore it from a backup"),
-    ("SQLITE_NOTADB", "the file is no database: restore it from a backup"),
+    ("SQLITE_NOTADB", "the file is not a database: restore it from a backup"),
 )
 _DEFECTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
-"""Errors that are ours and not the database's: they travel as they are."""
+"""Defects of chatd, not failures of the database."""
 
 
 def translated(error: Exception) -> Exception:
-    """Return DatabaseUnavailable, with what to do, for an error of the database."""
+    """Return DatabaseUnavailable for an error of the database, and any other error as it is."""
     if not isinstance(error, sqlite3.Error) or isinstance(error, _DEFECTS):
         return error
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__

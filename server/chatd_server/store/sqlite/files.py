@@ -1,4 +1,4 @@
-"""The files of the embedded store: who may open them, and how a connection is made."""
+"""The files of the SQLite store: their lock, and how a connection is made."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from chatd_server.store.errors import DatabaseInUse, SqliteTooOld
+from chatd_server.store.shared.errors import DatabaseInUse, SqliteTooOld
 
 SQLITE_MIN = (3, 38, 0)
 """RETURNING (3.35), UPDATE FROM (3.33), and JSON functions that every build has (3.38)."""
@@ -19,11 +19,11 @@ Connect: TypeAlias = Callable[[], sqlite3.Connection]
 
 
 class FileLock:
-    """The right of one server to a database file; ends with the process, however that ends."""
+    """The right of one server to a database file; ends with the process, also when it is killed."""
 
     def __init__(self, database: Path) -> None:
         """Take the lock; raises DatabaseInUse."""
-        # Conversations are nobody else's to read; SQLite's other files take the mode of this one.
+        # Conversations are private; SQLite gives its other files the mode of this one.
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path = database.with_name(database.name + ".lock")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -33,13 +33,14 @@ class FileLock:
             holder = os.read(self._file, 32).decode(errors="replace").strip()
             os.close(self._file)
             raise DatabaseInUse(str(database), holder) from None
-        # For who finds it taken. On a full disk it is left out: the database says that better.
+        # For the message of a server that finds the lock taken. A full disk is reported later, by
+        # the database.
         with suppress(OSError):
             os.ftruncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Let another server in. The file stays: to remove it would be a race."""
+        """Release the lock. The file stays: to remove it would be a race."""
         os.close(self._file)
 
 
@@ -63,5 +64,5 @@ def reading(path: Path) -> sqlite3.Connection:
 def _connect(path: Path) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise SqliteTooOld(sqlite3.sqlite_version, ".".join(map(str, SQLITE_MIN)))
-    # Transactions are ours to begin and end; a connection stays with one thread at a time.
+    # The store begins and ends transactions; one thread at a time uses a connection.
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)

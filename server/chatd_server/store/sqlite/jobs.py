@@ -1,28 +1,27 @@
-"""What the writer is asked to do. Each job is whole or not at all; see `writer.Job`."""
+"""The writer's jobs. Each is done whole or not at all; see `writer.Job`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from chatd_server.domain.acquisition import acquisition
 from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import (
     Command,
     CommitAnswer,
     CommitResults,
-    ExpireAction,
     FinishTurn,
     RequireAction,
-    Rescue,
     ScheduleRetry,
     StartAttempt,
 )
-from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant, OwnerId, WorkerId
-from chatd_server.domain.message import CONTENT_VERSION, ToolResult
-from chatd_server.domain.refusal import LeaseLost, Refused
+from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
+from chatd_server.domain.message import ToolResult
 from chatd_server.ports.store import Applied, Beat, RequestKey
-from chatd_server.store.codec import command_key, encode, request_key
+from chatd_server.store.shared.codec import command_key
+from chatd_server.store.shared.ownership import lease_over
+from chatd_server.store.shared.replay import record_key
+from chatd_server.store.shared.sweeps import NOT_DUE, OrderFor, lease_micros
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.ledger import Ledger
 from chatd_server.store.sqlite.writer import Job
@@ -48,13 +47,9 @@ class ApplyJob(Job[Applied], eq=False):
     owner_id: OwnerId | None
 
     def run(self, again: bool) -> Applied:
-        """Decide on what the lease holder knows, if that is the newest; else on fresh rows."""
+        """Decide on the lease holder's state if it is the newest, else on fresh rows."""
         command, chat_id, request = self.command, self.chat_id, self.request
-        key = (
-            command_key(chat_id, command.command_id)
-            if request is None
-            else request_key(request.key)
-        )
+        key = record_key(chat_id, command, request)
         if not self.savepoint and not again:
             assert self.known is not None
             applied = self.ledger.step(command, chat_id, key, self.known)
@@ -70,18 +65,17 @@ class ApplyJob(Job[Applied], eq=False):
 
 
 class SweepJob(Job[list[Applied]], eq=False):
-    """The same kind of order for several chats that a query finds: acquire, rescue, expire."""
+    """A sweep: the order is sent to each chat that the query finds."""
 
     ledger: Ledger
     query: str
     limit: int
-    #: What is done to a chat that was found, and when.
-    order: Callable[[ChatState, Instant], Command | Chain]
+    order: OrderFor
 
     def run(self, again: bool) -> list[Applied]:  # noqa: ARG002  found rows are always fresh
-        """Carry the order out for each chat that takes it."""
         ledger = self.ledger
-        found = ledger.connection.execute(self.query, (ledger.now(), self.limit)).fetchall()
+        due = {"now": ledger.now(), "limit": self.limit}
+        found = ledger.connection.execute(self.query, due).fetchall()
         for (chat_id,) in found:
             loaded = ledger.load(chat_id)
             if loaded is None:
@@ -90,41 +84,12 @@ class SweepJob(Job[list[Applied]], eq=False):
             key = command_key(chat_id, order.command_id)
             try:
                 applied, changed = ledger.decide(order, chat_id, key, None, None)
-            except (Refused, LeaseLost):
-                # The query asks roughly, the machine exactly.
+            except NOT_DUE:
                 continue
             if changed:
                 self.key = self.key or key
                 self.commits.append(applied)
         return self.commits
-
-
-def acquire(ledger: Ledger, worker_id: WorkerId, slots: int, lease_seconds: float) -> SweepJob:
-    """Return the job that takes chats with work, oldest work first."""
-
-    def order(state: ChatState, now: Instant) -> Command | Chain:
-        return acquisition(state, worker_id, lease_seconds, now)
-
-    return SweepJob(ledger, sql.WORK, slots, order)
-
-
-def rescue(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
-    """Return the job that gives back chats whose lease has expired."""
-
-    def order(state: ChatState, _: Instant) -> Command:
-        return Rescue(command_id=f"rescue:{state.epoch}", worker_id=worker_id, epoch=state.epoch)
-
-    return SweepJob(ledger, sql.EXPIRED_LEASES, limit, order)
-
-
-def expire_actions(ledger: Ledger, worker_id: WorkerId, limit: int) -> SweepJob:
-    """Return the job that answers actions past their deadline."""
-
-    def order(state: ChatState, _: Instant) -> Command:
-        asked = 0 if state.action is None else state.action.sequence
-        return ExpireAction(command_id=f"expire:{asked}", worker_id=worker_id, epoch=state.epoch)
-
-    return SweepJob(ledger, sql.EXPIRED_ACTIONS, limit, order)
 
 
 class FinishCallJob(Job[None], eq=False):
@@ -136,15 +101,12 @@ class FinishCallJob(Job[None], eq=False):
     result: ToolResult
 
     def run(self, again: bool) -> None:  # noqa: ARG002  the first outcome stands
-        """Compare the epoch and write."""
         execute = self.ledger.connection.execute
-        found = execute(sql.COUNT_JOURNAL, (self.chat_id, self.epoch)).fetchone()
+        held = {"uuid": self.chat_id, "epoch": self.epoch}
+        found = execute(sql.COUNT_JOURNAL, held).fetchone()
         if found is None:
-            raise LeaseLost(f"the lease {self.epoch} of chat {self.chat_id} is over")
-        execute(
-            sql.RECORD_OUTCOME,
-            (found[0], self.result.call_id, CONTENT_VERSION, encode(self.result)),
-        )
+            raise lease_over(self.chat_id, self.epoch)
+        execute(sql.RECORD_OUTCOME, sql.OUTCOME.values(self.result, found[0]))
 
 
 class BeatJob(Job[list[Beat]], eq=False):
@@ -156,10 +118,13 @@ class BeatJob(Job[list[Beat]], eq=False):
     lease_seconds: float
 
     def run(self, again: bool) -> list[Beat]:  # noqa: ARG002  the newest time counts
-        """Move the leases that still are this worker's."""
-        expires_at = self.ledger.now() + round(self.lease_seconds * MICROSECONDS)
-        held = msgspec.json.encode(self.held).decode()
-        rows = self.ledger.connection.execute(sql.BEAT, (expires_at, held, self.worker_id))
+        """Extend the leases that this worker still has."""
+        extension = {
+            "expires_at": self.ledger.now() + lease_micros(self.lease_seconds),
+            "held": msgspec.json.encode(self.held).decode(),
+            "worker_id": self.worker_id,
+        }
+        rows = self.ledger.connection.execute(sql.BEAT, extension)
         return [
             Beat(chat_id, epoch, revision, Status(status))
             for chat_id, epoch, revision, status in rows.fetchall()
@@ -167,24 +132,26 @@ class BeatJob(Job[list[Beat]], eq=False):
 
 
 class PruneEventsJob(Job[tuple[int, int | None]], eq=False):
-    """Drop old events of some chats; answers how many, and after which row to go on."""
+    """Drop old events of some chats; returns how many, and the row to go on after."""
 
     ledger: Ledger
     before: Instant
     after: int
     chats_max: int
 
-    def run(self, again: bool) -> tuple[int, int | None]:  # noqa: ARG002  what is gone is gone
+    def run(self, again: bool) -> tuple[int, int | None]:  # noqa: ARG002  to delete twice is to delete once
         """Delete, and say where the log begins now."""
         execute = self.ledger.connection.execute
-        found = execute(sql.WITH_OLD_EVENTS, (self.after, self.before, self.chats_max)).fetchall()
+        wanted = {"after": self.after, "before": self.before, "limit": self.chats_max}
+        found = execute(sql.WITH_OLD_EVENTS, wanted).fetchall()
         dropped = 0
         for row_id, oldest in found:
-            young = execute(sql.FIRST_YOUNG_EVENT, (row_id, oldest, self.before)).fetchone()
+            old = {"chat": row_id, "oldest": oldest, "before": self.before}
+            young = execute(sql.FIRST_YOUNG_EVENT, old).fetchone()
             head = execute(sql.HEAD, (row_id,)).fetchone()
-            first = head[0] + 1 if young is None else young[0]
-            dropped += execute(sql.DELETE_EVENTS, (row_id, first)).rowcount
-            execute(sql.MOVE_OLDEST, (first, row_id))
+            kept = {"chat": row_id, "first": head[0] + 1 if young is None else young[0]}
+            dropped += execute(sql.DELETE_EVENTS, kept).rowcount
+            execute(sql.MOVE_OLDEST, kept)
         return dropped, found[-1][0] if len(found) == self.chats_max else None
 
 
@@ -195,19 +162,19 @@ class PruneCommandsJob(Job[int], eq=False):
     before: Instant
     rows_max: int
 
-    def run(self, again: bool) -> int:  # noqa: ARG002  what is gone is gone
+    def run(self, again: bool) -> int:  # noqa: ARG002  to delete twice is to delete once
         """Delete; fewer than asked for means that no older ones are left."""
         execute = self.ledger.connection.execute
-        return execute(sql.DELETE_COMMANDS, (self.rows_max, self.before)).rowcount
+        oldest = {"limit": self.rows_max, "before": self.before}
+        return execute(sql.DELETE_COMMANDS, oldest).rowcount
 
 
 class StatementJob(Job[int], eq=False):
-    """One statement; answers how many rows it changed."""
+    """One statement; returns how many rows it changed."""
 
     ledger: Ledger
     statement: str
-    parameters: tuple[object, ...]
+    parameters: Mapping[str, object] | tuple[object, ...]
 
     def run(self, again: bool) -> int:  # noqa: ARG002  nothing of the first run is left
-        """Execute it."""
         return self.ledger.connection.execute(self.statement, self.parameters).rowcount

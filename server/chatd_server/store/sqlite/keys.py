@@ -1,4 +1,4 @@
-"""API keys in the embedded store."""
+"""API keys in SQLite."""
 
 from collections.abc import Sequence
 
@@ -16,25 +16,13 @@ class SqliteKeyStore:
         self._store = store
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        """Add a key."""
-        await self._store.write(
-            sql.INSERT_KEY,
-            record.id,
-            record.owner_id,
-            record.name,
-            key_hash,
-            record.created_at,
-            record.revoked_at,
-        )
+        await self._store.write(sql.INSERT_KEY, sql.KEY.values(record, key_hash))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
-        """Return the key with this hash unless it was revoked."""
         return await self._store.readers.read(reads.find_key, key_hash)
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """Return all keys, newest first."""
         return await self._store.readers.read(reads.list_keys)
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
-        """Revoke a key; say whether there was one that still counted."""
-        return await self._store.write(sql.REVOKE_KEY, at, key_id) > 0
+        return await self._store.write(sql.REVOKE_KEY, {"id": key_id, "at": at}) > 0

@@ -1,7 +1,7 @@
-"""A few threads that read, each with a connection of its own. No read waits for the writer.
+"""A few threads that read, each with its own connection. No read waits for the writer.
 
 A read transaction never outlives one call: an open one would keep the write-ahead log from being
-reused. What has to be read in several calls is read as of a revision (see `reads`).
+reused. Reads of several calls are as of one revision (see `reads`).
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Readers:
         self._threads = ThreadPoolExecutor(READERS, "chatd-reader")
 
     async def read(self, query: Callable[..., T], *arguments: Any) -> T:
-        """Return `query(cursor, *arguments)`; raises what it raises, and DatabaseUnavailable."""
+        """Return `query(cursor, *arguments)`; raises its errors, and DatabaseUnavailable."""
         if self._closed:
             raise DatabaseUnavailable("the store is closed")
         loop = asyncio.get_running_loop()

@@ -1,41 +1,28 @@
-"""What is read without changing anything. Each function runs in one read transaction."""
+"""Reads. Each function runs in one read transaction."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import msgspec
-
-from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, ToolCallId
 from chatd_server.domain.message import Message
-from chatd_server.domain.refusal import (
-    ChatNotFound,
-    CursorAhead,
-    CursorExpired,
-    MessageNotFound,
-)
+from chatd_server.domain.refusal import ChatNotFound, MessageNotFound
 from chatd_server.ports.keys import KeyRecord
 from chatd_server.ports.store import ChatPage, EventPage
-from chatd_server.store.calls import without_answered
-from chatd_server.store.codec import decode_message, encode_label, page_weight
-from chatd_server.store.rows import STATE_COLUMNS, event_of, event_weight, state_of
+from chatd_server.store.shared import pages
+from chatd_server.store.shared.codec import decode_message, page_weight
+from chatd_server.store.shared.columns import Row
+from chatd_server.store.shared.open_calls import without_answered
+from chatd_server.store.shared.ownership import readable
+from chatd_server.store.shared.rows import ChatRow, event_of, event_weight, state_of
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_state
 
-_OWNER = STATE_COLUMNS.index("owner_id")
-_DELETED = STATE_COLUMNS.index("deleted_at")
-_ROW_ID = STATE_COLUMNS.index("id")
-
 
 def load(cursor: sqlite3.Cursor, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
-    """Return the state; a deleted chat is found only by those who do not ask as an owner."""
+    """Return the state, queue contents and journal included; raises ChatNotFound."""
     row = cursor.execute(sql.LOAD, (chat_id,)).fetchone()
-    if row is None:
-        raise ChatNotFound(chat_id)
-    if owner_id is not None and (row[_OWNER] != owner_id or row[_DELETED] is not None):
-        raise ChatNotFound(chat_id)
-    return read_state(cursor, row)
+    return read_state(cursor, readable(row, chat_id, owner_id))[1]
 
 
 def events(
@@ -43,32 +30,18 @@ def events(
 ) -> EventPage:
     """Return a page of the log: at least one event if there is one, and about `bytes_max`."""
     row_id, oldest, head = _heads(cursor, chat_id)
-    if after > head:
-        raise CursorAhead(f"the cursor is at {after}, and the log ends at {head}", oldest, head)
-    if after < oldest - 1:
-        raise CursorExpired(
-            f"the cursor is at {after}, and the log begins at {oldest}: subscribe without a"
-            " cursor to start from a snapshot",
-            oldest,
-            head,
-        )
-    page: list[LoggedEvent] = []
-    size = 0
-    for row in cursor.execute(sql.EVENTS, (row_id, after, limit)):
-        size += event_weight(row)
-        if page and size > bytes_max:
-            break
-        page.append(event_of(row))
-    return EventPage(tuple(page), oldest, head)
+    pages.check_cursor(after, oldest, head)
+    rows = cursor.execute(sql.EVENTS, {"chat": row_id, "after": after, "limit": limit})
+    page, _ = pages.first_page(rows, event_weight, bytes_max)
+    return EventPage(tuple(event_of(row) for row in page), oldest, head)
 
 
 def messages(
     cursor: sqlite3.Cursor, chat_id: ChatId, after_position: int, limit: int, bytes_max: int
 ) -> tuple[list[Message], bool]:
-    """Return a page of the messages that stand, and whether more follow."""
     row_id = _heads(cursor, chat_id)[0]
-    rows = cursor.execute(sql.MESSAGES, (row_id, after_position, limit + 1))
-    return _page(rows, limit, bytes_max)
+    wanted = {"chat": row_id, "after": after_position, "limit": limit + 1}
+    return _page(cursor.execute(sql.MESSAGES, wanted), bytes_max, limit)
 
 
 def messages_as_of(
@@ -79,65 +52,51 @@ def messages_as_of(
     Messages are immutable and their removal has a revision, so pages that are read one after
     another show one moment.
     """
-    row_id = _heads(cursor, state.id)[0]
-    rows = cursor.execute(
-        sql.MESSAGES_AS_OF, (row_id, after_position, state.next_position, state.revision)
-    )
-    return _page(rows, None, bytes_max)
+    return _page(_as_of(cursor, state, after_position), bytes_max)
 
 
 def contexts(cursor: sqlite3.Cursor, states: Sequence[ChatState]) -> list[tuple[Message, ...]]:
     """Return the messages that each model's context begins with, as of the states."""
-    return [_context(cursor, state) for state in states]
+    return [
+        tuple(decode_message(*row) for row in _as_of(cursor, it, it.boundary_position - 1))
+        for it in states
+    ]
 
 
-def _context(cursor: sqlite3.Cursor, state: ChatState) -> tuple[Message, ...]:
-    row_id = _heads(cursor, state.id)[0]
-    rows = cursor.execute(
-        sql.MESSAGES_AS_OF,
-        (row_id, state.boundary_position - 1, state.next_position, state.revision),
-    )
-    return tuple(decode_message(*row) for row in rows)
+def _as_of(cursor: sqlite3.Cursor, state: ChatState, after_position: int) -> sqlite3.Cursor:
+    wanted = {
+        "chat": _heads(cursor, state.id)[0],
+        "after": after_position,
+        "before": state.next_position,
+        "revision": state.revision,
+    }
+    return cursor.execute(sql.MESSAGES_AS_OF, wanted)
 
 
 def message(cursor: sqlite3.Cursor, chat_id: ChatId, message_id: MessageId) -> Message:
-    """Return a message that stands."""
     row_id = _heads(cursor, chat_id)[0]
-    row = cursor.execute(sql.MESSAGE_BY_ID, (row_id, message_id)).fetchone()
+    row = cursor.execute(sql.MESSAGE_BY_ID, {"chat": row_id, "uuid": message_id}).fetchone()
     if row is None:
         raise MessageNotFound(message_id)
     return decode_message(*row)
 
 
-class ChatFilter(msgspec.Struct, frozen=True):
-    """Which chats of an owner."""
-
-    after_key: str | None
-    include_archived: bool
-    labels: Mapping[str, str]
-    statuses: Sequence[Status]
-
-
 def list_chats(
-    cursor: sqlite3.Cursor, owner_id: OwnerId, limit: int, wanted: ChatFilter
+    cursor: sqlite3.Cursor, owner_id: OwnerId, limit: int, wanted: pages.ChatFilter
 ) -> ChatPage:
-    """Return an owner's chats, newest first."""
-    query = sql.OWNED
-    bound: list[object] = [owner_id]
-    if wanted.after_key is not None:
-        query += " AND id < ?"
-        bound.append(int(wanted.after_key))
-    if not wanted.include_archived:
-        query += " AND NOT archived"
-    if wanted.statuses:
-        query += f" AND status IN ({', '.join('?' * len(wanted.statuses))})"
-        bound += [status.value for status in wanted.statuses]
-    for name, value in wanted.labels.items():
-        query += " AND instr(labels, ?) > 0"
-        bound.append(encode_label(name, value))
-    rows = cursor.execute(f"{query} ORDER BY id DESC LIMIT ?", (*bound, limit + 1)).fetchall()
-    chats = tuple(state_of(row, None, {}) for row in rows[:limit])
-    return ChatPage(chats, str(rows[limit - 1][_ROW_ID]) if len(rows) > limit else None)
+    labels, statuses = wanted.wanted_labels, wanted.wanted_statuses
+    parameters = {
+        "owner_id": owner_id,
+        "below": wanted.below,
+        "include_archived": wanted.include_archived,
+        "limit": limit + 1,
+        **{f"label{number}": label for number, label in enumerate(labels)},
+        **{f"status{number}": status for number, status in enumerate(statuses)},
+    }
+    rows = cursor.execute(sql.owned(len(statuses), len(labels)), parameters).fetchall()
+    page = [ChatRow._make(row) for row in rows[:limit]]
+    chats = tuple(state_of(row, None, {}) for row in page)
+    return ChatPage(chats, pages.chat_key(page[-1].id) if len(rows) > limit else None)
 
 
 def list_actions(
@@ -148,22 +107,23 @@ def list_actions(
     chat_id: ChatId | None,
 ) -> ChatPage:
     """Return an owner's chats that wait for the client, first deadline first."""
-    query = sql.ACTIONS
-    bound: list[object] = [owner_id]
-    if after_key is not None:
-        due_at, _, row_id = after_key.partition(".")
-        query += " AND (due_at, id) > (?, ?)"
-        bound += [int(due_at), int(row_id)]
-    if chat_id is not None:
-        query += " AND uuid = ?"
-        bound.append(chat_id)
-    rows = cursor.execute(f"{query} ORDER BY due_at, id LIMIT ?", (*bound, limit + 1)).fetchall()
+    due_at, row_id = pages.after_action(after_key)
+    parameters = {
+        "owner_id": owner_id,
+        "due_at": due_at,
+        "id": row_id,
+        "uuid": chat_id,
+        "limit": limit + 1,
+    }
+    rows = cursor.execute(sql.ACTIONS, parameters).fetchall()
+    page = [(ChatRow._make(row), due_at) for *row, due_at in rows[:limit]]
     chats = tuple(
-        without_answered(state_of(row[:-1], None, {}), _answered(cursor, row[_ROW_ID]))
-        for row in rows[:limit]
+        without_answered(state_of(row, None, {}), _answered(cursor, row.id)) for row, _ in page
     )
-    last = rows[limit - 1] if len(rows) > limit else None
-    return ChatPage(chats, None if last is None else f"{last[-1]}.{last[_ROW_ID]}")
+    if len(rows) <= limit:
+        return ChatPage(chats, None)
+    last, due_at = page[-1]
+    return ChatPage(chats, pages.action_key(due_at, last.id))
 
 
 def _answered(cursor: sqlite3.Cursor, row_id: int) -> set[ToolCallId]:
@@ -181,24 +141,21 @@ def next_due(cursor: sqlite3.Cursor, now: Instant) -> Instant | None:
 
 
 def find_key(cursor: sqlite3.Cursor, key_hash: bytes) -> KeyRecord | None:
-    """Return the key with this hash unless it was revoked."""
     row = cursor.execute(sql.FIND_KEY, (key_hash,)).fetchone()
     return None if row is None else KeyRecord(*row)
 
 
 def list_keys(cursor: sqlite3.Cursor) -> list[KeyRecord]:
-    """Return all keys, newest first."""
     return [KeyRecord(*row) for row in cursor.execute(sql.LIST_KEYS)]
 
 
 def secret(cursor: sqlite3.Cursor, name: str) -> bytes | None:
-    """Return a secret; None until it is made."""
     row = cursor.execute(sql.FIND_SECRET, (name,)).fetchone()
     return None if row is None else row[0]
 
 
 def one(cursor: sqlite3.Cursor) -> bool:
-    """Read the smallest thing there is."""
+    """Read as little as possible: does the database answer?"""
     cursor.execute("SELECT 1 FROM chats LIMIT 1").fetchone()
     return True
 
@@ -211,12 +168,12 @@ def _heads(cursor: sqlite3.Cursor, chat_id: ChatId) -> tuple[int, int, int]:
     return row_id, oldest, head
 
 
-def _page(rows: sqlite3.Cursor, limit: int | None, bytes_max: int) -> tuple[list[Message], bool]:
-    page: list[Message] = []
-    size = 0
-    for version, content in rows:
-        size += page_weight(content)
-        if page and (size > bytes_max or len(page) == limit):
-            return page, True
-        page.append(decode_message(version, content))
-    return page, False
+def _page(
+    rows: sqlite3.Cursor, bytes_max: int, limit: int | None = None
+) -> tuple[list[Message], bool]:
+    page, more = pages.first_page(rows, _message_weight, bytes_max, limit)
+    return [decode_message(*row) for row in page], more
+
+
+def _message_weight(row: Row) -> int:
+    return page_weight(row[1])

@@ -1,6 +1,5 @@
 """The embedded store: `ports.Store` on one SQLite file of one process."""
 
-import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,19 +25,19 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
-from chatd_server.store.migrate import migrate_sqlite
-from chatd_server.store.secret import new_secret
+from chatd_server.store.shared import sweeps
+from chatd_server.store.shared.delivery import Delivery
+from chatd_server.store.shared.pages import ChatFilter
+from chatd_server.store.shared.secret import new_secret
+from chatd_server.store.shared.sweeps import PRUNE_CHATS_MAX, PRUNE_COMMANDS_MAX
 from chatd_server.store.sqlite import files, jobs, reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.failures import translated
 from chatd_server.store.sqlite.ledger import Ledger
+from chatd_server.store.sqlite.migrate import migrate
 from chatd_server.store.sqlite.readers import Readers
 from chatd_server.store.sqlite.writer import GroupCommit, Job, Writer
 
-PRUNE_CHATS_MAX = 100
-"""Chats whose events one job prunes, so that no commit waits long behind it."""
-PRUNE_COMMANDS_MAX = 2_000
-"""Command records that one job prunes, for the same reason."""
 VOID_LEASES_MAX = 500
 """Leases that one job of the start gives back."""
 
@@ -60,7 +59,7 @@ class SqliteStore:
         """Use `open`. `connect` makes the writer's connection, so that a test can break it."""
         self._lock = files.FileLock(path)
         try:
-            migrate_sqlite(path)
+            migrate(path)
             connection = files.writing(path) if connect is None else connect()
             self._ledger = Ledger(connection, clock)
         except sqlite3.OperationalError as error:
@@ -69,9 +68,8 @@ class SqliteStore:
         except BaseException:
             self._lock.release()
             raise
-        self._wake = wake
         self._observer = observer
-        self._listeners: list[CommitListener] = []
+        self._delivery = Delivery(wake)
         self.readers = Readers(lambda: files.reading(path))
         self.writer = Writer(GroupCommit(self._ledger), self._delivered)
 
@@ -88,7 +86,7 @@ class SqliteStore:
         return store
 
     async def void_leases(self) -> int:
-        """Give back every chat that is held: nobody else can hold one. Return how many."""
+        """Give back every chat that is held: no other process can hold one. Return how many."""
         await self._submit(jobs.StatementJob(self._ledger, sql.VOID_LEASES, (self._ledger.now(),)))
         total = 0
         while rescued := await self.rescue(WorkerId("start"), VOID_LEASES_MAX):
@@ -98,7 +96,7 @@ class SqliteStore:
         return total
 
     async def close(self) -> None:
-        """Write what is queued, close every connection, and let another server in."""
+        """Write the queued jobs, close every connection, and release the file."""
         await self.writer.close()
         await self.readers.close()
         self._ledger.connection.close()
@@ -106,7 +104,7 @@ class SqliteStore:
 
     def listen(self, listener: CommitListener) -> None:
         """Tell a listener of every commit from now on, before its caller learns of it."""
-        self._listeners.append(listener)
+        self._delivery.listen(listener)
 
     # --- writes ----------------------------------------------------------------------------
 
@@ -119,7 +117,6 @@ class SqliteStore:
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Decide by `chain.decide` and write it, whole or not at all."""
         return await self.writer.submit(
             jobs.ApplyJob(
                 self._ledger,
@@ -133,41 +130,33 @@ class SqliteStore:
         )
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        """Record an outcome in the journal."""
         await self._submit(jobs.FinishCallJob(self._ledger, chat_id, epoch, result))
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Take up to `slots` chats that have work, oldest work first."""
         if slots <= 0:
             return Acquisition()
-        taken = await self._submit(jobs.acquire(self._ledger, worker_id, slots, lease_seconds))
+        taken = await self._sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
         if not taken:
             return Acquisition()
         states = [applied.state for applied in taken]
-        # Nobody but the new holder adds to these chats, and what is read is as of the commit.
+        # Only the new holder adds to these chats, and the messages are read as of the commit.
         contexts = await self.readers.read(reads.contexts, states)
         return Acquisition([Acquired(*one) for one in zip(states, contexts, strict=True)])
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
     ) -> Sequence[Beat]:
-        """Extend leases, in one statement; a lost one is absent."""
         if not held:
             return []
         return await self._submit(jobs.BeatJob(self._ledger, worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
-        """Give back chats whose lease has expired; return how many."""
-        rescued = await self._submit(jobs.rescue(self._ledger, worker_id, limit))
-        return len(rescued)
+        return len(await self._sweep(sql.EXPIRED_LEASES, limit, sweeps.rescue(worker_id)))
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
-        """Answer actions past their deadline; return how many."""
-        expired = await self._submit(jobs.expire_actions(self._ledger, worker_id, limit))
-        return len(expired)
+        return len(await self._sweep(sql.EXPIRED_ACTIONS, limit, sweeps.expire(worker_id)))
 
     async def prune_events(self, before: Instant) -> int:
-        """Drop events older than that and move `oldest_sequence`; return how many."""
         total, after = 0, 0
         while True:
             dropped, last = await self._submit(
@@ -179,7 +168,6 @@ class SqliteStore:
             after = last
 
     async def prune_commands(self, before: Instant) -> int:
-        """Drop command records older than that; return how many."""
         total = 0
         while True:
             dropped = await self._submit(
@@ -189,14 +177,15 @@ class SqliteStore:
             if dropped < PRUNE_COMMANDS_MAX:
                 return total
 
-    async def write(self, statement: str, *parameters: object) -> int:
-        """Execute one statement of the store's own; return how many rows it changed."""
+    async def write(
+        self, statement: str, parameters: Mapping[str, object] | tuple[object, ...] = ()
+    ) -> int:
+        """Execute one of the store's statements; return how many rows it changed."""
         return await self._submit(jobs.StatementJob(self._ledger, statement, parameters))
 
     # --- reads -----------------------------------------------------------------------------
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
-        """Return the state, queue contents and journal included."""
         return await self.readers.read(reads.load, chat_id, owner_id)
 
     async def next_due(self) -> Instant | None:
@@ -213,12 +202,11 @@ class SqliteStore:
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
     ) -> ChatPage:
-        """Return chats, newest first."""
         return await self.readers.read(
             reads.list_chats,
             owner_id,
             limit,
-            reads.ChatFilter(after_key, include_archived, labels or {}, statuses),
+            ChatFilter(after_key, include_archived, labels or {}, statuses),
         )
 
     async def list_actions(
@@ -229,41 +217,34 @@ class SqliteStore:
         after_key: str | None = None,
         chat_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return the chats in `requires_action`, first deadline first."""
         return await self.readers.read(reads.list_actions, owner_id, limit, after_key, chat_id)
 
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return messages that stand, in order, and whether more follow."""
         return await self.readers.read(reads.messages, chat_id, after_position, limit, bytes_max)
 
     async def message_position(self, chat_id: ChatId, message_id: MessageId) -> Message:
-        """Return a message that is not removed."""
         return await self.readers.read(reads.message, chat_id, message_id)
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return durable events behind a sequence."""
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return the messages that were visible at the revision of a state."""
         bytes_max = RESPONSE_BYTES_MAX // 2
         return await self.readers.read(reads.messages_as_of, state, after_position, bytes_max)
 
     async def secret(self, name: str) -> bytes:
-        """Return a secret of this database, making it when it is first asked for."""
         found = await self.readers.read(reads.secret, name)
         if found is None:
-            await self.write(sql.INSERT_SECRET, name, new_secret())
+            await self.write(sql.INSERT_SECRET, {"name": name, "value": new_secret()})
             found = await self.readers.read(reads.secret, name)
         assert found is not None
         return found
 
     async def is_reachable(self) -> bool:
-        """Say whether the database answers."""
         try:
             return await self.readers.read(reads.one)
         except DatabaseUnavailable:
@@ -274,11 +255,14 @@ class SqliteStore:
     async def _submit(self, job: Job[T]) -> T:
         return await self.writer.submit(job)
 
+    async def _sweep(self, query: str, limit: int, order: sweeps.OrderFor) -> list[Applied]:
+        return await self._submit(jobs.SweepJob(self._ledger, query, limit, order))
+
     def _delivered(self, done: Sequence[Job[Any]]) -> None:
-        """Tell of a committed group: listeners first, so that nobody knows before they do."""
+        """Tell of a committed group: the listeners first, then the callers."""
         for job in done:
             for applied in job.commits:
-                self._tell(applied)
+                self._delivery.tell(applied)
             future = job.future
             if job.error is None:
                 if not future.done():
@@ -288,14 +272,3 @@ class SqliteStore:
                 self._observer.note(Span.DATABASE_FAILED, error=str(job.error))
             if not future.done():
                 future.set_exception(job.error)
-
-    def _tell(self, applied: Applied) -> None:
-        state = applied.state
-        try:
-            for listener in self._listeners:
-                listener.committed(applied)
-            self._wake.hint(state.id, state.revision, state.status)
-        except Exception as defect:  # noqa: BLE001  a defect of one must not lose the others' answers
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a commit listener raised", "exception": defect}
-            )

@@ -1,4 +1,4 @@
-"""One thread writes. Whatever waits is committed as one group, and acknowledged only after that."""
+"""One thread writes. The jobs that wait are committed as one group, and acknowledged after it."""
 
 import asyncio
 import queue
@@ -31,11 +31,11 @@ class Job(msgspec.Struct, Generic[T], eq=False, kw_only=True):
     group, after which each job of it runs again alone.
     """
 
-    #: Who waits for it.
+    #: The caller waits for it.
     future: asyncio.Future[T] = msgspec.field(default_factory=_future)
-    #: False: the first thing that it writes is a compare, so a miss has nothing to undo.
+    #: False: its first write is a comparison, so when that fails there is nothing to undo.
     savepoint: bool = True
-    #: What it answers, once it has run.
+    #: The result, once it has run.
     value: T | None = None
     error: Exception | None = None
     #: The transitions that it made, in order; told to the listeners after the commit.
@@ -54,7 +54,7 @@ class Job(msgspec.Struct, Generic[T], eq=False, kw_only=True):
 
 
 class Transactions(Protocol):
-    """What a group needs of the database beside the jobs."""
+    """What a group needs of the database, besides the jobs."""
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -64,7 +64,7 @@ class Transactions(Protocol):
         """Begin a transaction; undo one that could not be undone before."""
 
     def flush(self) -> None:
-        """Write what jobs without a savepoint have left to be written together."""
+        """Write the rows that jobs without a savepoint have collected."""
 
     def is_recorded(self, key: bytes) -> bool:
         """Say whether a command with this key was committed."""
@@ -122,7 +122,7 @@ class GroupCommit:
                 job.reset()
                 job.value = job.run(again=True)
             self._execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  handed to whoever waits for the job
+        except Exception as error:  # noqa: BLE001  handed to the caller of the job
             self._undo()
             job.reset()
             job.error = translated(error)
@@ -136,7 +136,7 @@ class GroupCommit:
 
 
 class Writer:
-    """The thread, and the queue before it: the executor seam of the store."""
+    """The thread and its queue."""
 
     def __init__(self, group: GroupCommit, delivered: Callable[[Sequence[Job[Any]]], None]) -> None:
         self._group = group
@@ -156,7 +156,7 @@ class Writer:
         return job.future
 
     async def close(self) -> None:
-        """Write what is queued, and end the thread."""
+        """Write the queued jobs, and end the thread."""
         if not self._closing:
             self._closing = True
             self._queue.put(None)

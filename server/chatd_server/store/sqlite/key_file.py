@@ -1,7 +1,7 @@
-"""API keys of an embedded database, from a second process: `chatd keys` beside a running server.
+"""API keys of a database file, from a second process: `chatd keys` while a server runs.
 
-Writes go around the server's writer thread, which is safe for keys and for nothing else: no
-process caches or decides on them, and SQLite lets one writer in at a time.
+Writes bypass the server's writer thread. That is safe for keys only: no process caches them or
+decides on them, and SQLite lets one writer in at a time.
 """
 
 import sqlite3
@@ -12,51 +12,42 @@ from typing import TypeVar
 
 from chatd_server.domain.ids import Instant
 from chatd_server.ports.keys import KeyRecord
-from chatd_server.store.migrate import check_version, migrate_sqlite, sqlite_version
+from chatd_server.store.shared.upgrade import check_version
 from chatd_server.store.sqlite import files, reads
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.failures import translated
+from chatd_server.store.sqlite.migrate import migrate, schema_version
 
 T = TypeVar("T")
 
 
-class SqliteKeysBeside:
-    """`ports.KeyStore` on the file alone. Blocks for as long as a statement takes."""
+class SqliteKeyFile:
+    """`ports.KeyStore` without a store. Each method blocks until its statement is done."""
 
     def __init__(self, path: Path) -> None:
         """Make the file if there is none. Raises SchemaOutdated, SchemaTooNew, DatabaseInUse."""
-        if sqlite_version(path) is None:
+        if schema_version(path) is None:
             lock = files.FileLock(path)
             try:
-                migrate_sqlite(path)
+                migrate(path)
             finally:
                 lock.release()
-        check_version(sqlite_version(path))
+        check_version(schema_version(path))
         self._path = path
 
     async def add_key(self, record: KeyRecord, key_hash: bytes) -> None:
-        """Add a key."""
-        row = (
-            record.id,
-            record.owner_id,
-            record.name,
-            key_hash,
-            record.created_at,
-            record.revoked_at,
-        )
+        row = sql.KEY.values(record, key_hash)
         self._with(lambda cursor: cursor.execute(sql.INSERT_KEY, row))
 
     async def find_key(self, key_hash: bytes) -> KeyRecord | None:
-        """Return the key with this hash unless it was revoked."""
         return self._with(lambda cursor: reads.find_key(cursor, key_hash))
 
     async def list_keys(self) -> Sequence[KeyRecord]:
-        """Return all keys, newest first."""
         return self._with(reads.list_keys)
 
     async def revoke_key(self, key_id: str, at: Instant) -> bool:
-        """Revoke a key; say whether there was one that still counted."""
-        return self._with(lambda cursor: cursor.execute(sql.REVOKE_KEY, (at, key_id)).rowcount) > 0
+        key = {"id": key_id, "at": at}
+        return self._with(lambda cursor: cursor.execute(sql.REVOKE_KEY, key).rowcount) > 0
 
     def _with(self, work: Callable[[sqlite3.Cursor], T]) -> T:
         try:

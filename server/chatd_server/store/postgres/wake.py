@@ -1,12 +1,8 @@
-"""Hints that a chat changed: inside this process, and between processes through PostgreSQL.
-
-A hint may be lost, doubled or reordered, so it carries no meaning: whoever gets one reads the
-database, and whoever misses one finds out at its next poll.
-"""
+"""Hints that a chat changed, between processes: PostgreSQL's LISTEN and NOTIFY."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple
 
 import asyncpg
 
@@ -16,21 +12,19 @@ from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, Span
 from chatd_server.ports.clock import Clock
 from chatd_server.store.postgres.link import AWAY, connect, unavailable
+from chatd_server.store.shared.wake import Callback, LocalWake
 
 CHANNEL = "chatd_wake"
 PAYLOAD_BYTES_MAX = 7_900
 """PostgreSQL refuses a payload of 8,000 bytes."""
 PENDING_MAX = 10_000
-"""Chats whose hint waits for the connection. Beyond it hints are dropped: polls find the rest."""
+"""Chats whose hint waits for the connection. More hints are dropped: polls find those chats."""
 RECONNECT_SECONDS_FIRST = 0.1
 RECONNECT_SECONDS_MAX = 5.0
 QUIET_SECONDS_MAX = 30.0
-"""After so long without a hint of ours the connection is tried: a dead one must not stay silent."""
+"""After this time without a hint to send, the connection is tested: a dead one stays silent."""
 STATEMENT_SECONDS_MAX = 10.0
-"""A NOTIFY that takes longer has lost its server."""
-
-Callback: TypeAlias = Callable[[ChatId, int, Status], None]
-_C = TypeVar("_C")
+"""A NOTIFY that takes longer counts as a lost connection."""
 
 
 class Hint(NamedTuple):
@@ -41,42 +35,12 @@ class Hint(NamedTuple):
     status: Status
 
 
-class LocalWake:
-    """Hints in one process: the whole port for the embedded store, a half of the other."""
-
-    def __init__(self) -> None:
-        self._callbacks: dict[object, Callback] = {}
-        self._gap_callbacks: dict[object, Callable[[], None]] = {}
-
-    def hint(self, chat_id: ChatId, revision: int, status: Status) -> None:
-        """Call back at once. Callbacks must not raise or block."""
-        for callback in tuple(self._callbacks.values()):
-            callback(chat_id, revision, status)
-
-    def listen(self, callback: Callback) -> Callable[[], None]:
-        """Call back for each hint; return how to stop it."""
-        return _register(self._callbacks, callback)
-
-    def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back when hints may have been missed, so poll now; return how to stop it."""
-        return _register(self._gap_callbacks, callback)
-
-    async def failed(self) -> None:
-        """Wait for ever: nothing of it can fail."""
-        await asyncio.get_running_loop().create_future()
-
-    def tell_gap(self) -> None:
-        """Say that hints may have been missed."""
-        for callback in tuple(self._gap_callbacks.values()):
-            callback()
-
-
 class PostgresWake:
     """Hints of all processes on one database, through one connection of its own.
 
-    Listeners of this process get its hints at once. The other processes get them in one
-    statement for all that came up meanwhile, outside the transactions that they speak of: a
-    NOTIFY inside a transaction makes all commits of the database wait for each other.
+    Listeners of this process get its hints at once. The other processes get all pending hints in
+    one statement, outside the transactions that changed the chats: a NOTIFY inside a transaction
+    makes all commits of the database wait for each other.
     """
 
     def __init__(self, url: str, clock: Clock, observer: Observer) -> None:
@@ -84,7 +48,7 @@ class PostgresWake:
         self._clock = clock
         self._observer = observer
         self._local = LocalWake()
-        #: The newest hint of each chat that the other processes have not been told.
+        #: The newest hint of each chat that was not sent to the other processes yet.
         self._pending: dict[ChatId, Hint] = {}
         #: There is a hint to send, or the connection was lost.
         self._stir = asyncio.Event()
@@ -92,12 +56,12 @@ class PostgresWake:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect and go on until `stop`. Raises DatabaseUnavailable."""
+        """Connect, and run until `stop`. Raises DatabaseUnavailable."""
         connection = await self._connect()
         self._task = asyncio.create_task(self._run(connection), name="wake")
 
     async def failed(self) -> None:
-        """Wait until it is stopped; raises what it died of, which a lost connection is not."""
+        """Wait until it is stopped; raises its error. A lost connection is not one."""
         assert self._task is not None
         await asyncio.shield(self._task)
 
@@ -167,7 +131,7 @@ class PostgresWake:
             raise
 
     async def _connect(self) -> asyncpg.Connection:
-        # A NOTIFY commits; that it waits for the disk would delay every hint and protect nothing.
+        # A NOTIFY commits. To wait for the disk would delay every hint and protect nothing.
         connection = await connect(self._url, self._clock, synchronous_commit="off")
         connection.add_termination_listener(lambda _: self._stir.set())
         try:
@@ -218,8 +182,8 @@ def pack(hints: Iterable[Hint]) -> Iterator[str]:
 
 
 def unpack(payload: str) -> Iterator[Hint]:
-    """Return the hints of a payload. What another version wrote in another form is skipped: to
-    lose a hint is allowed.
+    """Return the hints of a payload. Lines that another version wrote in another form are skipped:
+    a hint may be lost.
     """
     for line in payload.split("\n"):
         fields = line.split(" ")
@@ -228,13 +192,3 @@ def unpack(payload: str) -> Iterator[Hint]:
 
 
 _STATUSES = frozenset(Status)
-
-
-def _register(callbacks: dict[object, _C], callback: _C) -> Callable[[], None]:
-    key = object()
-    callbacks[key] = callback
-
-    def stop() -> None:
-        callbacks.pop(key, None)
-
-    return stop

@@ -1,4 +1,4 @@
-"""Open calls, whose journal has a table of its own."""
+"""Open calls: the chat's row lists them, the journal says when each started and how it ended."""
 
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
@@ -17,7 +17,7 @@ def with_journal(
     calls: tuple[OpenCall, ...],
     journal: Journal,
 ) -> tuple[OpenCall, ...]:
-    """Return the calls with what the journal knows of them."""
+    """Return the calls with their entries of the journal."""
     return tuple(
         msgspec.structs.replace(call, started_at=entry[0], outcome=entry[1])
         if (entry := journal.get(call.id)) is not None
@@ -34,7 +34,7 @@ def without_journal(calls: tuple[OpenCall, ...]) -> tuple[OpenCall, ...]:
 
 
 def without_answered(state: ChatState, answered: Collection[ToolCallId]) -> ChatState:
-    """Return the state without the calls whose results are kept already."""
+    """Return the state without the calls whose results the journal has."""
     if not answered:
         return state
     left = tuple(call for call in state.calls if call.id not in answered)

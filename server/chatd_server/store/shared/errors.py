@@ -6,7 +6,7 @@ class StoreError(Exception):
 
 
 class NoDatabase(StoreError):
-    """There is nothing to read yet."""
+    """The database file does not exist."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class SchemaTooNew(StoreError):
 
 
 class SqliteTooOld(StoreError):
-    """Python was built with an SQLite that lacks what we need."""
+    """The SQLite of this Python lacks functions that chatd needs."""
 
     def __init__(self, found: str, wanted: str) -> None:
         super().__init__(
@@ -57,10 +57,10 @@ class SqliteTooOld(StoreError):
 
 
 class NotADatabase(StoreError):
-    """The file is something else."""
+    """The file is not a database of SQLite, or it is damaged."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"{path} is no SQLite database, or it is damaged: name another file, or restore this"
-            " one from a backup; nothing of it was changed"
+            f"{path} is not an SQLite database, or it is damaged; it was not changed. Name another"
+            " file, or restore this one from a backup"
         )

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from chatd_server.store.schema import metadata
+from chatd_server.store.shared.schema import metadata
 
-# One migration is one transaction, on SQLite as well: `migrate` begins it by itself.
+# One migration is one transaction, on SQLite as well, where `migrate` begins it.
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,

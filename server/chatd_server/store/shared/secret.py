@@ -7,5 +7,5 @@ SECRET_BYTES = 32
 
 
 def new_secret() -> bytes:
-    """Return a secret that nobody knows yet."""
+    """Return a new random secret."""
     return secrets.token_bytes(SECRET_BYTES)

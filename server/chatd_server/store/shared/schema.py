@@ -1,7 +1,7 @@
 """The tables, for both dialects. Every constraint and index has a name, and a query that needs it.
 
 Physical keys are integers; the UUID of a chat is a unique column at the edge. Content is JSON in
-bytes, never text: NUL survives, and nobody but the codec looks inside. Times are microseconds
+bytes, never text: NUL survives, and only the codec looks inside. Times are microseconds
 since the Unix epoch, UTC.
 """
 
@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from chatd_server.store.conditions import (
+from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
     CHATS_HELD,
     CHATS_LISTED,
@@ -47,7 +47,7 @@ chats = Table(
     Column("status", Text, nullable=False),
     Column("archived", Boolean, nullable=False),
     Column("deleted_at", BigInteger),
-    # +1 for each transition: what every write compares.
+    # +1 for each transition. Every write compares it.
     Column("revision", BigInteger, nullable=False),
     Column("head_sequence", BigInteger, nullable=False),
     # Moved by retention only, never by a transition.
@@ -58,7 +58,7 @@ chats = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("worker_id", Text),
     Column("lease_expires_at", BigInteger),
-    # +1 for each write to tool_journal: what a transition that closes calls compares as well.
+    # +1 for each write to tool_journal. A transition that closes calls compares it too.
     Column("journal", BigInteger, nullable=False),
     # pending, interrupting: when work may begin; requires_action: the deadline; else NULL.
     Column("due_at", BigInteger),
@@ -160,14 +160,15 @@ events = Table(
     # Number of the kind; see codec.EVENT_KINDS.
     Column("kind", SmallInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
-    # The message that a message_committed refers to; such an event has no payload.
+    # The message that a message_committed refers to; it has a payload only if the message does not
+    # say it all.
     Column("position", BigInteger),
     Column("content_version", SmallInteger, nullable=False),
     Column("payload", LargeBinary),
     # The transaction that wrote it, for readers of many chats. SQLite: a number that rises with
     # each commit. PostgreSQL: its own id; a reader stops below the oldest running one.
     Column("txid", BigInteger, nullable=False),
-    # A page of the log behind a cursor; the rows of a chat lie together.
+    # A page of the log after a cursor; the rows of a chat lie together.
     PrimaryKeyConstraint("chat", "sequence", name="events_pk"),
     ForeignKeyConstraint(["chat"], ["chats.id"], name="events_chat_fk"),
     sqlite_with_rowid=False,
@@ -182,7 +183,7 @@ commands = Table(
     # Head of the log after the command.
     Column("sequence", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    # Of a request that may be sent twice: what it asked, and what it was told.
+    # Of a request with an id: a hash of its body, and its answer.
     Column("body_hash", LargeBinary),
     Column("response", LargeBinary),
     # Every command looks its key up, or fails to insert it.
@@ -226,7 +227,7 @@ api_keys = Table(
 secrets = Table(
     "secrets",
     metadata,
-    # What it is for, as "page_token".
+    # Its purpose, for example "page_token".
     Column("name", Text, nullable=False),
     # Random bytes, made by the first server that needs them.
     Column("value", LargeBinary, nullable=False),

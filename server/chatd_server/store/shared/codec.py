@@ -1,7 +1,7 @@
-"""Values of the domain as bytes of JSON, and back. Nobody else knows how they are stored.
+"""Values of the domain as bytes of JSON, and back. No other module knows the form.
 
-Every stored value has a version beside it. A reader of version n reads all before it and refuses
-what is newer; fields that it does not know are left out.
+Each stored value has a version next to it. A reader of version n reads versions up to n, refuses
+newer ones, and skips fields that it does not know.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ KEY_BYTES = 16
 """Bytes of a command's key: among 2**40 commands a collision has a chance of 2**-49."""
 
 PART_WEIGHT = 256
-"""Bytes of text that take as long to show as a part takes by itself."""
+"""A part takes as long to show as this number of bytes of text."""
 
 T = TypeVar("T")
 
@@ -105,41 +105,39 @@ def _decode(decoder: msgspec.json.Decoder[T], version: int, content: bytes) -> T
 
 
 def decode_message(version: int, content: bytes) -> Message:
-    """Return a message; raises ContentTooNew, like all of these."""
+    """Raises ContentTooNew, like all of these functions."""
     return _decode(_messages, version, content)
 
 
 def page_weight(content: bytes) -> int:
     """Return what a stored message counts in a page that is bounded by bytes.
 
-    Parts of a byte each take the time of a hundred, whoever shows the page: so they count, and so
-    does the message. The mark of a part cannot stand in a text, where a quote is escaped.
+    Parts of a byte each take the time of a hundred bytes to show, so parts count, and the message
+    too. The mark of a part cannot stand in a text, where a quote is escaped.
     """
     return len(content) + PART_WEIGHT * (2 + content.count(b'"kind":'))
 
 
 def decode_event(version: int, payload: bytes) -> Event:
-    """Return an event that has a payload: that of a message has one only when it says more."""
+    """Return an event that has a payload. A message_committed has one only if its message does not
+    say it all.
+    """
     return _decode(_events, version, payload)
 
 
 def decode_hot_state(version: int, content: bytes) -> HotState:
-    """Return what has no column."""
     return _decode(_hot_states, version, content)
 
 
 def decode_config(version: int, content: bytes) -> ChatConfig:
-    """Return what the owner chose."""
     return _decode(_configs, version, content)
 
 
 def decode_queued(version: int, content: bytes) -> Queued:
-    """Return a queued message."""
     return _decode(_queued, version, content)
 
 
 def decode_result(version: int, content: bytes) -> ToolResult:
-    """Return the outcome of a call."""
     return _decode(_results, version, content)
 
 

@@ -1,0 +1,1 @@
+"""What both databases decide alike, as pure functions: rows, records, owners, sweeps, pages."""

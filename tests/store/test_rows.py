@@ -1,0 +1,66 @@
+"""The columns that the stores write and read are those of the schema."""
+
+import pytest
+from sqlalchemy.dialects import postgresql
+
+from chatd_server.store.shared import rows
+from chatd_server.store.shared.columns import Columns
+from chatd_server.store.shared.replay import Record
+from chatd_server.store.shared.schema import metadata
+
+WRITTEN_BY_SQL = {
+    "chats": {"id", "content_version"},
+    "messages": {"chat", "removed_revision", "content_version"},
+    "events": {"chat", "content_version", "txid"},
+    "commands": {"chat"},
+    "queued_messages": {"chat", "content_version"},
+    "tool_journal": {"chat", "content_version"},
+    "api_keys": {"key_hash"},
+}
+"""Columns that a statement fills in itself: keys, versions, and what only SQL knows."""
+WRITTEN: dict[str, tuple[Columns, ...]] = {
+    "chats": rows.NEW_CHAT,
+    "messages": (rows.MESSAGE,),
+    "events": (rows.EVENT,),
+    "commands": (rows.COMMAND,),
+    "queued_messages": (rows.QUEUED,),
+    "tool_journal": (rows.OUTCOME, rows.STARTED),
+    "api_keys": (rows.KEY,),
+}
+
+
+@pytest.mark.parametrize("table", WRITTEN)
+def test_every_column_of_the_schema_is_written(table: str) -> None:
+    """A column that is added to the schema alone is noticed here."""
+    written = {name for columns in WRITTEN[table] for name in columns.names}
+
+    assert written | WRITTEN_BY_SQL[table] == set(metadata.tables[table].columns.keys())
+
+
+def test_every_column_of_a_chat_is_written_with_one_group() -> None:
+    """A statement that writes two groups names no column twice."""
+    names = [name for columns in rows.NEW_CHAT for name in columns.names]
+
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("table", WRITTEN)
+def test_the_types_of_the_columns_are_those_of_the_schema(table: str) -> None:
+    """Arrays of rows are cast to them."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for columns in WRITTEN[table]:
+        for column in columns:
+            wanted = metadata.tables[table].columns[column.name].type.compile(dialect)
+            assert column.type == wanted.lower(), (table, column.name)
+
+
+def test_every_column_of_a_chat_is_read() -> None:
+    """But for those that queries alone use."""
+    for_queries = {"due_at", "labels"}
+
+    assert set(rows.STATE_COLUMNS) | for_queries == set(metadata.tables["chats"].columns.keys())
+
+
+def test_a_record_has_the_columns_of_its_table() -> None:
+    """It is written and read by its fields."""
+    assert rows.COMMAND.names == Record._fields
