@@ -16,7 +16,8 @@ from chatd_server.store.shared import upgrade
 from chatd_server.store.shared.errors import SchemaOutdated, SchemaTooNew
 from chatd_server.store.shared.schema import metadata
 from chatd_server.store.sqlite import files
-from chatd_server.store.sqlite.migrate import migrate, schema_version
+from chatd_server.store.sqlite.migrate import migrate, schema_version, upgrade_file
+from scripts.new_file_sql import TARGET, page
 
 _TABLES = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%' AND sql IS NOT NULL"
 
@@ -26,15 +27,40 @@ def _definitions(path: Path) -> dict[str, str]:
         return {name: " ".join(sql.split()) for name, sql in connection.execute(_TABLES)}
 
 
+def _dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
 def test_migrations_make_exactly_the_tables_of_the_schema(tmp_path: Path) -> None:
     """A migrated file and one made from the metadata have the same tables, keys and indexes."""
     migrated, made = tmp_path / "migrated.db", tmp_path / "made.db"
-    migrate(migrated)
+    upgrade_file(migrated)
     engine = create_engine(f"sqlite:///{made}")
     metadata.create_all(engine)
     engine.dispose()
 
     assert _definitions(migrated) == _definitions(made)
+
+
+def test_a_new_file_begins_with_what_the_migrations_make(tmp_path: Path) -> None:
+    """It is made without Alembic, whose import takes longer than all else at a first start."""
+    assert TARGET.read_text(encoding="utf-8") == page()
+    made, migrated = tmp_path / "made.db", tmp_path / "migrated.db"
+    migrate(made)
+    upgrade_file(migrated)
+    assert _dump(made) == _dump(migrated)
+
+
+def test_a_file_with_tables_of_somebody_else_is_migrated_and_keeps_them(tmp_path: Path) -> None:
+    """Only an empty file is new."""
+    path = tmp_path / "chatd.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+        connection.commit()
+    assert migrate(path) is None
+    assert schema_version(path) == upgrade.SCHEMA
+    assert "theirs" in _definitions(path)
 
 
 def test_nothing_is_left_to_migrate(tmp_path: Path) -> None:

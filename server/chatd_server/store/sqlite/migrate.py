@@ -8,6 +8,9 @@ from chatd_server.store.shared.errors import NotADatabase
 from chatd_server.store.shared.upgrade import SCHEMA, VERSION, check_not_newer, upgrade
 from chatd_server.store.sqlite.failures import translated
 
+NEW_FILE = Path(__file__).with_name("new_file.sql")
+"""What a new file begins with; generated from the migrations by `make docs`."""
+
 _HAS_VERSION = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
 
 
@@ -30,6 +33,21 @@ def schema_version(path: Path) -> str | None:
     return None if found is None else str(found[0])
 
 
+def _is_empty(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def _make(path: Path) -> None:
+    """Make the tables as all migrations together do: to import Alembic takes most of a start."""
+    tables = NEW_FILE.read_text(encoding="utf-8")
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{tables}COMMIT;")
+    except sqlite3.OperationalError as error:
+        raise translated(error) from error
+
+
 def migrate(path: Path) -> str | None:
     """Bring a file to SCHEMA, and make it if there is none; return the schema that it had.
 
@@ -39,6 +57,15 @@ def migrate(path: Path) -> str | None:
     if found == SCHEMA:
         return found
     check_not_newer(found)
+    if found is None and _is_empty(path):
+        _make(path)
+    else:
+        upgrade_file(path)
+    return found
+
+
+def upgrade_file(path: Path) -> None:
+    """Run the missing migrations. Raises DatabaseUnavailable."""
     from sqlalchemy import create_engine, event  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
@@ -57,4 +84,3 @@ def migrate(path: Path) -> str | None:
         raise
     finally:
         engine.dispose()
-    return found
