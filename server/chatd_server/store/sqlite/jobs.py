@@ -42,6 +42,7 @@ class ApplyJob(Job[Applied], eq=False):
     ledger: Ledger
     chat_id: ChatId
     command: Command | Chain
+    #: The state that the lease holder has, for what it sends every turn.
     known: ChatState | None
     request: RequestKey | None
     owner_id: OwnerId | None
@@ -50,8 +51,7 @@ class ApplyJob(Job[Applied], eq=False):
         """Decide on the lease holder's state if it is the newest, else on fresh rows."""
         command, chat_id, request = self.command, self.chat_id, self.request
         key = record_key(chat_id, command, request)
-        if not self.savepoint and not again:
-            assert self.known is not None
+        if self.known is not None and not again:
             applied = self.ledger.step(command, chat_id, key, self.known)
             if applied is not None:
                 self.key = key

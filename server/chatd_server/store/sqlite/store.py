@@ -122,10 +122,10 @@ class SqliteStore:
                 self._ledger,
                 chat_id,
                 command,
-                known,
+                known if jobs.is_of_every_turn(command) else None,
                 request,
                 owner_id,
-                savepoint=known is None or not jobs.is_of_every_turn(command),
+                savepoint=False,
             )
         )
 

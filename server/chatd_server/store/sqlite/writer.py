@@ -33,7 +33,7 @@ class Job(msgspec.Struct, Generic[T], eq=False, kw_only=True):
 
     #: The caller waits for it.
     future: asyncio.Future[T] = msgspec.field(default_factory=_future)
-    #: False: its first write is a comparison, so when that fails there is nothing to undo.
+    #: False: it refuses before it writes anything, so there is nothing to undo.
     savepoint: bool = True
     #: The result, once it has run.
     value: T | None = None
