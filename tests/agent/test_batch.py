@@ -7,7 +7,7 @@ from chatd_server.agent.tools import outcome
 from chatd_server.agent.tools.batch import plan_batch
 from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
-from chatd_server.domain.message import Executor, ToolErrorKind
+from chatd_server.domain.message import Executor, ResultFile, ToolErrorKind
 from chatd_server.ports.tools import ToolOutput
 from tests.kit.make import FixedTool, open_call
 
@@ -73,6 +73,14 @@ def test_a_result_of_just_the_limit_is_whole() -> None:
     """The limit itself is allowed."""
     result = outcome.result_of(open_call("a"), ToolOutput("a" * TOOL_RESULT_BYTES_MAX), 0)
     assert (len(result.output), result.truncated) == (TOOL_RESULT_BYTES_MAX, False)
+
+
+def test_the_limit_of_the_output_cuts_no_file() -> None:
+    """Files stand next to the output, by their ids."""
+    image = ResultFile("f1", "image/png", "shot.png")
+    given = ToolOutput("a" * (TOOL_RESULT_BYTES_MAX + 1), files=(image,))
+    result = outcome.result_of(open_call("a"), given, 0)
+    assert (result.truncated, result.files) == (True, (image,))
 
 
 def test_a_result_can_travel() -> None:

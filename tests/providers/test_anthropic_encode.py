@@ -23,6 +23,7 @@ from chatd_server.domain.message import (
     Native,
     Part,
     Reasoning,
+    ResultFile,
     Role,
     Text,
     ToolCall,
@@ -183,6 +184,20 @@ def test_results_of_one_step_stand_in_one_user_message_before_any_text() -> None
     assert one == {"type": "tool_result", "tool_use_id": "toolu_a", "content": "1"}
     assert two == {"type": "tool_result", "tool_use_id": "toolu_b", "is_error": True}
     assert text["text"] == "and now?"
+
+
+def test_files_of_a_result_are_named_to_the_model() -> None:
+    """Their bytes are not sent yet; it knows that they exist."""
+    image = ResultFile("f1", "image/png", "shot.png")
+    seen = msgspec.structs.replace(result("a", "done"), files=(image,))
+    messages = encoded(
+        [
+            message(Role.USER, Text("go")),
+            message(Role.ASSISTANT, call("a")),
+            message(Role.TOOL, seen),
+        ]
+    )
+    assert messages[2]["content"][0]["content"] == "done\n[file shot.png (image/png)]"
 
 
 def test_an_id_that_the_vendor_repeats_is_replaced_by_ours() -> None:

@@ -66,6 +66,7 @@ from chatd_server.domain.message import (
     ProviderNote,
     Reasoning,
     Refusal,
+    ResultFile,
     Role,
     Source,
     Text,
@@ -89,6 +90,9 @@ PARTS: list[Part] = [
         ToolCallId("call_1"), "f", "[1]", Executor.PROVIDER, AT, is_json=True, native=NATIVE
     ),
     ToolResult(ToolCallId("c"), "f", "oh", Executor.SERVER, AT, error=ToolErrorKind.FAILED),
+    ToolResult(
+        ToolCallId("d"), "f", "", Executor.SERVER, AT, files=(ResultFile("f1", "image/png", "a"),)
+    ),
     Source("https://example.org", "title", "cited"),
     File("image/png", "a.png", data=b"\x00\x01"),
     File("image/png", file_id="f1"),
@@ -133,6 +137,8 @@ def test_a_message_crosses_whole() -> None:
     assert wire.parts[2].tool_call.arguments_json == '{"a": 1 }'
     assert wire.parts[3].tool_result.output_json == "[1]"
     assert wire.parts[4].tool_result.output_text == "oh"
+    (image,) = wire.parts[5].tool_result.files
+    assert (image.file_id, image.media_type, image.file_name) == ("f1", "image/png", "a")
     assert wire.usage.HasField("input_tokens")
     assert not wire.usage.HasField("cost_micros")
     assert wire.create_time.ToMicroseconds() == AT

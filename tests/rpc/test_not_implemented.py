@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from chatd.v1 import admin_service_pb2, message_pb2
+from chatd.v1 import admin_service_pb2, message_pb2, tool_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.rpc.calls import SERVICES
 from tests.kit.server import Served, refusal_of, said
@@ -99,6 +99,27 @@ async def test_file_parts_are_refused_before_anything_is_written(
     assert (await served.refused("SendMessage", send)).reason == "NOT_IMPLEMENTED"
     after = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat.chat_id))).chat
     assert after == chat
+
+
+async def test_files_in_results_are_refused_before_anything_is_kept(served: Served) -> None:
+    """The action still waits, for a result without files."""
+    tool = tool_pb2.ToolDefinition(name="shot")
+    created = await served.call(
+        "CreateChat", pb.CreateChatRequest(tools=[tool], message=said("!call shot {}"))
+    )
+    chat_id = created.chat.chat_id
+    await served.settled(chat_id)
+    listed = await served.call("ListPendingActions", pb.ListPendingActionsRequest(chat_id=chat_id))
+    (call,) = listed.actions[0].tool_calls
+    result = tool_pb2.ToolResultInput(
+        tool_call_id=call.tool_call_id,
+        output_text="seen",
+        files=[message_pb2.ResultFile(file_id=created.chat.chat_id, media_type="image/png")],
+    )
+    submit = pb.SubmitToolResultsRequest(chat_id=chat_id, results=[result])
+    assert (await served.refused("SubmitToolResults", submit)).reason == "NOT_IMPLEMENTED"
+    submit.results[0].ClearField("files")
+    await served.call("SubmitToolResults", submit)
 
 
 async def test_an_rpc_that_the_contract_does_not_have_is_grpcs_own_answer(served: Served) -> None:

@@ -113,6 +113,14 @@ class ToolCall(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="to
     native: Native | None = None
 
 
+class ResultFile(Value, frozen=True, omit_defaults=True):
+    """A file of a tool's result, for example an image, by its id."""
+
+    file_id: str
+    media_type: str
+    file_name: str = ""
+
+
 class ToolResult(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="tool_result"):
     """What a tool call gave."""
 
@@ -127,6 +135,8 @@ class ToolResult(Value, frozen=True, omit_defaults=True, tag_field="kind", tag="
     #: Why it is an error; None when it is not.
     error: ToolErrorKind | None = None
     truncated: bool = False
+    #: Next to the output; its limit does not cut them.
+    files: tuple[ResultFile, ...] = ()
     native: Native | None = None
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, ToolCallId, TurnId
+from chatd_server.domain.message import ResultFile
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -56,6 +57,7 @@ class ToolOutput(msgspec.Struct, frozen=True):
     is_error: bool = False
     #: Of an error: the arguments did not fit, so nothing was run (ToolErrorKind.INVALID_CALL).
     is_invalid_call: bool = False
+    files: tuple[ResultFile, ...] = ()
 
 
 class Tool(Protocol):

@@ -993,7 +993,10 @@ type ToolResultPart struct {
 	Executor ToolExecutor `protobuf:"varint,8,opt,name=executor,proto3,enum=chatd.v1.ToolExecutor" json:"executor,omitempty"`
 	// When the call finished or was interrupted; when the client's result was
 	// submitted.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Files of the result, for example images. They are not in the output, and its
+	// size limit does not cut them.
+	Files         []*ResultFile `protobuf:"bytes,10,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1102,6 +1105,13 @@ func (x *ToolResultPart) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ToolResultPart) GetFiles() []*ResultFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 type isToolResultPart_Output interface {
 	isToolResultPart_Output()
 }
@@ -1120,6 +1130,70 @@ func (*ToolResultPart_OutputJson) isToolResultPart_Output() {}
 
 func (*ToolResultPart_OutputText) isToolResultPart_Output() {}
 
+// A file of a tool's result.
+type ResultFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the file.
+	FileId string `protobuf:"bytes,1,opt,name=file_id,json=fileId,proto3" json:"file_id,omitempty"`
+	// Media type, for example "image/png".
+	MediaType string `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// File name; may be empty.
+	FileName      string `protobuf:"bytes,3,opt,name=file_name,json=fileName,proto3" json:"file_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultFile) Reset() {
+	*x = ResultFile{}
+	mi := &file_chatd_v1_message_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultFile) ProtoMessage() {}
+
+func (x *ResultFile) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_message_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultFile.ProtoReflect.Descriptor instead.
+func (*ResultFile) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ResultFile) GetFileId() string {
+	if x != nil {
+		return x.FileId
+	}
+	return ""
+}
+
+func (x *ResultFile) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *ResultFile) GetFileName() string {
+	if x != nil {
+		return x.FileName
+	}
+	return ""
+}
+
 // A source that an answer rests on.
 type SourcePart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1135,7 +1209,7 @@ type SourcePart struct {
 
 func (x *SourcePart) Reset() {
 	*x = SourcePart{}
-	mi := &file_chatd_v1_message_proto_msgTypes[7]
+	mi := &file_chatd_v1_message_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1221,7 @@ func (x *SourcePart) String() string {
 func (*SourcePart) ProtoMessage() {}
 
 func (x *SourcePart) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[7]
+	mi := &file_chatd_v1_message_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1234,7 @@ func (x *SourcePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourcePart.ProtoReflect.Descriptor instead.
 func (*SourcePart) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{7}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SourcePart) GetUrl() string {
@@ -1204,7 +1278,7 @@ type FilePart struct {
 
 func (x *FilePart) Reset() {
 	*x = FilePart{}
-	mi := &file_chatd_v1_message_proto_msgTypes[8]
+	mi := &file_chatd_v1_message_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1290,7 @@ func (x *FilePart) String() string {
 func (*FilePart) ProtoMessage() {}
 
 func (x *FilePart) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[8]
+	mi := &file_chatd_v1_message_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1303,7 @@ func (x *FilePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePart.ProtoReflect.Descriptor instead.
 func (*FilePart) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{8}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FilePart) GetMediaType() string {
@@ -1306,7 +1380,7 @@ type FileReferencePart struct {
 
 func (x *FileReferencePart) Reset() {
 	*x = FileReferencePart{}
-	mi := &file_chatd_v1_message_proto_msgTypes[9]
+	mi := &file_chatd_v1_message_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1392,7 @@ func (x *FileReferencePart) String() string {
 func (*FileReferencePart) ProtoMessage() {}
 
 func (x *FileReferencePart) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[9]
+	mi := &file_chatd_v1_message_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1405,7 @@ func (x *FileReferencePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileReferencePart.ProtoReflect.Descriptor instead.
 func (*FileReferencePart) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{9}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FileReferencePart) GetFileName() string {
@@ -1373,7 +1447,7 @@ type RefusalPart struct {
 
 func (x *RefusalPart) Reset() {
 	*x = RefusalPart{}
-	mi := &file_chatd_v1_message_proto_msgTypes[10]
+	mi := &file_chatd_v1_message_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1459,7 @@ func (x *RefusalPart) String() string {
 func (*RefusalPart) ProtoMessage() {}
 
 func (x *RefusalPart) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[10]
+	mi := &file_chatd_v1_message_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1472,7 @@ func (x *RefusalPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusalPart.ProtoReflect.Descriptor instead.
 func (*RefusalPart) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{10}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RefusalPart) GetText() string {
@@ -1421,7 +1495,7 @@ type ProviderNotePart struct {
 
 func (x *ProviderNotePart) Reset() {
 	*x = ProviderNotePart{}
-	mi := &file_chatd_v1_message_proto_msgTypes[11]
+	mi := &file_chatd_v1_message_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1507,7 @@ func (x *ProviderNotePart) String() string {
 func (*ProviderNotePart) ProtoMessage() {}
 
 func (x *ProviderNotePart) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[11]
+	mi := &file_chatd_v1_message_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1520,7 @@ func (x *ProviderNotePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderNotePart.ProtoReflect.Descriptor instead.
 func (*ProviderNotePart) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{11}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProviderNotePart) GetProvider() string {
@@ -1490,7 +1564,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_chatd_v1_message_proto_msgTypes[12]
+	mi := &file_chatd_v1_message_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1576,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[12]
+	mi := &file_chatd_v1_message_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1589,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{12}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -1586,7 +1660,7 @@ type UserMessage struct {
 
 func (x *UserMessage) Reset() {
 	*x = UserMessage{}
-	mi := &file_chatd_v1_message_proto_msgTypes[13]
+	mi := &file_chatd_v1_message_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1672,7 @@ func (x *UserMessage) String() string {
 func (*UserMessage) ProtoMessage() {}
 
 func (x *UserMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[13]
+	mi := &file_chatd_v1_message_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1685,7 @@ func (x *UserMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserMessage.ProtoReflect.Descriptor instead.
 func (*UserMessage) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{13}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UserMessage) GetParts() []*UserPart {
@@ -1638,7 +1712,7 @@ type UserPart struct {
 
 func (x *UserPart) Reset() {
 	*x = UserPart{}
-	mi := &file_chatd_v1_message_proto_msgTypes[14]
+	mi := &file_chatd_v1_message_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1724,7 @@ func (x *UserPart) String() string {
 func (*UserPart) ProtoMessage() {}
 
 func (x *UserPart) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[14]
+	mi := &file_chatd_v1_message_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1737,7 @@ func (x *UserPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserPart.ProtoReflect.Descriptor instead.
 func (*UserPart) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{14}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UserPart) GetKind() isUserPart_Kind {
@@ -1740,7 +1814,7 @@ type UserText struct {
 
 func (x *UserText) Reset() {
 	*x = UserText{}
-	mi := &file_chatd_v1_message_proto_msgTypes[15]
+	mi := &file_chatd_v1_message_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1826,7 @@ func (x *UserText) String() string {
 func (*UserText) ProtoMessage() {}
 
 func (x *UserText) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_message_proto_msgTypes[15]
+	mi := &file_chatd_v1_message_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1839,7 @@ func (x *UserText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserText.ProtoReflect.Descriptor instead.
 func (*UserText) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_message_proto_rawDescGZIP(), []int{15}
+	return file_chatd_v1_message_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UserText) GetText() string {
@@ -1832,7 +1906,7 @@ const file_chatd_v1_message_proto_rawDesc = "" +
 	"\x0earguments_json\x18\x03 \x01(\tR\rargumentsJson\x122\n" +
 	"\bexecutor\x18\x04 \x01(\x0e2\x16.chatd.v1.ToolExecutorR\bexecutor\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x81\x03\n" +
+	"createTime\"\xad\x03\n" +
 	"\x0eToolResultPart\x12 \n" +
 	"\ftool_call_id\x18\x01 \x01(\tR\n" +
 	"toolCallId\x12\x1b\n" +
@@ -1847,8 +1921,16 @@ const file_chatd_v1_message_proto_rawDesc = "" +
 	"\ttruncated\x18\a \x01(\bR\ttruncated\x122\n" +
 	"\bexecutor\x18\b \x01(\x0e2\x16.chatd.v1.ToolExecutorR\bexecutor\x12;\n" +
 	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTimeB\b\n" +
-	"\x06output\"S\n" +
+	"createTime\x12*\n" +
+	"\x05files\x18\n" +
+	" \x03(\v2\x14.chatd.v1.ResultFileR\x05filesB\b\n" +
+	"\x06output\"a\n" +
+	"\n" +
+	"ResultFile\x12\x17\n" +
+	"\afile_id\x18\x01 \x01(\tR\x06fileId\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x1b\n" +
+	"\tfile_name\x18\x03 \x01(\tR\bfileName\"S\n" +
 	"\n" +
 	"SourcePart\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
@@ -1953,7 +2035,7 @@ func file_chatd_v1_message_proto_rawDescGZIP() []byte {
 }
 
 var file_chatd_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_chatd_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_chatd_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_chatd_v1_message_proto_goTypes = []any{
 	(Role)(0),                     // 0: chatd.v1.Role
 	(Visibility)(0),               // 1: chatd.v1.Visibility
@@ -1967,49 +2049,51 @@ var file_chatd_v1_message_proto_goTypes = []any{
 	(*ReasoningPart)(nil),         // 9: chatd.v1.ReasoningPart
 	(*ToolCallPart)(nil),          // 10: chatd.v1.ToolCallPart
 	(*ToolResultPart)(nil),        // 11: chatd.v1.ToolResultPart
-	(*SourcePart)(nil),            // 12: chatd.v1.SourcePart
-	(*FilePart)(nil),              // 13: chatd.v1.FilePart
-	(*FileReferencePart)(nil),     // 14: chatd.v1.FileReferencePart
-	(*RefusalPart)(nil),           // 15: chatd.v1.RefusalPart
-	(*ProviderNotePart)(nil),      // 16: chatd.v1.ProviderNotePart
-	(*Usage)(nil),                 // 17: chatd.v1.Usage
-	(*UserMessage)(nil),           // 18: chatd.v1.UserMessage
-	(*UserPart)(nil),              // 19: chatd.v1.UserPart
-	(*UserText)(nil),              // 20: chatd.v1.UserText
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*ResultFile)(nil),            // 12: chatd.v1.ResultFile
+	(*SourcePart)(nil),            // 13: chatd.v1.SourcePart
+	(*FilePart)(nil),              // 14: chatd.v1.FilePart
+	(*FileReferencePart)(nil),     // 15: chatd.v1.FileReferencePart
+	(*RefusalPart)(nil),           // 16: chatd.v1.RefusalPart
+	(*ProviderNotePart)(nil),      // 17: chatd.v1.ProviderNotePart
+	(*Usage)(nil),                 // 18: chatd.v1.Usage
+	(*UserMessage)(nil),           // 19: chatd.v1.UserMessage
+	(*UserPart)(nil),              // 20: chatd.v1.UserPart
+	(*UserText)(nil),              // 21: chatd.v1.UserText
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_chatd_v1_message_proto_depIdxs = []int32{
 	0,  // 0: chatd.v1.Message.role:type_name -> chatd.v1.Role
 	1,  // 1: chatd.v1.Message.visibility:type_name -> chatd.v1.Visibility
 	7,  // 2: chatd.v1.Message.parts:type_name -> chatd.v1.Part
 	2,  // 3: chatd.v1.Message.finish_reason:type_name -> chatd.v1.FinishReason
-	17, // 4: chatd.v1.Message.usage:type_name -> chatd.v1.Usage
-	21, // 5: chatd.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	18, // 4: chatd.v1.Message.usage:type_name -> chatd.v1.Usage
+	22, // 5: chatd.v1.Message.create_time:type_name -> google.protobuf.Timestamp
 	7,  // 6: chatd.v1.QueuedMessage.parts:type_name -> chatd.v1.Part
-	21, // 7: chatd.v1.QueuedMessage.create_time:type_name -> google.protobuf.Timestamp
+	22, // 7: chatd.v1.QueuedMessage.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 8: chatd.v1.Part.text:type_name -> chatd.v1.TextPart
 	9,  // 9: chatd.v1.Part.reasoning:type_name -> chatd.v1.ReasoningPart
 	10, // 10: chatd.v1.Part.tool_call:type_name -> chatd.v1.ToolCallPart
 	11, // 11: chatd.v1.Part.tool_result:type_name -> chatd.v1.ToolResultPart
-	12, // 12: chatd.v1.Part.source:type_name -> chatd.v1.SourcePart
-	13, // 13: chatd.v1.Part.file:type_name -> chatd.v1.FilePart
-	14, // 14: chatd.v1.Part.file_reference:type_name -> chatd.v1.FileReferencePart
-	15, // 15: chatd.v1.Part.refusal:type_name -> chatd.v1.RefusalPart
-	16, // 16: chatd.v1.Part.provider_note:type_name -> chatd.v1.ProviderNotePart
+	13, // 12: chatd.v1.Part.source:type_name -> chatd.v1.SourcePart
+	14, // 13: chatd.v1.Part.file:type_name -> chatd.v1.FilePart
+	15, // 14: chatd.v1.Part.file_reference:type_name -> chatd.v1.FileReferencePart
+	16, // 15: chatd.v1.Part.refusal:type_name -> chatd.v1.RefusalPart
+	17, // 16: chatd.v1.Part.provider_note:type_name -> chatd.v1.ProviderNotePart
 	3,  // 17: chatd.v1.ToolCallPart.executor:type_name -> chatd.v1.ToolExecutor
-	21, // 18: chatd.v1.ToolCallPart.create_time:type_name -> google.protobuf.Timestamp
+	22, // 18: chatd.v1.ToolCallPart.create_time:type_name -> google.protobuf.Timestamp
 	4,  // 19: chatd.v1.ToolResultPart.error_kind:type_name -> chatd.v1.ToolErrorKind
 	3,  // 20: chatd.v1.ToolResultPart.executor:type_name -> chatd.v1.ToolExecutor
-	21, // 21: chatd.v1.ToolResultPart.create_time:type_name -> google.protobuf.Timestamp
-	19, // 22: chatd.v1.UserMessage.parts:type_name -> chatd.v1.UserPart
-	20, // 23: chatd.v1.UserPart.text:type_name -> chatd.v1.UserText
-	13, // 24: chatd.v1.UserPart.file:type_name -> chatd.v1.FilePart
-	14, // 25: chatd.v1.UserPart.file_reference:type_name -> chatd.v1.FileReferencePart
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	22, // 21: chatd.v1.ToolResultPart.create_time:type_name -> google.protobuf.Timestamp
+	12, // 22: chatd.v1.ToolResultPart.files:type_name -> chatd.v1.ResultFile
+	20, // 23: chatd.v1.UserMessage.parts:type_name -> chatd.v1.UserPart
+	21, // 24: chatd.v1.UserPart.text:type_name -> chatd.v1.UserText
+	14, // 25: chatd.v1.UserPart.file:type_name -> chatd.v1.FilePart
+	15, // 26: chatd.v1.UserPart.file_reference:type_name -> chatd.v1.FileReferencePart
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_message_proto_init() }
@@ -2032,12 +2116,12 @@ func file_chatd_v1_message_proto_init() {
 		(*ToolResultPart_OutputJson)(nil),
 		(*ToolResultPart_OutputText)(nil),
 	}
-	file_chatd_v1_message_proto_msgTypes[8].OneofWrappers = []any{
+	file_chatd_v1_message_proto_msgTypes[9].OneofWrappers = []any{
 		(*FilePart_Data)(nil),
 		(*FilePart_FileId)(nil),
 	}
-	file_chatd_v1_message_proto_msgTypes[12].OneofWrappers = []any{}
-	file_chatd_v1_message_proto_msgTypes[14].OneofWrappers = []any{
+	file_chatd_v1_message_proto_msgTypes[13].OneofWrappers = []any{}
+	file_chatd_v1_message_proto_msgTypes[15].OneofWrappers = []any{
 		(*UserPart_Text)(nil),
 		(*UserPart_File)(nil),
 		(*UserPart_FileReference)(nil),
@@ -2048,7 +2132,7 @@ func file_chatd_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_message_proto_rawDesc), len(file_chatd_v1_message_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -276,7 +276,9 @@ type ToolResultInput struct {
 	//	*ToolResultInput_OutputText
 	Output isToolResultInput_Output `protobuf_oneof:"output"`
 	// Whether the tool failed.
-	IsError       bool `protobuf:"varint,4,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
+	IsError bool `protobuf:"varint,4,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
+	// Files of the result, uploaded before. Not implemented yet.
+	Files         []*ResultFile `protobuf:"bytes,5,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +352,13 @@ func (x *ToolResultInput) GetIsError() bool {
 	return false
 }
 
+func (x *ToolResultInput) GetFiles() []*ResultFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 type isToolResultInput_Output interface {
 	isToolResultInput_Output()
 }
@@ -372,7 +381,7 @@ var File_chatd_v1_tool_proto protoreflect.FileDescriptor
 
 const file_chatd_v1_tool_proto_rawDesc = "" +
 	"\n" +
-	"\x13chatd/v1/tool.proto\x12\bchatd.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x01\n" +
+	"\x13chatd/v1/tool.proto\x12\bchatd.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16chatd/v1/message.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x01\n" +
 	"\x0eToolDefinition\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-zA-Z][a-zA-Z0-9_-]{0,63}$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\vdescription\x125\n" +
@@ -391,7 +400,7 @@ const file_chatd_v1_tool_proto_rawDesc = "" +
 	"\n" +
 	"tool_calls\x18\x03 \x03(\v2\x19.chatd.v1.PendingToolCallR\ttoolCalls\x126\n" +
 	"\bdeadline\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x1a\n" +
-	"\bsequence\x18\x05 \x01(\x03R\bsequence\"\xc7\x01\n" +
+	"\bsequence\x18\x05 \x01(\x03R\bsequence\"\xfd\x01\n" +
 	"\x0fToolResultInput\x12,\n" +
 	"\ftool_call_id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\x80\x01R\n" +
@@ -400,7 +409,8 @@ const file_chatd_v1_tool_proto_rawDesc = "" +
 	"outputJson\x12,\n" +
 	"\voutput_text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80 H\x00R\n" +
 	"outputText\x12\x19\n" +
-	"\bis_error\x18\x04 \x01(\bR\aisErrorB\x0f\n" +
+	"\bis_error\x18\x04 \x01(\bR\aisError\x124\n" +
+	"\x05files\x18\x05 \x03(\v2\x14.chatd.v1.ResultFileB\b\xbaH\x05\x92\x01\x02\x10\x10R\x05filesB\x0f\n" +
 	"\x06output\x12\x05\xbaH\x02\b\x01B}\n" +
 	"\fcom.chatd.v1B\tToolProtoP\x01Z!chatd.example/go/chatd/v1;chatdv1\xa2\x02\x03CXX\xaa\x02\bChatd.V1\xca\x02\bChatd\\V1\xe2\x02\x14Chatd\\V1\\GPBMetadata\xea\x02\tChatd::V1b\x06proto3"
 
@@ -423,16 +433,18 @@ var file_chatd_v1_tool_proto_goTypes = []any{
 	(*PendingAction)(nil),         // 2: chatd.v1.PendingAction
 	(*ToolResultInput)(nil),       // 3: chatd.v1.ToolResultInput
 	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*ResultFile)(nil),            // 5: chatd.v1.ResultFile
 }
 var file_chatd_v1_tool_proto_depIdxs = []int32{
 	4, // 0: chatd.v1.PendingToolCall.create_time:type_name -> google.protobuf.Timestamp
 	1, // 1: chatd.v1.PendingAction.tool_calls:type_name -> chatd.v1.PendingToolCall
 	4, // 2: chatd.v1.PendingAction.deadline:type_name -> google.protobuf.Timestamp
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 3: chatd.v1.ToolResultInput.files:type_name -> chatd.v1.ResultFile
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_tool_proto_init() }
@@ -440,6 +452,7 @@ func file_chatd_v1_tool_proto_init() {
 	if File_chatd_v1_tool_proto != nil {
 		return
 	}
+	file_chatd_v1_message_proto_init()
 	file_chatd_v1_tool_proto_msgTypes[3].OneofWrappers = []any{
 		(*ToolResultInput_OutputJson)(nil),
 		(*ToolResultInput_OutputText)(nil),

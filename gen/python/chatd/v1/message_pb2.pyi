@@ -514,6 +514,7 @@ class ToolResultPart(_message.Message):
     TRUNCATED_FIELD_NUMBER: _builtins.int
     EXECUTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """The call that it answers."""
     tool_name: _builtins.str
@@ -538,6 +539,12 @@ class ToolResultPart(_message.Message):
         submitted.
         """
 
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultFile]:
+        """Files of the result, for example images. They are not in the output, and its
+        size limit does not cut them.
+        """
+
     def __init__(
         self,
         *,
@@ -550,16 +557,47 @@ class ToolResultPart(_message.Message):
         truncated: _builtins.bool = ...,
         executor: Global___ToolExecutor.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        files: _abc.Iterable[Global___ResultFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "output", b"output", "output_json", b"output_json", "output_text", b"output_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error_kind", b"error_kind", "executor", b"executor", "is_error", b"is_error", "output", b"output", "output_json", b"output_json", "output_text", b"output_text", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error_kind", b"error_kind", "executor", b"executor", "files", b"files", "is_error", b"is_error", "output", b"output", "output_json", b"output_json", "output_text", b"output_text", "tool_call_id", b"tool_call_id", "tool_name", b"tool_name", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["output_json", "output_text"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
 Global___ToolResultPart: _TypeAlias = ToolResultPart  # noqa: Y015
+
+@_typing.final
+class ResultFile(_message.Message):
+    """A file of a tool's result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    file_id: _builtins.str
+    """UUID of the file."""
+    media_type: _builtins.str
+    """Media type, for example "image/png"."""
+    file_name: _builtins.str
+    """File name; may be empty."""
+    def __init__(
+        self,
+        *,
+        file_id: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_id", b"file_id", "file_name", b"file_name", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResultFile: _TypeAlias = ResultFile  # noqa: Y015
 
 @_typing.final
 class SourcePart(_message.Message):

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from chatd.v1 import message_pb2 as chatd_dot_v1_dot_message__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63hatd/v1/tool.proto\x12\x08\x63hatd.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\x0eToolDefinition\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^[a-zA-Z][a-zA-Z0-9_-]{0,63}$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12$\n\x11input_schema_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\x95\x01\n\x0fPendingToolCall\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61nswered\x18\x05 \x01(\x08\"\xa0\x01\n\rPendingAction\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12-\n\ntool_calls\x18\x03 \x03(\x0b\x32\x19.chatd.v1.PendingToolCall\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x05 \x01(\x03\"\x9a\x01\n\x0fToolResultInput\x12 \n\x0ctool_call_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x01\x12 \n\x0boutput_json\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80 H\x00\x12 \n\x0boutput_text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80 H\x00\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x42\x0f\n\x06output\x12\x05\xbaH\x02\x08\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63hatd/v1/tool.proto\x12\x08\x63hatd.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x16\x63hatd/v1/message.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\x0eToolDefinition\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^[a-zA-Z][a-zA-Z0-9_-]{0,63}$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12$\n\x11input_schema_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\x95\x01\n\x0fPendingToolCall\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61nswered\x18\x05 \x01(\x08\"\xa0\x01\n\rPendingAction\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12-\n\ntool_calls\x18\x03 \x03(\x0b\x32\x19.chatd.v1.PendingToolCall\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x05 \x01(\x03\"\xc9\x01\n\x0fToolResultInput\x12 \n\x0ctool_call_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x01\x12 \n\x0boutput_json\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80 H\x00\x12 \n\x0boutput_text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80 H\x00\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12-\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x14.chatd.v1.ResultFileB\x08\xbaH\x05\x92\x01\x02\x10\x10\x42\x0f\n\x06output\x12\x05\xbaH\x02\x08\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,12 +48,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLRESULTINPUT'].fields_by_name['output_json']._serialized_options = b'\272H\006r\004(\200\200 '
   _globals['_TOOLRESULTINPUT'].fields_by_name['output_text']._loaded_options = None
   _globals['_TOOLRESULTINPUT'].fields_by_name['output_text']._serialized_options = b'\272H\006r\004(\200\200 '
-  _globals['_TOOLDEFINITION']._serialized_start=96
-  _globals['_TOOLDEFINITION']._serialized_end=233
-  _globals['_PENDINGTOOLCALL']._serialized_start=236
-  _globals['_PENDINGTOOLCALL']._serialized_end=385
-  _globals['_PENDINGACTION']._serialized_start=388
-  _globals['_PENDINGACTION']._serialized_end=548
-  _globals['_TOOLRESULTINPUT']._serialized_start=551
-  _globals['_TOOLRESULTINPUT']._serialized_end=705
+  _globals['_TOOLRESULTINPUT'].fields_by_name['files']._loaded_options = None
+  _globals['_TOOLRESULTINPUT'].fields_by_name['files']._serialized_options = b'\272H\005\222\001\002\020\020'
+  _globals['_TOOLDEFINITION']._serialized_start=120
+  _globals['_TOOLDEFINITION']._serialized_end=257
+  _globals['_PENDINGTOOLCALL']._serialized_start=260
+  _globals['_PENDINGTOOLCALL']._serialized_end=409
+  _globals['_PENDINGACTION']._serialized_start=412
+  _globals['_PENDINGACTION']._serialized_end=572
+  _globals['_TOOLRESULTINPUT']._serialized_start=575
+  _globals['_TOOLRESULTINPUT']._serialized_end=776
 # @@protoc_insertion_point(module_scope)

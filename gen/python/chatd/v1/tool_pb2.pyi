@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from chatd.v1 import message_pb2 as _message_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -159,6 +160,7 @@ class ToolResultInput(_message.Message):
     OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     OUTPUT_TEXT_FIELD_NUMBER: _builtins.int
     IS_ERROR_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """The call that it answers."""
     output_json: _builtins.str
@@ -167,6 +169,10 @@ class ToolResultInput(_message.Message):
     """Plain text."""
     is_error: _builtins.bool
     """Whether the tool failed."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ResultFile]:
+        """Files of the result, uploaded before. Not implemented yet."""
+
     def __init__(
         self,
         *,
@@ -174,10 +180,11 @@ class ToolResultInput(_message.Message):
         output_json: _builtins.str = ...,
         output_text: _builtins.str = ...,
         is_error: _builtins.bool = ...,
+        files: _abc.Iterable[_message_pb2.ResultFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "output_json", b"output_json", "output_text", b"output_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_error", b"is_error", "output", b"output", "output_json", b"output_json", "output_text", b"output_text", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "is_error", b"is_error", "output", b"output", "output_json", b"output_json", "output_text", b"output_text", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["output_json", "output_text"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015

@@ -420,6 +420,14 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 9;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * Files of the result, for example images. They are not in the output, and its
+   * size limit does not cut them.
+   *
+   * @generated from field: repeated chatd.v1.ResultFile files = 10;
+   */
+  files: ResultFile[];
 };
 
 /**
@@ -427,6 +435,40 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
  * Use `create(ToolResultPartSchema)` to create a new message.
  */
 export declare const ToolResultPartSchema: GenMessage<ToolResultPart>;
+
+/**
+ * A file of a tool's result.
+ *
+ * @generated from message chatd.v1.ResultFile
+ */
+export declare type ResultFile = Message$1<"chatd.v1.ResultFile"> & {
+  /**
+   * UUID of the file.
+   *
+   * @generated from field: string file_id = 1;
+   */
+  fileId: string;
+
+  /**
+   * Media type, for example "image/png".
+   *
+   * @generated from field: string media_type = 2;
+   */
+  mediaType: string;
+
+  /**
+   * File name; may be empty.
+   *
+   * @generated from field: string file_name = 3;
+   */
+  fileName: string;
+};
+
+/**
+ * Describes the message chatd.v1.ResultFile.
+ * Use `create(ResultFileSchema)` to create a new message.
+ */
+export declare const ResultFileSchema: GenMessage<ResultFile>;
 
 /**
  * A source that an answer rests on.

@@ -5,6 +5,7 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { ResultFile } from "./message_pb.js";
 
 /**
  * Describes the file chatd/v1/tool.proto.
@@ -195,6 +196,13 @@ export declare type ToolResultInput = Message<"chatd.v1.ToolResultInput"> & {
    * @generated from field: bool is_error = 4;
    */
   isError: boolean;
+
+  /**
+   * Files of the result, uploaded before. Not implemented yet.
+   *
+   * @generated from field: repeated chatd.v1.ResultFile files = 5;
+   */
+  files: ResultFile[];
 };
 
 /**

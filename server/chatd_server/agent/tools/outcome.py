@@ -27,6 +27,7 @@ def result_of(call: OpenCall, given: ToolOutput, at: Instant) -> ToolResult:
         is_json=given.is_json and not is_cut,
         error=_error_kind(given),
         truncated=is_cut,
+        files=given.files,
     )
 
 

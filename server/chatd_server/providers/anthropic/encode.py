@@ -19,6 +19,7 @@ from chatd_server.domain.message import (
     Message,
     Part,
     Reasoning,
+    ResultFile,
     Role,
     Text,
     ToolCall,
@@ -204,8 +205,8 @@ class MessageEncoder:
             "type": "tool_result",
             "tool_use_id": self._vendor_ids.get(result.call_id, result.call_id),
         }
-        if result.output:
-            block["content"] = result.output
+        if content := "\n".join((*filter(None, [result.output]), *map(_named, result.files))):
+            block["content"] = content
         if result.error is not None:
             block["is_error"] = True
         return _Block(_encode(block))
@@ -237,6 +238,11 @@ def _object(arguments: str) -> object:
     """Return a call's arguments as they are; a cut call, which never ran, has none."""
     is_object = arguments.lstrip(_JSON_SPACE).startswith("{") and is_json(arguments)
     return msgspec.Raw(arguments.encode()) if is_object else {}
+
+
+def _named(file: ResultFile) -> str:
+    """Return what the model is told of a file of a result."""
+    return f"[file {file.file_name or file.file_id} ({file.media_type})]"
 
 
 def _reference(part: FileReference) -> str:

@@ -1,6 +1,9 @@
 """RPCs of client tools: what chats wait for, and the results."""
 
+from collections.abc import Iterator
+
 from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.refusal import NotImplementedHere, Violation
 from chatd_server.ports.store import ChatPage
 from chatd_server.rpc import convert
 from chatd_server.rpc.backend import Backend
@@ -51,7 +54,16 @@ async def list_pending_actions(
     return response
 
 
+def check_submit(_backend: Backend, request: pb.SubmitToolResultsRequest) -> Iterator[Violation]:
+    """Raises NotImplementedHere."""
+    if any(it.files for it in request.results):
+        raise NotImplementedHere(
+            "files in results are not implemented by this server yet; send their content as text"
+        )
+    yield from ()
+
+
 ANSWERS: Answers = {
-    "SubmitToolResults": Answer(unary=submit_tool_results),
+    "SubmitToolResults": Answer(unary=submit_tool_results, check=check_submit),
     "ListPendingActions": Answer(unary=list_pending_actions, is_about_a_chat=False),
 }

@@ -19,6 +19,7 @@ from chatd_server.domain.message import (
     ProviderNote,
     Reasoning,
     Refusal,
+    ResultFile,
     Role,
     Source,
     Text,
@@ -43,6 +44,12 @@ def executor(value: Executor) -> message_pb2.ToolExecutor.ValueType:
     return _EXECUTOR[value]
 
 
+def result_file(it: ResultFile) -> message_pb2.ResultFile:
+    return message_pb2.ResultFile(
+        file_id=it.file_id, media_type=it.media_type, file_name=it.file_name
+    )
+
+
 def tool_result(it: ToolResult) -> message_pb2.ToolResultPart:
     """Return a tool result without the vendor's own block."""
     wire = message_pb2.ToolResultPart(
@@ -55,6 +62,7 @@ def tool_result(it: ToolResult) -> message_pb2.ToolResultPart:
         truncated=it.truncated,
         executor=_EXECUTOR[it.executor],
         create_time=timestamp(it.created_at),
+        files=map(result_file, it.files),
     )
     if it.is_json:
         wire.output_json = it.output
