@@ -1,0 +1,59 @@
+"""A feature is a file or folder, and one line in a register: neither stands without the other."""
+
+import re
+
+import pytest
+
+from chatd_server.config.settings import Config
+from chatd_server.domain.machine.table import TABLE
+from chatd_server.providers.registry import ADAPTERS
+from chatd_server.tools.registry import SOURCES
+from tests.shape.tree import ROOT
+
+SERVER = ROOT / "server" / "chatd_server"
+
+
+def folders(*path: str) -> set[str]:
+    """Return the names of the folders of code in a folder."""
+    return {it.parent.name for it in SERVER.joinpath(*path).glob("*/__init__.py")}
+
+
+def files(*path: str) -> set[str]:
+    """Return the names of the files of code in a folder, without their ending."""
+    return {it.stem for it in SERVER.joinpath(*path).glob("*.py")} - {"__init__"}
+
+
+def test_a_folder_of_providers_is_a_vendor_that_is_registered() -> None:
+    """`http` is what vendors share."""
+    assert folders("providers") - {"http"} == set(ADAPTERS)
+    assert all(it.module == f"chatd_server.providers.{name}" for name, it in ADAPTERS.items())
+
+
+def test_a_folder_of_tools_is_a_source_that_is_registered() -> None:
+    """A source that is not in the tuple has no tools for any chat."""
+    assert folders("tools") == {source.__module__.split(".")[2] for source in SOURCES}
+
+
+def test_a_file_of_rules_is_used_by_the_table() -> None:
+    """A rule without a row is never played."""
+    used = {row.rule.__module__.rpartition(".")[2] for row in TABLE}
+    assert files("domain", "machine", "rules") == used
+
+
+def test_a_section_of_the_settings_has_a_file_of_its_name() -> None:
+    """Who looks for a setting looks for its section."""
+    assert set(Config.__struct_fields__) <= files("config")
+
+
+PATH = re.compile(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml))`")
+"""A file or a folder between backticks."""
+PLACES = (ROOT, SERVER, SERVER / "agent", ROOT / "docs")
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md"])
+def test_every_place_that_a_page_names_exists(page: str) -> None:
+    """A page that names files lies as soon as one is moved."""
+    named = PATH.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    missing = [it for it in named if not any((place / it).exists() for place in PLACES)]
+    assert not missing
