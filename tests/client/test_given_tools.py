@@ -69,7 +69,7 @@ NO_TOOLS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("given", "words"), GIVEN.values(), ids=GIVEN.keys())
 async def test_what_is_no_tool_is_refused_where_it_is_given(given: Any, words: str) -> None:
     """It is a mistake of the program: a TypeError, before anything is sent."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         with pytest.raises(TypeError, match=words):
             await client.create_chat(tools=given)
         with pytest.raises(TypeError, match=words):
@@ -81,7 +81,7 @@ async def test_what_is_no_tool_is_refused_where_it_is_given(given: Any, words: s
 
 def test_the_sync_twin_refuses_it_too() -> None:
     """No server is needed to say so."""
-    with SyncClient("127.0.0.1:1", "k") as client:
+    with SyncClient("127.0.0.1:1", "chatd_k") as client:
         uses: list[Callable[..., object]] = [
             client.create_chat,
             lambda tools: client.chat("c", tools),

@@ -49,7 +49,8 @@ class Client:
     `address` is "host:port" and `key` an API key; what is left out comes from the environment or
     from the home of a server on this machine, as `find_endpoint` says. `endpoint` says both at
     once, and TLS. `on_reconnect` is called before each wait for a stream that was cut. Raises
-    InvalidRequest for an address that is none, PermissionDenied for a key that cannot be one.
+    InvalidRequest for an address that is none, PermissionDenied for a key that is empty or is no
+    API key.
 
     A call is tried for `retry_seconds` while the network fails or the server asks to wait, so that
     it bridges a restart of the server; 0 means one try. One try takes at most 30 seconds. Streams

@@ -87,5 +87,7 @@ def _checked(address: str) -> str:
 def endpoint(config: Config, address: str | None, key: str | None) -> "Endpoint":
     """Return the server to talk to, with a key for it. Raises BadConfig, PermissionDenied."""
     from chatd_client import find_endpoint
+    from chatd_client.connection import checked_key
 
-    return find_endpoint(server_address(config, address), key, home=config.home_path)
+    given = None if key is None else checked_key(key, "--key")
+    return find_endpoint(server_address(config, address), given, home=config.home_path)
