@@ -44,7 +44,7 @@ class _NotJson(ToolFailed):
 class _Raised:
     """What a plain function raised in its thread."""
 
-    error: Exception
+    error: Exception | SystemExit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +87,11 @@ class ClientTool:
     ) -> tool_pb2.ToolResultInput:
         """Run one call and return what to submit.
 
-        Whatever the function raises is an error result; only ToolFailed's own words are shown
-        to the model, others by their type, and the logger "chatd_client" has their traceback. A
-        plain function runs in a thread of the loop's default executor. When this is cancelled, a
-        plain function that has begun goes on to its end, for no thread can be stopped, and its
-        result is dropped.
+        Whatever the function raises is an error result, also what `sys.exit()` raises; only
+        ToolFailed's own words are shown to the model, others by their type, and the logger
+        "chatd_client" has their traceback. A plain function runs in a thread of the loop's default
+        executor. When this is cancelled, a plain function that has begun goes on to its end, for
+        no thread can be stopped, and its result is dropped.
         """
         answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
         try:
@@ -102,7 +102,8 @@ class ClientTool:
                 answer.output_text = _fitting(value)
             else:
                 answer.output_json = _json(value)
-        except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
+        # A tool's defect is the model's to hear of, and ends no program.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return self._failed(call, chat_id, error)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
@@ -165,7 +166,7 @@ class ClientTool:
         """
         try:
             return self.function(**arguments)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return _Raised(error)
 
 
