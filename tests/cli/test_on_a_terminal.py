@@ -191,8 +191,67 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
         seat.until("Ctrl-C again leaves")  # two signals at once would be one
         seat.types(CTRL_C)
         assert seat.ends() == INTERRUPTED
+        assert b"is not confirmed" in seat.shown
         assert b"Traceback" not in seat.shown
         stuck.resume()
+
+
+def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_path: Path) -> None:
+    """The chat says that the answer was not stopped and how to stop it later, and keeps its word
+    that Ctrl-C again leaves.
+    """
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(LONG.encode() + b"\n")
+        seat.until("sandbox says")
+        server.process.kill()
+        seat.until("trying for up to")
+        seat.types(CTRL_C)
+        seat.until("Ctrl-C again leaves")
+        seat.until("the answer was not stopped: no server answers")
+        seat.until("chatd interrupt")
+        seat.types(CTRL_C)
+        assert seat.ends() == INTERRUPTED
+        assert seat.shown.count(b"stopping the answer") == 1
+        assert b"Traceback" not in seat.shown
+
+
+def test_a_second_ctrl_c_leaves_an_answer_that_goes_on_after_its_stop(tmp_path: Path) -> None:
+    """What was queued is answered next; nobody has to wait for that."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(b"!say Begin.\n")
+        seat.until(PROMPT)
+        at = ["--address", server.address]
+        chat_id = chatd(tmp_path, "chats", *at).stdout.partition("\t")[0]
+        seat.types(LONG.encode() + b"\n")
+        seat.until("sandbox says")
+        chatd(tmp_path, "send", "--no-wait", "--chat", chat_id, LONG, *at)
+        seat.until("1 queued")
+        seat.types(CTRL_C)
+        seat.until("interrupted")
+        seat.until("sandbox says")
+        seat.types(CTRL_C)
+        assert seat.ends() == INTERRUPTED
+        assert seat.shown.count(b"stopping the answer") == 1
+
+
+def test_send_shows_live_text_on_a_terminal(tmp_path: Path) -> None:
+    """A person sees what is void go by, and is told so."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "send", "!text 40 20/s\n!cut", "--address", server.address) as seat,
+    ):
+        seat.until("sandbox says")
+        seat.until("attempt 1 failed; attempt 2 in 1 s")
+        seat.until("sandbox says")
+        assert seat.ends() == 0
 
 
 @pytest.mark.parametrize("command", ["send", "tail"])

@@ -2,11 +2,12 @@
 
 import asyncio
 import signal
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import ChatHandle, Client, Conflict, InvalidRequest
+from chatd.v1 import chat_pb2, chat_service_pb2, tool_pb2
+from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest
 from chatd_server.cli.keyboard import Lines, lines, on_signals
 from chatd_server.cli.transcript import Transcript
 
@@ -70,38 +71,62 @@ async def _ended(asking: asyncio.Future[str | None]) -> None:
         await asyncio.wait([asking])
 
 
+@dataclass
+class _Stop:
+    """Ctrl-C during one answer: the first asks the server to stop it, the second always leaves."""
+
+    handle: ChatHandle
+    transcript: Transcript
+    #: Before that there is nothing to stop.
+    is_sent: asyncio.Event = field(default_factory=asyncio.Event)
+    _request: asyncio.Task[None] | None = None
+
+    def on_ctrl_c(self, _: int) -> bool:
+        """Take a Ctrl-C; return False to leave."""
+        if self._request is not None:
+            if not self._request.done():
+                self._failed("the request to stop the answer is not confirmed, and it may go on")
+            return False
+        self.transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
+        self._request = asyncio.ensure_future(self._ask())
+        return True
+
+    async def end(self) -> None:
+        """Ask no longer: the answer is over."""
+        if self._request is not None:
+            self._request.cancel()
+            await asyncio.gather(self._request, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        await self.is_sent.wait()
+        try:
+            await self.handle.interrupt()
+        except ChatdError as error:
+            self._failed(f"the answer was not stopped: {error}")
+
+    def _failed(self, why: str) -> None:
+        self.transcript.line(
+            f"  ✗ {why}. To stop it later: chatd interrupt {self.handle.id}", "red"
+        )
+
+
 async def _answered(
     handle: ChatHandle, words: str, options: chat_pb2.TurnOptions, transcript: Transcript
 ) -> None:
-    """Send and show the answer. Ctrl-C stops the answer, and the program if that is not heard."""
-    is_sent = asyncio.Event()
-    stops: list[asyncio.Task[None]] = []
-
-    async def stop() -> None:
-        await is_sent.wait()
-        await handle.interrupt()
-
-    def on_ctrl_c(_: int) -> bool:
-        if any(not it.done() for it in stops):
-            return False
-        stops.append(asyncio.ensure_future(stop()))
-        transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
-        return True
-
-    with on_signals(on_ctrl_c, signal.SIGINT):
+    """Send and show the answer. Ctrl-C stops the answer, a second one the program."""
+    stop = _Stop(handle, transcript)
+    with on_signals(stop.on_ctrl_c, signal.SIGINT):
         try:
             before = (await handle.get()).head_sequence
             response = await handle.send(words, options=options)
-            is_sent.set()
+            stop.is_sent.set()
             if why := await why_it_waits(handle, response):
                 transcript.line(f"  ? {why}", "magenta")
             cursor = chat_pb2.Cursor(sequence=before)
             async for shown in handle.follow(cursor=cursor, until=UNTIL_ANSWERED):
                 transcript.show(shown)
         finally:
-            for it in stops:
-                it.cancel()
-            await asyncio.gather(*stops, return_exceptions=True)
+            await stop.end()
 
 
 async def why_it_waits(handle: ChatHandle, response: chat_service_pb2.SendMessageResponse) -> str:
@@ -110,10 +135,13 @@ async def why_it_waits(handle: ChatHandle, response: chat_service_pb2.SendMessag
     if not waits or not response.HasField("queued_message"):
         return ""
     action = await handle.pending_action()
-    if action is None:
-        return ""
+    return "" if action is None else f"queued: {what_it_waits_for(action)}"
+
+
+def what_it_waits_for(action: tool_pb2.PendingAction) -> str:
+    """Say which client tools a chat waits for and what to do."""
     names = ", ".join(sorted({call.tool_name for call in action.tool_calls}))
     return (
-        f"queued: the chat waits for results of client tools ({names}). The program that runs "
-        f"these tools must submit them; to stop that turn instead: chatd interrupt {handle.id}"
+        f"the chat waits for results of client tools ({names}). The program that runs these tools "
+        f"must submit them; to stop that turn instead: chatd interrupt {action.chat_id}"
     )

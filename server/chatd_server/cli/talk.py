@@ -7,7 +7,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,11 +15,17 @@ import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
-from chatd_client import ChatHandle, Client
+from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2
+from chatd_client import ChatHandle, Client, TurnFailed
 from chatd_client.chat import user_message
-from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
-from chatd_server.cli.exits import TURN_FAILED, Exit, Failed
+from chatd_client.turn import OwnTurn, text_of
+from chatd_server.cli.conversation import (
+    UNTIL_ANSWERED,
+    converse,
+    what_it_waits_for,
+    why_it_waits,
+)
+from chatd_server.cli.exits import TURN_FAILED, WAITING_FOR_TOOLS, Exit, Failed
 from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
 from chatd_server.cli.reach import GaveUp, Server, run
@@ -77,7 +83,9 @@ def send(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Send one message and print the answer. Ctrl-C leaves, and the answer goes on."""
+    """Send one message and print the answer; in a pipe only the final one, and all else goes to
+    standard error. Ctrl-C leaves, and the answer goes on.
+    """
     words = _words(text)
     server = Server(address, key, config, home, retry_seconds)
     run(lambda client: _send(client, words, chat_id, model, wait=wait, as_json=as_json), server)
@@ -101,7 +109,9 @@ def tail(
     )
 
     async def follow(client: Client) -> None:
-        await _print(client.chat(chat_id).follow(until=until), as_json=as_json)
+        show = _print_json if as_json else Transcript(Console()).show
+        async for response in client.chat(chat_id).follow(until=until):
+            show(response)
 
     run(follow, Server(address, key, config, home, retry_seconds))
 
@@ -172,10 +182,9 @@ class _Sent:
 
     handle: ChatHandle
     response: chat_service_pb2.CreateChatResponse | chat_service_pb2.SendMessageResponse
+    message_id: str
     #: The newest event before it.
     before: int
-    #: Why there is no answer yet and what to do; empty when it comes.
-    waits: str = ""
 
 
 async def _send(
@@ -185,57 +194,79 @@ async def _send(
         _to(client.chat(chat_id), words, model) if chat_id else _new(client, words, model)
     )
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
-    if wait and not chat_id and not as_json:
-        notes.print(f"chat {sent.handle.id}", style="dim")
-    if sent.waits:
-        notes.print(sent.waits, style="magenta", markup=False)
     if not wait:
+        if isinstance(sent.response, chat_service_pb2.SendMessageResponse) and (
+            why := await why_it_waits(sent.handle, sent.response)
+        ):
+            notes.print(why, style="magenta", markup=False)
         print(_as_json(sent.response) if as_json else sent.handle.id)
         return
-    cursor = chat_pb2.Cursor(sequence=sent.before)
-    answer = sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED)
+    if not chat_id and not as_json:
+        notes.print(f"chat {sent.handle.id}", style="dim")
+    # Live text may turn out to be void, so only a person gets it.
+    is_live = sys.stdout is not None and sys.stdout.isatty()
+    transcript = Transcript(Console() if is_live else None, show_own=False, notes=notes)
     try:
-        last = await _print(answer, as_json=as_json, show_own=False)
+        answer = await _answer(sent, _print_json if as_json else transcript.show)
     except GaveUp as gone:
         goes_on = f"`chatd tail {sent.handle.id}` shows it all once the server is back"
         raise GaveUp(f"{gone}. The chat has the message, and goes on with it: {goes_on}") from gone
-    if last.status != chat_pb2.CHAT_STATUS_ERROR:
-        return
-    if as_json:
-        raise Failed(last.last_error.message, Exit.FAILED, TURN_FAILED)
-    raise typer.Exit(int(Exit.FAILED))  # the transcript has said it
+    except TurnFailed as failure:
+        if as_json or failure.is_queued:
+            raise Failed(_why(failure), Exit.FAILED, TURN_FAILED) from failure
+        raise typer.Exit(int(Exit.FAILED)) from failure  # the transcript has said it
+    if answer and not as_json and not is_live:
+        print(answer)
+
+
+async def _answer(sent: _Sent, show: Callable[[chat_service_pb2.SubscribeResponse], None]) -> str:
+    """Show what happens until the message has its answer, and return the answer.
+
+    Raises ChatdError when its turn did not end well, and Failed when it waits for somebody else.
+    """
+    turn, answer = OwnTurn(sent.message_id), ""
+    cursor = chat_pb2.Cursor(sequence=sent.before)
+    async for response in sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED):
+        show(response)
+        turn.apply(response.event)
+        message = response.event.message_committed.message
+        if turn.is_open and message.role == message_pb2.ROLE_ASSISTANT:
+            answer = text_of(message)
+    failure = turn.failure()
+    if failure is not None:
+        raise failure
+    if turn.is_over:
+        return answer
+    action = await sent.handle.pending_action()
+    waits = "somebody else has acted" if action is None else what_it_waits_for(action)
+    raise Failed(
+        f"no answer yet: {waits}. `chatd tail {sent.handle.id}` shows the answer when it comes",
+        Exit.WAITING,
+        WAITING_FOR_TOOLS,
+    )
+
+
+def _why(failure: TurnFailed) -> str:
+    return str(failure) if failure.is_queued else failure.error.message
 
 
 async def _new(client: Client, words: str, model: str) -> _Sent:
     """Make a chat with its first message: if the message is refused, no chat is made."""
     request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
     response = await client.call(client.chats.CreateChat, request)
-    return _Sent(client.chat(response.chat.chat_id), response, before=0)
+    handle = client.chat(response.chat.chat_id)
+    return _Sent(handle, response, response.message.message_id, before=0)
 
 
 async def _to(handle: ChatHandle, words: str, model: str) -> _Sent:
     before = (await handle.get()).head_sequence
     response = await handle.send(words, options=chat_pb2.TurnOptions(model=model))
-    return _Sent(handle, response, before, await why_it_waits(handle, response))
+    message_id = response.message.message_id or response.queued_message.message_id
+    return _Sent(handle, response, message_id, before)
 
 
-async def _print(
-    responses: AsyncIterator[chat_service_pb2.SubscribeResponse],
-    *,
-    as_json: bool,
-    show_own: bool = True,
-) -> event_pb2.StatusChanged:
-    """Print what comes, and return how the status of the chat changed last."""
-    transcript = Transcript(Console(), show_own=show_own)
-    last = event_pb2.StatusChanged()
-    async for response in responses:
-        if response.event.HasField("status_changed"):
-            last = response.event.status_changed
-        if as_json:
-            print(_as_json(response), flush=True)
-        else:
-            transcript.show(response)
-    return last
+def _print_json(response: chat_service_pb2.SubscribeResponse) -> None:
+    print(_as_json(response), flush=True)
 
 
 def _as_json(message: Any) -> str:

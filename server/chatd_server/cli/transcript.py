@@ -25,10 +25,15 @@ _STATUS_WORDS = {
 
 @dataclass
 class Transcript:
-    """Prints responses of Subscribe. `show_own` prints the user's own messages too."""
+    """Prints responses of Subscribe. `show_own` prints the user's own messages too.
 
-    console: Console
+    What the model says goes to `console`, unless it is None. Everything else goes to `notes`, or to
+    the same console.
+    """
+
+    console: Console | None
     show_own: bool = True
+    notes: Console | None = None
     _attempt_id: str = ""
     _shown: set[str] = field(default_factory=set)
     _open_style: str | None = None
@@ -48,7 +53,9 @@ class Transcript:
     def line(self, words: str, style: str = "") -> None:
         """Print a line of its own."""
         self._close()
-        self.console.print(Text(words, style=style), soft_wrap=True)
+        notes = self.notes or self.console
+        if notes is not None:
+            notes.print(Text(words, style=style), soft_wrap=True)
 
     # --- live ------------------------------------------------------------------------------
 
@@ -124,7 +131,8 @@ class Transcript:
         self._shown.discard(event.attempt_id)
         seconds = event.delay.ToTimedelta().total_seconds()
         number = event.attempt_number
-        self.line(f"  ⟲ {event.error.message} Attempt {number} again in {seconds:g} s", "yellow")
+        what = f"attempt {number} failed; attempt {number + 1} in {seconds:g} s"
+        self.line(f"  ⟲ {what}: {event.error.message}", "yellow")
 
     def _action_required(self, event: event_pb2.ActionRequired) -> None:
         self._pending(event.action)
@@ -188,7 +196,7 @@ class Transcript:
 
     def _add(self, words: str, style: str) -> None:
         """Add words to the open line; another style begins a line of its own."""
-        if not words:
+        if not words or self.console is None:
             return
         if self._open_style is not None and self._open_style != style:
             self._close()
@@ -196,6 +204,6 @@ class Transcript:
         self.console.print(Text(words, style=style), end="", soft_wrap=True)
 
     def _close(self) -> None:
-        if self._open_style is not None:
+        if self._open_style is not None and self.console is not None:
             self.console.print()
-            self._open_style = None
+        self._open_style = None
