@@ -81,7 +81,7 @@ def test_chats_are_found_by_label_and_status(home: Path, made: list[chat_pb2.Cha
     assert found("--label", "team=blue") == [second, first]
     assert found("--label", "team=blue", "--label", "n=1") == [first]
     assert found("--label", "team=red") == []
-    assert found("--status", "error") == [failed]
+    assert found("--status", "error") == found("--status", "ERROR") == [failed]
     assert found("--status", "error", "--status", "waiting", "--archived") == [
         failed,
         second,

@@ -43,7 +43,9 @@ def chats(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """List chats, newest first. In a pipe: one a line, with tabs between the fields."""
+    """List chats, newest first. In a pipe: one a line, with tabs between id, status, last change,
+    title, model, labels and creation.
+    """
     labels = dict(_label(it) for it in label or ())
     statuses = [_status(it) for it in status or ()]
 
@@ -64,7 +66,7 @@ def chats(
         listing = Listing()
         listing.show(_NAMES, [_row(it, listing) for it in found])
         if has_more:
-            words = f"there are more than these {limit}: --limit shows more"
+            words = f"there are more chats; to show more than {limit}: --limit"
             Console(stderr=True, soft_wrap=True, highlight=False).print(words, style="dim")
 
     run(listed, Server(address, key, config, home))
@@ -96,6 +98,6 @@ def _label(words: str) -> tuple[str, str]:
 
 
 def _status(words: str) -> chat_pb2.ChatStatus.ValueType:
-    if words not in STATUSES:
+    if words.lower() not in STATUSES:
         raise typer.BadParameter(f"{words!r} is not a status: give one of {', '.join(STATUSES)}")
-    return STATUSES[words]
+    return STATUSES[words.lower()]
