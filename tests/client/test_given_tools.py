@@ -1,6 +1,7 @@
 """What is given for tools and is none: said at once, with what it is and what to do."""
 
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -89,6 +90,27 @@ def test_the_sync_twin_refuses_it_too() -> None:
         for use in uses:
             with pytest.raises(TypeError, match=r"the function plain"):
                 use(tools=[plain])
+
+
+async def test_a_tool_that_the_chat_was_not_created_with_is_warned_of_once(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By `resume`, which begins with the chat as it is, or by whatever asks for the chat first."""
+    made = await client.create_chat(model="sandbox/echo", tools=[known])
+    await made.ask("!say Hello.")
+    assert caplog.records == []
+    chat = client.chat(made.id, [known, tool(plain_async)])
+    async for _ in chat.resume():
+        pass
+    await chat.ask("!say Hello.")
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("chatd_client", logging.WARNING)
+    words = f"chat {made.id} was not created with the tool plain_async"
+    assert record.getMessage().startswith(words)
+
+    caplog.clear()
+    await client.chat(made.id, [tool(plain_async)]).get()
+    assert [it.name for it in caplog.records] == ["chatd_client"]
 
 
 @pytest.mark.parametrize(("function", "words"), NO_TOOLS.values(), ids=NO_TOOLS.keys())

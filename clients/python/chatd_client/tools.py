@@ -24,7 +24,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from chatd.v1 import tool_pb2
+from chatd.v1 import chat_pb2, tool_pb2
 
 _log = logging.getLogger("chatd_client")
 
@@ -225,6 +225,26 @@ def given(tools: Iterable[ClientTool]) -> tuple[ClientTool, ...]:
         if not isinstance(it, ClientTool):
             raise TypeError(f"tools[{index}] is {_described(it)} and not a tool: {_advice(it)}")
     return known
+
+
+@dataclass
+class UnknownTools:
+    """Warns once of tools that a chat was not created with: the model never calls them."""
+
+    _warned: set[str] = field(default_factory=set)
+
+    def look(self, chat: chat_pb2.Chat, tools: Iterable[ClientTool]) -> None:
+        """Compare the tools of a program with those of the chat."""
+        unknown = {it.name for it in tools} - {it.name for it in chat.tools} - self._warned
+        if not unknown:
+            return
+        self._warned |= unknown
+        _log.warning(
+            "chat %s was not created with %s: the model does not know of it and never calls it; "
+            "the tools of a chat are those that create_chat was given",
+            chat.chat_id,
+            ", ".join(f"the tool {name}" for name in sorted(unknown)),
+        )
 
 
 def _described(given: object) -> str:
