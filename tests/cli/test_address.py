@@ -147,7 +147,7 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence(tmp_path: Path, comm
     words = [nobody if it == "CHAT" else it for it in COMMANDS[command]]
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-    if command in ("chat", "tail"):
+    if command != "health":
         words += ["--retry-seconds", "0.3"]
     run = chatd(tmp_path, command, *words, "--address", address)
     assert run.returncode == FAILED

@@ -38,6 +38,20 @@ wait $!
 """
 
 
+# Ctrl-C, at the moment when a module is loaded.
+INTERRUPTED_AT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from chatd_server.cli import main
+main()
+"""
+
+
 @contextmanager
 def _typing(home: Path, *words: str) -> Iterator[Seat]:
     with terminal([*PROGRAM, *words], environment(home)) as seat:
@@ -59,7 +73,8 @@ def test_ctrl_c_in_a_chat_leaves_the_server_of_the_same_shell_alone(
         seat.until("interrupted")
         seat.until(PROMPT)
         seat.types(b"!say Still here.\n")
-        seat.until(ANSWER + "Still here.")
+        seat.until(ANSWER)
+        seat.until("Still here.")
         seat.until(PROMPT)
         seat.types(CTRL_D)
         seat.until("chat ended with 0")
@@ -79,6 +94,46 @@ def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
         assert seat.ends() == 0
 
 
+@pytest.mark.parametrize("module", ["typer", "chatd_client.chat", "prompt_toolkit"])
+def test_ctrl_c_before_the_prompt_leaves_without_a_traceback(tmp_path: Path, module: str) -> None:
+    """Whatever the program is loading at that moment."""
+    with serving(tmp_path) as server:
+        words = [sys.executable, "-c", INTERRUPTED_AT, "chat", "--address", server.address]
+        with terminal(words, environment(tmp_path, INTERRUPTED_AT=module)) as seat:
+            assert seat.ends() == INTERRUPTED
+    assert b"Traceback" not in seat.shown
+
+
+def test_ctrl_d_before_the_prompt_is_kept(tmp_path: Path) -> None:
+    """It leaves when the prompt comes."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.types(CTRL_D)
+        assert seat.ends() == 0
+        assert PROMPT.encode() in seat.shown
+
+
+def test_a_chat_is_made_with_its_first_message(tmp_path: Path) -> None:
+    """Who leaves before saying anything leaves nothing behind."""
+    with serving(tmp_path) as server:
+        at = ["--address", server.address]
+        for keys in (CTRL_D, b"!say Hello.\n"):
+            with _typing(tmp_path, "chat", *at) as seat:
+                seat.until(PROMPT)
+                assert chatd(tmp_path, "chats", *at).stdout == ""
+                seat.types(keys)
+                if keys != CTRL_D:
+                    seat.until("Hello.")
+                    seat.until("Hello.")
+                    seat.until(PROMPT)
+                    seat.types(CTRL_D)
+                assert seat.ends() == 0
+        (chat,) = chatd(tmp_path, "chats", *at).stdout.splitlines()
+        assert chat.partition("\t")[0].encode() in seat.shown
+
+
 def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
     """As in a shell: what was typed is gone, and the conversation goes on."""
     with (
@@ -89,7 +144,8 @@ def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
         seat.types(b"never sent")
         seat.until("never sent")
         seat.types(CTRL_C + b"!say Still here.\n")
-        seat.until(ANSWER + "Still here.")
+        seat.until(ANSWER)
+        seat.until("Still here.")
         seat.until(PROMPT)
         seat.types(CTRL_C)
         assert seat.ends() == 0
@@ -120,10 +176,12 @@ def test_a_line_can_be_edited_and_called_back(tmp_path: Path) -> None:
     ):
         seat.until(PROMPT)
         seat.types(b"!say Hallp there." + LEFT * 7 + b"\x7fo" + LEFT * 4 + CTRL_D + b"e\n")
-        seat.until(ANSWER + "Hello there.")
+        seat.until(ANSWER)
+        seat.until("Hello there.")
         seat.until(PROMPT)
         seat.types(UP + b"\x7f, again." + b"\n")
-        seat.until(ANSWER + "Hello there, again.")
+        seat.until(ANSWER)
+        seat.until("Hello there, again.")
         seat.until(PROMPT)
         assert b"^[[" not in seat.shown
         seat.types(CTRL_D)
@@ -140,7 +198,8 @@ def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
         before = seat.settings()
         seat.until(PROMPT)
         seat.types(b"!say One.\n")
-        seat.until(ANSWER + "One.")
+        seat.until(ANSWER)
+        seat.until("One.")
         seat.until(PROMPT)
         assert seat.settings() != before, "the line is edited by the program"
         if end == "ctrl-d":
@@ -165,11 +224,15 @@ def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
     ):
         seat.until(PROMPT)
         seat.types(b"!say One.\n!say Two.\n!text 10 20/s\n")
-        seat.until(ANSWER + "One.")
-        seat.until(ANSWER + "Two.")
-        seat.until(ANSWER + "the sandbox says")
+        seat.until(ANSWER)
+        seat.until("One.")
+        seat.until(ANSWER)
+        seat.until("Two.")
+        seat.until(ANSWER)
+        seat.until("the sandbox says")
         seat.types(b"!say Three.\n")
-        seat.until(ANSWER + "Three.")
+        seat.until(ANSWER)
+        seat.until("Three.")
         seat.until(PROMPT)
         seat.types(CTRL_D)
         assert seat.ends() == 0

@@ -182,6 +182,21 @@ def test_tail_says_once_that_an_answer_was_interrupted(tmp_path: Path, stub: Stu
     assert lines[-1] == "Later."
 
 
+@pytest.mark.usefixtures("server")
+def test_tail_shows_the_failed_turns_of_the_past(tmp_path: Path) -> None:
+    """One line each, behind the messages of the turn; also that of the turn that is the last."""
+    failed = chatd(tmp_path, "send", "!error auth")
+    chat_id = failed.stderr.split()[1]
+    said = failed.stderr.splitlines()[-1]
+    assert said.startswith("  ✗ ")
+    assert chatd(tmp_path, "send", "--chat", chat_id, "!say Fine.").returncode == 0
+    assert chatd(tmp_path, "send", "--chat", chat_id, "!error auth").returncode == FAILED
+    for command in ("tail", "chat"):
+        words = ["--until-settled"] if command == "tail" else []
+        lines = chatd(tmp_path, command, *words, chat_id).stdout.splitlines()
+        assert lines[1:] == ["> !error auth", said, "> !say Fine.", "Fine.", "> !error auth", said]
+
+
 @pytest.mark.parametrize("words", [["tail"], ["tail", "--json"]], ids=["text", "json"])
 @pytest.mark.usefixtures("server")
 def test_a_reader_that_leaves_ends_the_command(tmp_path: Path, words: list[str]) -> None:

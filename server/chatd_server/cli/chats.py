@@ -11,15 +11,9 @@ from rich.console import Console
 from chatd.v1 import chat_pb2
 from chatd_client import Client
 from chatd_server.cli.listing import Listing, Row
-from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
+from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
 from chatd_server.cli.reach import Server, run
-
-STATUSES = {
-    name.removeprefix("CHAT_STATUS_").lower(): number
-    for name, number in chat_pb2.ChatStatus.items()
-    if number != chat_pb2.CHAT_STATUS_UNSPECIFIED
-}
-"""The statuses of the contract, as they are typed and shown."""
+from chatd_server.cli.statuses import STATUSES, status_name
 
 _NAMES = Row(("chat", "status", "updated"), ("title", "model", "labels", "created"))
 
@@ -38,6 +32,7 @@ def chats(
     archived: Annotated[bool, typer.Option("--archived", help="Archived chats, too.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
@@ -69,14 +64,13 @@ def chats(
             words = f"there are more chats; to show more than {limit}: --limit"
             Console(stderr=True, soft_wrap=True, highlight=False).print(words, style="dim")
 
-    run(listed, Server(address, key, config, home))
+    run(listed, Server(address, key, config, home, retry_seconds))
 
 
 def _row(chat: chat_pb2.Chat, listing: Listing) -> Row:
-    status = chat_pb2.ChatStatus.Name(chat.status).removeprefix("CHAT_STATUS_").lower()
     labels = " ".join(f"{name}={value}" for name, value in sorted(chat.labels.items()))
     return Row(
-        (chat.chat_id, status, listing.moment(_datetime(chat.update_time))),
+        (chat.chat_id, status_name(chat.status), listing.moment(_datetime(chat.update_time))),
         (
             f"{chat.title} (archived)".lstrip() if chat.archived else chat.title,
             chat.model,

@@ -41,6 +41,16 @@ Json = Annotated[
     bool, typer.Option("--json", help="For a machine: JSON; a failure is an object with `error`.")
 ]
 
+RetrySeconds = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long to try to reach a server that is away; 0: once. Else a stream is tried "
+        "for a minute, and a call for two seconds.",
+    ),
+]
+
 
 def settings(config: str | None, **flags: object) -> Loaded:
     """Return the settings, and warn of variables that chatd does not read. Raises BadConfig."""

@@ -8,39 +8,25 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2
-from chatd_client import ChatHandle, Client, TurnFailed
-from chatd_client.chat import user_message
+from chatd.v1 import chat_service_pb2, message_pb2
+from chatd_client import Client, TurnFailed
 from chatd_client.turn import OwnTurn, text_of
-from chatd_server.cli.conversation import (
-    UNTIL_ANSWERED,
-    converse,
-    what_it_waits_for,
-    why_it_waits,
-)
+from chatd_server.cli.conversation import converse
 from chatd_server.cli.exits import TURN_FAILED, WAITING_FOR_TOOLS, Exit, Failed
 from chatd_server.cli.keyboard import on_signals
-from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
+from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
+from chatd_server.cli.past import failed_turns
 from chatd_server.cli.reach import GaveUp, Server, run
+from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, what_it_waits_for, why_it_waits
 from chatd_server.cli.transcript import Transcript
 
 ModelName = Annotated[str, typer.Option(help='"provider/model"; else the server\'s default.')]
-RetrySeconds = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        metavar="SECONDS",
-        help="How long to try to reach a server that is away; 0: once. Else a stream is tried "
-        "for a minute, and a call for two seconds.",
-    ),
-]
 JsonLines = Annotated[
     bool,
     typer.Option(
@@ -109,7 +95,8 @@ def tail(
     )
 
     async def follow(client: Client) -> None:
-        show = _print_json if as_json else Transcript(Console()).show
+        failed = {} if as_json else await failed_turns(client, chat_id)
+        show = _print_json if as_json else Transcript(Console(), failed=failed).show
         async for response in client.chat(chat_id).follow(until=until):
             show(response)
 
@@ -119,6 +106,7 @@ def tail(
 def interrupt(
     chat_id: Annotated[str, typer.Argument(help="The chat.")],
     as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
@@ -133,7 +121,7 @@ def interrupt(
         else:
             print("interrupted" if was_open else "no turn was open")
 
-    run(stop, Server(address, key, config, home))
+    run(stop, Server(address, key, config, home, retry_seconds))
 
 
 def _words(text: str) -> str:
@@ -176,40 +164,26 @@ async def _conversation(client: Client, chat_id: str, model: str) -> None:
 # --- one message -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """A message that the server has taken."""
-
-    handle: ChatHandle
-    response: chat_service_pb2.CreateChatResponse | chat_service_pb2.SendMessageResponse
-    message_id: str
-    #: The newest event before it.
-    before: int
-
-
 async def _send(
     client: Client, words: str, chat_id: str, model: str, *, wait: bool, as_json: bool
 ) -> None:
-    sent = await (
-        _to(client.chat(chat_id), words, model) if chat_id else _new(client, words, model)
-    )
+    message = await sent(client, words, chat_id, model)
+    chat = message.handle
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
     if not wait:
-        if isinstance(sent.response, chat_service_pb2.SendMessageResponse) and (
-            why := await why_it_waits(sent.handle, sent.response)
-        ):
+        if why := await why_it_waits(message):
             notes.print(why, style="magenta", markup=False)
-        print(_as_json(sent.response) if as_json else sent.handle.id)
+        print(_as_json(message.response) if as_json else chat.id)
         return
     if not chat_id and not as_json:
-        notes.print(f"chat {sent.handle.id}", style="dim")
+        notes.print(f"chat {chat.id}", style="dim")
     # Live text may turn out to be void, so only a person gets it.
     is_live = sys.stdout is not None and sys.stdout.isatty()
     transcript = Transcript(Console() if is_live else None, show_own=False, notes=notes)
     try:
-        answer = await _answer(sent, _print_json if as_json else transcript.show)
+        answer = await _answer(message, _print_json if as_json else transcript.show)
     except GaveUp as gone:
-        goes_on = f"`chatd tail {sent.handle.id}` shows it all once the server is back"
+        goes_on = f"`chatd tail {chat.id}` shows it all once the server is back"
         raise GaveUp(f"{gone}. The chat has the message, and goes on with it: {goes_on}") from gone
     except TurnFailed as failure:
         if as_json or failure.is_queued:
@@ -219,28 +193,31 @@ async def _send(
         print(answer)
 
 
-async def _answer(sent: _Sent, show: Callable[[chat_service_pb2.SubscribeResponse], None]) -> str:
+async def _answer(message: Sent, show: Callable[[chat_service_pb2.SubscribeResponse], None]) -> str:
     """Show what happens until the message has its answer, and return the answer.
 
     Raises ChatdError when its turn did not end well, and Failed when it waits for somebody else.
     """
-    turn, answer = OwnTurn(sent.message_id), ""
-    cursor = chat_pb2.Cursor(sequence=sent.before)
-    async for response in sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED):
+    turn, answer = OwnTurn(message.message_id), ""
+    async for response in message.handle.follow(cursor=message.cursor, until=UNTIL_ANSWERED):
         show(response)
         turn.apply(response.event)
-        message = response.event.message_committed.message
-        if turn.is_open and message.role == message_pb2.ROLE_ASSISTANT:
-            answer = text_of(message)
+        committed = response.event.message_committed.message
+        if turn.is_open and committed.role == message_pb2.ROLE_ASSISTANT:
+            answer = text_of(committed)
     failure = turn.failure()
     if failure is not None:
         raise failure
     if turn.is_over:
         return answer
-    action = await sent.handle.pending_action()
-    waits = "somebody else has acted" if action is None else what_it_waits_for(action)
+    action = await message.handle.pending_action()
+    waits = (
+        "the chat waited for results of client tools, and goes on now"
+        if action is None
+        else what_it_waits_for(action)
+    )
     raise Failed(
-        f"no answer yet: {waits}. `chatd tail {sent.handle.id}` shows the answer when it comes",
+        f"no answer yet: {waits}. `chatd tail {message.handle.id}` shows the answer when it comes",
         Exit.WAITING,
         WAITING_FOR_TOOLS,
     )
@@ -248,21 +225,6 @@ async def _answer(sent: _Sent, show: Callable[[chat_service_pb2.SubscribeRespons
 
 def _why(failure: TurnFailed) -> str:
     return str(failure) if failure.is_queued else failure.error.message
-
-
-async def _new(client: Client, words: str, model: str) -> _Sent:
-    """Make a chat with its first message: if the message is refused, no chat is made."""
-    request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
-    response = await client.call(client.chats.CreateChat, request)
-    handle = client.chat(response.chat.chat_id)
-    return _Sent(handle, response, response.message.message_id, before=0)
-
-
-async def _to(handle: ChatHandle, words: str, model: str) -> _Sent:
-    before = (await handle.get()).head_sequence
-    response = await handle.send(words, options=chat_pb2.TurnOptions(model=model))
-    message_id = response.message.message_id or response.queued_message.message_id
-    return _Sent(handle, response, message_id, before)
 
 
 def _print_json(response: chat_service_pb2.SubscribeResponse) -> None:

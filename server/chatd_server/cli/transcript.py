@@ -10,17 +10,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2, error_pb2, event_pb2, message_pb2, tool_pb2
+from chatd_server.cli.statuses import status_name
 
 _RESULT_CHARACTERS_MAX = 200
-_STATUS_WORDS = {
-    chat_pb2.CHAT_STATUS_WAITING: "ready",
-    chat_pb2.CHAT_STATUS_PENDING: "waiting for a worker",
-    chat_pb2.CHAT_STATUS_RUNNING: "working",
-    chat_pb2.CHAT_STATUS_INTERRUPTING: "stopping",
-    chat_pb2.CHAT_STATUS_REQUIRES_ACTION: "waiting for your tools",
-    chat_pb2.CHAT_STATUS_ERROR: "stopped by an error",
-}
 
 
 @dataclass
@@ -34,11 +27,15 @@ class Transcript:
     console: Console | None
     show_own: bool = True
     notes: Console | None = None
+    #: Errors of turns by their ids, for the messages of a snapshot.
+    failed: dict[str, error_pb2.ChatError] = field(default_factory=dict)
     _attempt_id: str = ""
     _shown: set[str] = field(default_factory=set)
     _open_style: str | None = None
     _calls: dict[str, message_pb2.ToolCallPart] = field(default_factory=dict)
     _finished: set[str] = field(default_factory=set)
+    #: The turn of the newest message of the snapshot.
+    _turn_id: str = ""
     #: The turn that was last said to be interrupted.
     _interrupted_turn: str | None = None
 
@@ -87,14 +84,25 @@ class Transcript:
     # --- durable ---------------------------------------------------------------------------
 
     def _snapshot(self, event: event_pb2.Snapshot) -> None:
-        words = _STATUS_WORDS.get(event.chat.status, "")
-        self.line(f"chat {event.chat.chat_id}, {event.chat.model}, {words}", "dim")
+        chat = event.chat
+        self.line(f"chat {chat.chat_id}, {chat.model}, {status_name(chat.status)}", "dim")
         if event.HasField("pending_action"):
             self._pending(event.pending_action)
 
     def _snapshot_messages(self, event: event_pb2.SnapshotMessages) -> None:
         for message in event.messages:
+            if message.turn_id != self._turn_id:
+                self._turn_over()
+            self._turn_id = message.turn_id
             self._message(message)
+
+    def _caught_up(self, _: event_pb2.CaughtUp) -> None:
+        self._turn_over()
+
+    def _turn_over(self) -> None:
+        """Say how a turn ended whose last message was shown."""
+        if (error := self.failed.pop(self._turn_id, None)) is not None:
+            self._failure(error)
 
     def _message_committed(self, event: event_pb2.MessageCommitted) -> None:
         self._message(event.message)
@@ -119,9 +127,7 @@ class Transcript:
 
     def _status_changed(self, event: event_pb2.StatusChanged) -> None:
         if event.HasField("last_error"):
-            error = event.last_error
-            detail = f" ({error.detail})" if error.detail else ""
-            self.line(f"  ✗ {error.message}{detail}", "red")
+            self._failure(event.last_error)
         elif event.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED:
             self._interrupted(event.turn_id)
         elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
@@ -149,6 +155,10 @@ class Transcript:
         if turn_id != self._interrupted_turn:
             self._interrupted_turn = turn_id
             self.line("  ■ interrupted", "yellow")
+
+    def _failure(self, error: error_pb2.ChatError) -> None:
+        detail = f" ({error.detail})" if error.detail else ""
+        self.line(f"  ✗ {error.message}{detail}", "red")
 
     # --- pieces ----------------------------------------------------------------------------
 
