@@ -236,7 +236,9 @@ def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
         seat.until(PROMPT)
         seat.types(CTRL_D)
         assert seat.ends() == 0
-        assert seat.shown.count(b"!say Three.") == 1
+        # The editor may draw its line again in place; during the answer nothing shows the keys.
+        answer = seat.shown.partition(b"the sandbox says")[2].partition(PROMPT.encode())[0]
+        assert b"Three" not in answer
 
 
 def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) -> None:

@@ -116,6 +116,21 @@ def test_a_turn_that_waits_for_client_tools_is_not_a_success(tmp_path: Path, stu
     assert "queued: the chat waits" in later.stderr
 
 
+def test_a_chat_that_waits_for_client_tools_says_how_to_stop_the_turn(
+    tmp_path: Path, stub: Stub
+) -> None:
+    """At the prompt Ctrl-C leaves, so there is another way: when the chat is opened, and when an
+    answer ends so.
+    """
+    chat_id = stub.waiting_chat()
+    hint = f"  ? to stop that turn instead: chatd interrupt {chat_id}"
+    opened = chatd(tmp_path, "chat", chat_id)
+    assert (opened.returncode, opened.stdout.splitlines().count(hint)) == (0, 1)
+    assert chatd(tmp_path, "interrupt", chat_id).returncode == 0
+    asked = chatd(tmp_path, "chat", chat_id, typed="!call get_weather {}\n")
+    assert (asked.returncode, asked.stdout.splitlines().count(hint)) == (0, 1)
+
+
 @pytest.mark.usefixtures("server")
 def test_standard_output_of_send_is_the_final_answer_alone(tmp_path: Path) -> None:
     """Not what a cut attempt had said, nor earlier answers of the turn; those that read the rest
@@ -193,7 +208,7 @@ def test_tail_shows_the_failed_turns_of_the_past(tmp_path: Path) -> None:
     assert chatd(tmp_path, "send", "--chat", chat_id, "!error auth").returncode == FAILED
     for command in ("tail", "chat"):
         words = ["--until-settled"] if command == "tail" else []
-        lines = chatd(tmp_path, command, *words, chat_id).stdout.splitlines()
+        lines = chatd(tmp_path, command, *words, chat_id).stdout.rstrip().splitlines()
         assert lines[1:] == ["> !error auth", said, "> !say Fine.", "Fine.", "> !error auth", said]
 
 

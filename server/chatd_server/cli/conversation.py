@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from chatd.v1 import chat_service_pb2, tool_pb2
+from chatd.v1 import chat_service_pb2
 from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest
 from chatd_server.cli.keyboard import Lines, lines, on_signals
 from chatd_server.cli.past import failed_turns
-from chatd_server.cli.sending import UNTIL_ANSWERED, sent, what_it_waits_for, why_it_waits
+from chatd_server.cli.sending import UNTIL_ANSWERED, sent, why_it_waits
 from chatd_server.cli.transcript import Transcript
 
 
@@ -110,7 +110,6 @@ async def _answered(
 ) -> str:
     """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one leaves."""
     stop = _Stop(transcript)
-    action: tool_pb2.PendingAction | None = None
     with on_signals(stop.on_ctrl_c, signal.SIGINT):
         try:
             message = await sent(client, words, chat_id, model)
@@ -122,13 +121,6 @@ async def _answered(
             answer = message.handle.follow(cursor=message.cursor, until=UNTIL_ANSWERED)
             async for response in answer:
                 transcript.show(response)
-                event = response.event
-                if event.HasField("action_required"):
-                    action = event.action_required.action
-                elif event.HasField("action_resolved"):
-                    action = None
         finally:
             await stop.end()
-    if action is not None:
-        transcript.line(f"  ? {what_it_waits_for(action)}", "magenta")
     return message.handle.id

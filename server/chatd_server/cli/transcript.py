@@ -165,6 +165,7 @@ class Transcript:
     def _pending(self, action: tool_pb2.PendingAction) -> None:
         for call in action.tool_calls:
             self.line(f"  ? the client must run {call.tool_name}({call.arguments_json})", "magenta")
+        self.line(f"  ? to stop that turn instead: chatd interrupt {action.chat_id}", "magenta")
 
     def _call(self, call: message_pb2.ToolCallPart) -> None:
         where = {
