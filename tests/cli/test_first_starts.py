@@ -37,6 +37,26 @@ def test_keys_are_created_while_a_server_starts_for_the_first_time(tmp_path: Pat
             assert output.startswith("chatd_")
 
 
+def test_a_wait_of_more_than_a_second_is_said_on_standard_error(tmp_path: Path) -> None:
+    """In plain words, and the command goes on when the wait is over."""
+    lock = FileLock(tmp_path / "chatd.db")
+    process = subprocess.Popen(
+        [*PROGRAM, "keys", "create", "bot"],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("another process (process ")
+    assert line.endswith("Trying again for a few seconds\n")
+    lock.release()
+    output, errors = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 0, errors
+    assert output.startswith("chatd_")
+
+
 async def test_a_command_waits_while_another_process_migrates(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
