@@ -33,6 +33,9 @@ without it.
 A key belongs to an owner, and an owner sees the chats of all its keys and no others.
 `chatd keys create`, `list` and `revoke` work on the database itself and need no key.
 
+`chatd keys create NAME` makes a key of the owner `root`, which sees the chats of the root key. For
+a program or a person that shall see only its own chats, name an owner: `--owner ann`.
+
 A home has a root key, of the owner `root`: the first start writes it to `root.key`, and each start
 registers it in the database if it is not there. Homes that share a PostgreSQL register a root key
 each, and all of them see the chats of `root`. The log says it (`root_key.registered`), and
@@ -49,9 +52,21 @@ say it. To get a new one, remove `root.key` from the home and start its server a
 The Python client and `chatd chat`, `send`, `tail`, `interrupt`, `chats` and `health` have one rule:
 the address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
 settings of the home (with their defaults). The key is `--key`, else `CHATD_KEY`, else the
-`root.key` of the home. So the root key of a home is sent only to the address that the settings of
-this home name, or to one that you give. A server that was started with another `--port` is not in
-the settings: give its address, or write `port` into `chatd.toml`.
+`root.key` of the home. A key that is given but empty is refused, so that a secret that did not
+arrive never becomes the root key. The root key of a home is sent only to the address that the
+settings of this home name, or to one that you give. A server that was started with another
+`--port` is not in the settings: give its address, or write `port` into `chatd.toml`.
+
+## Lists in a pipe
+
+On a terminal lists are made for people. In a pipe each row is one line, without a head, with tabs
+between the columns, moments in UTC (ISO 8601), and `-` where there is nothing:
+
+- `chatd chats`: chat id, status, last change, title, model, labels (`name=value`, spaces between),
+  creation;
+- `chatd keys list`: key id, creation, revocation, name, owner.
+
+New columns may be added at the end. With `--json` the same facts have names.
 
 ## All settings
 

@@ -28,11 +28,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "CHATD_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1", **more}
 
 
-def chatd(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def chatd(
+    home: Path, *arguments: str, typed: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with what is typed on its standard input."""
     return subprocess.run(
         [*PROGRAM, *arguments],
         env=environment(home, **more),
+        input=typed,
         capture_output=True,
         text=True,
         timeout=SECONDS_MAX,

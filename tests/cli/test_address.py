@@ -110,6 +110,28 @@ def test_a_root_key_that_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        (["--key", ""], {}, "the key given by --key is empty"),
+        ([], {"CHATD_KEY": ""}, "the key given by CHATD_KEY is empty"),
+        (["--key", "k"], {}, "--key is not a chatd API key: keys begin with chatd_"),
+        ([], {"CHATD_KEY": "k"}, "CHATD_KEY is not a chatd API key: keys begin with chatd_"),
+    ],
+    ids=["an empty flag", "an empty variable", "no key in the flag", "no key in the variable"],
+)
+def test_a_key_that_is_none_is_said_and_is_not_the_root_key(
+    tmp_path: Path, words: list[str], variables: dict[str, str], said: str
+) -> None:
+    """At once, by what gave it; the home has a root key that would do, and nobody is asked."""
+    (tmp_path / "root.key").write_text("chatd_root\n", encoding="utf-8")
+    at = ["--address", "127.0.0.1:1"]
+    run = chatd(tmp_path, "send", "hello", *words, *at, **variables)
+    assert run.returncode == FAILED
+    assert said in run.stderr
+    assert "metadata" not in run.stderr
+
+
+@pytest.mark.parametrize(
     "address", ["nonsense", "h:0", "127.0.0.1:99999", "http://h:1", "::1:7410", "h:", ":1", "h:1 "]
 )
 def test_an_address_that_is_none_is_a_wrong_option(tmp_path: Path, address: str) -> None:
@@ -125,7 +147,7 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence(tmp_path: Path, comm
     words = [nobody if it == "CHAT" else it for it in COMMANDS[command]]
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-    if command in ("chat", "tail"):
+    if command != "health":
         words += ["--retry-seconds", "0.3"]
     run = chatd(tmp_path, command, *words, "--address", address)
     assert run.returncode == FAILED

@@ -114,6 +114,16 @@ def test_who_makes_a_key_learns_how_to_revoke_it(tmp_path: Path) -> None:
     assert f"chatd keys revoke {made['id']}" in run.stderr
 
 
+@pytest.mark.parametrize("owner", ["root", "ann"])
+def test_who_makes_a_key_learns_whose_chats_it_sees(tmp_path: Path, owner: str) -> None:
+    """Also when no owner was named: the key of a bot then sees what the root key sees."""
+    words = [] if owner == "root" else ["--owner", owner]
+    run = chatd(tmp_path, "keys", "create", "bot", *words)
+    assert f"the owner {owner}" in run.stderr
+    assert ("as the root key" in run.stderr) == (owner == "root")
+    assert "--owner" in run.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -70,6 +70,15 @@ def test_chats_in_a_pipe_are_one_line_each(home: Path, made: list[chat_pb2.Chat]
     assert {len(it) for it in rows} == {7}
 
 
+def test_tail_and_chats_name_a_status_alike(home: Path, made: list[chat_pb2.Chat]) -> None:
+    """As the contract does, in small letters."""
+    for chat in made:
+        words = ["tail", "--until-settled", chat.chat_id]
+        first = chatd(home, *words).stdout.splitlines()[0]
+        listed = {it.split("\t")[0]: it for it in chatd(home, "chats").stdout.splitlines()}
+        assert first.rpartition(", ")[2] == listed[chat.chat_id].split("\t")[1]
+
+
 def test_chats_are_found_by_label_and_status(home: Path, made: list[chat_pb2.Chat]) -> None:
     """All labels must be there, and one of the statuses."""
     first, second, failed = (it.chat_id for it in made)
@@ -81,7 +90,7 @@ def test_chats_are_found_by_label_and_status(home: Path, made: list[chat_pb2.Cha
     assert found("--label", "team=blue") == [second, first]
     assert found("--label", "team=blue", "--label", "n=1") == [first]
     assert found("--label", "team=red") == []
-    assert found("--status", "error") == [failed]
+    assert found("--status", "error") == found("--status", "ERROR") == [failed]
     assert found("--status", "error", "--status", "waiting", "--archived") == [
         failed,
         second,

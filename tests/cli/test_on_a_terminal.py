@@ -38,6 +38,20 @@ wait $!
 """
 
 
+# Ctrl-C, at the moment when a module is loaded.
+INTERRUPTED_AT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from chatd_server.cli import main
+main()
+"""
+
+
 @contextmanager
 def _typing(home: Path, *words: str) -> Iterator[Seat]:
     with terminal([*PROGRAM, *words], environment(home)) as seat:
@@ -59,7 +73,8 @@ def test_ctrl_c_in_a_chat_leaves_the_server_of_the_same_shell_alone(
         seat.until("interrupted")
         seat.until(PROMPT)
         seat.types(b"!say Still here.\n")
-        seat.until(ANSWER + "Still here.")
+        seat.until(ANSWER)
+        seat.until("Still here.")
         seat.until(PROMPT)
         seat.types(CTRL_D)
         seat.until("chat ended with 0")
@@ -79,6 +94,46 @@ def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
         assert seat.ends() == 0
 
 
+@pytest.mark.parametrize("module", ["typer", "chatd_client.chat", "prompt_toolkit"])
+def test_ctrl_c_before_the_prompt_leaves_without_a_traceback(tmp_path: Path, module: str) -> None:
+    """Whatever the program is loading at that moment."""
+    with serving(tmp_path) as server:
+        words = [sys.executable, "-c", INTERRUPTED_AT, "chat", "--address", server.address]
+        with terminal(words, environment(tmp_path, INTERRUPTED_AT=module)) as seat:
+            assert seat.ends() == INTERRUPTED
+    assert b"Traceback" not in seat.shown
+
+
+def test_ctrl_d_before_the_prompt_is_kept(tmp_path: Path) -> None:
+    """It leaves when the prompt comes."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.types(CTRL_D)
+        assert seat.ends() == 0
+        assert PROMPT.encode() in seat.shown
+
+
+def test_a_chat_is_made_with_its_first_message(tmp_path: Path) -> None:
+    """Who leaves before saying anything leaves nothing behind."""
+    with serving(tmp_path) as server:
+        at = ["--address", server.address]
+        for keys in (CTRL_D, b"!say Hello.\n"):
+            with _typing(tmp_path, "chat", *at) as seat:
+                seat.until(PROMPT)
+                assert chatd(tmp_path, "chats", *at).stdout == ""
+                seat.types(keys)
+                if keys != CTRL_D:
+                    seat.until("Hello.")
+                    seat.until("Hello.")
+                    seat.until(PROMPT)
+                    seat.types(CTRL_D)
+                assert seat.ends() == 0
+        (chat,) = chatd(tmp_path, "chats", *at).stdout.splitlines()
+        assert chat.partition("\t")[0].encode() in seat.shown
+
+
 def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
     """As in a shell: what was typed is gone, and the conversation goes on."""
     with (
@@ -89,7 +144,8 @@ def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
         seat.types(b"never sent")
         seat.until("never sent")
         seat.types(CTRL_C + b"!say Still here.\n")
-        seat.until(ANSWER + "Still here.")
+        seat.until(ANSWER)
+        seat.until("Still here.")
         seat.until(PROMPT)
         seat.types(CTRL_C)
         assert seat.ends() == 0
@@ -120,10 +176,12 @@ def test_a_line_can_be_edited_and_called_back(tmp_path: Path) -> None:
     ):
         seat.until(PROMPT)
         seat.types(b"!say Hallp there." + LEFT * 7 + b"\x7fo" + LEFT * 4 + CTRL_D + b"e\n")
-        seat.until(ANSWER + "Hello there.")
+        seat.until(ANSWER)
+        seat.until("Hello there.")
         seat.until(PROMPT)
         seat.types(UP + b"\x7f, again." + b"\n")
-        seat.until(ANSWER + "Hello there, again.")
+        seat.until(ANSWER)
+        seat.until("Hello there, again.")
         seat.until(PROMPT)
         assert b"^[[" not in seat.shown
         seat.types(CTRL_D)
@@ -140,7 +198,8 @@ def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
         before = seat.settings()
         seat.until(PROMPT)
         seat.types(b"!say One.\n")
-        seat.until(ANSWER + "One.")
+        seat.until(ANSWER)
+        seat.until("One.")
         seat.until(PROMPT)
         assert seat.settings() != before, "the line is edited by the program"
         if end == "ctrl-d":
@@ -165,15 +224,21 @@ def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
     ):
         seat.until(PROMPT)
         seat.types(b"!say One.\n!say Two.\n!text 10 20/s\n")
-        seat.until(ANSWER + "One.")
-        seat.until(ANSWER + "Two.")
-        seat.until(ANSWER + "the sandbox says")
+        seat.until(ANSWER)
+        seat.until("One.")
+        seat.until(ANSWER)
+        seat.until("Two.")
+        seat.until(ANSWER)
+        seat.until("the sandbox says")
         seat.types(b"!say Three.\n")
-        seat.until(ANSWER + "Three.")
+        seat.until(ANSWER)
+        seat.until("Three.")
         seat.until(PROMPT)
         seat.types(CTRL_D)
         assert seat.ends() == 0
-        assert seat.shown.count(b"!say Three.") == 1
+        # The editor may draw its line again in place; during the answer nothing shows the keys.
+        answer = seat.shown.partition(b"the sandbox says")[2].partition(PROMPT.encode())[0]
+        assert b"Three" not in answer
 
 
 def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) -> None:
@@ -191,8 +256,67 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
         seat.until("Ctrl-C again leaves")  # two signals at once would be one
         seat.types(CTRL_C)
         assert seat.ends() == INTERRUPTED
+        assert b"is not confirmed" in seat.shown
         assert b"Traceback" not in seat.shown
         stuck.resume()
+
+
+def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_path: Path) -> None:
+    """The chat says that the answer was not stopped and how to stop it later, and keeps its word
+    that Ctrl-C again leaves.
+    """
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(LONG.encode() + b"\n")
+        seat.until("sandbox says")
+        server.process.kill()
+        seat.until("trying for up to")
+        seat.types(CTRL_C)
+        seat.until("Ctrl-C again leaves")
+        seat.until("the answer was not stopped: no server answers")
+        seat.until("chatd interrupt")
+        seat.types(CTRL_C)
+        assert seat.ends() == INTERRUPTED
+        assert seat.shown.count(b"stopping the answer") == 1
+        assert b"Traceback" not in seat.shown
+
+
+def test_a_second_ctrl_c_leaves_an_answer_that_goes_on_after_its_stop(tmp_path: Path) -> None:
+    """What was queued is answered next; nobody has to wait for that."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "chat", "--address", server.address) as seat,
+    ):
+        seat.until(PROMPT)
+        seat.types(b"!say Begin.\n")
+        seat.until(PROMPT)
+        at = ["--address", server.address]
+        chat_id = chatd(tmp_path, "chats", *at).stdout.partition("\t")[0]
+        seat.types(LONG.encode() + b"\n")
+        seat.until("sandbox says")
+        chatd(tmp_path, "send", "--no-wait", "--chat", chat_id, LONG, *at)
+        seat.until("1 queued")
+        seat.types(CTRL_C)
+        seat.until("interrupted")
+        seat.until("sandbox says")
+        seat.types(CTRL_C)
+        assert seat.ends() == INTERRUPTED
+        assert seat.shown.count(b"stopping the answer") == 1
+
+
+def test_send_shows_live_text_on_a_terminal(tmp_path: Path) -> None:
+    """A person sees what is void go by, and is told so."""
+    with (
+        serving(tmp_path) as server,
+        _typing(tmp_path, "send", "!text 40 20/s\n!cut", "--address", server.address) as seat,
+    ):
+        seat.until("sandbox says")
+        seat.until("attempt 1 failed; attempt 2 in 1 s")
+        seat.until("sandbox says")
+        assert seat.ends() == 0
 
 
 @pytest.mark.parametrize("command", ["send", "tail"])

@@ -14,7 +14,7 @@ from chatd.v1 import chat_service_pb2 as pb
 from tests.cli.programs import PROGRAM, SECONDS_MAX, Serving, chatd, environment, serving
 from tests.kit.server import bearer, said
 
-FAILED, USAGE = 1, 2
+FAILED, USAGE, WAITING = 1, 2, 5
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_a_message_to_a_chat_that_waits_for_tools_says_why_and_what_to_do(
     """Which tools, and the command that stops the wait; after it the message is answered."""
     chat_id = stub.waiting_chat()
     run = chatd(tmp_path, "send", "--chat", chat_id, "!say Answered.")
-    assert run.returncode == 0
-    assert "waits for results of client tools (get_weather)" in run.stderr
+    assert (run.returncode, run.stdout) == (WAITING, "")
+    assert run.stderr.count("waits for results of client tools (get_weather)") == 1
     assert f"chatd interrupt {chat_id}" in run.stderr
 
     stopped = chatd(tmp_path, "interrupt", chat_id)
@@ -93,6 +93,85 @@ def test_a_message_to_a_chat_that_waits_for_tools_says_why_and_what_to_do(
     assert "Answered." in shown.splitlines()
     again = chatd(tmp_path, "interrupt", "--json", chat_id)
     assert (again.returncode, again.stdout) == (0, '{"interrupted": false}\n')
+
+
+def test_a_turn_that_waits_for_client_tools_is_not_a_success(tmp_path: Path, stub: Stub) -> None:
+    """Its own exit code; with --json the last line says what the chat waits for."""
+    chat_id = stub.waiting_chat()
+    assert chatd(tmp_path, "interrupt", chat_id).returncode == 0
+    run = chatd(tmp_path, "send", "--chat", chat_id, "!say One moment.\n!call get_weather {}")
+    assert (run.returncode, run.stdout) == (WAITING, "")
+    assert "no answer yet: the chat waits for results of client tools (get_weather)" in run.stderr
+    assert chatd(tmp_path, "interrupt", chat_id).returncode == 0
+
+    run = chatd(tmp_path, "send", "--json", "--chat", chat_id, "!call get_weather {}")
+    assert (run.returncode, run.stderr) == (WAITING, "")
+    error = json.loads(run.stdout.splitlines()[-1])["error"]
+    assert (error["reason"], error["exit_code"]) == ("WAITING_FOR_TOOLS", WAITING)
+    assert "get_weather" in error["message"]
+    assert f"chatd interrupt {chat_id}" in error["message"]
+
+    later = chatd(tmp_path, "send", "--no-wait", "--chat", chat_id, "!say Answered.")
+    assert (later.returncode, later.stdout) == (0, f"{chat_id}\n")
+    assert "queued: the chat waits" in later.stderr
+
+
+def test_a_chat_that_waits_for_client_tools_says_how_to_stop_the_turn(
+    tmp_path: Path, stub: Stub
+) -> None:
+    """At the prompt Ctrl-C leaves, so there is another way: when the chat is opened, and when an
+    answer ends so.
+    """
+    chat_id = stub.waiting_chat()
+    hint = f"  ? to stop that turn instead: chatd interrupt {chat_id}"
+    opened = chatd(tmp_path, "chat", chat_id)
+    assert (opened.returncode, opened.stdout.splitlines().count(hint)) == (0, 1)
+    assert chatd(tmp_path, "interrupt", chat_id).returncode == 0
+    asked = chatd(tmp_path, "chat", chat_id, typed="!call get_weather {}\n")
+    assert (asked.returncode, asked.stdout.splitlines().count(hint)) == (0, 1)
+
+
+@pytest.mark.usefixtures("server")
+def test_standard_output_of_send_is_the_final_answer_alone(tmp_path: Path) -> None:
+    """Not what a cut attempt had said, nor earlier answers of the turn; those that read the rest
+    find it on standard error.
+    """
+    words = (
+        "!think 2\n!say First words.\n!cut\n"
+        '!call current_time {"timezone": "Europe/Oslo"}\n!step\n!say The answer.'
+    )
+    run = chatd(tmp_path, "send", words)
+    assert (run.returncode, run.stdout) == (0, "The answer.\n")
+    assert "attempt 1 failed; attempt 2 in 1 s" in run.stderr
+    assert "current_time" in run.stderr
+    assert "First words." not in run.stderr
+
+
+@pytest.mark.usefixtures("server")
+def test_a_failed_turn_leaves_standard_output_empty(tmp_path: Path) -> None:
+    """The failure is on standard error, and so is nothing of the answer that broke off."""
+    run = chatd(tmp_path, "send", "!say Half an answer.\n!error auth")
+    assert (run.returncode, run.stdout) == (FAILED, "")
+    assert "✗" in run.stderr
+
+
+def test_an_answer_to_a_queued_message_is_its_own(tmp_path: Path, stub: Stub) -> None:
+    """And not that of the turn that was open when it was sent."""
+    chat_id = chatd(tmp_path, "send", "--no-wait", "!text 20000 50/s").stdout.strip()
+    stub.until(chat_id, "message_part")
+    process = subprocess.Popen(
+        [*PROGRAM, "send", "--chat", chat_id, "!say Mine."],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "1 queued" in process.stderr.readline()
+    assert chatd(tmp_path, "interrupt", chat_id).stdout == "interrupted\n"
+    output, errors = process.communicate(timeout=SECONDS_MAX)
+    assert (process.returncode, output) == (0, "Mine.\n")
+    assert "interrupted" in errors
 
 
 def test_tail_says_once_that_an_answer_was_interrupted(tmp_path: Path, stub: Stub) -> None:
@@ -116,6 +195,21 @@ def test_tail_says_once_that_an_answer_was_interrupted(tmp_path: Path, stub: Stu
     assert lines.count("  ■ interrupted") == 1
     assert lines.index("  ■ interrupted") < lines.index("> !say Later.")
     assert lines[-1] == "Later."
+
+
+@pytest.mark.usefixtures("server")
+def test_tail_shows_the_failed_turns_of_the_past(tmp_path: Path) -> None:
+    """One line each, behind the messages of the turn; also that of the turn that is the last."""
+    failed = chatd(tmp_path, "send", "!error auth")
+    chat_id = failed.stderr.split()[1]
+    said = failed.stderr.splitlines()[-1]
+    assert said.startswith("  ✗ ")
+    assert chatd(tmp_path, "send", "--chat", chat_id, "!say Fine.").returncode == 0
+    assert chatd(tmp_path, "send", "--chat", chat_id, "!error auth").returncode == FAILED
+    for command in ("tail", "chat"):
+        words = ["--until-settled"] if command == "tail" else []
+        lines = chatd(tmp_path, command, *words, chat_id).stdout.rstrip().splitlines()
+        assert lines[1:] == ["> !error auth", said, "> !say Fine.", "Fine.", "> !error auth", said]
 
 
 @pytest.mark.parametrize("words", [["tail"], ["tail", "--json"]], ids=["text", "json"])
@@ -151,7 +245,8 @@ def test_a_message_whose_answer_is_given_up_says_how_to_go_on(
         text=True,
     )
     assert process.stdout is not None
-    process.stdout.read(1)
+    assert process.stderr is not None
+    assert (process.stdout if words else process.stderr).readline()
     chat_id = chatd(tmp_path, "chats").stdout.partition("\t")[0]
     server.process.kill()
     output, errors = process.communicate(timeout=SECONDS_MAX)

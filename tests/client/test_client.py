@@ -53,7 +53,7 @@ async def test_a_write_is_tried_again_with_the_same_request_id() -> None:
         grpc.StatusCode.UNAVAILABLE,
         chat_service_pb2.CreateChatResponse(chat=chat_pb2.Chat(chat_id="c1")),
     ]
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = lambda _: answers.pop(0)
         chat = await client.create_chat("hello")
         assert chat.id == "c1"
@@ -63,7 +63,7 @@ async def test_a_write_is_tried_again_with_the_same_request_id() -> None:
 
 async def test_an_answer_of_the_server_is_not_tried_again() -> None:
     """NOT_FOUND stays NOT_FOUND however often one asks."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = lambda _: grpc.StatusCode.NOT_FOUND
         with pytest.raises(NotFound):
             await client.chat("c").get()
@@ -160,7 +160,7 @@ async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
     logged = tool_pb2.PendingAction()
     logged.CopyFrom(owed)
     logged.tool_calls[0].arguments_json = ""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = answer
         required = [
             chat_service_pb2.SubscribeResponse(
@@ -182,7 +182,7 @@ async def test_a_tool_does_not_run_for_an_action_that_is_over() -> None:
 
 async def test_calls_of_one_action_are_submitted_together() -> None:
     """One submit answers every call of the action."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = lambda _: chat_service_pb2.SubmitToolResultsResponse()
         action = tool_pb2.PendingAction(
             tool_calls=[
@@ -209,7 +209,7 @@ async def test_the_sync_twin_does_the_same() -> None:
         )
 
         def script() -> str:
-            with SyncClient(address, "k") as client:
+            with SyncClient(address, "chatd_k") as client:
                 return client.chat("c").get().title
 
         assert await asyncio.to_thread(script) == "t"
@@ -217,7 +217,10 @@ async def test_the_sync_twin_does_the_same() -> None:
 
 async def test_a_client_without_a_key_is_told_where_keys_come_from() -> None:
     """The server's own words are for who writes metadata by hand."""
-    async with scripted_server() as (service, address), Client(address, "") as client:
+    async with (
+        scripted_server() as (service, address),
+        Client(endpoint=Endpoint(address, "")) as client,
+    ):
         service.answer = lambda _: grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(PermissionDenied, match=r"CHATD_KEY.*CHATD_HOME"):
             await client.create_chat()
@@ -230,7 +233,7 @@ async def test_the_sync_twin_lists_what_its_chats_wait_for() -> None:
         service.answer = lambda _: chat_service_pb2.ListPendingActionsResponse(actions=[action])
 
         def script() -> list[str]:
-            with SyncClient(address, "k") as client:
+            with SyncClient(address, "chatd_k") as client:
                 return [it.chat_id for it in client.pending_actions()]
 
         assert await asyncio.to_thread(script) == ["c"]
@@ -247,9 +250,9 @@ def test_an_address_that_is_none_is_refused_before_it_is_dialled(address: str) -
     """By grpc it would go to another port, or fail in words of its own."""
     words = f"'{address}' is not an address of a server: give host:port, as in 127.0.0.1:7410"
     makers: list[Callable[[], object]] = [
-        lambda: Client(address, "k"),
-        lambda: SyncClient(address, "k"),
-        lambda: Endpoint(address, "k"),
+        lambda: Client(address, "chatd_k"),
+        lambda: SyncClient(address, "chatd_k"),
+        lambda: Endpoint(address, "chatd_k"),
     ]
     for make in makers:
         with pytest.raises(InvalidRequest) as refused:
@@ -260,7 +263,7 @@ def test_an_address_that_is_none_is_refused_before_it_is_dialled(address: str) -
 @pytest.mark.parametrize("address", ["h:1", "[::1]:65535", "a-b.example.org:443", "my_host:7410"])
 def test_an_address_is_a_host_and_a_port(address: str) -> None:
     """An IPv6 host stands in brackets."""
-    assert Endpoint(address, "k").address == address
+    assert Endpoint(address, "chatd_k").address == address
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"chatd_a\nchatd_b\n"])
@@ -314,7 +317,7 @@ async def test_the_sync_twin_says_that_it_is_closed(caplog: pytest.LogCaptureFix
     """
 
     def script(address: str) -> None:
-        with SyncClient(address, "k") as client:
+        with SyncClient(address, "chatd_k") as client:
             chat = client.chat("c")
             stream = chat.follow()
             next(stream)

@@ -13,7 +13,7 @@ DRAINING = event_pb2.STREAM_END_REASON_DRAINING
 
 async def test_a_cut_stream_goes_on_behind_the_last_cursor() -> None:
     """After a cut the client asks from its last cursor, and the caller notices nothing."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [
             Script([delta("Hel", at=0)], grpc.StatusCode.UNAVAILABLE),
             Script([delta("lo", at=3)]),
@@ -32,7 +32,7 @@ async def test_a_cut_stream_goes_on_behind_the_last_cursor() -> None:
 
 async def test_a_draining_server_is_a_pause_and_not_an_end() -> None:
     """stream_end(DRAINING) is resumed and not shown; another stream_end is the end."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [Script([ended(DRAINING)]), Script([delta("x", at=0), ended(REACHED)])]
         kinds = [r.event.WhichOneof("event") async for r in client.chat("c").follow()]
         assert kinds == ["message_part", "stream_end"]
@@ -40,7 +40,7 @@ async def test_a_draining_server_is_a_pause_and_not_an_end() -> None:
 
 async def test_a_lost_cursor_is_an_error_and_not_a_loop() -> None:
     """OUT_OF_RANGE cannot be cured by asking again."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [Script([], grpc.StatusCode.OUT_OF_RANGE)]
         with pytest.raises(StreamLost):
             _ = [r async for r in client.chat("c").follow()]
@@ -51,7 +51,7 @@ async def test_a_bounded_follow_gives_up() -> None:
     seen: list[Reconnect] = []
     async with (
         scripted_server() as (service, address),
-        Client(address, "k", on_reconnect=seen.append) as client,
+        Client(address, "chatd_k", on_reconnect=seen.append) as client,
     ):
         service.scripts = [Script([], grpc.StatusCode.UNAVAILABLE) for _ in range(3)]
         with pytest.raises(Unavailable):
@@ -61,7 +61,7 @@ async def test_a_bounded_follow_gives_up() -> None:
 
 async def test_a_reader_that_stops_leaves_no_stream_open() -> None:
     """Closing the iterator cancels the call."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [Script([delta("a", at=0), delta("b", at=1)])]
         stream = client.chat("c").follow()
         assert (await anext(stream)).event.message_part.text == "a"

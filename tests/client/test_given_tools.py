@@ -1,6 +1,7 @@
 """What is given for tools and is none: said at once, with what it is and what to do."""
 
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -69,7 +70,7 @@ NO_TOOLS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("given", "words"), GIVEN.values(), ids=GIVEN.keys())
 async def test_what_is_no_tool_is_refused_where_it_is_given(given: Any, words: str) -> None:
     """It is a mistake of the program: a TypeError, before anything is sent."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         with pytest.raises(TypeError, match=words):
             await client.create_chat(tools=given)
         with pytest.raises(TypeError, match=words):
@@ -81,7 +82,7 @@ async def test_what_is_no_tool_is_refused_where_it_is_given(given: Any, words: s
 
 def test_the_sync_twin_refuses_it_too() -> None:
     """No server is needed to say so."""
-    with SyncClient("127.0.0.1:1", "k") as client:
+    with SyncClient("127.0.0.1:1", "chatd_k") as client:
         uses: list[Callable[..., object]] = [
             client.create_chat,
             lambda tools: client.chat("c", tools),
@@ -89,6 +90,27 @@ def test_the_sync_twin_refuses_it_too() -> None:
         for use in uses:
             with pytest.raises(TypeError, match=r"the function plain"):
                 use(tools=[plain])
+
+
+async def test_a_tool_that_the_chat_was_not_created_with_is_warned_of_once(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By `resume`, which begins with the chat as it is, or by whatever asks for the chat first."""
+    made = await client.create_chat(model="sandbox/echo", tools=[known])
+    await made.ask("!say Hello.")
+    assert caplog.records == []
+    chat = client.chat(made.id, [known, tool(plain_async)])
+    async for _ in chat.resume():
+        pass
+    await chat.ask("!say Hello.")
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("chatd_client", logging.WARNING)
+    words = f"chat {made.id} was not created with the tool plain_async"
+    assert record.getMessage().startswith(words)
+
+    caplog.clear()
+    await client.chat(made.id, [tool(plain_async)]).get()
+    assert [it.name for it in caplog.records] == ["chatd_client"]
 
 
 @pytest.mark.parametrize(("function", "words"), NO_TOOLS.values(), ids=NO_TOOLS.keys())

@@ -43,7 +43,10 @@ def held(client: Client) -> HeldClock:
 async def test_a_call_is_tried_for_so_long(retry_seconds: float | None) -> None:
     """Waits grow to a second, the last one ends with the time, and a last try follows it."""
     options: dict[str, Any] = {} if retry_seconds is None else {"retry_seconds": retry_seconds}
-    async with scripted_server() as (service, address), Client(address, "k", **options) as client:
+    async with (
+        scripted_server() as (service, address),
+        Client(address, "chatd_k", **options) as client,
+    ):
         service.answer = lambda _: grpc.StatusCode.UNAVAILABLE
         clock = held(client)
         with pytest.raises(Unavailable):
@@ -55,7 +58,7 @@ async def test_a_call_is_tried_for_so_long(retry_seconds: float | None) -> None:
 
 async def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
     """What was refused for nine seconds is done."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         clock = held(client)
 
         def answer(request: Any) -> Any:
@@ -81,7 +84,7 @@ async def test_a_call_is_tried_once(
     """Because the program says so, or because another try would not help."""
     async with (
         scripted_server() as (service, address),
-        Client(address, "k", retry_seconds=retry_seconds) as client,
+        Client(address, "chatd_k", retry_seconds=retry_seconds) as client,
     ):
         service.answer = lambda _: code
         clock = held(client)
@@ -96,7 +99,7 @@ async def test_the_sync_twin_tries_as_long_as_it_is_told() -> None:
         service.answer = lambda _: grpc.StatusCode.UNAVAILABLE
 
         def script() -> None:
-            with SyncClient(address, "k", retry_seconds=0) as client:
+            with SyncClient(address, "chatd_k", retry_seconds=0) as client:
                 client.chat("c").get()
 
         with pytest.raises(Unavailable):
@@ -108,7 +111,7 @@ async def test_the_sync_twin_tries_as_long_as_it_is_told() -> None:
 def test_a_time_that_is_none_is_refused(seconds: float) -> None:
     """At once, and no thread of the twin stays behind."""
     with pytest.raises(ValueError, match="retry_seconds"):
-        SyncClient("127.0.0.1:1", "k", retry_seconds=seconds)
+        SyncClient("127.0.0.1:1", "chatd_k", retry_seconds=seconds)
 
 
 @pytest.mark.timeout(120)

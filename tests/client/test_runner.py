@@ -74,7 +74,7 @@ async def test_a_call_runs_once_however_often_a_runner_hears_of_it(
         runs.append("run")
         return "done"
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         waits(service)
         cut = Script([CAUGHT_UP], grpc.StatusCode.UNAVAILABLE)
         service.scripts = [Script(told, grpc.StatusCode.UNAVAILABLE), cut, Script([REACHED])]
@@ -95,7 +95,7 @@ async def test_a_stream_goes_on_while_its_own_tool_runs() -> None:
         await has_come.wait()
         return "done"
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         waits(service)
         service.scripts = [Script([ASKED, delta("hello", at=0), REACHED])]
         kinds = []
@@ -139,7 +139,7 @@ async def test_an_action_that_was_over_before_it_was_looked_at_runs_nothing() ->
         runs.append("run")
         return "done"
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         waits(service)
         service.scripts = [Script([RESOLVED, CAUGHT_UP, REACHED])]
         async for _ in ToolRunner(client.chat("c", [work])).follow():
@@ -155,7 +155,7 @@ async def test_a_tool_that_cancels_itself_gives_an_error() -> None:
         """Fail in an odd way."""
         raise asyncio.CancelledError
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         waits(service)
         service.scripts = [Script([ASKED, REACHED])]
         async for _ in ToolRunner(client.chat("c", [work])).follow():
@@ -179,7 +179,7 @@ async def test_a_lost_cursor_ends_a_stream_when_its_tools_have_ended() -> None:
             await client.chat("c").pending_action()
         return "done"
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         waits(service)
         service.scripts = [
             Script([ASKED], grpc.StatusCode.UNAVAILABLE),
@@ -199,7 +199,7 @@ async def test_what_is_refused_while_a_stream_is_silent_ends_it() -> None:
         """Work."""
         return "done"
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         waits(service)
         answers = service.answer
 

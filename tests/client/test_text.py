@@ -139,7 +139,7 @@ async def test_text_goes_on_behind_a_cut() -> None:
             stop_reason=chat_pb2.STOP_REASON_END_TURN,
         )
     )
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = lambda request: (
             sent
             if isinstance(request, chat_service_pb2.SendMessageRequest)

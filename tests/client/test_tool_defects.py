@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,16 @@ async def cancels_itself() -> str:
     raise asyncio.CancelledError("a secret")
 
 
+def exits() -> str:
+    """Call what a script ends with, in a thread."""
+    sys.exit("a secret")
+
+
+async def exits_on_the_loop() -> str:
+    """Call what a script ends with."""
+    sys.exit("a secret")
+
+
 def gives_an_object() -> object:
     """Give what has no JSON."""
     return object()
@@ -49,6 +60,8 @@ DEFECTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "async": (on_the_loop, "ValueError", "a secret"),
     "StopIteration": (no_iterator, "StopIteration", "a secret"),
     "cancels itself": (cancels_itself, "CancelledError", "a secret"),
+    "exits": (exits, "SystemExit", "a secret"),
+    "exits on the loop": (exits_on_the_loop, "SystemExit", "a secret"),
     "no JSON": (gives_an_object, "TypeError", "objects of type object"),
 }
 

@@ -98,7 +98,7 @@ async def test_plain_tools_of_one_action_run_side_by_side() -> None:
         barrier.wait(BOUND_SECONDS)
         return "met"
 
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = lambda _: chat_service_pb2.SubmitToolResultsResponse()
         await ToolRunner(client.chat("c"), [meet]).answer(action_of("meet", "meet"))
     assert submitted(service) == [("met", False)] * 2
@@ -107,7 +107,7 @@ async def test_plain_tools_of_one_action_run_side_by_side() -> None:
 async def test_a_stream_goes_on_while_a_plain_tool_computes() -> None:
     """The tool ends only because another stream of the same loop has brought its text."""
     computation = Computation()
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [asks_for(service, "compute"), Script([delta("hello", at=0), END])]
         runner = ToolRunner(client.chat("a"), [computation.tool])
         async with asyncio.TaskGroup() as tasks:
@@ -129,7 +129,7 @@ async def test_a_stream_of_the_sync_twin_goes_on_too() -> None:
     computation = Computation()
 
     def script(address: str) -> None:
-        with SyncClient(address, "k") as client, ThreadPoolExecutor() as threads:
+        with SyncClient(address, "chatd_k") as client, ThreadPoolExecutor() as threads:
             chat = client.create_chat(tools=[computation.tool])
             running = threads.submit(list, chat.run("go"))
             assert computation.has_begun.wait(BOUND_SECONDS)
@@ -148,7 +148,7 @@ async def test_a_plain_tool_may_use_the_sync_client_that_runs_it() -> None:
     """It does not stand on the loop that its own call needs."""
 
     def script(address: str) -> None:
-        with SyncClient(address, "k") as client:
+        with SyncClient(address, "chatd_k") as client:
 
             @tool
             def look() -> str:
@@ -274,7 +274,7 @@ async def test_what_a_plain_tool_raises_is_its_result(defect: Exception, words: 
 async def test_a_cancelled_run_leaves_a_plain_tool_to_its_end() -> None:
     """No thread can be stopped: the run ends at once, the tool later, and its result is dropped."""
     computation = Computation()
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         runner = ToolRunner(client.chat("c"), [computation.tool])
         run = asyncio.create_task(runner.answer(action_of("compute")))
         assert await come(computation.has_begun)
@@ -309,7 +309,7 @@ def test_ctrl_c_ends_a_run_of_the_sync_twin_while_a_plain_tool_computes() -> Non
 
     with serving() as (service, address):
         service.scripts = [asks_for(service, "interrupt")]
-        with SyncClient(address, "k") as client:
+        with SyncClient(address, "chatd_k") as client:
             with pytest.raises(KeyboardInterrupt):
                 list(client.create_chat(tools=[interrupt]).run("go"))
             assert not computation.has_ended.is_set()

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import Client, Endpoint, InvalidRequest, PermissionDenied, Unavailable
+from chatd_client import Client, InvalidRequest, Unavailable
 from tests.client.scripted import scripted_server
 from tests.client.test_retry_seconds import held
 from tests.kit.server import serving
@@ -33,7 +33,7 @@ def is_plain(error: Exception) -> bool:
 async def test_a_server_that_is_not_there_is_said_in_one_sentence() -> None:
     """Which address, how long it was tried, what to do; grpc's words are the cause."""
     address = nobody()
-    async with Client(address, "k") as client:
+    async with Client(address, "chatd_k") as client:
         held(client)
         with pytest.raises(Unavailable) as raised:
             await client.server_info()
@@ -45,7 +45,7 @@ async def test_a_server_that_is_not_there_is_said_in_one_sentence() -> None:
 
 async def test_a_call_that_is_tried_once_says_so() -> None:
     """Nobody waited."""
-    async with Client(nobody(), "k", retry_seconds=0) as client:
+    async with Client(nobody(), "chatd_k", retry_seconds=0) as client:
         with pytest.raises(Unavailable, match=r"\(tried once\)") as raised:
             await client.server_info()
     assert is_plain(raised.value)
@@ -54,7 +54,7 @@ async def test_a_call_that_is_tried_once_says_so() -> None:
 async def test_a_stream_that_gives_up_says_the_same() -> None:
     """With how often it was tried."""
     address = nobody()
-    async with Client(address, "k") as client:
+    async with Client(address, "chatd_k") as client:
         with pytest.raises(Unavailable) as raised:
             _ = [it async for it in client.chat("c").follow(failures_max=1)]
     assert str(raised.value).startswith(f"no server answers at {address} (tried 2 times): ")
@@ -76,7 +76,7 @@ async def test_a_request_above_the_limit_of_grpc_is_an_invalid_request(tmp_path:
 
 async def test_a_response_above_the_limit_of_the_client_is_said() -> None:
     """It is not the request that is too large."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         chat = chat_pb2.Chat(title="x" * 17 * 1024 * 1024)
         service.answer = lambda _: chat_service_pb2.GetChatResponse(chat=chat)
         with pytest.raises(InvalidRequest, match="the response has 178") as raised:
@@ -87,7 +87,7 @@ async def test_a_response_above_the_limit_of_the_client_is_said() -> None:
 
 async def test_a_text_without_utf8_is_an_invalid_request() -> None:
     """Wherever a program gives it; nothing is sent."""
-    async with scripted_server() as (service, address), Client(address, "k") as client:
+    async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         chat = client.chat("c")
         service.answer = lambda _: grpc.StatusCode.NOT_FOUND
         calls: list[Callable[[], Awaitable[object]]] = [
@@ -109,9 +109,3 @@ async def test_an_answer_is_not_asked_for_without_utf8(tmp_path: Path) -> None:
         chat = await client.create_chat()
         with pytest.raises(InvalidRequest, match="no UTF-8"):
             await chat.ask(LONE)
-
-
-def test_a_key_that_is_none_is_said() -> None:
-    """Before grpc fails on it."""
-    with pytest.raises(PermissionDenied, match="not a chatd API key"):
-        Endpoint("127.0.0.1:1", "chatd_a\nb")

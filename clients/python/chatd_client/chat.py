@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
 from chatd_client.errors import StreamLost, of_unicode
 from chatd_client.runner import ToolRunner
-from chatd_client.tools import ClientTool, given
+from chatd_client.tools import ClientTool, UnknownTools, given
 from chatd_client.turn import OwnTurn, ShownText, text_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 class ChatHandle:
     """One chat of one client. `tools` are those that it answers by itself while it follows a turn;
-    calls of other tools are left to other programs, as `ToolRunner` says.
+    calls of other tools are left to other programs, as `ToolRunner` says. They must be among the
+    tools that the chat was created with: the logger "chatd_client" warns once of any other.
 
     To send a message and get its answer: `ask` gives the text, `text` gives it as it comes, `run`
     gives every event. To go on after a restart of the program: `resume`. `id` is the chat's UUID.
@@ -41,6 +42,7 @@ class ChatHandle:
         self._client = client
         self.id = chat_id
         self.tools = given(tools)
+        self.unknown_tools = UnknownTools()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
@@ -48,7 +50,9 @@ class ChatHandle:
     async def get(self) -> chat_pb2.Chat:
         """Return the chat as it is: status, title, labels, last error; without its messages."""
         request = chat_service_pb2.GetChatRequest(chat_id=self.id)
-        return (await self._client.call(self._client.chats.GetChat, request)).chat
+        chat = (await self._client.call(self._client.chats.GetChat, request)).chat
+        self.unknown_tools.look(chat, self.tools)
+        return chat
 
     async def send(
         self,

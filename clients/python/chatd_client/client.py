@@ -49,7 +49,8 @@ class Client:
     `address` is "host:port" and `key` an API key; what is left out comes from the environment or
     from the home of a server on this machine, as `find_endpoint` says. `endpoint` says both at
     once, and TLS. `on_reconnect` is called before each wait for a stream that was cut. Raises
-    InvalidRequest for an address that is none, PermissionDenied for a key that cannot be one.
+    InvalidRequest for an address that is none, PermissionDenied for a key that is empty or is no
+    API key.
 
     A call is tried for `retry_seconds` while the network fails or the server asks to wait, so that
     it bridges a restart of the server; 0 means one try. One try takes at most 30 seconds. Streams
@@ -110,8 +111,11 @@ class Client:
         """Return a handle of the chat with the UUID `chat_id`; asks the server nothing.
 
         `tools` are the functions of the tools that the chat was created with. Raises TypeError for
-        anything that is not a tool. If the chat does not exist, using the handle raises NotFound.
+        anything that is not a tool, and for an id that is no str. If the chat does not exist, using
+        the handle raises NotFound.
         """
+        if not isinstance(chat_id, str):
+            raise TypeError(f"chat_id is {chat_id!r}: give the id of a chat, a str")
         return ChatHandle(self, chat_id, tools)
 
     async def server_info(self) -> admin_service_pb2.GetServerInfoResponse:
@@ -141,8 +145,8 @@ class Client:
         7 days; None means 5 minutes. With a `request_id` that was used before, the handle is of
         the chat of then.
 
-        Raises TypeError for anything that is not a tool, and InvalidRequest, also if the model does
-        not exist.
+        Raises TypeError for anything that is not a tool and a label that is no str, and
+        InvalidRequest, also if the model does not exist.
         """
         known = given(tools)
         with of_unicode():
@@ -151,7 +155,7 @@ class Client:
                 title=title,
                 model=model,
                 system_prompt=system_prompt,
-                labels=dict(labels or {}),
+                labels=_checked(labels),
                 tools=[tool.definition for tool in known],
                 options=options,
                 message=user_message(text) if text else None,
@@ -176,7 +180,7 @@ class Client:
         """
         with of_unicode():
             request = chat_service_pb2.ListChatsRequest(
-                include_archived=include_archived, labels=dict(labels or {}), statuses=statuses
+                include_archived=include_archived, labels=_checked(labels), statuses=statuses
             )
         while True:
             page = await self.call(self.chats.ListChats, request)
@@ -252,6 +256,14 @@ class Client:
             failures_max=failures_max,
             cursor=cursor,
         )
+
+
+def _checked(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Return labels as the contract takes them. Raises TypeError, which names the label."""
+    for name, value in (labels or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"the label {name!r}: {value!r} is not two words: give str for both")
+    return dict(labels or {})
 
 
 def _how_long(failures: int, seconds: float) -> str:

@@ -14,6 +14,8 @@ HOST_DEFAULT, PORT_DEFAULT = "127.0.0.1", 7410
 """Where a server listens whose settings name nothing else."""
 
 PORT_MAX = 65535
+_KEY = re.compile(r"chatd_[!-~]+")
+_NOT_A_KEY = "not a chatd API key: keys begin with chatd_, and are one word of ASCII characters"
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/,\s]+):(?P<port>[0-9]{1,5})")
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -32,8 +34,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 class Endpoint:
     """A server and a key for it. `key` never shows in a repr.
 
-    `address` is "host:port", an IPv6 host in brackets; else InvalidRequest. A `key` that cannot be
-    one is PermissionDenied.
+    `address` is "host:port", an IPv6 host in brackets; else InvalidRequest. A `key` that is not an
+    API key is PermissionDenied; an empty one means that calls carry no key.
     """
 
     address: str
@@ -44,8 +46,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         """Refuse what grpc would fail on in words of its own, or take for something else."""
         checked_address(self.address)
-        if not _may_be_key(self.key):
-            raise PermissionDenied("not a chatd API key: a key is one word of ASCII characters")
+        if self.key and not _KEY.fullmatch(self.key):
+            raise PermissionDenied(_NOT_A_KEY)
 
     def channel(self) -> grpc.aio.Channel:
         """Open a channel."""
@@ -80,15 +82,29 @@ def find_endpoint(
 
     `CHATD_ADDRESS` and `CHATD_KEY`; else what `chatd.toml` in the home says of the server's host
     and port, and the root key there, which the server wrote at its first start. So the root key of
-    a home goes to no other server. The home is `home`, else `$CHATD_HOME`, else
-    `~/.local/share/chatd`. Raises PermissionDenied when a file of the home cannot be used, and
-    what `Endpoint` raises.
+    a home goes to no other server, and only a key that was not given falls through to it: an empty
+    one is refused. The home is `home`, else `$CHATD_HOME`, else `~/.local/share/chatd`. Raises
+    PermissionDenied for such a key and when a file of the home cannot be used, and what `Endpoint`
+    raises.
     """
     if home is None:
         home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
     address = address or os.environ.get("CHATD_ADDRESS") or _server_of(home / "chatd.toml")
-    key = key or os.environ.get("CHATD_KEY")
-    return Endpoint(address, _root_key(home / "root.key") if key is None else key)
+    if key is not None:
+        return Endpoint(address, checked_key(key, "the argument `key`"))
+    key = os.environ.get("CHATD_KEY")
+    if key is not None:
+        return Endpoint(address, checked_key(key, "CHATD_KEY"))
+    return Endpoint(address, _root_key(home / "root.key"))
+
+
+def checked_key(key: str, source: str) -> str:
+    """Return a key that a `source` gave. Raises PermissionDenied, which names the source."""
+    if not key:
+        raise PermissionDenied(f"the key given by {source} is empty")
+    if not _KEY.fullmatch(key):
+        raise PermissionDenied(f"the value of {source} is {_NOT_A_KEY}")
+    return key
 
 
 def _server_of(path: Path) -> str:
@@ -116,10 +132,6 @@ def _root_key(path: Path) -> str:
         return ""
     except OSError as error:
         raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
-    if not _may_be_key(key):
+    if not _KEY.fullmatch(key):
         raise PermissionDenied(f"{path} does not hold a chatd API key")
     return key
-
-
-def _may_be_key(key: str) -> bool:
-    return key.isascii() and key.isprintable()

@@ -71,6 +71,8 @@ class ToolRunner:
         async with aclosing(follow) as responses, _Duty(answers) as duty:
             while (response := await duty.next_of(responses)) is not None:
                 event = response.event
+                if event.HasField("snapshot"):
+                    self._chat.unknown_tools.look(event.snapshot.chat, self._tools.values())
                 if event.stream_end.reason == event_pb2.STREAM_END_REASON_UNTIL_REACHED:
                     await duty.done()
                 yield response

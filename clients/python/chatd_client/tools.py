@@ -24,7 +24,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from chatd.v1 import tool_pb2
+from chatd.v1 import chat_pb2, tool_pb2
 
 _log = logging.getLogger("chatd_client")
 
@@ -44,7 +44,7 @@ class _NotJson(ToolFailed):
 class _Raised:
     """What a plain function raised in its thread."""
 
-    error: Exception
+    error: Exception | SystemExit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +87,11 @@ class ClientTool:
     ) -> tool_pb2.ToolResultInput:
         """Run one call and return what to submit.
 
-        Whatever the function raises is an error result; only ToolFailed's own words are shown
-        to the model, others by their type, and the logger "chatd_client" has their traceback. A
-        plain function runs in a thread of the loop's default executor. When this is cancelled, a
-        plain function that has begun goes on to its end, for no thread can be stopped, and its
-        result is dropped.
+        Whatever the function raises is an error result, also what `sys.exit()` raises; only
+        ToolFailed's own words are shown to the model, others by their type, and the logger
+        "chatd_client" has their traceback. A plain function runs in a thread of the loop's default
+        executor. When this is cancelled, a plain function that has begun goes on to its end, for
+        no thread can be stopped, and its result is dropped.
         """
         answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
         try:
@@ -102,7 +102,8 @@ class ClientTool:
                 answer.output_text = _fitting(value)
             else:
                 answer.output_json = _json(value)
-        except Exception as error:  # noqa: BLE001  a tool's defect is the model's to hear of
+        # A tool's defect is the model's to hear of, and ends no program.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return self._failed(call, chat_id, error)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
@@ -165,7 +166,7 @@ class ClientTool:
         """
         try:
             return self.function(**arguments)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return _Raised(error)
 
 
@@ -224,6 +225,26 @@ def given(tools: Iterable[ClientTool]) -> tuple[ClientTool, ...]:
         if not isinstance(it, ClientTool):
             raise TypeError(f"tools[{index}] is {_described(it)} and not a tool: {_advice(it)}")
     return known
+
+
+@dataclass
+class UnknownTools:
+    """Warns once of tools that a chat was not created with: the model never calls them."""
+
+    _warned: set[str] = field(default_factory=set)
+
+    def look(self, chat: chat_pb2.Chat, tools: Iterable[ClientTool]) -> None:
+        """Compare the tools of a program with those of the chat."""
+        unknown = {it.name for it in tools} - {it.name for it in chat.tools} - self._warned
+        if not unknown:
+            return
+        self._warned |= unknown
+        _log.warning(
+            "chat %s was not created with %s: the model does not know of it and never calls it; "
+            "the tools of a chat are those that create_chat was given",
+            chat.chat_id,
+            ", ".join(f"the tool {name}" for name in sorted(unknown)),
+        )
 
 
 def _described(given: object) -> str:

@@ -39,10 +39,10 @@ async def open_keys(
         return await postgres.open_keys(config, clock)
     from chatd_server.app import sqlite
 
-    return await sqlite.open_keys(config, may_create=may_create)
+    return await sqlite.open_keys(config, clock, may_create=may_create)
 
 
-async def migrate_database(config: Config) -> tuple[str | None, str]:
+async def migrate_database(config: Config, clock: Clock) -> tuple[str | None, str]:
     """Bring the database to this server's schema; return the one before and the one now.
 
     Raises SchemaTooNew, DatabaseInUse, DatabaseUnavailable.
@@ -53,4 +53,4 @@ async def migrate_database(config: Config) -> tuple[str | None, str]:
         return await postgres.migrate_database(config)
     from chatd_server.app import sqlite
 
-    return sqlite.migrate_database(config)
+    return await sqlite.migrate_database(config, clock)

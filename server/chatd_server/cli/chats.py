@@ -11,15 +11,9 @@ from rich.console import Console
 from chatd.v1 import chat_pb2
 from chatd_client import Client
 from chatd_server.cli.listing import Listing, Row
-from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
+from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
 from chatd_server.cli.reach import Server, run
-
-STATUSES = {
-    name.removeprefix("CHAT_STATUS_").lower(): number
-    for name, number in chat_pb2.ChatStatus.items()
-    if number != chat_pb2.CHAT_STATUS_UNSPECIFIED
-}
-"""The statuses of the contract, as they are typed and shown."""
+from chatd_server.cli.statuses import STATUSES, status_name
 
 _NAMES = Row(("chat", "status", "updated"), ("title", "model", "labels", "created"))
 
@@ -38,12 +32,15 @@ def chats(
     archived: Annotated[bool, typer.Option("--archived", help="Archived chats, too.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """List chats, newest first. In a pipe: one a line, with tabs between the fields."""
+    """List chats, newest first. In a pipe: one a line, with tabs between id, status, last change,
+    title, model, labels and creation.
+    """
     labels = dict(_label(it) for it in label or ())
     statuses = [_status(it) for it in status or ()]
 
@@ -64,17 +61,16 @@ def chats(
         listing = Listing()
         listing.show(_NAMES, [_row(it, listing) for it in found])
         if has_more:
-            words = f"there are more than these {limit}: --limit shows more"
+            words = f"there are more chats; to show more than {limit}: --limit"
             Console(stderr=True, soft_wrap=True, highlight=False).print(words, style="dim")
 
-    run(listed, Server(address, key, config, home))
+    run(listed, Server(address, key, config, home, retry_seconds))
 
 
 def _row(chat: chat_pb2.Chat, listing: Listing) -> Row:
-    status = chat_pb2.ChatStatus.Name(chat.status).removeprefix("CHAT_STATUS_").lower()
     labels = " ".join(f"{name}={value}" for name, value in sorted(chat.labels.items()))
     return Row(
-        (chat.chat_id, status, listing.moment(_datetime(chat.update_time))),
+        (chat.chat_id, status_name(chat.status), listing.moment(_datetime(chat.update_time))),
         (
             f"{chat.title} (archived)".lstrip() if chat.archived else chat.title,
             chat.model,
@@ -96,6 +92,6 @@ def _label(words: str) -> tuple[str, str]:
 
 
 def _status(words: str) -> chat_pb2.ChatStatus.ValueType:
-    if words not in STATUSES:
+    if words.lower() not in STATUSES:
         raise typer.BadParameter(f"{words!r} is not a status: give one of {', '.join(STATUSES)}")
-    return STATUSES[words]
+    return STATUSES[words.lower()]

@@ -2,15 +2,16 @@
 
 import asyncio
 import signal
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import ChatHandle, Client, Conflict, InvalidRequest
+from chatd.v1 import chat_service_pb2
+from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest
 from chatd_server.cli.keyboard import Lines, lines, on_signals
+from chatd_server.cli.past import failed_turns
+from chatd_server.cli.sending import UNTIL_ANSWERED, sent, why_it_waits
 from chatd_server.cli.transcript import Transcript
-
-UNTIL_ANSWERED = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
 
 
 async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
@@ -19,29 +20,24 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
     transcript = Transcript(console)
     typed = lines("> ")
     with typed.kept():
-        handle = await _begun(client, chat_id, model, transcript)
+        if chat_id:
+            transcript.failed = await failed_turns(client, chat_id)
+            async for response in client.chat(chat_id).follow(until=UNTIL_ANSWERED):
+                transcript.show(response)
+        else:
+            # The chat is made with the first message. Whether the server is there, and takes the
+            # key, is better known before that is typed.
+            first = chat_service_pb2.ListChatsRequest(page_size=1)
+            await client.call(client.chats.ListChats, first)
+            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D leaves.")
         transcript.show_own = False
-        options = chat_pb2.TurnOptions(model=model)
         while (words := await _asked(console, typed)) is not None:
             if not words.strip():
                 continue
             try:
-                await _answered(handle, words, options, transcript)
+                chat_id = await _answered(client, words, chat_id, model, transcript)
             except (Conflict, InvalidRequest) as refusal:
                 transcript.line(f"  ✗ {refusal}", "red")
-
-
-async def _begun(client: Client, chat_id: str, model: str, transcript: Transcript) -> ChatHandle:
-    """Return the chat to talk to: one that is shown up to now, or a new one."""
-    if chat_id:
-        handle = client.chat(chat_id)
-        async for response in handle.follow(until=UNTIL_ANSWERED):
-            transcript.show(response)
-        return handle
-    handle = await client.create_chat(model=model)
-    chat = await handle.get()
-    transcript.line(f"chat {handle.id}, {chat.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
-    return handle
 
 
 async def _asked(console: Console, typed: Lines) -> str | None:
@@ -70,50 +66,61 @@ async def _ended(asking: asyncio.Future[str | None]) -> None:
         await asyncio.wait([asking])
 
 
-async def _answered(
-    handle: ChatHandle, words: str, options: chat_pb2.TurnOptions, transcript: Transcript
-) -> None:
-    """Send and show the answer. Ctrl-C stops the answer, and the program if that is not heard."""
-    is_sent = asyncio.Event()
-    stops: list[asyncio.Task[None]] = []
+@dataclass
+class _Stop:
+    """Ctrl-C during one answer: the first asks the server to stop it, the second always leaves."""
 
-    async def stop() -> None:
-        await is_sent.wait()
-        await handle.interrupt()
+    transcript: Transcript
+    #: The chat, once it has the message: before that there is nothing to stop.
+    chat: asyncio.Future[ChatHandle] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    _request: asyncio.Task[None] | None = None
 
-    def on_ctrl_c(_: int) -> bool:
-        if any(not it.done() for it in stops):
+    def on_ctrl_c(self, _: int) -> bool:
+        """Take a Ctrl-C; return False to leave."""
+        if self._request is not None:
+            if not self._request.done():
+                self._failed("the request to stop the answer is not confirmed, and it may go on")
             return False
-        stops.append(asyncio.ensure_future(stop()))
-        transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
+        self.transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
+        self._request = asyncio.ensure_future(self._ask())
         return True
 
-    with on_signals(on_ctrl_c, signal.SIGINT):
+    async def end(self) -> None:
+        """Ask no longer: the answer is over."""
+        if self._request is not None:
+            self._request.cancel()
+            await asyncio.gather(self._request, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        chat = await asyncio.shield(self.chat)
         try:
-            before = (await handle.get()).head_sequence
-            response = await handle.send(words, options=options)
-            is_sent.set()
-            if why := await why_it_waits(handle, response):
+            await chat.interrupt()
+        except ChatdError as error:
+            self._failed(f"the answer was not stopped: {error}")
+
+    def _failed(self, why: str) -> None:
+        later = self.chat.done() and f". To stop it later: chatd interrupt {self.chat.result().id}"
+        self.transcript.line(f"  ✗ {why}{later or ''}", "red")
+
+
+async def _answered(
+    client: Client, words: str, chat_id: str, model: str, transcript: Transcript
+) -> str:
+    """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one leaves."""
+    stop = _Stop(transcript)
+    with on_signals(stop.on_ctrl_c, signal.SIGINT):
+        try:
+            message = await sent(client, words, chat_id, model)
+            stop.chat.set_result(message.handle)
+            if not chat_id:
+                transcript.line(f"chat {message.handle.id}, {message.response.chat.model}", "dim")
+            if why := await why_it_waits(message):
                 transcript.line(f"  ? {why}", "magenta")
-            cursor = chat_pb2.Cursor(sequence=before)
-            async for shown in handle.follow(cursor=cursor, until=UNTIL_ANSWERED):
-                transcript.show(shown)
+            answer = message.handle.follow(cursor=message.cursor, until=UNTIL_ANSWERED)
+            async for response in answer:
+                transcript.show(response)
         finally:
-            for it in stops:
-                it.cancel()
-            await asyncio.gather(*stops, return_exceptions=True)
-
-
-async def why_it_waits(handle: ChatHandle, response: chat_service_pb2.SendMessageResponse) -> str:
-    """Say why a message has no answer yet and what to do; nothing when it will have one soon."""
-    waits = response.chat.status == chat_pb2.CHAT_STATUS_REQUIRES_ACTION
-    if not waits or not response.HasField("queued_message"):
-        return ""
-    action = await handle.pending_action()
-    if action is None:
-        return ""
-    names = ", ".join(sorted({call.tool_name for call in action.tool_calls}))
-    return (
-        f"queued: the chat waits for results of client tools ({names}). The program that runs "
-        f"these tools must submit them; to stop that turn instead: chatd interrupt {handle.id}"
-    )
+            await stop.end()
+    return message.handle.id

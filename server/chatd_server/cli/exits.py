@@ -20,6 +20,7 @@ class Exit(IntEnum):
     USAGE = 2
     DATABASE = 3
     ADDRESS = 4
+    WAITING = 5
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -32,6 +33,9 @@ MEANINGS = {
     Exit.USAGE: "a wrong option or setting",
     Exit.DATABASE: "the database is gone, held by another server, or of another schema",
     Exit.ADDRESS: "the address cannot be listened on",
+    Exit.WAITING: (
+        "`chatd send` got no answer, because the chat waits for results of client tools"
+    ),
     Exit.INTERRUPTED: "ended by Ctrl-C",
     Exit.TERMINATED: "`chatd chat` was ended by SIGTERM",
 }
@@ -46,6 +50,10 @@ UNREACHABLE = "UNREACHABLE"
 
 TURN_FAILED = "TURN_FAILED"
 """The reason where the server did all it could, and the model gave no answer."""
+
+
+WAITING_FOR_TOOLS = "WAITING_FOR_TOOLS"
+"""The reason where another program must act before there is an answer."""
 
 
 class Failed(Exception):

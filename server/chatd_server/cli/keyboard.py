@@ -49,7 +49,7 @@ class EditedLines:
         screen.enable_cpr = False
         bold = FormattedText([("bold", prompt)])
         self._session = PromptSession[str](
-            bold, output=screen, enable_suspend=True, key_bindings=_clears_on_ctrl_c()
+            bold, output=screen, enable_suspend=True, key_bindings=_own_keys()
         )
 
     async def next(self) -> str | None:
@@ -84,8 +84,10 @@ class EditedLines:
                 termios.tcsetattr(file, termios.TCSANOW, before)
 
 
-def _clears_on_ctrl_c() -> "KeyBindings":
-    """Return what Ctrl-C does on a line with words; on an empty one it leaves."""
+def _own_keys() -> "KeyBindings":
+    """Return what keys do here and not elsewhere: Ctrl-C clears a line with words (on an empty one
+    it leaves), and a Ctrl-D that was typed before the first prompt leaves.
+    """
     from prompt_toolkit.application import get_app
     from prompt_toolkit.enums import DEFAULT_BUFFER
     from prompt_toolkit.filters import Condition, has_focus
@@ -97,6 +99,11 @@ def _clears_on_ctrl_c() -> "KeyBindings":
     @bindings.add("c-c", filter=has_focus(DEFAULT_BUFFER) & has_words)
     def _(event: "KeyPressEvent") -> None:
         event.current_buffer.reset()
+
+    # The terminal still ended lines then: it has kept the key as the byte 0.
+    @bindings.add("c-@", filter=has_focus(DEFAULT_BUFFER) & ~has_words)
+    def _(event: "KeyPressEvent") -> None:
+        event.app.exit(exception=EOFError)
 
     return bindings
 

@@ -20,6 +20,8 @@ def main() -> None:
     except Failed as failed:
         tell(failed, as_json=as_json)
         code = failed.code
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
     except typer.TyperException as wrong:
         tell(Failed(wrong.format_message(), Exit(wrong.exit_code)), as_json=as_json)
         code = wrong.exit_code

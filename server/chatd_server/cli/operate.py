@@ -48,7 +48,7 @@ def migrate(
         loaded = settings(config, home=home, database_url=database_url)
         console = Console(stderr=True)
         with console.status(f"migrating {loaded.config.shown_database}"):
-            before, now = asyncio.run(databases.migrate_database(loaded.config))
+            before, now = asyncio.run(databases.migrate_database(loaded.config, RealClock()))
         if as_json:
             print(json.dumps({"before": before, "now": now, "changed": before != now}))
         elif before == now:
@@ -152,7 +152,11 @@ keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API key
 def keys_create(
     name: Annotated[str, typer.Argument(help="What it is for; shown in the list.")],
     owner: Annotated[
-        str, typer.Option(help="Whose chats it sees; keys of one owner see the same chats.")
+        str,
+        typer.Option(
+            help="Whose chats it sees: keys of one owner see the same chats. Unless another is "
+            "named, those of the root key."
+        ),
     ] = ROOT_OWNER,
     config: ConfigFile = None,
     home: Home = None,
@@ -174,6 +178,10 @@ def keys_create(
             return
         print(key, flush=True)
         notes = Console(stderr=True, soft_wrap=True, highlight=False)
+        same = ", as the root key" if owner == ROOT_OWNER else ""
+        notes.print(
+            f"It sees the chats of the owner {owner}{same}; --owner names another", markup=False
+        )
         notes.print(f"Its id is {record.id}. To revoke it: chatd keys revoke {record.id}")
 
 
@@ -184,7 +192,9 @@ def keys_list(
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """List all keys, newest first; never the keys themselves."""
+    """List all keys, newest first; never the keys themselves. In a pipe: one a line, with tabs
+    between id, creation, revocation, name and owner.
+    """
     with told():
         found = settings(config, home=home, database_url=database_url).config
         records = _with_keys(found, lambda keys: keys.page())

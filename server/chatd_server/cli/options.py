@@ -41,6 +41,16 @@ Json = Annotated[
     bool, typer.Option("--json", help="For a machine: JSON; a failure is an object with `error`.")
 ]
 
+RetrySeconds = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long to try to reach a server that is away; 0: once. Else a stream is tried "
+        "for a minute, and a call for two seconds.",
+    ),
+]
+
 
 def settings(config: str | None, **flags: object) -> Loaded:
     """Return the settings, and warn of variables that chatd does not read. Raises BadConfig."""
@@ -87,5 +97,7 @@ def _checked(address: str) -> str:
 def endpoint(config: Config, address: str | None, key: str | None) -> "Endpoint":
     """Return the server to talk to, with a key for it. Raises BadConfig, PermissionDenied."""
     from chatd_client import find_endpoint
+    from chatd_client.connection import checked_key
 
-    return find_endpoint(server_address(config, address), key, home=config.home_path)
+    given = None if key is None else checked_key(key, "--key")
+    return find_endpoint(server_address(config, address), given, home=config.home_path)

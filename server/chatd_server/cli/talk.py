@@ -7,34 +7,26 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format
 from rich.console import Console
 
-from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2
-from chatd_client import ChatHandle, Client
-from chatd_client.chat import user_message
-from chatd_server.cli.conversation import UNTIL_ANSWERED, converse, why_it_waits
-from chatd_server.cli.exits import TURN_FAILED, Exit, Failed
+from chatd.v1 import chat_service_pb2, message_pb2
+from chatd_client import Client, TurnFailed
+from chatd_client.turn import OwnTurn, text_of
+from chatd_server.cli.conversation import converse
+from chatd_server.cli.exits import TURN_FAILED, WAITING_FOR_TOOLS, Exit, Failed
 from chatd_server.cli.keyboard import on_signals
-from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key
+from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
+from chatd_server.cli.past import failed_turns
 from chatd_server.cli.reach import GaveUp, Server, run
+from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, what_it_waits_for, why_it_waits
 from chatd_server.cli.transcript import Transcript
 
 ModelName = Annotated[str, typer.Option(help='"provider/model"; else the server\'s default.')]
-RetrySeconds = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        metavar="SECONDS",
-        help="How long to try to reach a server that is away; 0: once. Else a stream is tried "
-        "for a minute, and a call for two seconds.",
-    ),
-]
 JsonLines = Annotated[
     bool,
     typer.Option(
@@ -77,7 +69,9 @@ def send(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Send one message and print the answer. Ctrl-C leaves, and the answer goes on."""
+    """Send one message and print the answer; in a pipe only the final one, and all else goes to
+    standard error. Ctrl-C leaves, and the answer goes on.
+    """
     words = _words(text)
     server = Server(address, key, config, home, retry_seconds)
     run(lambda client: _send(client, words, chat_id, model, wait=wait, as_json=as_json), server)
@@ -101,7 +95,10 @@ def tail(
     )
 
     async def follow(client: Client) -> None:
-        await _print(client.chat(chat_id).follow(until=until), as_json=as_json)
+        failed = {} if as_json else await failed_turns(client, chat_id)
+        show = _print_json if as_json else Transcript(Console(), failed=failed).show
+        async for response in client.chat(chat_id).follow(until=until):
+            show(response)
 
     run(follow, Server(address, key, config, home, retry_seconds))
 
@@ -109,6 +106,7 @@ def tail(
 def interrupt(
     chat_id: Annotated[str, typer.Argument(help="The chat.")],
     as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
     config: ConfigFile = None,
@@ -123,7 +121,7 @@ def interrupt(
         else:
             print("interrupted" if was_open else "no turn was open")
 
-    run(stop, Server(address, key, config, home))
+    run(stop, Server(address, key, config, home, retry_seconds))
 
 
 def _words(text: str) -> str:
@@ -166,76 +164,71 @@ async def _conversation(client: Client, chat_id: str, model: str) -> None:
 # --- one message -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """A message that the server has taken."""
-
-    handle: ChatHandle
-    response: chat_service_pb2.CreateChatResponse | chat_service_pb2.SendMessageResponse
-    #: The newest event before it.
-    before: int
-    #: Why there is no answer yet and what to do; empty when it comes.
-    waits: str = ""
-
-
 async def _send(
     client: Client, words: str, chat_id: str, model: str, *, wait: bool, as_json: bool
 ) -> None:
-    sent = await (
-        _to(client.chat(chat_id), words, model) if chat_id else _new(client, words, model)
-    )
+    message = await sent(client, words, chat_id, model)
+    chat = message.handle
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
-    if wait and not chat_id and not as_json:
-        notes.print(f"chat {sent.handle.id}", style="dim")
-    if sent.waits:
-        notes.print(sent.waits, style="magenta", markup=False)
     if not wait:
-        print(_as_json(sent.response) if as_json else sent.handle.id)
+        if why := await why_it_waits(message):
+            notes.print(why, style="magenta", markup=False)
+        print(_as_json(message.response) if as_json else chat.id)
         return
-    cursor = chat_pb2.Cursor(sequence=sent.before)
-    answer = sent.handle.follow(cursor=cursor, until=UNTIL_ANSWERED)
+    if not chat_id and not as_json:
+        notes.print(f"chat {chat.id}", style="dim")
+    # Live text may turn out to be void, so only a person gets it.
+    is_live = sys.stdout is not None and sys.stdout.isatty()
+    transcript = Transcript(Console() if is_live else None, show_own=False, notes=notes)
     try:
-        last = await _print(answer, as_json=as_json, show_own=False)
+        answer = await _answer(message, _print_json if as_json else transcript.show)
     except GaveUp as gone:
-        goes_on = f"`chatd tail {sent.handle.id}` shows it all once the server is back"
+        goes_on = f"`chatd tail {chat.id}` shows it all once the server is back"
         raise GaveUp(f"{gone}. The chat has the message, and goes on with it: {goes_on}") from gone
-    if last.status != chat_pb2.CHAT_STATUS_ERROR:
-        return
-    if as_json:
-        raise Failed(last.last_error.message, Exit.FAILED, TURN_FAILED)
-    raise typer.Exit(int(Exit.FAILED))  # the transcript has said it
+    except TurnFailed as failure:
+        if as_json or failure.is_queued:
+            raise Failed(_why(failure), Exit.FAILED, TURN_FAILED) from failure
+        raise typer.Exit(int(Exit.FAILED)) from failure  # the transcript has said it
+    if answer and not as_json and not is_live:
+        print(answer)
 
 
-async def _new(client: Client, words: str, model: str) -> _Sent:
-    """Make a chat with its first message: if the message is refused, no chat is made."""
-    request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
-    response = await client.call(client.chats.CreateChat, request)
-    return _Sent(client.chat(response.chat.chat_id), response, before=0)
+async def _answer(message: Sent, show: Callable[[chat_service_pb2.SubscribeResponse], None]) -> str:
+    """Show what happens until the message has its answer, and return the answer.
+
+    Raises ChatdError when its turn did not end well, and Failed when it waits for somebody else.
+    """
+    turn, answer = OwnTurn(message.message_id), ""
+    async for response in message.handle.follow(cursor=message.cursor, until=UNTIL_ANSWERED):
+        show(response)
+        turn.apply(response.event)
+        committed = response.event.message_committed.message
+        if turn.is_open and committed.role == message_pb2.ROLE_ASSISTANT:
+            answer = text_of(committed)
+    failure = turn.failure()
+    if failure is not None:
+        raise failure
+    if turn.is_over:
+        return answer
+    action = await message.handle.pending_action()
+    waits = (
+        "the chat waited for results of client tools, and goes on now"
+        if action is None
+        else what_it_waits_for(action)
+    )
+    raise Failed(
+        f"no answer yet: {waits}. `chatd tail {message.handle.id}` shows the answer when it comes",
+        Exit.WAITING,
+        WAITING_FOR_TOOLS,
+    )
 
 
-async def _to(handle: ChatHandle, words: str, model: str) -> _Sent:
-    before = (await handle.get()).head_sequence
-    response = await handle.send(words, options=chat_pb2.TurnOptions(model=model))
-    return _Sent(handle, response, before, await why_it_waits(handle, response))
+def _why(failure: TurnFailed) -> str:
+    return str(failure) if failure.is_queued else failure.error.message
 
 
-async def _print(
-    responses: AsyncIterator[chat_service_pb2.SubscribeResponse],
-    *,
-    as_json: bool,
-    show_own: bool = True,
-) -> event_pb2.StatusChanged:
-    """Print what comes, and return how the status of the chat changed last."""
-    transcript = Transcript(Console(), show_own=show_own)
-    last = event_pb2.StatusChanged()
-    async for response in responses:
-        if response.event.HasField("status_changed"):
-            last = response.event.status_changed
-        if as_json:
-            print(_as_json(response), flush=True)
-        else:
-            transcript.show(response)
-    return last
+def _print_json(response: chat_service_pb2.SubscribeResponse) -> None:
+    print(_as_json(response), flush=True)
 
 
 def _as_json(message: Any) -> str:

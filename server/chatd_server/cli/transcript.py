@@ -10,30 +10,32 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2, error_pb2, event_pb2, message_pb2, tool_pb2
+from chatd_server.cli.statuses import status_name
 
 _RESULT_CHARACTERS_MAX = 200
-_STATUS_WORDS = {
-    chat_pb2.CHAT_STATUS_WAITING: "ready",
-    chat_pb2.CHAT_STATUS_PENDING: "waiting for a worker",
-    chat_pb2.CHAT_STATUS_RUNNING: "working",
-    chat_pb2.CHAT_STATUS_INTERRUPTING: "stopping",
-    chat_pb2.CHAT_STATUS_REQUIRES_ACTION: "waiting for your tools",
-    chat_pb2.CHAT_STATUS_ERROR: "stopped by an error",
-}
 
 
 @dataclass
 class Transcript:
-    """Prints responses of Subscribe. `show_own` prints the user's own messages too."""
+    """Prints responses of Subscribe. `show_own` prints the user's own messages too.
 
-    console: Console
+    What the model says goes to `console`, unless it is None. Everything else goes to `notes`, or to
+    the same console.
+    """
+
+    console: Console | None
     show_own: bool = True
+    notes: Console | None = None
+    #: Errors of turns by their ids, for the messages of a snapshot.
+    failed: dict[str, error_pb2.ChatError] = field(default_factory=dict)
     _attempt_id: str = ""
     _shown: set[str] = field(default_factory=set)
     _open_style: str | None = None
     _calls: dict[str, message_pb2.ToolCallPart] = field(default_factory=dict)
     _finished: set[str] = field(default_factory=set)
+    #: The turn of the newest message of the snapshot.
+    _turn_id: str = ""
     #: The turn that was last said to be interrupted.
     _interrupted_turn: str | None = None
 
@@ -48,7 +50,9 @@ class Transcript:
     def line(self, words: str, style: str = "") -> None:
         """Print a line of its own."""
         self._close()
-        self.console.print(Text(words, style=style), soft_wrap=True)
+        notes = self.notes or self.console
+        if notes is not None:
+            notes.print(Text(words, style=style), soft_wrap=True)
 
     # --- live ------------------------------------------------------------------------------
 
@@ -80,14 +84,25 @@ class Transcript:
     # --- durable ---------------------------------------------------------------------------
 
     def _snapshot(self, event: event_pb2.Snapshot) -> None:
-        words = _STATUS_WORDS.get(event.chat.status, "")
-        self.line(f"chat {event.chat.chat_id}, {event.chat.model}, {words}", "dim")
+        chat = event.chat
+        self.line(f"chat {chat.chat_id}, {chat.model}, {status_name(chat.status)}", "dim")
         if event.HasField("pending_action"):
             self._pending(event.pending_action)
 
     def _snapshot_messages(self, event: event_pb2.SnapshotMessages) -> None:
         for message in event.messages:
+            if message.turn_id != self._turn_id:
+                self._turn_over()
+            self._turn_id = message.turn_id
             self._message(message)
+
+    def _caught_up(self, _: event_pb2.CaughtUp) -> None:
+        self._turn_over()
+
+    def _turn_over(self) -> None:
+        """Say how a turn ended whose last message was shown."""
+        if (error := self.failed.pop(self._turn_id, None)) is not None:
+            self._failure(error)
 
     def _message_committed(self, event: event_pb2.MessageCommitted) -> None:
         self._message(event.message)
@@ -112,9 +127,7 @@ class Transcript:
 
     def _status_changed(self, event: event_pb2.StatusChanged) -> None:
         if event.HasField("last_error"):
-            error = event.last_error
-            detail = f" ({error.detail})" if error.detail else ""
-            self.line(f"  ✗ {error.message}{detail}", "red")
+            self._failure(event.last_error)
         elif event.stop_reason == chat_pb2.STOP_REASON_INTERRUPTED:
             self._interrupted(event.turn_id)
         elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
@@ -124,7 +137,8 @@ class Transcript:
         self._shown.discard(event.attempt_id)
         seconds = event.delay.ToTimedelta().total_seconds()
         number = event.attempt_number
-        self.line(f"  ⟲ {event.error.message} Attempt {number} again in {seconds:g} s", "yellow")
+        what = f"attempt {number} failed; attempt {number + 1} in {seconds:g} s"
+        self.line(f"  ⟲ {what}: {event.error.message}", "yellow")
 
     def _action_required(self, event: event_pb2.ActionRequired) -> None:
         self._pending(event.action)
@@ -142,11 +156,16 @@ class Transcript:
             self._interrupted_turn = turn_id
             self.line("  ■ interrupted", "yellow")
 
+    def _failure(self, error: error_pb2.ChatError) -> None:
+        detail = f" ({error.detail})" if error.detail else ""
+        self.line(f"  ✗ {error.message}{detail}", "red")
+
     # --- pieces ----------------------------------------------------------------------------
 
     def _pending(self, action: tool_pb2.PendingAction) -> None:
         for call in action.tool_calls:
             self.line(f"  ? the client must run {call.tool_name}({call.arguments_json})", "magenta")
+        self.line(f"  ? to stop that turn instead: chatd interrupt {action.chat_id}", "magenta")
 
     def _call(self, call: message_pb2.ToolCallPart) -> None:
         where = {
@@ -188,7 +207,7 @@ class Transcript:
 
     def _add(self, words: str, style: str) -> None:
         """Add words to the open line; another style begins a line of its own."""
-        if not words:
+        if not words or self.console is None:
             return
         if self._open_style is not None and self._open_style != style:
             self._close()
@@ -196,6 +215,6 @@ class Transcript:
         self.console.print(Text(words, style=style), end="", soft_wrap=True)
 
     def _close(self) -> None:
-        if self._open_style is not None:
+        if self._open_style is not None and self.console is not None:
             self.console.print()
-            self._open_style = None
+        self._open_style = None

@@ -7,7 +7,7 @@ import sys
 from asyncio.subprocess import Process
 from pathlib import Path
 
-from chatd_client import Client, Unavailable
+from chatd_client import Client, Endpoint, Unavailable
 from chatd_server.clock import RealClock
 
 STARTS_MAX = 100
@@ -76,7 +76,9 @@ class ServerProcess:
 
     async def _reached(self) -> None:
         assert self._process is not None
-        async with Client(f"127.0.0.1:{self.port}", "-", retry_seconds=1) as client:
+        async with Client(
+            endpoint=Endpoint(f"127.0.0.1:{self.port}", key=""), retry_seconds=1
+        ) as client:
             for _ in range(STARTS_MAX):
                 if self._process.returncode is not None:
                     break

@@ -16,14 +16,18 @@ class NoDatabase(StoreError):
 
 
 class DatabaseInUse(StoreError):
-    """Another server holds the database file."""
+    """Another process holds the database file: a server, or one that `migrates` it."""
 
-    def __init__(self, path: str, holder: str) -> None:
+    def __init__(self, path: str, holder: str, *, migrates: bool = False) -> None:
         who = f" (process {holder})" if holder else ""
         super().__init__(
-            f"another server{who} uses the database {path}: stop it, or give this one another"
+            f"another process{who} migrates the database {path}, and has not finished: wait until"
+            " it ends, then try again"
+            if migrates
+            else f"another server{who} uses the database {path}: stop it, or give this one another"
             " file; several servers share a PostgreSQL, never a file"
         )
+        self.migrates = migrates
 
 
 class SchemaOutdated(StoreError):

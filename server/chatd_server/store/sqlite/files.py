@@ -18,8 +18,15 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 Connect: TypeAlias = Callable[[], sqlite3.Connection]
 
 
+_MIGRATES = "migrates"
+"""Stands after the process id in a lock file until its holder serves."""
+
+
 class FileLock:
-    """The right of one server to a database file; ends with the process, also when it is killed."""
+    """The right of one process to a database file; ends with the process, also when it is killed.
+
+    The file says who holds it: a process that migrates, until it `serves`.
+    """
 
     def __init__(self, database: Path) -> None:
         """Take the lock; raises DatabaseInUse."""
@@ -30,14 +37,22 @@ class FileLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._file, 32).decode(errors="replace").strip()
+            holder, _, what = os.read(self._file, 32).decode(errors="replace").partition(" ")
             os.close(self._file)
-            raise DatabaseInUse(str(database), holder) from None
-        # For the message of a server that finds the lock taken. A full disk is reported later, by
+            migrates = what.strip() == _MIGRATES
+            raise DatabaseInUse(str(database), holder.strip(), migrates=migrates) from None
+        self._say(f"{os.getpid()} {_MIGRATES}\n")
+
+    def serves(self) -> None:
+        """Note that the holder is a server from here on, which nobody needs to wait for."""
+        self._say(f"{os.getpid()}\n")
+
+    def _say(self, who: str) -> None:
+        # For the message of a process that finds the lock taken. A full disk is reported later, by
         # the database.
         with suppress(OSError):
             os.ftruncate(self._file, 0)
-            os.write(self._file, f"{os.getpid()}\n".encode())
+            os.pwrite(self._file, who.encode(), 0)
 
     def release(self) -> None:
         """Release the lock. The file stays: to remove it would be a race."""

@@ -60,6 +60,7 @@ class SqliteStore:
         self._lock = files.FileLock(path)
         try:
             migrate(path)
+            self._lock.serves()
             connection = files.writing(path) if connect is None else connect()
             self._ledger = Ledger(connection, clock)
         except sqlite3.OperationalError as error:

@@ -1,0 +1,58 @@
+"""A message on its way: into a chat that exists, or a new chat that is made with it."""
+
+from dataclasses import dataclass
+
+from chatd.v1 import chat_pb2, chat_service_pb2, tool_pb2
+from chatd_client import ChatHandle, Client
+from chatd_client.chat import user_message
+
+UNTIL_ANSWERED = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message that the server has taken."""
+
+    handle: ChatHandle
+    response: chat_service_pb2.CreateChatResponse | chat_service_pb2.SendMessageResponse
+    message_id: str
+    #: From before the message.
+    cursor: chat_pb2.Cursor
+
+
+async def sent(client: Client, words: str, chat_id: str, model: str) -> Sent:
+    """Send a message. A new chat is made with it: if the message is refused, no chat is made."""
+    if chat_id:
+        return await _to(client.chat(chat_id), words, model)
+    request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
+    response = await client.call(client.chats.CreateChat, request)
+    handle = client.chat(response.chat.chat_id)
+    return Sent(handle, response, response.message.message_id, chat_pb2.Cursor())
+
+
+async def _to(handle: ChatHandle, words: str, model: str) -> Sent:
+    before = (await handle.get()).head_sequence
+    response = await handle.send(words, options=chat_pb2.TurnOptions(model=model))
+    message_id = response.message.message_id or response.queued_message.message_id
+    return Sent(handle, response, message_id, chat_pb2.Cursor(sequence=before))
+
+
+async def why_it_waits(message: Sent) -> str:
+    """Say why a message has no answer yet and what to do; nothing when it will have one soon."""
+    response = message.response
+    if not isinstance(response, chat_service_pb2.SendMessageResponse):
+        return ""
+    waits = response.chat.status == chat_pb2.CHAT_STATUS_REQUIRES_ACTION
+    if not waits or not response.HasField("queued_message"):
+        return ""
+    action = await message.handle.pending_action()
+    return "" if action is None else f"queued: {what_it_waits_for(action)}"
+
+
+def what_it_waits_for(action: tool_pb2.PendingAction) -> str:
+    """Say which client tools a chat waits for and what to do."""
+    names = ", ".join(sorted({call.tool_name for call in action.tool_calls}))
+    return (
+        f"the chat waits for results of client tools ({names}). The program that runs these tools "
+        f"must submit them; to stop that turn instead: chatd interrupt {action.chat_id}"
+    )
