@@ -37,7 +37,8 @@ These carry no details: grpc gives them by itself, or its health protocol define
 - INTERNAL: grpc's server gives it for bytes that no client library sends (an unknown compression, a
   malformed deadline).
 - UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED, UNKNOWN, INTERNAL: from the client's own library, or
-  from a proxy. The connection failed or was cut, or the client's deadline has passed.
+  from a proxy, or from a server that stopped before it had answered. The connection failed or was
+  cut, or the client's deadline has passed. A write with a request id can be sent again as it is.
 
 ## Reasons
 
