@@ -116,10 +116,10 @@ def test_every_mismatch_is_named_at_once() -> None:
     with pytest.raises(ToolResultsMismatch) as refused:
         chat.do(SubmitToolResults(command_id="x", results=results))
     assert [(it.field, it.description.split(" ")[-1]) for it in refused.value.violations] == [
-        ("results[0].output_json", "text"),
-        ("results[1].tool_call_id", "twice"),
-        ("results[2].tool_call_id", "call"),
-        ("results[2].output_json", "text"),
+        ("results[0].output", "text"),
+        ("results[1].call_id", "twice"),
+        ("results[2].call_id", "call"),
+        ("results[2].output", "text"),
         ("results", "missing"),
     ]
     assert chat.state is before

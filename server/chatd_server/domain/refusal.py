@@ -30,6 +30,7 @@ from chatd_server.domain.command import Command
 class Violation(msgspec.Struct, frozen=True):
     """One broken rule: which field, what is wrong, and what to do."""
 
+    #: A path in the command, or, before there is one, in the request.
     field: str
     description: str
 

@@ -225,7 +225,7 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
     seen: set[ToolCallId] = set()
     found: list[Violation] = []
     for index, result in enumerate(command.results):
-        field = f"results[{index}].tool_call_id"
+        field = f"results[{index}].call_id"
         shown = result.call_id[:64]
         if result.call_id in seen:
             found.append(Violation(field, f"{shown!r} is named twice"))
@@ -236,7 +236,7 @@ def _violations(calls: tuple[OpenCall, ...], command: SubmitToolResults) -> list
         seen.add(result.call_id)
         fault = json_fault(result.output) if result.is_json else ""
         if fault:
-            found.append(Violation(f"results[{index}].output_json", f"{fault}; send plain text"))
+            found.append(Violation(f"results[{index}].output", f"{fault}; send plain text"))
     if not command.allow_partial:
         found.extend(
             Violation("results", f"the result of {call_id!r} is missing")

@@ -92,7 +92,7 @@ def _bad_request(error: Exception) -> Message:
     detail: Message = error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(
-                field=cut(it.field, DESCRIPTION_BYTES_MAX),
+                field=cut(_in_contract(it.field), DESCRIPTION_BYTES_MAX),
                 description=cut(it.description, DESCRIPTION_BYTES_MAX),
             )
             for it in error.violations
@@ -235,3 +235,13 @@ def _fitting(whole: error_details_pb2.BadRequest, room: int) -> error_details_pb
             return fitting
         fitting.field_violations.append(violation)
     return fitting
+
+
+_FIELDS = {"call_id": "tool_call_id", "output": "output_json"}
+"""Fields of commands that the contract names otherwise."""
+
+
+def _in_contract(path: str) -> str:
+    """Return the path of a field as the contract names it."""
+    parent, dot, name = path.rpartition(".")
+    return f"{parent}{dot}{_FIELDS.get(name, name)}" if dot else path
