@@ -179,7 +179,12 @@ class Applier:
             return None
         if row["command_key"] is not None:
             return _own(order, row) or await _replay(link, row, order.request)
-        old = None if row["id"] is None else await read_state(link, row)
+        old = None
+        if row["id"] is not None:
+            old = await read_state(link, row)
+            if not is_whole(row):
+                # The last piece was decoded just now; what is written may be as large.
+                await self._clock.sleep(0, "postgres.piece")
         if not isinstance(order.command, Create):
             old = writable(old, order.chat_id, order.command, order.owner_id)
         elif old is not None:
