@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from functools import partial
 from typing import Any
 
 import grpc
@@ -10,8 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chatd.v1 import chat_service_pb2 as pb
+from chatd.v1 import tool_pb2
 from chatd_server.hub.watch import WATCH_TAG
-from chatd_server.rpc.calls import SERVICES
+from chatd_server.rpc.calls import GROUPS, SERVICES
 from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS
 from chatd_server.service.keys import Keys
 from tests.kit.server import Served, bearer, refused, said
@@ -85,23 +87,33 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
     """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
     chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
     stranger, _ = await served.another_key("stranger")
-    requests = {
-        "GetChat": pb.GetChatRequest(chat_id=chat_id),
-        "SendMessage": pb.SendMessageRequest(chat_id=chat_id, message=said("x")),
-        "ListMessages": pb.ListMessagesRequest(chat_id=chat_id, page_size=-1),
-        "InterruptChat": pb.InterruptChatRequest(chat_id=chat_id, request_id="no uuid"),
-        "SubmitToolResults": pb.SubmitToolResultsRequest(chat_id=chat_id),
-        "ListPendingActions": pb.ListPendingActionsRequest(chat_id=chat_id),
-        "ListEvents": pb.ListEventsRequest(chat_id=chat_id, after_sequence=99),
+    result = tool_pb2.ToolResultInput(tool_call_id="c1", output_text="x")
+    sound: dict[str, Any] = {
+        "GetChat": pb.GetChatRequest(),
+        "SendMessage": pb.SendMessageRequest(message=said("x")),
+        "ListMessages": pb.ListMessagesRequest(),
+        "InterruptChat": pb.InterruptChatRequest(),
+        "SubmitToolResults": pb.SubmitToolResultsRequest(results=[result]),
+        "ListPendingActions": pb.ListPendingActionsRequest(),
+        "ListEvents": pb.ListEventsRequest(),
+        "Subscribe": pb.SubscribeRequest(),
     }
-    for method, request in requests.items():
-        refusal = await served.refused(method, request, stranger)
+    wrong: dict[str, Any] = {
+        "ListMessages": pb.ListMessagesRequest(page_size=-1),
+        "InterruptChat": pb.InterruptChatRequest(request_id="no uuid"),
+        "SubmitToolResults": pb.SubmitToolResultsRequest(),
+        "ListEvents": pb.ListEventsRequest(after_sequence=99),
+    }
+    rpcs = {method.name: method for service in SERVICES for method in service.methods}
+    answered = {name for group in GROUPS for name in group}
+    about_a_chat = {it for it in answered if "chat_id" in rpcs[it].input_type.fields_by_name}
+    assert sound.keys() == about_a_chat, "give each RPC about a chat a request that is sound"
+    for method, request in (*sound.items(), *wrong.items()):
+        request.chat_id = chat_id
+        call = served.subscribe if method == "Subscribe" else partial(served.call, method)
+        refusal = await refused(partial(call, request, stranger))
         assert (method, refusal.reason) == (method, "CHAT_NOT_FOUND")
         assert refusal.details == ["ResourceInfo"]
-    refusal = await refused(
-        lambda: served.subscribe(pb.SubscribeRequest(chat_id=chat_id), stranger)
-    )
-    assert refusal.reason == "CHAT_NOT_FOUND"
     assert not (await served.call("ListChats", pb.ListChatsRequest(), stranger)).chats
 
 

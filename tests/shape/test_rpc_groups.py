@@ -42,6 +42,15 @@ def test_an_rpc_is_named_only_where_it_is_registered() -> None:
     assert named == {name: 1 for group in GROUPS for name in group}
 
 
+def test_an_rpc_about_a_chat_has_the_id_of_one() -> None:
+    """Without it each bad request would be answered with CHAT_NOT_FOUND."""
+    requests = {it.name: it.input_type for service in SERVICES for it in service.methods}
+    for group in GROUPS:
+        for name, answer in group.items():
+            has_one = "chat_id" in requests[name].fields_by_name
+            assert has_one or not answer.is_about_a_chat, name
+
+
 def rpcs_in(path: Path) -> Iterator[str]:
     """Yield the RPCs that are string values in a file, alone or behind their service.
 
