@@ -50,8 +50,11 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
+from chatd_server.domain.machine.guards import GUARDS
+from chatd_server.domain.machine.table import TABLE, Row
 from chatd_server.domain.message import Executor, FinishReason, Text
 from chatd_server.domain.refusal import LeaseLost, Refused, WrongStatus
+from tests.domain import test_machine_stateful
 from tests.domain.situations import SITUATIONS
 from tests.kit.by_hand import CHAT, ERROR, OWNER, ByHand, call
 
@@ -270,7 +273,36 @@ def test_the_table_names_every_command() -> None:
     """No command of the domain, and no situation, is missing from the table."""
     tested = {type(build(SITUATIONS["R"]())) for build in COMMANDS.values()}
     assert tested == set(get_args(Command))
+    assert tested == {row.command for row in TABLE}
     assert _expected().keys() == COMMANDS.keys()
+
+
+def test_every_command_is_drawn_at_random_too() -> None:
+    """What the stateful test does not import it never sends. `ByHand.create` sends Create."""
+    named = vars(test_machine_stateful).keys()
+    assert {it.__name__ for it in get_args(Command)} - named == {"Create"}
+
+
+def test_every_row_is_played() -> None:
+    """A row that no situation reaches could say anything. `test_machine_workers` counts rescues."""
+    played = {
+        _row(chat, build(chat))
+        for build in COMMANDS.values()
+        for chat in (situation() for situation in SITUATIONS.values())
+    }
+    assert [it.what for it in TABLE if it not in played] == [
+        "another one without progress: the turn fails (worker_lost)"
+    ]
+
+
+def _row(chat: ByHand, command: Command) -> Row | None:
+    """Return the row of the machine that counts; None when there is none."""
+    status = None if chat.maybe is None else chat.state.status
+    rows = (it for it in TABLE if it.command is type(command) and status in it.statuses)
+    state: Any = chat.maybe  # the guard of Create looks at the command alone
+    return next(
+        (it for it in rows if not it.guard or GUARDS[it.guard](state, command, chat.now)), None
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
