@@ -25,6 +25,14 @@ def status(name: str, **more: Any) -> event_pb2.ChatEvent:
     )
 
 
+def test_a_kind_of_event_is_folded_or_is_known_to_change_nothing() -> None:
+    """A new kind is decided on, and a fold whose name is wrong would never be called."""
+    kinds = {it.name for it in event_pb2.ChatEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
+    folds = {it.removeprefix("_on_") for it in vars(ChatView) if it.startswith("_on_")}
+    without = {"compaction_started", "compaction_finished", "subagent_changed"}
+    assert kinds == (folds - {"other"}) | without | {"heartbeat", "stream_end"}
+
+
 def test_a_turn_is_open_until_the_event_that_says_why_it_ended() -> None:
     """As GetChat says it: `turn_id` is empty when no turn is open."""
     running = status("RUNNING")

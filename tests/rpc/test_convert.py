@@ -1,7 +1,8 @@
 """What is converted, and what is not: vendors' blocks and ids stay inside."""
 
 from collections.abc import Sized
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
@@ -77,6 +78,7 @@ from chatd_server.domain.message import (
 )
 from chatd_server.rpc import convert
 
+ROOT = Path(__file__).parents[2]
 SECRET = "vendor-secret"
 NATIVE = Native(provider="v", json=f'{{"signature":"{SECRET}"}}', model="m")
 CHAT = ChatId("00000000-0000-7000-8000-000000000001")
@@ -210,7 +212,15 @@ def test_every_durable_kind_of_the_contract_is_an_event_of_the_domain() -> None:
         for field in event_pb2.ChatEvent.DESCRIPTOR.oneofs_by_name["event"].fields
         if field.number < 30
     }
+    assert {type(it) for it in EVENTS} == set(get_args(Event))
     assert durable == {it.__struct_config__.tag for it in EVENTS}
+
+
+def test_the_page_of_events_names_every_durable_kind() -> None:
+    """Who writes a client reads there what is numbered."""
+    page = (ROOT / "docs/concepts/events-and-resume.md").read_text(encoding="utf-8")
+    listed = page.partition("**Durable** events")[2].partition("**Live** events")[0]
+    assert [it for it in EVENTS if f"`{it.__struct_config__.tag}`" not in listed] == []
 
 
 def test_absent_fields_of_an_update_stay_absent() -> None:

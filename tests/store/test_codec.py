@@ -126,6 +126,7 @@ def test_every_kind_of_event_has_a_number_of_its_own() -> None:
     kinds = set(get_args(Event))
 
     assert set(codec.EVENT_KINDS) == kinds
+    assert {type(it) for it in EVENTS} == kinds - {MessageCommitted}
     assert len(set(codec.EVENT_KINDS.values())) == len(kinds)
 
 
