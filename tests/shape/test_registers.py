@@ -4,9 +4,12 @@ import re
 
 import pytest
 
+from chatd_server.app.settings import provider_settings
+from chatd_server.config.load import load
 from chatd_server.config.settings import Config
 from chatd_server.domain.machine.table import TABLE
 from chatd_server.providers.registry import ADAPTERS
+from chatd_server.providers.settings import ProviderSettings
 from chatd_server.tools.registry import SOURCES
 from tests.shape.tree import ROOT
 
@@ -27,6 +30,16 @@ def test_a_folder_of_providers_is_a_vendor_that_is_registered() -> None:
     """`http` is what vendors share."""
     assert folders("providers") - {"http"} == set(ADAPTERS)
     assert all(it.module == f"chatd_server.providers.{name}" for name, it in ADAPTERS.items())
+
+
+@pytest.mark.parametrize("vendor", [name for name, it in ADAPTERS.items() if it.needs_key])
+def test_a_vendor_is_given_the_settings_of_its_name(vendor: str) -> None:
+    """Else its models say that the key is missing, which somebody has set. No page shows it."""
+    loaded = load({f"{vendor}_api_key": "k", f"{vendor}_base_url": "http://localhost"}, {})
+    wanted = ProviderSettings(api_key="k", base_url="http://localhost")
+    assert provider_settings(loaded.config)[vendor] == wanted
+    shown = {it.name: it.value for it in loaded.settings}
+    assert shown[f"{vendor}_api_key"] == "(set)"
 
 
 def test_a_folder_of_tools_is_a_source_that_is_registered() -> None:

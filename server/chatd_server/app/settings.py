@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from chatd_server.config.load import server_version
 from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId
 from chatd_server.hub.hub import HubSettings
+from chatd_server.providers.registry import ADAPTERS
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.rpc.backend import ServerFacts
 from chatd_server.rpc.edge.listen import Listen
@@ -13,9 +16,13 @@ from chatd_server.worker.settings import WorkerSettings
 
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
-    """Return the settings of each provider, by its name."""
-    key, url = config.providers.anthropic_api_key, config.providers.anthropic_base_url
-    return {"anthropic": ProviderSettings(api_key=key, base_url=url)}
+    """Return the settings of each provider that needs a key, by its name."""
+    given = msgspec.structs.asdict(config.providers)
+    return {
+        name: ProviderSettings(api_key=given[f"{name}_api_key"], base_url=given[f"{name}_base_url"])
+        for name, adapter in ADAPTERS.items()
+        if adapter.needs_key
+    }
 
 
 def worker_settings(config: Config) -> WorkerSettings:
