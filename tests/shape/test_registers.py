@@ -10,6 +10,7 @@ from chatd_server.config.settings import Config
 from chatd_server.domain.machine.table import TABLE
 from chatd_server.providers.registry import ADAPTERS
 from chatd_server.providers.settings import ProviderSettings
+from chatd_server.tools.builtin import source
 from chatd_server.tools.registry import SOURCES
 from tests.shape.tree import ROOT
 
@@ -44,7 +45,14 @@ def test_a_vendor_is_given_the_settings_of_its_name(vendor: str) -> None:
 
 def test_a_folder_of_tools_is_a_source_that_is_registered() -> None:
     """A source that is not in the tuple has no tools for any chat."""
-    assert folders("tools") == {source.__module__.split(".")[2] for source in SOURCES}
+    assert folders("tools") == {it.__module__.split(".")[2] for it in SOURCES}
+
+
+def test_a_file_of_a_built_in_tool_is_used_by_their_source() -> None:
+    """A tool that is not in the source is offered to no model."""
+    used = {getattr(it, "__module__", "") for it in vars(source).values()}
+    names = {it.removeprefix(f"{source.__package__}.") for it in used}
+    assert files("tools", "builtin") <= names
 
 
 def test_a_file_of_rules_is_used_by_the_table() -> None:
