@@ -10,6 +10,7 @@ from chatd_server.config.settings import Config
 from chatd_server.domain.machine.table import TABLE
 from chatd_server.providers.registry import ADAPTERS
 from chatd_server.providers.settings import ProviderSettings
+from chatd_server.store.shared.schema import metadata
 from chatd_server.tools.builtin import source
 from chatd_server.tools.registry import SOURCES
 from tests.shape.tree import ROOT
@@ -64,6 +65,16 @@ def test_a_file_of_rules_is_used_by_the_table() -> None:
 def test_a_section_of_the_settings_has_a_file_of_its_name() -> None:
     """Who looks for a setting looks for its section."""
     assert set(Config.__struct_fields__) <= files("config")
+
+
+def test_the_page_of_tables_names_each_table_and_index() -> None:
+    """Who adds one says there what it holds, or what it serves."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Tables")[2]
+    names = {
+        *metadata.tables,
+        *(it.name for table in metadata.tables.values() for it in table.indexes),
+    }
+    assert {it for it in names if f"`{it}`" not in page} == set()
 
 
 PATH = re.compile(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml))`")

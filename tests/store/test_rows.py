@@ -37,6 +37,11 @@ def test_every_column_of_the_schema_is_written(table: str) -> None:
     assert written | WRITTEN_BY_SQL[table] == set(metadata.tables[table].columns.keys())
 
 
+def test_every_table_is_written_by_its_columns() -> None:
+    """A new table is one more line above. The row of a secret is made by the database."""
+    assert WRITTEN.keys() | {"secrets"} == metadata.tables.keys()
+
+
 def test_every_column_of_a_chat_is_written_with_one_group() -> None:
     """A statement that writes two groups names no column twice."""
     names = [name for columns in rows.NEW_CHAT for name in columns.names]
