@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import pytest
 
 from chatd_server.app.settings import provider_settings
@@ -13,7 +14,7 @@ from chatd_server.providers.settings import ProviderSettings
 from chatd_server.store.shared.schema import metadata
 from chatd_server.tools.builtin import source
 from chatd_server.tools.registry import SOURCES
-from tests.shape.tree import ROOT
+from tests.shape.tree import ROOT, sources
 
 SERVER = ROOT / "server" / "chatd_server"
 
@@ -75,6 +76,18 @@ def test_the_page_of_tables_names_each_table_and_index() -> None:
         *(it.name for table in metadata.tables.values() for it in table.indexes),
     }
     assert {it for it in names if f"`{it}`" not in page} == set()
+
+
+def test_a_setting_is_given_to_somebody() -> None:
+    """Providers' settings are read by the names of their vendors."""
+    code = "".join(path.read_text(encoding="utf-8") for path in sources("server/chatd_server"))
+    unread = [
+        f"{section.name}.{field}"
+        for section in msgspec.structs.fields(Config)
+        for field in section.type.__struct_fields__
+        if section.name != "providers" and not re.search(rf"\.{section.name}\.{field}\b", code)
+    ]
+    assert unread == []
 
 
 PATH = re.compile(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml))`")

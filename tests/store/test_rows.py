@@ -1,9 +1,14 @@
 """The columns that the stores write and read are those of the schema."""
 
+import msgspec
 import pytest
 from sqlalchemy.dialects import postgresql
 
+from chatd_server.domain.chat import ChatState, Lease
+from chatd_server.domain.ids import ChatId, OwnerId, WorkerId
 from chatd_server.store.shared import rows
+from chatd_server.store.shared.changes import is_step
+from chatd_server.store.shared.codec import HotState
 from chatd_server.store.shared.columns import Columns
 from chatd_server.store.shared.replay import Record
 from chatd_server.store.shared.schema import metadata
@@ -69,3 +74,23 @@ def test_every_column_of_a_chat_is_read() -> None:
 def test_a_record_has_the_columns_of_its_table() -> None:
     """It is written and read by its fields."""
     assert rows.COMMAND.names == Record._fields
+
+
+def test_what_a_step_does_not_write_makes_a_transition_no_step() -> None:
+    """A field that `is_step` overlooks is written only when something else changes, too."""
+    stays = {column.source for column in rows.CREATED}
+    step = {column.name for column in rows.STEP} | set(HotState.__struct_fields__)
+    others = set(ChatState.__struct_fields__) - stays - step
+    old = ChatState(
+        id=ChatId("c"),
+        owner_id=OwnerId("o"),
+        root_id=ChatId("c"),
+        created_at=1,
+        updated_at=1,
+        lease=Lease(WorkerId("w"), 1, 9),
+    )
+    assert is_step(old, old)
+    # The epoch changes with the lease.
+    for field in others - {"epoch"}:
+        changed = msgspec.structs.replace(old, **{field: object()})
+        assert not is_step(old, changed), field
