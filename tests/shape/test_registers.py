@@ -9,6 +9,7 @@ from chatd_server.app.settings import provider_settings
 from chatd_server.config.load import load
 from chatd_server.config.settings import Config
 from chatd_server.domain.machine.table import TABLE
+from chatd_server.observe import Span
 from chatd_server.providers.registry import ADAPTERS
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.store.shared.schema import metadata
@@ -66,6 +67,16 @@ def test_a_file_of_rules_is_used_by_the_table() -> None:
 def test_a_section_of_the_settings_has_a_file_of_its_name() -> None:
     """Who looks for a setting looks for its section."""
     assert set(Config.__struct_fields__) <= files("config")
+
+
+def test_a_fact_of_the_log_is_noted_somewhere() -> None:
+    """A name that nobody notes is a promise that the log does not keep."""
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for path in sources("server/chatd_server")
+        if path.name != "observe.py"
+    )
+    assert [it.name for it in Span if not re.search(rf"\bSpan\.{it.name}\b", code)] == []
 
 
 def test_the_page_of_tables_names_each_table_and_index() -> None:
