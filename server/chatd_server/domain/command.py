@@ -304,3 +304,7 @@ Command: TypeAlias = (
     | Rescue
     | ExpireAction
 )
+
+WITHOUT_LEASE: frozenset[type[Command]] = frozenset({Acquire, Rescue, ExpireAction})
+"""Workers' commands that need no lease: they name the epoch that they saw, and the clock
+decides them."""

@@ -25,12 +25,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import ApiCommand, Command, Create, WorkerCommand
+from chatd_server.domain.command import WITHOUT_LEASE, ApiCommand, Command, Create, WorkerCommand
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.machine.change import begin
 from chatd_server.domain.machine.guards import GUARDS, Guard
 from chatd_server.domain.machine.rules.chats import new_chat
-from chatd_server.domain.machine.table import REFUSALS, TABLE, WITHOUT_LEASE, Row
+from chatd_server.domain.machine.table import REFUSALS, TABLE, Row
 from chatd_server.domain.refusal import ChatArchived, ChatNotFound, LeaseLost, WrongStatus
 from chatd_server.domain.transition import Transition
 

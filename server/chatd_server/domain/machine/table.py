@@ -189,8 +189,5 @@ TABLE: tuple[Row, ...] = (
         "commit the results of a batch, in call order"),
 )  # fmt: skip
 
-WITHOUT_LEASE: frozenset[type[Command]] = frozenset({Acquire, Rescue, ExpireAction})
-"""Workers' commands that need no lease: they name the epoch that they saw."""
-
 REFUSALS: Mapping[type[Command], type[WrongStatus]] = {SubmitToolResults: NotWaitingForAction}
 """Refusals with a reason of their own where rule 1 applies."""

@@ -11,14 +11,7 @@ import msgspec
 
 from chatd_server.domain.chain import Chain, closes_unseen, commands_of
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.command import (
-    Acquire,
-    ApiCommand,
-    Command,
-    Create,
-    ExpireAction,
-    Rescue,
-)
+from chatd_server.domain.command import WITHOUT_LEASE, ApiCommand, Command, Create
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
@@ -41,8 +34,6 @@ from chatd_server.store.shared.ownership import check_root, writable
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
 our look-up and our insert; a third, when that happens twice."""
-_UNDER_LOCK = frozenset({Acquire, Rescue, ExpireAction})
-"""Commands that the clock decides: no heartbeat may come between the decision and the write."""
 
 
 class Submission(msgspec.Struct):
@@ -242,7 +233,8 @@ class Applier:
 def _needs_lock(order: Command | Chain) -> bool:
     if isinstance(order, Create):
         return order.root_id is not None
-    return any(type(command) in _UNDER_LOCK for command in commands_of(order))
+    # The clock decides: no heartbeat may come between the decision and the write.
+    return any(type(command) in WITHOUT_LEASE for command in commands_of(order))
 
 
 def _own(order: Submission, row: Row) -> Applied | None:
