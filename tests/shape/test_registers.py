@@ -30,6 +30,12 @@ def files(*path: str) -> set[str]:
     return {it.stem for it in SERVER.joinpath(*path).glob("*.py")} - {"__init__"}
 
 
+def texts_without(name: str) -> str:
+    """Return the code of the server, without the files of this name."""
+    paths = (it for it in sources("server/chatd_server") if it.name != name)
+    return "".join(it.read_text(encoding="utf-8") for it in paths)
+
+
 def test_a_folder_of_providers_is_a_vendor_that_is_registered() -> None:
     """`http` is what vendors share."""
     assert folders("providers") - {"http"} == set(ADAPTERS)
@@ -71,11 +77,7 @@ def test_a_section_of_the_settings_has_a_file_of_its_name() -> None:
 
 def test_a_fact_of_the_log_is_noted_somewhere() -> None:
     """A name that nobody notes is a promise that the log does not keep."""
-    code = "".join(
-        path.read_text(encoding="utf-8")
-        for path in sources("server/chatd_server")
-        if path.name != "observe.py"
-    )
+    code = texts_without("observe.py")
     assert [it.name for it in Span if not re.search(rf"\bSpan\.{it.name}\b", code)] == []
 
 
@@ -91,7 +93,7 @@ def test_the_page_of_tables_names_each_table_and_index() -> None:
 
 def test_a_setting_is_given_to_somebody() -> None:
     """Providers' settings are read by the names of their vendors."""
-    code = "".join(path.read_text(encoding="utf-8") for path in sources("server/chatd_server"))
+    code = texts_without("")
     unread = [
         f"{section.name}.{field}"
         for section in msgspec.structs.fields(Config)
