@@ -1,17 +1,21 @@
 """The columns that the stores write and read are those of the schema."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from sqlalchemy.dialects import postgresql
 
 from chatd_server.domain.chat import ChatState, Lease
 from chatd_server.domain.ids import ChatId, OwnerId, WorkerId
+from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.store.shared import rows
 from chatd_server.store.shared.changes import is_step
 from chatd_server.store.shared.codec import HotState
 from chatd_server.store.shared.columns import Columns
 from chatd_server.store.shared.replay import Record
 from chatd_server.store.shared.schema import metadata
+from tests.domain.test_machine_change import FULL
 
 WRITTEN_BY_SQL = {
     "chats": {"id", "content_version"},
@@ -74,6 +78,17 @@ def test_every_column_of_a_chat_is_read() -> None:
 def test_a_record_has_the_columns_of_its_table() -> None:
     """It is written and read by its fields."""
     assert rows.COMMAND.names == Record._fields
+
+
+def test_a_state_comes_back_from_the_columns_that_were_written() -> None:
+    """Each field of it stands in a column, or in the value that changes with each step."""
+    state = msgspec.structs.replace(FULL, lease=Lease(WorkerId("w"), FULL.epoch, 9))
+    written: dict[str, Any] = {"id": 1, "content_version": CONTENT_VERSION}
+    for columns in rows.NEW_CHAT:
+        written.update(zip(columns.names, columns.values(state), strict=True))
+    row = rows.ChatRow(**{name: written[name] for name in rows.STATE_COLUMNS})
+
+    assert rows.state_of(row, {it.id: it for it in state.queue}, {}) == state
 
 
 def test_what_a_step_does_not_write_makes_a_transition_no_step() -> None:
