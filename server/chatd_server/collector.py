@@ -1,17 +1,17 @@
-"""The cyclic garbage collector of a server: most of what it would look at is not its business."""
+"""Tuning of the cyclic garbage collector for a server, where most objects live for ever."""
 
 import gc
 
 YOUNG_OBJECTS = 20_000
-"""New objects that may hold others, before the young ones are looked at. With Python's 700 the
-collector runs at every other commit and every few tokens, and finds nothing: what turns leave
-behind goes with its last reference."""
+"""New container objects before a young collection. With Python's default of 700 the collector runs
+at every other commit and every few tokens and finds nothing: turns free their objects by reference
+count."""
 
 
 def settle() -> None:
-    """Keep what is alive now for ever, and look at the rest seldom.
+    """Exclude all objects alive now from collection, and collect the rest less often.
 
-    A collection that looks at the modules of the HTTP libraries stops all streams for 30 ms.
+    A collection that visits the modules of the HTTP libraries stops all streams for 30 ms.
     """
     gc.collect()
     gc.freeze()
@@ -19,11 +19,11 @@ def settle() -> None:
 
 
 def let_go(error: BaseException | None) -> None:
-    """Let go of the frames through which an error came, when it is dealt with.
+    """Release the frames of a handled error's traceback.
 
-    Whoever awaited a future that failed is in a cycle with it: the future holds the error, its
-    traceback the frame, the frame the future. What such a frame holds (a chat's history, a request)
-    would stay until the collector comes.
+    A failed future and the frame that awaited it form a cycle: the future holds the error, its
+    traceback the frame, the frame the future. The frame's data (a chat's history, a request) would
+    stay in memory until the collector runs.
     """
     left = [error]
     while left:

@@ -1,6 +1,6 @@
-"""The one seam for observation: a closed list of span names, read by logs and by tests.
+"""The one interface for observation: a closed list of span names, read by logs and by tests.
 
-A fact is noted when it happens, with ids and counts, never with the words of a conversation.
+A fact is noted when it happens, with ids and counts, never with text of a conversation.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import structlog
 
 
 class Span(StrEnum):
-    """Everything that chatd notes. Part of the tested contract: add, never rename."""
+    """Everything that chatd reports. Part of the tested contract: add names, never rename one."""
 
     RPC_FINISHED = "rpc.finished"
     RPC_FAILED = "rpc.failed"
@@ -43,10 +43,10 @@ class Span(StrEnum):
 
 
 class Observer(Protocol):
-    """Whoever wants to know."""
+    """Receives all facts."""
 
     def note(self, span: Span, **facts: object) -> None:
-        """Take a fact. Must not raise and must not block."""
+        """Record a fact. Must not raise and must not block."""
 
 
 _DEBUG = frozenset(
@@ -61,7 +61,7 @@ _DEBUG = frozenset(
         Span.RESULTS_COMMITTED,
     }
 )
-"""How a turn went on: its end is one line (`turn.finished`), which is enough for most days."""
+"""Steps within a turn. Its end is one line (`turn.finished`), which is usually enough."""
 _WARNING = frozenset(
     {
         Span.RPC_FAILED,
@@ -78,8 +78,8 @@ _WARNING = frozenset(
 
 
 class LogObserver:
-    """Writes each fact as one line of the log: the steps of a turn for who debugs, failures as
-    warnings, the rest as information.
+    """Writes each fact as one log line: the steps of a turn at debug level, failures as warnings,
+    the rest as information.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,6 @@ class LogObserver:
         self._writes = {span: _level(log, span) for span in Span}
 
     def note(self, span: Span, **facts: object) -> None:
-        """Write one line."""
         self._writes[span](span.value, **facts)
 
 
@@ -99,7 +98,7 @@ def _level(log: structlog.typing.FilteringBoundLogger, span: Span) -> Callable[.
 
 
 class NullObserver:
-    """Takes every fact and keeps none."""
+    """Ignores every fact."""
 
     def note(self, span: Span, **facts: object) -> None:
         """Do nothing."""

@@ -1,1 +1,1 @@
-"""Where answers in progress meet their readers: overlays, positions, and no queue in between."""
+"""Connects answers in progress with their readers: overlays, positions, and no queue between."""

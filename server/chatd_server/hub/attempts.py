@@ -1,8 +1,8 @@
-"""The attempts of one chat, as far as this process shows them.
+"""The attempts of one chat that this process shows.
 
-Three sources say that an attempt is over, and they arrive in any order: the event that closes it,
-the state of the chat as a new subscriber reads it, and the worker that abandons it. What the first
-two say is kept, so that an attempt that is opened after it was closed is never shown.
+An attempt ends in one of three ways, in any order: an event closes it, a new subscriber reads a
+chat state without it, or its worker abandons it. The results of the first two are kept, so that an
+attempt opened after it was closed is never shown.
 """
 
 from chatd_server.domain.chat import ChatState, Status
@@ -19,28 +19,28 @@ from chatd_server.domain.message import Role
 from chatd_server.hub.overlay import Overlay, OverlayStatus
 
 CLOSED_MAX = 4
-"""Committed attempts kept for readers that had not begun them when they were committed."""
+"""Committed attempts kept for readers that had not started them at the commit."""
 CLOSED_BYTES_MAX = MIB
-"""Bytes of these: one long answer, or some ordinary ones."""
+"""Total size of these: one long answer, or a few ordinary ones."""
 
 _WORKING = frozenset({Status.RUNNING, Status.INTERRUPTING})
 
 
 class Attempts:
-    """The attempt that is shown, and the newest ones that were committed."""
+    """The attempt that is shown now, and the newest committed ones."""
 
     __slots__ = ("_alive", "_as_of", "_committed", "current")
 
     def __init__(self) -> None:
-        #: The attempt that is open, or ENDED.
+        #: The attempt that is OPEN or ENDED.
         self.current: Overlay | None = None
         self._committed: dict[AttemptId, Overlay] = {}
-        #: The log had `_alive` open at this place, and no other attempt.
+        #: At this sequence the log had only `_alive` open.
         self._as_of = 0
         self._alive = AttemptId("")
 
     def open(self, attempt_id: AttemptId, base_sequence: int) -> Overlay:
-        """Open an attempt; one that is still open is void."""
+        """Open an attempt; voids one that is still open."""
         if self.current is not None:
             self.void(self.current)
         self.current = Overlay(attempt_id, base_sequence)
@@ -48,17 +48,17 @@ class Attempts:
         return self.current
 
     def void(self, overlay: Overlay) -> bool:
-        """Void an attempt unless the log has closed it; say whether that changed anything."""
+        """Void an attempt unless the log has closed it; return whether anything changed."""
         return self._close(overlay, OverlayStatus.VOID, None)
 
     def read(self, state: ChatState) -> None:
-        """Take what a state that was read from the store says: which attempt it has open."""
+        """Learn from a state of the store which attempt is open."""
         turn = state.turn
         attempt = None if turn is None else turn.attempt
         self._learn(state.head_sequence, AttemptId("") if attempt is None else attempt.id)
 
     def observe(self, event: LoggedEvent) -> bool:
-        """Take an event of the log; say whether it closed what is shown."""
+        """Process an event of the log; return whether it closed the attempt that is shown."""
         if isinstance(event.event, StatusChanged) and event.event.status not in _WORKING:
             self._learn(event.sequence, AttemptId(""))
         overlay = self.current
@@ -70,8 +70,9 @@ class Attempts:
         return self._close(overlay, status, event.sequence)
 
     def committed(self, event: LoggedEvent, *, is_recent: bool) -> Overlay | None:
-        """Return the attempt that a committed message closes, for a reader that has not begun
-        it; made from the message itself when it is an answer of which nothing is kept.
+        """Return the attempt that a committed message closes, for a reader that has not started it.
+
+        If it is no longer kept, an answer's attempt is rebuilt from the message.
         """
         message = event.message
         assert message is not None, f"event {event.sequence} was read without its message"
@@ -98,7 +99,7 @@ class Attempts:
         self._compare()
 
     def _compare(self) -> None:
-        """End the attempt that is shown if the log is known to have closed it."""
+        """End the attempt that is shown if the log has closed it."""
         overlay = self.current
         if (
             overlay is not None
@@ -121,7 +122,7 @@ class Attempts:
 
     def _keep(self, overlay: Overlay) -> None:
         if overlay.size > CLOSED_BYTES_MAX:
-            return  # readers that have begun it hold it themselves
+            return  # readers that have started it hold it themselves
         kept = self._committed
         kept[overlay.attempt_id] = overlay
         while len(kept) > CLOSED_MAX or (
@@ -131,7 +132,7 @@ class Attempts:
 
 
 def closing(event: Event, attempt_id: AttemptId) -> OverlayStatus:
-    """Say what an event makes of an attempt; OPEN: it does not concern it."""
+    """Return the status that an event gives an attempt; OPEN if it does not concern it."""
     match event:
         case MessageCommitted() if event.attempt_id == attempt_id:
             return OverlayStatus.COMMITTED

@@ -1,9 +1,8 @@
-"""What this process knows of one chat that somebody follows or works on.
+"""What this process knows about one chat that is followed or worked on.
 
-It exists only while a subscriber is attached or an attempt is open; an idle chat has none. It
-has no timer, no task and no queue of a reader. Everything that happens to it is one of its
-methods: a subscriber attaches, reads and detaches, a commit or a hint arrives, an attempt opens,
-grows and ends. Nothing else changes it.
+It exists only while a subscriber is attached or an attempt is open; an idle chat has none. It has
+no timer, no task and no queue per reader. Only its methods change it: a subscriber attaches, reads
+and detaches, a commit or a hint arrives, an attempt opens, grows and ends.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from chatd_server.ports.store import Applied, EventPage
 
 
 class Waiter:
-    """Somebody who may wait for a chat to change. One future at a time, and only while waiting."""
+    """Waits for a chat to change. Has one future at a time, and only while it waits."""
 
     __slots__ = ("_woken",)
 
@@ -29,11 +28,10 @@ class Waiter:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits, and nobody has woken it."""
+        """Whether it waits and was not woken."""
         return self._woken is not None and not self._woken.done()
 
     def wake(self) -> None:
-        """End the wait, if there is one."""
         woken = self._woken
         if woken is not None and not woken.done():
             woken.set_result(None)
@@ -50,7 +48,7 @@ class Waiter:
 
 
 class LiveChat:
-    """One chat in this process. `when_idle` is called when nothing needs it any more."""
+    """One chat in this process. `when_idle` is called when it is no longer needed."""
 
     __slots__ = (
         "_revision",
@@ -73,16 +71,16 @@ class LiveChat:
         self.tail = Tail()
         self.attempts = Attempts()
         self.responses = Responses()
-        #: Newest revision that a commit or a hint named.
+        #: Newest revision seen in a commit or a hint.
         self._revision = 0
         #: The log has, or may have, events after `head`.
         self.is_stale = False
-        #: A reader is reading them for everybody.
+        #: A reader is reading these events for all readers.
         self.is_refreshing = False
         self.is_deleted = False
-        #: Counts reasons to read the log again.
+        #: Counts the reasons to read the log again.
         self.moves = 0
-        #: How many streams and watches there are.
+        #: Number of streams and watches.
         self.attached = 0
         self._waiting: dict[Waiter, None] = {}
 
@@ -90,16 +88,16 @@ class LiveChat:
 
     @property
     def head(self) -> int:
-        """Newest sequence of which this process knows; 0 when nobody has asked yet."""
+        """Newest known sequence; 0 before the first read."""
         return self.tail.head
 
     def event(self, sequence: int) -> LoggedEvent | None:
-        """Return an event, if it is among the newest that are kept."""
+        """Return an event, if it is still kept."""
         return self.tail.event(sequence)
 
     def committed_attempt(self, event: LoggedEvent) -> Overlay | None:
-        """Return the attempt that a committed message closes, for a reader that holds none of
-        it; None when its pieces were never shown here and can not be made from the message.
+        """Return the attempt that a committed message closes, for a reader that holds none of it;
+        None if it was not shown here and cannot be rebuilt from the message.
         """
         is_recent = self.tail.event(event.sequence) is not None
         return self.attempts.committed(event, is_recent=is_recent)
@@ -107,22 +105,22 @@ class LiveChat:
     # --- subscribers -----------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """A stream or a watch begins; call it before the store is read."""
+        """Count a new stream or watch; call it before the store is read."""
         self.attached += 1
 
     def detach(self) -> None:
-        """A stream or a watch ends."""
+        """Count the end of a stream or watch."""
         self.attached -= 1
         if self.attached:
             return
-        # Nobody is told of commits from now on, so what is known of the log is out of date.
+        # From now on commits are not reported here, so what is known about the log goes stale.
         self._forget_for_slow()
         self.tail.head = 0
         self.is_stale = False
         self._look_idle()
 
     def read(self, state: ChatState) -> None:
-        """A reader has read the state of the chat from the store."""
+        """Process a chat state that a reader has read from the store."""
         self.attempts.read(state)
         if self.tail.head == 0:
             self.tail.head = state.head_sequence
@@ -131,14 +129,14 @@ class LiveChat:
             self.mark_stale()
 
     def observe(self, event: LoggedEvent) -> None:
-        """A reader has read an event that others may have read before."""
+        """Process an event that a reader has read; other readers may have read it before."""
         if self.attempts.observe(event):
             self.wake()
 
     # --- commits and hints -----------------------------------------------------------------------
 
     def committed(self, applied: Applied) -> None:
-        """A commit of this process; they come in order."""
+        """Process a commit of this process. Commits arrive in order."""
         state = applied.state
         self._revision = max(self._revision, state.revision)
         if not self.attached:
@@ -154,13 +152,13 @@ class LiveChat:
             self.wake()
 
     def hinted(self, revision: int) -> None:
-        """Some process has committed this revision."""
+        """Process a hint that some process has committed this revision."""
         if revision > self._revision:
             self._revision = revision
             self.mark_stale()
 
     def mark_stale(self) -> None:
-        """The log may have more: let the next reader read it for everybody."""
+        """Mark that the log may have more: the next reader reads it for all readers."""
         self.is_stale = True
         self.moves += 1
         self.wake()
@@ -168,18 +166,18 @@ class LiveChat:
     # --- reading the log for everybody -----------------------------------------------------------
 
     def refresh_begins(self) -> int:
-        """One reader reads the log for everybody; return from where."""
+        """Begin to read the log for all readers; return the sequence to start after."""
         self.is_refreshing, self.is_stale = True, False
         return self.tail.head
 
     def refreshed(self, page: EventPage) -> bool:
-        """Take a page; say whether another one follows."""
+        """Add a page; return whether another one follows."""
         before = self.tail.head
         self._add(page.events)
         return before < self.tail.head < page.head_sequence
 
     def refresh_ends(self, *, failed: bool = False, is_deleted: bool = False) -> None:
-        """The log was read, or the reader that did it is gone, or the store is."""
+        """End the read, also if the reader left or the store failed."""
         self.is_refreshing = False
         self.is_stale = self.is_stale or failed
         self.is_deleted = self.is_deleted or is_deleted
@@ -188,7 +186,7 @@ class LiveChat:
     # --- the attempt -----------------------------------------------------------------------------
 
     def open_attempt(self, attempt_id: AttemptId, base_sequence: int) -> Overlay:
-        """A worker of this process begins an attempt; one that is still open is void."""
+        """Open an attempt of a worker of this process; voids one that is still open."""
         replaces = self.attempts.current is not None
         overlay = self.attempts.open(attempt_id, base_sequence)
         if 0 < self.tail.head < base_sequence:
@@ -198,7 +196,7 @@ class LiveChat:
         return overlay
 
     def void_attempt(self, overlay: Overlay) -> None:
-        """A worker abandons an attempt; nothing happens when the log has closed it before."""
+        """Void an abandoned attempt, unless the log has closed it."""
         if self.attempts.void(overlay):
             self.wake()
             self._look_idle()
@@ -206,17 +204,16 @@ class LiveChat:
     # --- waiting ---------------------------------------------------------------------------------
 
     def now_waiting(self, waiter: Waiter) -> None:
-        """Note one who waits. When all do, all are level, and what was kept for them can go."""
+        """Add a waiter. If all readers wait, all are up to date: drop what was kept for them."""
         self._waiting[waiter] = None
         if len(self._waiting) == self.attached:
             self._forget_for_slow()
 
     def no_longer_waiting(self, waiter: Waiter) -> None:
-        """Note that one does not wait any more."""
         self._waiting.pop(waiter, None)
 
     def wake(self) -> None:
-        """Wake all readers that wait; a reader that is sending looks again by itself."""
+        """Wake all waiting readers; a reader that is sending checks again by itself."""
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             for waiter in waiting:
@@ -225,7 +222,7 @@ class LiveChat:
     # --- inside ----------------------------------------------------------------------------------
 
     def _add(self, events: tuple[LoggedEvent, ...]) -> None:
-        """Take events in order; from one on that does not follow, they are read from the log."""
+        """Add events in order. After a gap, readers read the events from the log."""
         follows = True
         for event in events:
             self.attempts.observe(event)
@@ -235,7 +232,7 @@ class LiveChat:
             self.wake()
 
     def _forget_for_slow(self) -> None:
-        """Drop what is kept only for slow readers."""
+        """Drop what is kept for slow readers only."""
         self.tail.forget_events()
         self.attempts.forget_committed()
         self.responses.forget()

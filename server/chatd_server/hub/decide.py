@@ -1,12 +1,12 @@
-"""Where a stream stands, and what it sends next: pure decisions over what this process knows.
+"""Decides where a stream starts and what it sends next: pure functions of what this process knows.
 
-The rules, in the order in which `decide` asks them:
+The rules, in the order in which `decide` applies them:
 
-1. A stream that has to end ends; what its client holds in vain is taken back before.
-2. Durable events go first, in order. Before the event that commits an attempt, its missing
-   pieces go; so the pieces of a connected subscriber always add up to the message.
-3. Level with the log: pieces of an attempt that is over are taken back, then the open attempt
-   goes on.
+1. A stream that must end ends; before that, pieces that nothing will follow are reset.
+2. Durable events go first, in order. Before the event that commits an attempt, its missing pieces
+   are sent, so the pieces of a connected subscriber always add up to the message.
+3. Once up to date with the log: pieces of a finished attempt are reset, then the pieces of the
+   open attempt follow.
 """
 
 from enum import Enum
@@ -33,17 +33,17 @@ _UNTIL: dict[Until, frozenset[Status]] = {
 
 
 class Pieces(msgspec.Struct, frozen=True, gc=False):
-    """Send the pieces of an attempt from this place on."""
+    """Send the pieces of an attempt from this offset on."""
 
     overlay: Overlay
     offset: int
 
 
 class Next(Enum):
-    """What to do that is neither an event nor a piece."""
+    """An action other than sending an event or a piece."""
 
     READ = "read the log from this position"
-    REFRESH = "read the log for everybody who is level"
+    REFRESH = "read the log for all readers that are up to date"
     RESET = "send preview_reset"
     CAUGHT_UP = "send caught_up"
     WAIT = "wait until the chat changes"
@@ -64,13 +64,13 @@ def terms(follow: Follow, state: ChatState, chat: LiveChat) -> Terms:
 
 
 def after_snapshot(state: ChatState) -> Position:
-    """Return where a stream stands whose client gets a snapshot first."""
+    """Return the start position of a stream that sends a snapshot first."""
     cursor = Cursor(state.head_sequence, snapshot_unfinished=True)
     return Position(cursor, Phase.SNAPSHOT, state.status)
 
 
 def after_cursor(cursor: Cursor, state: ChatState, chat: LiveChat) -> Position:
-    """Return where a stream stands that goes on at a cursor, which the store has accepted."""
+    """Return the start position of a stream that resumes at a cursor accepted by the store."""
     if not cursor.attempt_id:
         return Position(Cursor(cursor.sequence), Phase.REPLAY, state.status)
     overlay = chat.attempts.current
@@ -86,7 +86,7 @@ def after_cursor(cursor: Cursor, state: ChatState, chat: LiveChat) -> Position:
 
 
 def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
-    """Say what a stream does next. `page` is what it has read of the log for itself."""
+    """Return the next step of a stream. `page` is what it has read from the log for itself."""
     if at.phase is Phase.LIVE:
         if to.until and at.status in to.until:
             return Next.RESET if _is_void(at, chat) else StreamEndReason.UNTIL_REACHED
@@ -101,7 +101,7 @@ def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
     if chat.is_stale:
         return Next.WAIT if chat.is_refreshing else Next.REFRESH
     overlay = at.overlay
-    # In the middle of the open attempt, as for nearly every token, the rest needs no asking.
+    # Within the open attempt, as for nearly every token, no further checks are needed.
     if (
         to.deltas
         and overlay is not None
@@ -127,7 +127,7 @@ def _event(page: EventPage, sequence: int) -> LoggedEvent | None:
 
 
 def _open_attempt(chat: LiveChat, sequence: int) -> Overlay | None:
-    """Return the attempt whose pieces may be sent at a place in the log."""
+    """Return the attempt whose pieces may be sent after this sequence."""
     overlay = chat.attempts.current
     if (
         overlay is None
@@ -139,8 +139,8 @@ def _open_attempt(chat: LiveChat, sequence: int) -> Overlay | None:
 
 
 def _live_pieces(at: Position, chat: LiveChat) -> Pieces | Next | None:
-    """Return the pieces of the open attempt for a client that holds none of them yet, or holds
-    some that it got elsewhere.
+    """Return the pieces of the open attempt for a client that holds none of them, or holds some
+    that another server sent.
     """
     overlay = _open_attempt(chat, at.cursor.sequence)
     if overlay is None:
@@ -156,7 +156,7 @@ def _live_pieces(at: Position, chat: LiveChat) -> Pieces | Next | None:
 def _owed_before(
     event: LoggedEvent, at: Position, to: Terms, chat: LiveChat
 ) -> Pieces | Next | None:
-    """Return what has to be sent before an event: the rest of the attempt that it commits."""
+    """Return what must be sent before an event: the rest of the attempt that it commits."""
     committed = event.event
     if not to.deltas or not isinstance(committed, MessageCommitted):
         return None
@@ -167,7 +167,7 @@ def _owed_before(
     if held == attempt_id:
         if overlay is None:
             if not at.is_elsewhere:
-                return None  # cut before, and come back after it was committed
+                return None  # disconnected before the commit, resumed after it
             overlay = chat.committed_attempt(event)
         offset = (
             at.cursor.delta_offset if overlay is None else overlay.floor(at.cursor.delta_offset)
@@ -180,7 +180,7 @@ def _owed_before(
 
 
 def _has_caught_up(at: Position, to: Terms) -> bool:
-    """Say whether all was sent that was there when the stream began."""
+    """Return whether everything that existed when the stream began was sent."""
     if at.cursor.sequence < to.live_from:
         return False
     target = to.target
@@ -190,7 +190,7 @@ def _has_caught_up(at: Position, to: Terms) -> bool:
 
 
 def _is_void(at: Position, chat: LiveChat) -> bool:
-    """Say whether the client holds pieces that nothing will follow."""
+    """Return whether the client holds pieces that nothing will follow."""
     if not at.cursor.attempt_id:
         return False
     overlay = at.overlay

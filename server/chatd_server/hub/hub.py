@@ -1,7 +1,7 @@
-"""The hub: where workers show answers in progress and subscribers follow chats.
+"""The hub: workers show answers in progress here, and subscribers follow chats.
 
-One per process. It keeps something of a chat only while somebody follows it or an attempt is
-open. Writers never wait for readers; readers are positions (`hub.reader`).
+One per process. It holds data about a chat only while the chat is followed or an attempt is open.
+Writers never wait for readers; readers are positions (`hub.reader`).
 """
 
 import secrets
@@ -28,16 +28,16 @@ from chatd_server.ports.streams import FrameCodec
 
 
 class HubSettings(msgspec.Struct, frozen=True):
-    """Spans and limits of streams."""
+    """Intervals and limits of streams."""
 
-    #: Pause between heartbeats unless the subscriber asks for another.
+    #: Interval between heartbeats unless the subscriber asks for another.
     heartbeat_seconds: float = 15.0
-    #: Look at the log with each heartbeat, in case a hint of another process was lost. Not needed
-    #: where all commits are of this process.
+    #: Read the log with each heartbeat, in case a hint of another process was lost. Not needed
+    #: where this process makes all commits.
     reads_at_heartbeat: bool = True
     #: A stream older than this ends with MAX_DURATION, so that load moves to new replicas.
     stream_seconds_max: float = 3600.0
-    #: Part of that span that is left to chance, so that not all streams end at once.
+    #: Fraction of that time that is random, so that not all streams end at once.
     stream_jitter: float = 0.1
     subscribers_per_chat_max: int = SUBSCRIBERS_PER_CHAT_MAX
     streams_per_owner_max: int = STREAMS_PER_OWNER_MAX
@@ -68,19 +68,19 @@ class Hub:
     # --- what happens --------------------------------------------------------------------------
 
     def committed(self, applied: Applied) -> None:
-        """Take a commit of this process."""
+        """Process a commit of this process."""
         chat = self._chats.get(applied.state.id)
         if chat is not None:
             chat.committed(applied)
 
     def hinted(self, chat_id: ChatId, revision: int, status: Status) -> None:  # noqa: ARG002  a hint carries no meaning; only the log does
-        """Take a hint that a chat changed, from any process; `Wake.listen` calls this."""
+        """Process a hint from any process that a chat changed; `Wake.listen` calls this."""
         chat = self._chats.get(chat_id)
         if chat is not None:
             chat.hinted(revision)
 
     def hints_missed(self) -> None:
-        """Hints may have been lost: every chat that somebody follows looks at its log."""
+        """Hints may have been lost: let every followed chat read its log."""
         for chat in self._chats.values():
             if chat.attached:
                 chat.mark_stale()
@@ -88,7 +88,7 @@ class Hub:
     def open(
         self, chat_id: ChatId, attempt_id: AttemptId, base_sequence: int
     ) -> AttemptOverlayWriter:
-        """Open an attempt; one that is still open is void."""
+        """Open an attempt; voids one that is still open."""
         chat = self._chat(chat_id)
         return AttemptOverlayWriter(chat.open_attempt(attempt_id, base_sequence), chat)
 
@@ -96,7 +96,7 @@ class Hub:
 
     @contextmanager
     def follow(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> Iterator[ReaderStream]:
-        """Attach a subscriber until the context is left."""
+        """Attach a subscriber until the context exits."""
         self._admit(chat_id, owner_id)
         now = self._clock.now()
         seconds = follow.heartbeat_seconds or self._settings.heartbeat_seconds
@@ -120,7 +120,7 @@ class Hub:
 
     @contextmanager
     def watch(self, chat_id: ChatId) -> Iterator[LogWatch]:
-        """Watch a log until the context is left."""
+        """Watch a log until the context exits."""
         chat = self._chat(chat_id)
         chat.attach()
         try:
@@ -138,27 +138,27 @@ class Hub:
 
     @property
     def stream_count(self) -> int:
-        """Open streams."""
+        """Number of open streams."""
         return len(self._readers)
 
     @property
     def chat_count(self) -> int:
-        """Chats of which this process keeps something."""
+        """Number of chats that this process holds data about."""
         return len(self._chats)
 
     @property
     def serialisations(self) -> int:
-        """Events and pieces turned into bytes since the start."""
+        """Events and pieces serialised since the start."""
         return self._broadcast.serialisations
 
     @property
     def silences(self) -> int:
-        """Heartbeats since the start that found something to send that nobody had told of."""
+        """Heartbeats since the start that found an event that was never announced."""
         return self._broadcast.silences
 
     def owed(self) -> int:
-        """Count the streams that wait although there is something to send. It is a defect of the
-        hub if there is one: a debug assertion for tests.
+        """Count the streams that wait although there is something to send, for tests. More than
+        zero is a defect of the hub.
         """
         return sum(
             reader.is_owed or self._chats.get(reader.chat.chat_id) is not reader.chat
@@ -181,7 +181,7 @@ class Hub:
             raise TooManyStreams(f"{per_chat} streams follow this chat; close some")
 
     def _lifetime(self) -> Instant:
-        """Return how long a new stream may live, in microseconds."""
+        """Return the lifetime of a new stream, in microseconds."""
         whole = round(self._settings.stream_seconds_max * MICROSECONDS)
         spread = round(whole * self._settings.stream_jitter)
         return whole - (secrets.randbelow(spread) if spread else 0)
@@ -193,6 +193,6 @@ class Hub:
         return chat
 
     def _forget(self, chat: LiveChat) -> None:
-        """Drop a chat that nothing needs. An older object must not take a newer one along."""
+        """Drop an idle chat, unless a newer object has replaced it."""
         if self._chats.get(chat.chat_id) is chat:
             del self._chats[chat.chat_id]

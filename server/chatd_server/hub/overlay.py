@@ -1,9 +1,9 @@
 """The live parts of one attempt: one canonical byte string, and a table of its segments.
 
-The string only grows. A segment is a run of bytes of one part; its first bytes may be a *head*,
-which is never cut (a tool call's id and name, a whole part, a tool's result: their canonical
-JSON), the rest is text in UTF-8, which may be cut between any two characters. So a place in an
-attempt is one number, valid however pieces were merged, and a resume is a slice.
+The string only grows. A segment is a run of bytes of one part. It may start with a *head*, which
+is never split (the canonical JSON of a tool call's id and name, a whole part, or a tool's result).
+The rest is UTF-8 text, which may be split between any two characters. So one number is a position
+in an attempt, however pieces were merged, and a resume is a slice.
 """
 
 from bisect import bisect_right
@@ -25,17 +25,17 @@ _WORDS = {
 }
 _OF_TOOLS = frozenset({PieceKind.TOOL_STARTED, PieceKind.TOOL_FINISHED})
 
-#: The bits that mark a byte of UTF-8 as one that continues a character, and their values there.
+#: UTF-8 continuation bytes have these bits set to this value.
 _CONTINUES_MASK, _CONTINUES = 0xC0, 0x80
 
 
 class OverlayStatus(Enum):
-    """What became of an attempt."""
+    """The state of an attempt."""
 
     OPEN = "open"
-    #: The log has closed it. How, this process has not read yet; nothing more is shown until then.
+    #: The log has closed it, but this process has not read how. Nothing more is shown until then.
     ENDED = "ended"
-    #: A message that names it was committed: what was shown stands.
+    #: A message of it was committed: what was shown is valid.
     COMMITTED = "committed"
     #: Nothing of it will be committed: what was shown is void.
     VOID = "void"
@@ -50,7 +50,7 @@ class _Segment:
         self.part = part
         self.kind = kind
         self.start = start
-        #: Where the indivisible bytes end; `start` when there are none.
+        #: Where the head ends; `start` if there is none.
         self.head_end = head_end
         self.value = value
 
@@ -81,20 +81,20 @@ class Overlay:
         #: A sequence at which it was over, once known: that of its last event, or a later one.
         self.over_at: int | None = None
         self._bytes = bytearray()
-        #: Bytes of the canonical string so far. Asked by every subscriber for every piece.
+        #: Bytes of the canonical string so far. Every subscriber reads it for every piece.
         self.size = 0
         self._segments: list[_Segment] = []
         self._starts: list[int] = []
         self._newest: _Segment | None = None
-        #: What is shown once the attempt is committed, and its bytes.
+        #: What is shown when the attempt is committed, and its bytes.
         self._tail: list[tuple[int, PieceKind, bytes, PieceValue]] = []
         self._tail_bytes = 0
-        #: What parts that are calls begin with.
+        #: Heads of the parts that are calls.
         self._heads: dict[int, PieceValue] = {}
 
     @classmethod
     def of_message(cls, message: Message, base_sequence: int) -> "Overlay":
-        """Return the overlay that leads to a committed answer: for readers that missed it."""
+        """Return the overlay of a committed answer, for readers that missed it."""
         overlay = cls(message.attempt_id, base_sequence)
         for index, part in enumerate(message.parts):
             match part:
@@ -112,32 +112,32 @@ class Overlay:
     # --- writing -------------------------------------------------------------------------------
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
-        """Append to a part that grows; a call needs its head first. Empty text adds nothing."""
+        """Append to a growing part; a call needs its head first. Empty text adds nothing."""
         if not text:
             return
         added = text.encode()
         self._admit(len(added), ANSWER_BYTES_MAX)
         newest = self._newest
         if newest is None or newest.part != part or newest.kind is not kind:
-            # Vendors may interleave calls: what goes on has its head already, and shows it again.
+            # Vendors may interleave calls: a continued call shows its head again.
             self._begin(part, kind, b"", self._heads[part] if kind is PieceKind.CALL else None)
         self._extend(added)
 
     def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
-        """Add something that is never cut."""
+        """Add a value that is never split."""
         head = self._admitted(kind, value)
         if kind is PieceKind.CALL:
             self._heads[part] = value
         self._begin(part, kind, head, value)
 
     def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
-        """Add something that is never cut, and that nobody sees unless the attempt is committed."""
+        """Add a value that is never split and is shown only when the attempt is committed."""
         head = self._admitted(kind, value)
         self._tail.append((part, kind, head, value))
         self._tail_bytes += len(head)
 
     def show_tail(self) -> None:
-        """Show what waited for the commit."""
+        """Show the values that waited for the commit."""
         for piece in self._tail:
             self._begin(*piece)
         self._tail = []
@@ -145,10 +145,10 @@ class Overlay:
     # --- reading -------------------------------------------------------------------------------
 
     def floor(self, offset: int) -> int:
-        """Return the nearest place at or before an offset at which a piece may begin.
+        """Return the nearest offset at or before this one at which a piece may begin.
 
-        A client only has offsets that were sent to it, and those are such places already; any
-        other number is rounded down, so that nothing is cut and nothing is left out.
+        Offsets that a client received are such offsets already. Any other number is rounded down,
+        so that nothing is split and nothing is left out.
         """
         if offset <= 0 or not self._starts:
             return 0
@@ -160,9 +160,9 @@ class Overlay:
         return self._character(offset)
 
     def piece(self, offset: int) -> Piece | None:
-        """Return the longest piece that begins there, or None at the end of the string.
+        """Return the longest piece that begins at an offset, or None at the end of the string.
 
-        It stays within one segment, and its text holds at most TEXT_SLICE_BYTES_MAX bytes.
+        It stays within one segment, and its text has at most TEXT_SLICE_BYTES_MAX bytes.
         """
         newest = self._newest
         if newest is None or offset >= len(self._bytes):
@@ -180,7 +180,7 @@ class Overlay:
         return Piece(segment.part, segment.kind, start, end, text, segment.value)
 
     def pieces(self, offset: int, bytes_max: int) -> Iterator[Piece]:
-        """Yield pieces from an offset until `bytes_max` bytes have passed, at least one piece."""
+        """Yield pieces from an offset until `bytes_max` bytes are reached, at least one piece."""
         end = offset + bytes_max
         while offset < end and (piece := self.piece(offset)) is not None:
             yield piece
@@ -214,14 +214,14 @@ class Overlay:
             )
 
     def _character(self, offset: int) -> int:
-        """Return where the character begins that an offset stands in."""
+        """Return the offset at which the character begins that includes this offset."""
         while self._bytes[offset] & _CONTINUES_MASK == _CONTINUES:
             offset -= 1
         return offset
 
 
 def _public(value: PieceValue) -> PieceValue:
-    """Return a value without the vendor's own block, which no client gets."""
+    """Return a value without the vendor's own data, which clients never get."""
     if getattr(value, "native", None) is None:
         return value
     return msgspec.structs.replace(value, native=None)

@@ -1,5 +1,5 @@
-"""Where a stream stands, and how each thing that it sends moves it. Nothing here changes: every
-move gives a new position.
+"""The position of a stream, and how each thing that it sends moves it. Positions are immutable:
+each move returns a new one.
 """
 
 from enum import Enum
@@ -16,28 +16,24 @@ NO_ATTEMPT = AttemptId("")
 
 
 class Phase(Enum):
-    """How far a stream is."""
+    """The phase of a stream."""
 
-    #: The snapshot, and what it left to be sent, is not finished: a cut begins it again.
+    #: The snapshot and the catch-up after it are not finished: a resume starts them again.
     SNAPSHOT = "snapshot"
-    #: Events and pieces from before the stream began are being sent.
+    #: Events and pieces from before the start of the stream are being sent.
     REPLAY = "replay"
-    #: All of that was sent.
+    #: All of those were sent.
     LIVE = "live"
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """What a stream has sent. `cursor.attempt_id` names the attempt whose pieces the client holds.
-
-    Every move gives a new position.
-    """
+    """What a stream has sent. `cursor.attempt_id`: the attempt whose pieces the client holds."""
 
     cursor: Cursor
     phase: Phase
-    #: Status of the chat at `cursor.sequence`; before all from before the stream was sent, that at
-    #: its beginning.
+    #: Status of the chat at `cursor.sequence`; before phase LIVE, that at the start of the stream.
     status: Status
-    #: Where the pieces that the client holds came from; None when they are not here.
+    #: The source of the pieces that the client holds; None if it is not in this process.
     overlay: Overlay | None = None
     #: These pieces belong to an attempt that is open on another server.
     is_elsewhere: bool = False
@@ -46,7 +42,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What a stream was asked for, and what was there when it began."""
+    """The request of a stream, and the state of the chat when it began."""
 
     deltas: bool
     until: frozenset[Status]
@@ -57,13 +53,13 @@ class Terms(msgspec.Struct, frozen=True):
     target_size: int
 
     def without_target(self) -> "Terms":
-        """Return them for a stream that has caught up, which holds no attempt any more."""
+        """Return the terms after catching up, which name no attempt."""
         return Terms(self.deltas, self.until, self.live_from, None, 0)
 
 
 NOWHERE = Position(Cursor(0), Phase.SNAPSHOT, Status.WAITING)
 NO_TERMS = Terms(deltas=False, until=frozenset(), live_from=0, target=None, target_size=0)
-"""Where and for what a stream stands before it begins, and after its end."""
+"""Position and terms of a stream before it begins and after it ends."""
 
 
 def after_event(at: Position, to: Terms, event: LoggedEvent) -> Position:

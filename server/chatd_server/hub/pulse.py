@@ -1,4 +1,4 @@
-"""One timer for all streams: heartbeats, and the end of streams that are old enough."""
+"""One timer for all streams: heartbeats, and the end of streams at their maximum age."""
 
 import asyncio
 import heapq
@@ -9,7 +9,7 @@ from chatd_server.hub.reader import Reader
 from chatd_server.ports.clock import Clock
 
 HEARTBEAT_TAG = "hub.heartbeat"
-"""How a test finds the wait on its clock."""
+"""The tag by which tests find this wait on their clock."""
 
 
 class Pulse:
@@ -24,7 +24,7 @@ class Pulse:
         self._sooner: asyncio.Future[None] | None = None
 
     def add(self, reader: Reader) -> None:
-        """Look after a reader until it is closed."""
+        """Wake a reader when it is due, until it is closed."""
         self._readers += 1
         self._push(reader, reader.due_at)
         if self._task is None:
@@ -33,7 +33,7 @@ class Pulse:
             self._sooner.set_result(None)
 
     def removed(self) -> None:
-        """Take note that a reader was closed; its entry goes when it is due."""
+        """Count a closed reader; its entry is removed when it is due."""
         self._readers -= 1
         if self._readers == 0 and self._task is not None:
             self._task.cancel()
@@ -59,7 +59,7 @@ class Pulse:
                 pass  # the earliest reader is due
 
     def _look(self, now: Instant) -> None:
-        """Wake every reader that is due, and note when it is next."""
+        """Wake the readers that are due, and schedule each again."""
         due = self._due
         while due and (due[0][0] <= now or due[0][2].is_closed):
             _, _, reader = heapq.heappop(due)

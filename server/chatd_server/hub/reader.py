@@ -1,6 +1,6 @@
-"""A subscriber: a position in what its chat sends, and its times.
+"""A subscriber: its position in the chat's stream, and its timers.
 
-It has no queue. Whoever drives it (`hub.stream`) does what `decide` says, and moves the position.
+It has no queue. `hub.stream` carries out each step that `decide` returns, and moves the position.
 """
 
 from chatd_server.domain.chat import ChatState
@@ -32,15 +32,15 @@ class Reader(Waiter):
     )
 
     def __init__(self, chat: LiveChat, now: Instant, interval: int, ends_at: Instant) -> None:
-        """Attach to a chat. `interval`: pause between heartbeats, in microseconds."""
+        """Attach to a chat. `interval`: time between heartbeats, in microseconds."""
         super().__init__()
         self.chat = chat
-        #: What was sent. Level subscribers share one object.
+        #: What was sent. Subscribers that are up to date share one object.
         self.at: Position = position.NOWHERE
         self._terms: Terms = position.NO_TERMS
-        #: What was read of the log for this reader alone.
+        #: What was read from the log for this reader alone.
         self._page = NOTHING_READ
-        #: Set from outside: a heartbeat is due; the stream has to end; nobody reads any more.
+        #: Set from outside: a heartbeat is due; the stream must end; the client has gone.
         self.is_due = False
         self.end: StreamEndReason | None = None
         self.is_closed = False
@@ -51,7 +51,7 @@ class Reader(Waiter):
     # --- where it stands -------------------------------------------------------------------------
 
     def begin_with_snapshot(self, follow: Follow, state: ChatState) -> None:
-        """Begin after a snapshot; its cursors say that it is unfinished."""
+        """Begin with a snapshot; its cursors are marked as unfinished."""
         self._begin(follow, state)
         self.at = decide.after_snapshot(state)
 
@@ -67,49 +67,49 @@ class Reader(Waiter):
 
     @property
     def cursor(self) -> Cursor:
-        """The position up to which this stream has sent, as its client stores it."""
+        """The position up to which this stream has sent, for the client to store."""
         return self.at.cursor
 
     def decide(self) -> Step:
-        """Say what comes next."""
+        """Return the next step."""
         if self.end is not None:
             return self.end
         return decide.decide(self.at, self._terms, self._page, self.chat)
 
     @property
     def is_owed(self) -> bool:
-        """Whether it waits although there is something to send: nobody has woken it."""
+        """Whether it waits although there is something to send: a missed wake-up."""
         return self.is_waiting and self.decide() is not Next.WAIT
 
     # --- what happens ----------------------------------------------------------------------------
 
     def take(self, page: EventPage) -> None:
-        """Take events that were read from the log after this position."""
+        """Keep events that were read from the log after this position."""
         self._page = page
 
     def sent_event(self, event: LoggedEvent) -> None:
-        """Move after a durable event."""
+        """Move past a durable event."""
         self.at = position.after_event(self.at, self._terms, event)
         if event.sequence >= self._page.head_sequence:
             self._page = NOTHING_READ
 
     def sent_piece(self, overlay: Overlay, end: int) -> None:
-        """Move after a piece."""
+        """Move past a piece."""
         self.at = position.after_piece(self.at, overlay, end)
 
     def sent_reset(self) -> AttemptId:
-        """The client forgets its pieces; return of which attempt."""
+        """Note that the client drops its pieces; return the attempt that they belong to."""
         held = self.cursor.attempt_id
         self.at = position.after_reset(self.at)
         return held
 
     def sent_caught_up(self) -> None:
-        """All from before the stream was sent."""
+        """Note that everything from before the start of the stream was sent."""
         self.at = position.after_catching_up(self.at)
         self._terms = self._terms.without_target()
 
     def close(self) -> None:
-        """Nobody reads any more. The timer may hold this object a while; what is big goes now."""
+        """Note that the client has gone. The timer may keep this object, so free large data now."""
         self.is_closed = True
         self.at, self._terms = position.NOWHERE, position.NO_TERMS
         self._page = NOTHING_READ
@@ -117,27 +117,27 @@ class Reader(Waiter):
     # --- time ------------------------------------------------------------------------------------
 
     def sent(self, now: Instant) -> None:
-        """Note that something was sent: no heartbeat is due for a while."""
+        """Note that something was sent, which postpones the heartbeat."""
         self._sent_at = now
         self.is_due = False
 
     @property
     def due_at(self) -> Instant:
-        """When this stream has to be looked at although nothing happened."""
+        """When this stream must be checked even if nothing has happened."""
         return min(self._sent_at + self._interval, self._ends_at)
 
     def pulse(self, now: Instant) -> Instant:
-        """Note what is due, and look again; return when the next look is due."""
+        """Wake the reader if it is due; return when it is due next."""
         if now >= self._ends_at:
             self.end = self.end or StreamEndReason.MAX_DURATION
             self.wake()
         elif now >= self._sent_at + self._interval:
             self.is_due = True
             self.wake()
-        # A reader whose response is on its way has not moved its own time yet.
+        # A reader that is sending a response has not updated its own time yet.
         return self.due_at if self.due_at > now else now + self._interval
 
     def finish(self, reason: StreamEndReason) -> None:
-        """Let the stream end."""
+        """End the stream with this reason."""
         self.end = reason
         self.wake()

@@ -8,27 +8,27 @@ from chatd_server.hub.overlay import Overlay
 from chatd_server.hub.position import Phase, Position, after_piece
 
 FRAMES_MAX = 8
-"""Newest durable events kept as bytes. Level readers all ask for the newest one or two."""
+"""Newest durable events kept as bytes. Readers that are up to date need only one or two."""
 FRAMES_BYTES_MAX = MIB
-"""Bytes of these; the newest is kept in any case."""
+"""Total size of these; the newest is always kept."""
 
 
 class NewestPiece(msgspec.Struct, gc=False):
-    """A piece that was just sent to a subscriber, for the others that stand at the same place."""
+    """A piece that was just sent to a subscriber, for others at the same position."""
 
-    #: Where that subscriber stood, and where it stands now.
+    #: The position of that subscriber before the piece and after it.
     before: Position
     after: Position
     overlay: Overlay
-    #: Bytes of the attempt when the piece was made: who could get more than the piece, does.
+    #: Size of the attempt when the piece was made. If it has grown, a longer piece is due.
     size: int
     start: int
     frame: bytes
 
     def moved(self, at: Position, overlay: Overlay, offset: int) -> Position | None:
-        """Return where a subscriber stands after these bytes; None when it gets others.
+        """Return the position of a subscriber after these bytes; None if it needs other bytes.
 
-        Level subscribers come to share one position, which is all that has to be compared then.
+        Subscribers that are up to date come to share one position object, which makes this cheap.
         """
         if self.overlay is not overlay or self.size != overlay.size:
             return None
@@ -55,7 +55,7 @@ class Responses:
         self.piece: NewestPiece | None = None
 
     def event(self, cursor: Cursor) -> bytes | None:
-        """Return the response that leads to a cursor."""
+        """Return the response that moves a subscriber to this cursor."""
         return self._events.get(cursor)
 
     def keep_event(self, cursor: Cursor, frame: bytes) -> None:
@@ -68,7 +68,6 @@ class Responses:
             self._bytes -= len(self._events.pop(next(iter(self._events))))
 
     def forget(self) -> None:
-        """Drop all of them."""
         self.piece = None
         if self._events:
             self._events, self._bytes = {}, 0

@@ -1,4 +1,4 @@
-"""Drives one reader: does what it decides, and gives out responses as bytes."""
+"""Drives one reader: carries out its decisions, and returns responses as bytes."""
 
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.event import LoggedEvent
@@ -18,16 +18,16 @@ from chatd_server.ports.store import EventPage, Store
 from chatd_server.ports.streams import FrameCodec
 
 READ_EVENTS_MAX = 64
-"""Events read from the log at once; with the next limit it bounds what a slow reader holds."""
+"""Events per read of the log; with the next limit it bounds the memory of a slow reader."""
 READ_BYTES_MAX = 256 * KIB
-"""Bytes read from the log at once (or one event)."""
+"""Bytes per read of the log; a single event may be larger."""
 SILENCE_SECONDS = 1
-"""An event that is found so long after its commit was owed in silence: a hint was lost, or there is
-a defect. Younger ones may be on their way."""
+"""An event found this long after its commit was never announced: a hint was lost, or there is a
+defect. Younger events may still be announced."""
 
 
 class Broadcast:
-    """What all streams share: the store, the codec, and what is counted."""
+    """What all streams share: the store, the codec, and the counters."""
 
     def __init__(
         self,
@@ -43,18 +43,18 @@ class Broadcast:
         self.clock = clock
         self.codec = codec
         self._observer = observer
-        #: Events and pieces that were turned into bytes.
+        #: Events and pieces serialised.
         self.serialisations = 0
-        #: Heartbeats that found something to send that nobody had told of.
+        #: Heartbeats that found an event that was never announced.
         self.silences = 0
 
     async def refresh(self, chat: LiveChat) -> None:
-        """Read what the log has after what is known, once for everybody who is level."""
+        """Read the log after the known head, once for all readers that are up to date."""
         known = after = chat.refresh_begins()
         try:
             while chat.refreshed(await self.read(chat, after)):
                 after = chat.head
-            # Nothing new in the log: the deletion of an idle chat, for one.
+            # Nothing new in the log: for example, an idle chat was deleted.
             is_deleted = chat.head == known and (await self.store.load(chat.chat_id)).deleted
         except ChatNotFound:
             chat.refresh_ends(is_deleted=True)
@@ -71,7 +71,7 @@ class Broadcast:
         )
 
     def look_for_silence(self, chat: LiveChat, known: int) -> None:
-        """Count it when streams that are level owed an event for a while and sent nothing."""
+        """Count a silence: streams owed an event for a while and were not woken."""
         owed = chat.event(known + 1)
         if owed is not None and self.clock.now() - owed.at >= SILENCE_SECONDS * MICROSECONDS:
             self.silences += 1
@@ -101,8 +101,8 @@ class ReaderStream:
         self._chat_id: ChatId = reader.chat.chat_id
         self._owner_id = owner_id
         self._follow: Follow | None = follow
-        #: The state that the snapshot shows, until all its messages are sent, and up to which
-        #: position they are. A page is read when the one before is sent.
+        #: The state that the snapshot shows, until all its messages are sent, and the position of
+        #: the last one sent. Each page is read after the one before was sent.
         self._shows: ChatState | None = None
         self._shown = 0
         self._is_opening = True
@@ -116,7 +116,7 @@ class ReaderStream:
         frame = await self._open() if self._is_opening else None
         while frame is None:
             step = reader.decide()
-            # The first two are what happens per token: no coroutine for them.
+            # The first two cases happen per token, so they need no coroutine.
             if type(step) is Pieces:
                 frame = self._piece(step.overlay, step.offset)
             elif step is Next.WAIT and not reader.is_due:
@@ -127,7 +127,7 @@ class ReaderStream:
         return frame
 
     async def _do(self, step: Step) -> bytes | None:
-        """Do what was decided, unless it is a piece; return a response if there is one."""
+        """Carry out any step but a piece; return its response, if any."""
         reader, codec = self.reader, self._broadcast.codec
         match step:
             case LoggedEvent():
@@ -152,7 +152,7 @@ class ReaderStream:
     # --- where it begins -----------------------------------------------------------------------
 
     async def _open(self) -> bytes | None:
-        """Find out where to begin, then give out the snapshot, if there is one."""
+        """Find the start position, then return the snapshot, if any."""
         follow, self._follow = self._follow, None
         frame = None if follow is None else await self._begin(follow)
         if frame is None:
@@ -167,7 +167,7 @@ class ReaderStream:
             reader.begin_with_snapshot(follow, state)
             self._shows = state
             return broadcast.codec.snapshot(state, reader.cursor)
-        # Also at the head: it is the store that knows which cursors are in range.
+        # Also at the head: only the store knows which cursors are in range.
         page = await broadcast.read(reader.chat, cursor.sequence)
         reader.begin_at(cursor, follow, state, page)
         return None
@@ -189,7 +189,7 @@ class ReaderStream:
     # --- what it reads -------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Read the log for this reader, which is too far behind for the tail."""
+        """Read the log for this reader, which needs events older than the tail."""
         reader = self.reader
         try:
             reader.take(await self._broadcast.read(reader.chat, reader.cursor.sequence))
@@ -212,14 +212,14 @@ class ReaderStream:
         return frame
 
     def _piece(self, overlay: Overlay, offset: int) -> bytes:
-        """Return the next piece: the same bytes for all who stand at the same place."""
+        """Return the next piece: the same bytes for all readers at the same position."""
         reader, responses = self.reader, self.reader.chat.responses
         at, newest = reader.at, responses.piece
         if newest is not None and (after := newest.moved(at, overlay, offset)) is not None:
             reader.at = after
             return newest.frame
         piece = overlay.piece(offset)
-        assert piece is not None, "a piece is decided on only where there is one"
+        assert piece is not None, "decide returns a piece only where there is one"
         reader.sent_piece(overlay, piece.end)
         frame = self._broadcast.codec.piece(overlay.attempt_id, piece, reader.cursor)
         self._broadcast.serialisations += 1
@@ -228,7 +228,7 @@ class ReaderStream:
         return frame
 
     async def _heartbeat(self) -> bytes | None:
-        """Look at the log, in case a hint was lost; None when there is something to send."""
+        """Check the log, in case a hint was lost; return None if there is something to send."""
         reader, chat = self.reader, self.reader.chat
         reader.is_due = False
         if self._broadcast.reads_at_heartbeat and not chat.is_refreshing:

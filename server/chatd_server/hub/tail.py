@@ -1,13 +1,13 @@
-"""The newest part of a chat's log, kept for subscribers that are nearly level."""
+"""The newest events of a chat, kept for subscribers that are nearly up to date."""
 
 from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.limits import MIB
 from chatd_server.domain.message import Part, Reasoning, Text, ToolCall, ToolResult
 
 TAIL_EVENTS_MAX = 32
-"""Newest events kept: about four steps with tools. Before them the log is read."""
+"""Newest events kept: about four steps with tools. Older ones are read from the log."""
 TAIL_BYTES_MAX = MIB
-"""Bytes of these events: one long answer, or many ordinary ones."""
+"""Total size of these events: one long answer, or many ordinary ones."""
 
 _EVENT_BYTES = 256
 
@@ -18,13 +18,13 @@ class Tail:
     __slots__ = ("_bytes", "_events", "head")
 
     def __init__(self) -> None:
-        #: Newest sequence of which this process knows; 0 when nobody has asked yet.
+        #: Newest known sequence; 0 before the first read.
         self.head = 0
         self._events: list[LoggedEvent] = []
         self._bytes = 0
 
     def add(self, event: LoggedEvent) -> bool:
-        """Append an event, unless it is known; say whether it was the next one."""
+        """Append a new event; return False if it leaves a gap."""
         if event.sequence <= self.head:
             return True
         if self.head and event.sequence != self.head + 1:
@@ -39,7 +39,7 @@ class Tail:
         return True
 
     def event(self, sequence: int) -> LoggedEvent | None:
-        """Return an event that is kept."""
+        """Return an event, if it is still kept."""
         events = self._events
         if not events:
             return None
@@ -47,17 +47,16 @@ class Tail:
         return events[index] if 0 <= index < len(events) else None
 
     def forget_events(self) -> None:
-        """Drop the events, and keep the head."""
+        """Drop the events, but keep the head."""
         if self._events:
             self._events, self._bytes = [], 0
 
     def __len__(self) -> int:
-        """Return how many events are kept."""
         return len(self._events)
 
 
 def event_bytes(event: LoggedEvent) -> int:
-    """Return about how many bytes an event holds; exact enough for a limit on memory."""
+    """Estimate the size of an event in bytes, for a limit on memory."""
     if event.message is None:
         return _EVENT_BYTES
     return _EVENT_BYTES + sum(_part_length(part) for part in event.message.parts)

@@ -1,14 +1,14 @@
-"""A bounded wait for the log of a chat to move, for callers that read it in pages."""
+"""A bounded wait for new events of a chat, for callers that read pages."""
 
 from chatd_server.hub.chat import LiveChat, Waiter
 from chatd_server.ports.clock import Clock
 
 WATCH_TAG = "hub.watch"
-"""How a test finds the wait on its clock."""
+"""The tag by which tests find this wait on their clock."""
 
 
 class LogWatch(Waiter):
-    """Whether a log has moved; `ports.HeadWatch`."""
+    """Waits for a log to change; `ports.HeadWatch`."""
 
     __slots__ = ("_chat", "_clock", "_moves")
 
@@ -19,7 +19,7 @@ class LogWatch(Waiter):
         self._moves = chat.moves
 
     async def moved(self, seconds: float) -> bool:
-        """Wait at most so long for a reason to read the log again."""
+        """Wait up to `seconds` for a reason to read the log again; return whether there is one."""
         try:
             async with self._clock.timeout(seconds, WATCH_TAG):
                 while self._chat.moves == self._moves:

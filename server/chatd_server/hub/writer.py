@@ -6,7 +6,7 @@ from chatd_server.hub.overlay import Overlay, OverlayStatus
 
 
 class AttemptOverlayWriter:
-    """Writes one attempt; `ports.AttemptWriter`. Does nothing once the attempt is over."""
+    """Writes one attempt; `ports.AttemptWriter`. Does nothing after the attempt is over."""
 
     __slots__ = ("_chat", "_overlay")
 
@@ -15,22 +15,18 @@ class AttemptOverlayWriter:
         self._chat = chat
 
     def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
-        """Show something that is never cut."""
         if self._overlay.status is OverlayStatus.OPEN:
             self._overlay.add(part, kind, value)
             self._chat.wake()
 
     def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
-        """Show something that is never cut, once the attempt is committed."""
         if self._overlay.status is OverlayStatus.OPEN:
             self._overlay.add_when_committed(part, kind, value)
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
-        """Show more of a part that grows."""
         if self._overlay.status is OverlayStatus.OPEN:
             self._overlay.append(part, kind, text)
             self._chat.wake()
 
     def abandon(self) -> None:
-        """Void everything shown, unless the log has closed the attempt."""
         self._chat.void_attempt(self._overlay)

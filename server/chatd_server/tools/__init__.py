@@ -1,1 +1,1 @@
-"""What the model may call and this service executes."""
+"""Tools that the model may call and this service executes."""

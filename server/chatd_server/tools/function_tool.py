@@ -1,4 +1,4 @@
-"""A tool that is a function: its name, its docstring, its signature."""
+"""A tool made from a function: its name, docstring and signature."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -12,9 +12,9 @@ from chatd_server.tools.schema import Arguments, InvalidArguments
 class FunctionTool:
     """A `Tool` from an async function.
 
-    The function returns text, a ToolOutput, or a value that becomes JSON. It is called by
-    argument names only, and what it raises is passed on. `idempotent`: a call that had started
-    may be run again after a crash. Raises TypeError for a function that cannot be a tool.
+    The function returns text, a ToolOutput, or a value that becomes JSON. It is called with keyword
+    arguments only, and its exceptions propagate. `idempotent`: a call that had started may run
+    again after a crash. Raises TypeError for a function that cannot be a tool.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class FunctionTool:
             raise TypeError(f"{function.__name__} must be async, so that it can be cancelled")
         description = inspect.getdoc(function)
         if not description:
-            raise TypeError(f"{function.__name__} needs a docstring: it is what the model is told")
+            raise TypeError(f"{function.__name__} needs a docstring: the model reads it")
         self._function = function
         self._arguments = Arguments(function)
         self._spec = ToolSpec(function.__name__, description, self._arguments.schema())
@@ -37,21 +37,20 @@ class FunctionTool:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told."""
         return self._spec
 
     @property
     def idempotent(self) -> bool:
-        """Whether a call that had started may be run again after a crash."""
+        """Whether a call that had started may run again after a crash."""
         return self._idempotent
 
     @property
     def ends_turn(self) -> bool:
-        """Whether a call without an error ends the turn."""
+        """Whether a successful call ends the turn."""
         return self._ends_turn
 
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
-        """Run one call; arguments that do not fit are an error that lists all problems."""
+        """Run one call; for invalid arguments return an error that lists all problems."""
         try:
             values = self._arguments.read(arguments)
         except InvalidArguments as invalid:

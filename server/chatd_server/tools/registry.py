@@ -1,4 +1,4 @@
-"""Where the tools of chats come from. A new source is one line here."""
+"""The sources of tools. To add one, add a line here."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,9 +7,8 @@ from chatd_server.ports.tools import ToolSource
 from chatd_server.tools.builtin.source import BuiltinTools
 
 SOURCES: tuple[Callable[[Clock], ToolSource], ...] = (BuiltinTools,)
-"""In this order: if two sources have a tool of the same name, the first one's is offered."""
+"""In order of priority: if two sources have a tool of the same name, the first one wins."""
 
 
 def tool_sources(clock: Clock) -> Sequence[ToolSource]:
-    """Return all sources."""
     return tuple(source(clock) for source in SOURCES)

@@ -1,6 +1,7 @@
-"""A function's signature as the arguments of a tool: their JSON schema, and how they are read.
+"""Turns a function's signature into the arguments of a tool: makes their JSON Schema and parses
+them.
 
-Understood are str, int, float, bool, list, dict, Literal, Optional and unions of these, defaults,
+Supported are str, int, float, bool, list, dict, Literal, Optional and unions of these, defaults,
 and Annotated with a description (a str) or a msgspec.Meta (bounds, patterns). A parameter of
 type ToolContext is not an argument: the service fills it in.
 """
@@ -18,7 +19,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class Argument(msgspec.Struct, frozen=True):
-    """One argument. `default` is msgspec.NODEFAULT for one that must be given."""
+    """One argument. `default` is msgspec.NODEFAULT for a required one."""
 
     name: str
     type: Any
@@ -26,12 +27,11 @@ class Argument(msgspec.Struct, frozen=True):
 
     @property
     def is_required(self) -> bool:
-        """Whether it must be given."""
         return self.default is msgspec.NODEFAULT
 
 
 class InvalidArguments(Exception):
-    """The model's arguments do not fit; `problems` has one line for each thing that is wrong."""
+    """The model's arguments are not valid; `problems` has one line per problem."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -39,7 +39,7 @@ class InvalidArguments(Exception):
 
 
 class Arguments:
-    """The arguments of one function. Raises TypeError for a signature that is not understood."""
+    """The arguments of one function. Raises TypeError for an unsupported signature."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         hints = get_type_hints(function, include_extras=True)
@@ -48,7 +48,7 @@ class Arguments:
         for parameter in inspect.signature(function).parameters.values():
             name = parameter.name
             if name not in hints or parameter.kind not in _BY_NAME:
-                raise TypeError(f"{name} needs a type hint, and a name to be given by")
+                raise TypeError(f"{name} needs a type hint and must accept a keyword")
             if hints[name] is ToolContext:
                 self.context_name = name
                 continue
@@ -60,7 +60,7 @@ class Arguments:
             )
 
     def schema(self) -> str:
-        """Return the JSON schema of an object, as text; the same each time."""
+        """Return the JSON Schema as text; it is always the same text."""
         schema: Json = {
             "type": "object",
             "properties": {name: _schema(argument) for name, argument in self._arguments.items()},
@@ -70,7 +70,7 @@ class Arguments:
         return msgspec.json.encode(schema).decode()
 
     def read(self, arguments: str) -> Json:
-        """Return the values by name, defaults left out. Raises InvalidArguments with all
+        """Return the given values by name, without defaults. Raises InvalidArguments with all
         problems at once.
         """
         given = _object(arguments)
@@ -101,7 +101,7 @@ _PLAIN = frozenset({str, int, float, bool, types.NoneType, Any})
 
 
 def _understood(name: str, hint: Any) -> Any:
-    """Return the hint with descriptions as msgspec knows them."""
+    """Return the hint with its descriptions as msgspec.Meta."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         extras = [msgspec.Meta(description=e) if isinstance(e, str) else e for e in inner[1:]]
@@ -112,7 +112,7 @@ def _understood(name: str, hint: Any) -> Any:
         return hint
     if hint in _PLAIN or hint in {list, dict} or origin is Literal:
         return hint
-    raise TypeError(f"{name}: {hint} has no place in the arguments of a tool")
+    raise TypeError(f"{name}: {hint} is not supported as a tool argument")
 
 
 def _schema(argument: Argument) -> Json:
@@ -121,7 +121,7 @@ def _schema(argument: Argument) -> Json:
 
 
 def _object(arguments: str) -> Json:
-    """Return the model's JSON object; a model that gives none may write nothing at all."""
+    """Parse the model's JSON object; empty text means no arguments."""
     if not arguments.strip():
         return {}
     try:
@@ -129,13 +129,13 @@ def _object(arguments: str) -> Json:
     except RecursionError as error:
         raise InvalidArguments(["the arguments are nested too deeply"]) from error
     except msgspec.ValidationError as error:
-        # An array, for example, or a number that is too large to be one of Python's.
+        # For example, an array, or a number out of range.
         raise InvalidArguments([f"the arguments cannot be read: {error}"]) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidArguments([f"the arguments are not valid JSON: {error}"]) from error
 
 
 def _located(name: str, message: str) -> str:
-    """Name the argument as it is written: `$[0]` of "names" is `names[0]`."""
+    """Name the argument as the user writes it: `$[0]` of "names" becomes `names[0]`."""
     words, _, path = message.partition(" - at `$")
     return f"{name}{path.rstrip('`')}: {words}"

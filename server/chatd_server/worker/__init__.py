@@ -1,1 +1,1 @@
-"""Who works on what, and for how long: acquiring, leases, rescue, drain."""
+"""Which worker runs which chat, and for how long: acquisition, leases, rescue, drain."""

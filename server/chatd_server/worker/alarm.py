@@ -1,4 +1,4 @@
-"""Waiting for something to happen, or for time to pass, whichever is first."""
+"""Waiting for an event or a timeout, whichever is first."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from chatd_server.ports.clock import Clock
 
 
 class Alarm:
-    """A set-and-clear flag with one waiter. Ringing it before the wait is not lost."""
+    """A flag with one waiter, cleared by the wait. A ring before the wait is not lost."""
 
     def __init__(self, clock: Clock, tag: str) -> None:
         self._clock = clock
@@ -18,7 +18,7 @@ class Alarm:
         self._event.set()
 
     async def wait(self, seconds: float) -> None:
-        """Return when it rang, or after the time."""
+        """Return after a ring, or when the time has passed."""
         try:
             async with self._clock.timeout(seconds, self._tag):
                 await self._event.wait()
@@ -27,6 +27,6 @@ class Alarm:
         self._event.clear()
 
     async def wait_for_ring(self) -> None:
-        """Return when it rang, however long that takes."""
+        """Return after a ring."""
         await self._event.wait()
         self._event.clear()

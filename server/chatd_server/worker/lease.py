@@ -1,4 +1,4 @@
-"""Heartbeats: one statement for all chats that this worker holds, and what it finds there."""
+"""Heartbeats: one statement for all chats of this worker, and what follows from its result."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from chatd_server.worker.settings import WorkerSettings
 
 
 class Heart:
-    """Keeps the leases of a worker alive, and stops runs that must not go on."""
+    """Keeps a worker's leases alive, and stops runs that must not continue."""
 
     def __init__(self, runs: Runs, settings: WorkerSettings, env: Env) -> None:
         self._runs = runs
@@ -25,12 +25,12 @@ class Heart:
         self._all_due_at: Instant = env.clock.now()
 
     def ask(self, chat_id: ChatId) -> None:
-        """Look soon how a chat of ours stands: somebody said that it changed."""
+        """Check a held chat soon, because it may have changed."""
         self._asked.add(chat_id)
         self._alarm.ring()
 
     async def run(self) -> None:
-        """Beat for ever."""
+        """Send heartbeats until cancelled."""
         self._all_due_at = self._now() + self._microseconds(self._settings.heartbeat_seconds)
         while True:
             await self._alarm.wait((self._all_due_at - self._now()) / MICROSECONDS)
@@ -46,7 +46,7 @@ class Heart:
                 await self._beat([run for run in found if run is not None])
 
     async def _beat(self, held: Sequence[Run]) -> None:
-        """Extend the leases of these runs. What was acquired meanwhile is not looked at."""
+        """Extend the leases of these runs, and of no run that was acquired meanwhile."""
         if not held:
             return
         beating_at = self._now()
@@ -71,7 +71,7 @@ class Heart:
                 run.stop.request(StopCause.INTERRUPTED)
 
     def _stop_expired(self, held: Sequence[Run]) -> None:
-        """Stop the runs whose lease must have expired: others may work on them now."""
+        """Stop the runs whose leases have expired: other workers may run them now."""
         for run in held:
             if run.leased_until <= self._now():
                 run.stop.request(StopCause.LEASE_LOST)

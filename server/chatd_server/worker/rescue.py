@@ -1,4 +1,4 @@
-"""Chats that nobody would touch otherwise: leases of dead workers, deadlines, due retries."""
+"""Chats that no worker would run otherwise: expired leases, deadlines, due retries."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from chatd_server.worker.settings import LOOK_AGAIN_SECONDS_MIN, WorkerSettings
 
 
 class Rescuer:
-    """Gives such chats back to all workers, and says that there is work.
+    """Makes such chats available to all workers, and reports that there is work.
 
-    It looks when the next of them is due, and as often as the worker polls, since leases shorter
-    than ours may begin at any time: a lease that has expired is noticed within one poll.
+    It checks when the next one is due, and at least once per poll interval: other workers may hold
+    shorter leases. So an expired lease is noticed within one poll interval.
     """
 
     def __init__(
@@ -22,19 +22,19 @@ class Rescuer:
         self._there_is_work = there_is_work
         self._settings = settings
         self._env = env
-        #: What the last look found to be next.
+        #: When the next chat is due, as of the last check.
         self._due_at: Instant | None = None
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check until cancelled."""
         while True:
             await self._env.clock.sleep(await self._look(), "rescue")
 
     async def _look(self) -> float:
-        """Give back what is due now; return how many seconds to wait until the next look."""
+        """Release what is due now; return the seconds until the next check."""
         env, limit = self._env, self._settings.rescue_batch_max
         if self._due_at is not None and self._due_at <= env.clock.now():
-            # It may have been a retry, which is work from now on and is not found below.
+            # It may have been a retry: that is work as soon as it is due, and is not found below.
             self._there_is_work()
         try:
             self._due_at = await env.store.next_due()
@@ -50,12 +50,12 @@ class Rescuer:
             env.observer.note(Span.CHATS_RESCUED, rescued=rescued, expired=expired)
             self._there_is_work()
             return 0.0
-        # Somebody holds the row, or the database's clock is a little behind ours: soon again, and
-        # less and less often.
+        # Another transaction holds the row, or the database's clock is slightly behind ours: check
+        # again soon, then less and less often.
         return min(max(-seconds_left, LOOK_AGAIN_SECONDS_MIN), self._settings.poll_seconds)
 
     def _seconds_left(self) -> float:
-        """Return how long it is until something is due, at most until the next poll."""
+        """Return the time until a chat is due, at most until the next poll."""
         poll = self._settings.poll_seconds
         if self._due_at is None:
             return poll

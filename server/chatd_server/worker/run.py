@@ -1,4 +1,4 @@
-"""One acquired chat: run its turn, and let no failure end silently."""
+"""Runs the turn of one acquired chat, and reports every failure."""
 
 import traceback
 
@@ -15,10 +15,10 @@ from chatd_server.ports.store import Acquired
 
 
 async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:
-    """Run a chat until it is given away. Raises nothing but a foreign cancellation.
+    """Run a chat until the lease ends. Raises only a cancellation from outside.
 
-    Without the database nothing can be written, not even an error: the lease expires then, and
-    the chat is rescued.
+    Without the database nothing can be written, not even an error: the lease expires, and the chat
+    is rescued.
     """
     chat_id = acquired.state.id
     env.observer.note(Span.RUN_STARTED, chat=chat_id, epoch=acquired.state.epoch)
@@ -31,7 +31,7 @@ async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:
     except DatabaseUnavailable as error:
         let_go(error)
         env.observer.note(Span.DATABASE_FAILED, chat=chat_id, doing="run", error=str(error))
-    except Exception as error:  # noqa: BLE001  what failed while writing the failure
+    except Exception as error:  # noqa: BLE001  the failure itself could not be written
         _note_fault(error, held, env)
     env.observer.note(Span.RUN_FINISHED, chat=chat_id, epoch=held.epoch, status=held.state.status)
 
@@ -41,7 +41,7 @@ async def _run(held: Held, env: Env) -> None:
         await run_turn(held, env)
     except (LeaseLost, DatabaseUnavailable):
         raise
-    except Exception as fault:  # noqa: BLE001  a defect of ours ends this turn, not the worker
+    except Exception as fault:  # noqa: BLE001  an internal error ends this turn, not the worker
         error_id = _note_fault(fault, held, env)
         error = ChatError(
             kind=ErrorKind.INTERNAL,
@@ -51,7 +51,7 @@ async def _run(held: Held, env: Env) -> None:
 
 
 def _note_fault(fault: Exception, held: Held, env: Env) -> str:
-    """Note where it was raised, without its words: they may hold parts of a conversation."""
+    """Log where it was raised, without its message, which may hold text of a conversation."""
     error_id = new_uuid(env.clock.now())
     frames = traceback.extract_tb(fault.__traceback__)
     let_go(fault)

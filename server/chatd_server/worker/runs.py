@@ -1,4 +1,4 @@
-"""The chats that this worker runs now. Belongs to the event loop's thread."""
+"""The chats that this worker runs now. Use it only on the event loop's thread."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from chatd_server.domain.ids import ChatId, Instant
 
 @dataclass(eq=False)
 class Run:
-    """One worker's hold on one chat, from acquire to release."""
+    """One worker's lease on one chat, from acquisition to release."""
 
     chat_id: ChatId
     epoch: int
     stop: Stop
     task: asyncio.Task[None]
-    #: By the local clock, counted from before the beat: when it has passed, others may hold it.
+    #: Local time, counted from before the heartbeat; after it, others may hold the chat.
     leased_until: Instant
-    #: The newest revision that a commit of this process told of: hints up to it say nothing new.
+    #: The newest revision committed by this process: hints up to it are not news.
     revision: int
 
 
 class Runs:
-    """All runs, by chat. A chat whose run has just ended may already have the next one."""
+    """All runs, by chat. A chat may have a new run while its last one is still ending."""
 
     def __init__(self) -> None:
         self._runs: dict[ChatId, Run] = {}
@@ -36,17 +36,16 @@ class Runs:
         return iter(tuple(self._runs.values()))
 
     def add(self, run: Run) -> None:
-        """Take a run; it is forgotten when its task ends."""
+        """Add a run; it is removed when its task ends."""
         self._runs[run.chat_id] = run
         self._tasks.add(run.task)
         run.task.add_done_callback(lambda _: self._remove(run))
 
     def get(self, chat_id: ChatId) -> Run | None:
-        """Return the run of a chat."""
         return self._runs.get(chat_id)
 
     async def ended(self) -> None:
-        """Wait until no run is left."""
+        """Wait until all runs have ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

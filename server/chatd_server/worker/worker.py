@@ -1,6 +1,6 @@
-"""One worker: takes chats that have work, up to its slots, and runs them.
+"""One worker: acquires chats that have work, up to its number of slots, and runs them.
 
-A hint only makes it look earlier than the poll would. Nothing here costs anything per idle chat.
+A hint only makes it check before the next poll. An idle chat costs nothing here.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from chatd_server.worker.settings import LOOK_AGAIN_SECONDS_MIN, WorkerSettings
 
 
 class Worker:
-    """Also a `CommitListener`: a commit of this process is known at once, without a look."""
+    """Also a `CommitListener`: it learns of this process's commits without a query."""
 
     def __init__(self, settings: WorkerSettings, wake: Wake, env: Env) -> None:
         self._settings = settings
@@ -37,11 +37,11 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """How many chats it runs now."""
+        """How many chats run now."""
         return len(self._runs)
 
     def committed(self, applied: Applied) -> None:
-        """Take a commit of this process: new work, an interrupt, or an edit under a run."""
+        """Handle a commit of this process: new work, an interrupt, or an edit during a run."""
         state = applied.state
         if state.status is Status.PENDING:
             self._work.ring()
@@ -50,13 +50,13 @@ class Worker:
             return
         run.revision = max(run.revision, state.revision)
         if state.epoch > run.epoch or state.lease is None:
-            # Every ordinary end of the run comes by here too; it has nothing left to stop.
+            # Every normal end of a run arrives here too; then there is nothing left to stop.
             run.stop.request(StopCause.REPLACED)
         elif state.status is Status.INTERRUPTING:
             run.stop.request(StopCause.INTERRUPTED)
 
     def hinted(self, chat_id: ChatId, revision: int, status: Status) -> None:
-        """Take a hint of any process: look sooner."""
+        """Handle a hint from any process: check soon."""
         if status is Status.PENDING:
             self._work.ring()
         run = self._runs.get(chat_id)
@@ -64,13 +64,13 @@ class Worker:
             self._heart.ask(chat_id)
 
     def hints_missed(self) -> None:
-        """Hints may have been lost: look for work, and how our chats stand."""
+        """Hints may have been lost: check for work, and check the held chats."""
         self._work.ring()
         for run in self._runs:
             self._heart.ask(run.chat_id)
 
     async def run(self) -> None:
-        """Work until `drain`. Raises what makes a worker unable to go on."""
+        """Work until `drain`. Raises errors that no worker can recover from."""
         stop_listening = self._wake.listen(self.hinted)
         stop_listening_to_gaps = self._wake.listen_gaps(self.hints_missed)
         try:
@@ -84,12 +84,12 @@ class Worker:
         finally:
             stop_listening()
             stop_listening_to_gaps()
-            # Only a cancelled worker still has runs here: they give their chats back.
+            # Only a cancelled worker still has runs here: they release their chats.
             self._stop_runs()
             await self._runs.ended()
 
     def drain(self) -> None:
-        """Take nothing more; `run` returns when the runs have ended or were cut."""
+        """Acquire nothing more; `run` returns when all runs have ended or were stopped."""
         self._is_draining = True
         self._work.ring()
 
@@ -105,10 +105,10 @@ class Worker:
                 await self._work.wait(self._pause(taken.passed_over_seconds))
 
     def _pause(self, passed_over_seconds: float | None) -> float:
-        """Return how long to wait for a hint before the next look.
+        """Return how long to wait for a hint before the next check.
 
-        Work that somebody holds is free again soon, and nobody says when. Each look is as far
-        from the last as that one was from the beginning, so a row that is held for long costs few.
+        Rows that another transaction holds are free again soon, without a hint. Each wait is as
+        long as all before it together, so a row that is held for long costs few checks.
         """
         poll = self._settings.poll_seconds
         if passed_over_seconds is None:
@@ -116,8 +116,8 @@ class Worker:
         return min(max(passed_over_seconds, LOOK_AGAIN_SECONDS_MIN), poll)
 
     async def _take(self, wanted: int) -> Acquisition:
-        """Take chats and start them. A cancel waits for what is on its way: it may be committed,
-        and nobody else would give those chats back before their leases end.
+        """Acquire chats and start them. A cancellation waits for a pending acquisition: it may be
+        committed, and no other worker would get those chats before their leases expire.
         """
         env = self._env
         taking = asyncio.ensure_future(
@@ -154,7 +154,7 @@ class Worker:
             self._work.ring()
 
     async def _finish_runs(self) -> None:
-        """Let runs end by themselves for a while, then cut them."""
+        """Let runs end on their own for a while, then stop them."""
         try:
             async with self._env.clock.timeout(self._settings.drain_seconds, "drain"):
                 await self._runs.ended()

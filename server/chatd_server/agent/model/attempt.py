@@ -1,4 +1,4 @@
-"""One model call: the vendor's parts into the draft, as they come."""
+"""One model call: adds the vendor's parts to the draft as they arrive."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,8 +40,8 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
                     "The model restarted its answer too often.",
                     provider=held.model.provider,
                 )
-            # What was shown is void, and pieces of one attempt must be a prefix of what is
-            # committed: so the answer goes on as another attempt.
+            # The parts shown so far are void, but what an attempt shows must be a prefix of what it
+            # commits. So the answer continues as another attempt.
             step.abandon()
             await begin_attempt(step, held, env)
     if not step.is_finished:
@@ -54,7 +54,7 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
 
 
 async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
-    """Start an attempt in the database, with the step before it; then show it."""
+    """Commit the start of an attempt, together with the step before it; then show it."""
     attempt = held.take_begun()
     if attempt is None:
         held.plan_attempt(AttemptKind.MODEL)
@@ -83,7 +83,7 @@ async def _fold_until_restarted(
 
 
 def request(held: Held) -> ModelRequest:
-    """Return what the model is asked now."""
+    """Build the request for the next model call."""
     turn = held.turn
     return ModelRequest(
         messages=held.prompt.messages,
@@ -98,7 +98,6 @@ def request(held: Held) -> ModelRequest:
 
 
 def fold(part: AnswerPart, step: StepDraft, toolbox: Toolbox) -> None:
-    """Add one part to the draft."""
     match part:
         case Delta():
             step.append(part.part, part.kind, part.text)

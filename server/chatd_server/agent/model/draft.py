@@ -1,6 +1,6 @@
-"""The step in progress: mutable, one owner, and it can be sealed at any instant.
+"""The step in progress: mutable, with one owner, and ready to be sealed at any moment.
 
-What is shown and what will be stored come from the same call here, so they agree byte for byte.
+The same call shows text and keeps it for storage, so both agree byte for byte.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,18 +41,18 @@ _WholeValue: TypeAlias = Reasoning | Source | File | ProviderNote | ToolResult
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer, ready to be committed."""
+    """A complete answer, ready to commit."""
 
     parts: tuple[Part, ...]
     finish_reason: FinishReason
     usage: Usage
-    #: The vendor's id of the answer.
+    #: The vendor's id for the answer.
     response_id: str
 
 
 @dataclass(eq=False)
 class _Growing:
-    """A part that comes in deltas; `sealed` makes the part of what came."""
+    """A part that arrives in deltas; `sealed_as` builds the finished part from them."""
 
     index: int
     kind: PieceKind
@@ -63,14 +63,14 @@ class _Growing:
     is_complete: bool = False
 
     def append(self, text: str, writer: AttemptWriter) -> None:
-        """Append text, and show what of it has no half characters."""
+        """Append text; show all of it but an incomplete character at the end."""
         shown = self.joiner.add(text)
         if shown:
             self.pieces.append(shown)
             writer.append(self.index, self.kind, shown)
 
     def flush(self, writer: AttemptWriter) -> None:
-        """Flush what the joiner held back."""
+        """Show what the joiner held back."""
         if rest := self.joiner.end():
             self.pieces.append(rest)
             writer.append(self.index, self.kind, rest)
@@ -81,7 +81,7 @@ class _Growing:
 
     @property
     def is_blank(self) -> bool:
-        """Whether it was opened, and nothing came. The head of a call is something."""
+        """Whether the part was opened but is still empty. A call always has its head."""
         return self.kind is not PieceKind.CALL and not self.pieces and self.native is None
 
 
@@ -90,13 +90,13 @@ _WORDS: Mapping[PieceKind, Callable[[str, Native | None], Part]] = {
     PieceKind.REASONING: Reasoning,
     PieceKind.REFUSAL: lambda text, _: Refusal(text),
 }
-"""What parts become that a delta opens; a call is opened by `CallStarted`."""
+"""The parts that a first delta opens; `CallStarted` opens a call."""
 
 
 class StepDraft:
-    """One run's step in progress, emptied by each `begin`.
+    """The step in progress of one run; `begin` empties it.
 
-    What streams in raises ModelFailure when the answer becomes too large.
+    Methods that add content raise ModelFailure when the answer becomes too large.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -108,12 +108,12 @@ class StepDraft:
         self._response_id = ""
         self.attempt_id = AttemptId("")
         self.usage = Usage()
-        #: Results that the journal may not have: of calls that nobody ran, or that a stop cut.
+        #: Results that the journal may lack: of calls that were not run, or that a stop cut off.
         self.unrecorded: list[ToolResult] = []
 
     @property
     def writer(self) -> AttemptWriter:
-        """The live parts of the attempt in progress."""
+        """The writer for the live parts of the open attempt."""
         assert self._writer is not None, "no attempt is open"
         return self._writer
 
@@ -123,9 +123,9 @@ class StepDraft:
         writer: AttemptWriter,
         asked: Mapping[str, ToolCallId] | None = None,
     ) -> None:
-        """Start an attempt with nothing in it.
+        """Start an empty attempt.
 
-        `asked` are calls of the provider's, by its ids, that an earlier answer left open.
+        `asked` holds the provider's calls, by its ids, that an earlier answer left open.
         """
         self._writer = writer
         self._parts = {}
@@ -136,7 +136,7 @@ class StepDraft:
         self.unrecorded = []
 
     def close(self) -> None:
-        """Forget the attempt: a commit has closed it."""
+        """Forget the attempt after a commit has closed it."""
         self._writer = None
         self._parts = {}
         self.attempt_id = AttemptId("")
@@ -144,7 +144,7 @@ class StepDraft:
         self.unrecorded = []
 
     def abandon(self) -> None:
-        """Void what was shown, if an attempt is open, and forget it."""
+        """Void what was shown, if an attempt is open, and forget the attempt."""
         if self._writer is not None:
             self._writer.abandon()
         self.close()
@@ -152,17 +152,17 @@ class StepDraft:
     # --- what streams in -------------------------------------------------------------------
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
-        """Append to a part that grows; the first words open it."""
+        """Append to a growing part; the first text opens it."""
         found = self._parts.get(part)
         if found is None:
             found = _Growing(len(self._parts), kind, _WORDS[kind])
             self._open(part, found)
-        assert isinstance(found, _Growing), "a part that came at once does not grow"
+        assert isinstance(found, _Growing), "a part that arrived whole does not grow"
         assert found.kind is kind, "a part never changes its kind"
         found.append(text, self.writer)
 
     def call(self, started: CallStarted, executor: Executor) -> None:
-        """Begin a call, and show its head. Its id is ours: vendors repeat theirs or send none."""
+        """Begin a call and show its head. The id is ours: vendors repeat theirs or send none."""
         call = ToolCall(
             id=new_tool_call_id(),
             name=well_formed(started.name),
@@ -178,10 +178,10 @@ class StepDraft:
         self.writer.add(index, PieceKind.CALL, CallHead(call.id, call.name, executor))
 
     def end(self, part: int, native: Native | None, arguments: str | None) -> None:
-        """Complete a part. `arguments` count where no delta came before them."""
+        """Complete a part. `arguments` is used only if no delta arrived."""
         found = self._parts.get(part)
         if not isinstance(found, _Growing):
-            return  # it never began, or came at once
+            return  # it never began, or arrived whole
         found.flush(self.writer)
         if arguments and not found.pieces:
             found.append(arguments, self.writer)
@@ -190,10 +190,10 @@ class StepDraft:
         found.is_complete = True
 
     def provider_result(self, given: ProviderResult) -> None:
-        """Add the vendor's result of a call that it executed."""
+        """Add the result of a call that the vendor executed."""
         vendor_id = well_formed(given.vendor_id)
         result = ToolResult(
-            # A result without its call keeps an id of its own, and pairs with nothing.
+            # A result without a matching call gets an id of its own.
             call_id=self._asked.get(vendor_id) or new_tool_call_id(),
             name=well_formed(given.name),
             output=well_formed(given.output),
@@ -206,11 +206,11 @@ class StepDraft:
         self._add_whole(given.part, result)
 
     def whole(self, part: int, value: _WholeValue) -> None:
-        """Add a part that came at once."""
+        """Add a part that arrived whole."""
         self._add_whole(part, _travelling(value))
 
     def finish(self, finished: Finished) -> None:
-        """The vendor says that the answer is complete."""
+        """Record that the vendor completed the answer."""
         self._finish_reason = finished.reason
         self._response_id = well_formed(finished.response_id)
         self.usage = finished.usage
@@ -219,20 +219,20 @@ class StepDraft:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the vendor said that the answer is complete."""
+        """Whether the vendor completed the answer."""
         return self._finish_reason is not None
 
     def seal(self) -> Answer:
-        """Return the complete answer."""
+        """Return the complete answer. Call it only when `is_finished`."""
         assert self._finish_reason is not None, "the answer is not complete"
         reason = self._finish_reason
         if reason is FinishReason.TOOL_CALLS and any(map(_is_cut_call, self._parts.values())):
-            # A call that never ended must not run: with any other reason none of them does.
+            # A call that never ended must not run. Any other finish reason runs none of the calls.
             reason = FinishReason.OTHER
         return Answer(tuple(self._sealed()), reason, self.usage, self._response_id)
 
     def seal_partial(self) -> tuple[Part, ...]:
-        """Return what there is of the answer; a call keeps the arguments that came."""
+        """Return the answer so far; a call keeps the arguments that arrived."""
         parts = self._sealed()
         opened = list(self._parts.values())
         while opened and isinstance(last := opened[-1], _Growing) and last.is_blank:
@@ -272,7 +272,7 @@ def _with_arguments(call: ToolCall, arguments: str, native: Native | None) -> To
 
 
 def _travelling(value: _WholeValue) -> _WholeValue:
-    """Return the value with every text of it well formed."""
+    """Return the value with well-formed Unicode in all its texts."""
     texts = {
         name: fixed
         for name in value.__struct_fields__

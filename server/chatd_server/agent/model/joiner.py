@@ -1,4 +1,4 @@
-"""Text that comes in deltas: UTF-8 has no halves of characters, so none may be shown or stored."""
+"""Text that arrives in deltas: UTF-8 cannot encode half a surrogate pair, so none is shown."""
 
 from chatd_server.domain.text import well_formed
 
@@ -6,9 +6,9 @@ REPLACEMENT = "\ufffd"
 
 
 class Joiner:
-    """Joins the halves of a character that a vendor cut between two deltas.
+    """Joins the halves of a surrogate pair that a vendor split between two deltas.
 
-    A high surrogate at the end of a delta is held back until the next one.
+    A high surrogate at the end of a delta is held back until the next delta.
     """
 
     __slots__ = ("_held",)
@@ -17,7 +17,7 @@ class Joiner:
         self._held = ""
 
     def add(self, text: str) -> str:
-        """Return what can be shown now."""
+        """Return the text that can be shown now."""
         if not self._held and text.isascii():
             return text
         text = self._held + text
@@ -28,7 +28,7 @@ class Joiner:
         return well_formed(text)
 
     def end(self) -> str:
-        """Return what was held back and never completed."""
+        """Return a replacement for a held-back half that was never completed."""
         rest = REPLACEMENT if self._held else ""
         self._held = ""
         return rest

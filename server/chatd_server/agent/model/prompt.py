@@ -1,7 +1,7 @@
 """The context of a run as the model gets it.
 
-One list, appended in place: a message is looked at once, when it is added, so the two hundredth
-step costs what the tenth does. How a vendor wants it written is its adapter's business.
+One list, appended in place: each message is examined once, when it is added, so the two hundredth
+step costs as much as the tenth. Each adapter translates it to its vendor's format.
 """
 
 from collections.abc import Iterable
@@ -22,8 +22,8 @@ from chatd_server.domain.message import (
 
 
 class Prompt:
-    """The messages that the model sees: without those for the user alone, empty answers, and
-    calls of the provider's that got no result.
+    """The messages that the model sees. Left out: messages for the user only, empty answers, and
+    provider calls without a result.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Prompt:
 
     @property
     def asked(self) -> dict[str, ToolCallId]:
-        """Calls of the provider's, by its ids, that paused answers at the end left open."""
+        """Open provider calls of the paused answers at the end, by the provider's ids."""
         return {
             call.vendor_id: call.id
             for index in reversed(self._paused())
@@ -46,7 +46,7 @@ class Prompt:
         }
 
     def response_id_of(self, model: str) -> str:
-        """Return the vendor's id of the newest answer, if this model gave it."""
+        """Return the vendor's id of the newest answer, if this model produced it."""
         for message in reversed(self.messages):
             if message.role is Role.ASSISTANT:
                 return message.response_id if message.model == model else ""
@@ -59,7 +59,7 @@ class Prompt:
         elif is_empty(message):
             self._settle(frozenset())
         elif message.finish_reason is FinishReason.PAUSED:
-            # It goes back as it is: the result of its last call may come with the next answer.
+            # Sent back unchanged: the result of its last call may arrive with the next answer.
             self.messages.append(message)
         else:
             answered = _answered(message)
@@ -69,19 +69,19 @@ class Prompt:
                 self.messages.append(paired)
 
     def _settle(self, answered: frozenset[ToolCallId]) -> None:
-        """Take the calls out of paused answers that nothing has answered by now."""
+        """Remove calls that are still unanswered from the paused answers."""
         paused = self._paused()
         for index in paused:
             answered |= _answered(self.messages[index])
         for index in paused:
             self.messages[index] = _paired(self.messages[index], answered)
-        # Emptied ones are the last of their block or all of it, so the order of the rest holds.
+        # Emptied answers are the last of the block or all of it, so the rest stays in order.
         for index in paused:
             if not self.messages[index].parts:
                 del self.messages[index]
 
     def _paused(self) -> list[int]:
-        """Return where the paused answers at the end stand, the last one first."""
+        """Return the indexes of the paused answers at the end, last one first."""
         found: list[int] = []
         for index in range(len(self.messages) - 1, -1, -1):
             message = self.messages[index]
@@ -100,7 +100,7 @@ def _answered(message: Message) -> frozenset[ToolCallId]:
 
 
 def _paired(message: Message, answered: frozenset[ToolCallId]) -> Message:
-    """Return the very same message unless a call of the provider's has to go."""
+    """Drop provider calls without a result; return the same object if there are none."""
     parts = tuple(
         part
         for part in message.parts

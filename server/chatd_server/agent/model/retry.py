@@ -1,8 +1,8 @@
-"""The ladder of attempts around one model call.
+"""Retries of one model call, with exponential backoff.
 
-The ladder stands in the database: the number of failures and the time of the next attempt are
-part of the turn, so a rescued turn waits out its time and counts on. tenacity climbs it here.
-What may be tried again is data (`ChatError.retryable`); nobody looks at words.
+The number of failures and the time of the next attempt are part of the turn in the database, so a
+rescued turn waits out its delay and continues the count. tenacity runs the retries here.
+`ChatError.retryable` decides what is retried; no code reads error messages.
 """
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -20,9 +20,9 @@ from chatd_server.observe import Span
 
 
 async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
-    """Fill the draft with a complete answer, in as many attempts as the ladder has.
+    """Fill the draft with a complete answer, in at most ATTEMPTS_MAX attempts.
 
-    Raises ModelFailure (the last one) past the ladder or when it must not be tried again;
+    Raises the last ModelFailure when no attempt is left or the failure must not be retried;
     Stopped; LeaseLost.
     """
 
@@ -49,19 +49,19 @@ async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
     try:
         await ladder(_attempt, step, held, env)
     finally:
-        # It refers to itself by what it did last, and so would keep the chat's history until the
-        # cyclic collector comes.
+        # tenacity keeps the last call in a reference cycle, which would hold the chat's history
+        # until the cyclic collector runs.
         ladder.iter_state.reset()
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Say whether another attempt may help."""
+    """Return whether another attempt may help."""
     return isinstance(error, ModelFailure) and error.error.retryable
 
 
 def delay_seconds(failures: int, retry_after_seconds: float | None) -> float:
-    """Return the wait after this many failures in a row: at least what the vendor asked for."""
-    # Beyond 2 ** 16 seconds the last rung holds anyway, and the power stays small.
+    """Return the delay after this many consecutive failures: at least the vendor's retry-after."""
+    # Above 2 ** 16 seconds the maximum applies anyway; this keeps the power small.
     rung = min(RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16), RETRY_LAST_SECONDS)
     return max(rung, retry_after_seconds or 0.0)
 

@@ -1,1 +1,1 @@
-"""The batch of tools: what runs, and what each call results in."""
+"""The batch of tools: which calls run, and the result of each."""

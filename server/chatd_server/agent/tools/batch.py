@@ -1,7 +1,7 @@
-"""One batch of tools: all in parallel, each outcome in the journal as it comes.
+"""One batch of tools: all run in parallel, and each outcome is journalled as it arrives.
 
-At most once is the rule: a call that had started before a crash runs again only when its tool
-says that it may. The outcome that ends the batch needs no journal: its commit follows at once.
+A call runs at most once: one that started before a crash runs again only if its tool is
+idempotent. The outcome that ends the batch skips the journal: its commit follows at once.
 """
 
 import asyncio
@@ -29,25 +29,25 @@ from chatd_server.ports.tools import Tool, ToolContext, ToolOutput
 
 @dataclass(frozen=True)
 class Results:
-    """What a batch gave, in call order."""
+    """The results of a batch, in call order."""
 
     attempt_id: AttemptId
     results: tuple[ToolResult, ...]
-    #: A tool that ends the turn was run without an error.
+    #: A tool that ends the turn succeeded.
     stop_after: bool
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What is known of a batch before any of it runs."""
+    """What is decided before any call of the batch runs."""
 
-    #: Results that need no run.
+    #: Results of calls that need not run.
     answered: tuple[ToolResult, ...]
     to_run: tuple[tuple[OpenCall, Tool], ...]
 
 
 def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> BatchPlan:
-    """Decide which calls run. Journal first: what has an outcome never runs again."""
+    """Decide which calls run. A call with an outcome in the journal never runs again."""
     answered: list[ToolResult] = []
     to_run: list[tuple[OpenCall, Tool]] = []
     for call in calls:
@@ -64,10 +64,11 @@ def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> Bat
 
 
 async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env: Env) -> Results:
-    """Give every call its result. Raises Stopped or, when the results together are too large,
-    ModelFailure, after what had finished is in the journal; LeaseLost.
+    """Give every call its result.
 
-    A batch of which nothing runs waits for nothing, so it is only planned.
+    Raises Stopped, or ModelFailure when the results together are too large; both only after the
+    outcomes of finished tools are in the journal. Raises LeaseLost. A batch in which nothing runs
+    is only planned, without an await.
     """
     await held.refresh_tools()
     plan = plan_batch(calls, held.toolbox, env.clock.now())
@@ -84,10 +85,10 @@ async def run_tools(step: StepDraft, calls: Sequence[OpenCall], held: Held, env:
 
 
 async def _begin(plan: BatchPlan, step: StepDraft, held: Held, env: Env) -> None:
-    """Commit that the batch begins, with the answer that asks for it; then show it.
+    """Commit the start of the batch, together with the answer that asks for it; then show it.
 
-    What is marked as started counts as started: so nothing may come between the loop's look at
-    the stop and this commit.
+    A call that is marked as started counts as started, so nothing may come between the loop's
+    check for a stop and this commit.
     """
     now = env.clock.now()
     new = [call for call, _ in plan.to_run if call.started_at is None]
@@ -98,7 +99,7 @@ async def _begin(plan: BatchPlan, step: StepDraft, held: Held, env: Env) -> None
     for known in plan.answered:
         show = step.writer.add if known.call_id in recorded else step.writer.add_when_committed
         show(0, PieceKind.TOOL_FINISHED, known)
-    # A stop saves them as they were shown: the journal has only those of tools that ran.
+    # The journal has only outcomes of tools that ran; a stop saves these others as shown.
     step.unrecorded.extend(plan.answered)
 
 
@@ -118,7 +119,7 @@ async def _run(
             await batch.finish()
     except BaseException:
         await batch.close()
-        # Its results are not committed now, so the last one goes where the others are.
+        # The results are not committed now, so the last one is journalled like the others.
         await batch.record_last()
         raise
     finally:
@@ -128,12 +129,12 @@ async def _run(
 
 class _Batch:
     """The tools that run now. Each call has two tasks: the tool, which a stop cancels, and its
-    follower, which nothing cancels, so that a finished tool always reaches the journal, or ends the
+    follower, which nothing cancels. So a finished tool always reaches the journal or ends the
     batch.
     """
 
     def __init__(self, size: int, held: Held, env: Env, writer: AttemptWriter) -> None:
-        #: How many have no outcome yet.
+        #: Calls that have no outcome yet.
         self._left = size
         #: The outcome that ended the batch.
         self._last: ToolResult | None = None
@@ -143,18 +144,18 @@ class _Batch:
         self._tools: dict[ToolCallId, asyncio.Task[ToolOutput]] = {}
         self._followers: list[asyncio.Task[None]] = []
         self._is_cut = False
-        #: Done when waiting for cancelled tools has lasted long enough.
+        #: Set when cancelled tools did not end in time.
         self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.results: dict[ToolCallId, ToolResult] = {}
         self._cut: list[ToolResult] = []
 
     @property
     def unrecorded(self) -> list[ToolResult]:
-        """Results that the journal may not have: of calls that a stop cut, and the last one."""
+        """Results that the journal may lack: of calls that a stop cut off, and the last one."""
         return self._cut if self._last is None else [*self._cut, self._last]
 
     def start(self, call: OpenCall, tool: Tool) -> None:
-        """Start a tool, and say so."""
+        """Start a tool and show that it runs."""
         head = CallHead(call.id, call.name, call.executor)
         self._writer.add(0, PieceKind.TOOL_STARTED, head)
         self._env.observer.note(Span.TOOL_STARTED, chat=self._held.id, call=call.id, tool=call.name)
@@ -171,13 +172,13 @@ class _Batch:
         self._followers.append(asyncio.create_task(self._follow(call)))
 
     async def finish(self) -> None:
-        """Wait until each call has its result; raise the first failure of ours."""
+        """Wait until each call has its result; raise the first internal error."""
         done, _ = await asyncio.wait(self._followers, return_when=asyncio.FIRST_EXCEPTION)
         for follower in done:
             follower.result()
 
     async def close(self) -> None:
-        """Cancel what still runs and wait a while for it; a task that goes on is recorded."""
+        """Cancel the running tools and wait briefly; a tool that goes on counts as abandoned."""
         running = [tool for tool in self._tools.values() if not tool.done()]
         if running:
             self._is_cut = True
@@ -187,21 +188,21 @@ class _Batch:
         if self._followers:
             await asyncio.wait(self._followers)
         for follower in self._followers:
-            # `finish` has raised the first one; the others fail for the same reason.
+            # `finish` has raised the first error; the others have the same cause.
             failed = follower.exception()
             if isinstance(failed, LeaseLost | DatabaseUnavailable):
                 let_go(failed)
-        # A failed task keeps the frames of its end, and so this.
+        # A failed task keeps the frames of its traceback, and so this object.
         self._followers, self._tools = [], {}
 
     async def record_last(self) -> None:
-        """Write into the journal what ended the batch."""
+        """Journal the outcome that ended the batch."""
         if self._last is None:
             return
         try:
             await self._env.store.finish_call(self._held.id, self._held.epoch, self._last)
         except (LeaseLost, DatabaseUnavailable) as lost:
-            let_go(lost)  # who ends the turn finds out too
+            let_go(lost)  # the commit that ends the turn fails as well
 
     async def _wait_a_while(self, running: Sequence[asyncio.Task[ToolOutput]]) -> None:
         try:
@@ -256,19 +257,19 @@ async def _ran(tool: Tool, arguments: str, context: ToolContext) -> ToolOutput:
 
 def _result(call: OpenCall, tool: asyncio.Task[ToolOutput], now: Instant) -> ToolResult:
     if tool.cancelled():
-        # It cancelled itself: nobody asked it to.
+        # The tool cancelled itself.
         return outcome.failed(call, RuntimeError("cancelled"), now)
-    # Asked for and not raised: raised here, its traceback would hold this run in a cycle.
+    # `exception()` does not raise here, where a traceback would hold this run in a cycle.
     error = tool.exception()
     if error is not None:
         return outcome.failed(call, error, now)
     try:
         return outcome.result_of(call, tool.result(), now)
-    except Exception as odd:  # noqa: BLE001  a tool may give anything; it becomes its result
+    except Exception as odd:  # noqa: BLE001  any bad output becomes an error result
         return outcome.failed(call, odd, now)
 
 
 def _retrieve(tool: asyncio.Task[ToolOutput]) -> None:
-    """Take the exception of an abandoned tool, so that the loop does not report it as lost."""
+    """Retrieve an abandoned tool's exception, so that asyncio does not log it as unhandled."""
     if not tool.cancelled():
         tool.exception()

@@ -1,4 +1,4 @@
-"""The tools that a chat has now: from all sources, and those of its client."""
+"""The tools that a chat has now: those of all sources, and those of its client."""
 
 from collections.abc import Hashable, Sequence
 
@@ -10,7 +10,7 @@ from chatd_server.ports.tools import Tool, ToolSource
 
 
 class ToolOffer:
-    """One chat's toolbox. The sources are asked for tools only when something changed."""
+    """One chat's toolbox. It asks the sources for tools only when something has changed."""
 
     def __init__(self, sources: Sequence[ToolSource], observer: Observer) -> None:
         self._sources = sources
@@ -19,7 +19,7 @@ class ToolOffer:
         self.toolbox = Toolbox((), ())
 
     async def refresh(self, chat: ChatState, model: str, stop: Stop) -> None:
-        """Bring the toolbox up to date. Raises Stopped, only if there was something to ask for."""
+        """Update the toolbox. Raises Stopped only if it had to ask the sources."""
         versions = (chat.config.version, *(it.version(chat, model) for it in self._sources))
         if versions == self._versions:
             return

@@ -1,4 +1,4 @@
-"""Tool results as values: from what a tool gave, and for calls that gave nothing."""
+"""Tool results as values: for the output of a tool, and for calls without output."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from chatd_server.domain.text import cut_to, well_formed
 from chatd_server.ports.tools import ToolOutput
 
 CUT_NOTE = f"\n[cut: the result was longer than {TOOL_RESULT_BYTES_MAX} bytes]"
-"""What stands at the end of a result that was cut; inside the limit itself."""
+"""The end of a result that was cut; it counts towards the limit."""
 
 
 def result_of(call: OpenCall, given: ToolOutput, at: Instant) -> ToolResult:
-    """Return what a tool gave, cut to the limit."""
+    """Return the tool's output as a result, cut to the limit."""
     output, is_cut = cut(well_formed(given.output))
     return ToolResult(
         call_id=call.id,
@@ -38,7 +38,7 @@ def _error_kind(given: ToolOutput) -> ToolErrorKind | None:
 
 
 def failed(call: OpenCall, error: BaseException, at: Instant) -> ToolResult:
-    """Return the result of a tool that raised: no words of the exception, they may hold secrets."""
+    """Return the result of a tool that raised. It leaves out the message: it may hold secrets."""
     return _error(
         call,
         ToolErrorKind.FAILED,
@@ -48,19 +48,19 @@ def failed(call: OpenCall, error: BaseException, at: Instant) -> ToolResult:
 
 
 def invalid(call: OpenCall, available: Sequence[str], at: Instant) -> ToolResult:
-    """Return the result of a call that nobody can execute."""
+    """Return the result of a call to a tool that does not exist."""
     names = ", ".join(available) or "none"
     text = f"there is no tool {call.name[:64]!r}; available tools: {names}"
     return _error(call, ToolErrorKind.INVALID_CALL, text, at)
 
 
 def unknown(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call that had started, and whose end nobody saw."""
+    """Return the result of a call that started and whose end was not recorded."""
     return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, at)
 
 
 def abandoned(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call whose tool ignored its cancel, and may still be at work."""
+    """Return the result of a call whose tool ignored its cancellation and may still run."""
     text = (
         "Outcome unknown: this call did not end when the turn was stopped. It may or may not "
         "take effect; check before doing it again."
@@ -69,15 +69,13 @@ def abandoned(call: OpenCall, at: Instant) -> ToolResult:
 
 
 def interrupted(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call that a user's stop cut, and that honoured it."""
+    """Return the result of a call that a user's stop cancelled."""
     why = ToolErrorKind.INTERRUPTED
     return _error(call, why, NOT_RUN[why], at)
 
 
 def cut(text: str) -> tuple[str, bool]:
-    """Return the text within TOOL_RESULT_BYTES_MAX, at a character boundary, and whether it was
-    cut.
-    """
+    """Cut the text to TOOL_RESULT_BYTES_MAX at a character boundary; return whether it was cut."""
     return cut_to(text, TOOL_RESULT_BYTES_MAX, CUT_NOTE)
 
 

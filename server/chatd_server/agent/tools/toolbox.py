@@ -1,6 +1,6 @@
 """The tools of one chat as the model sees them, and who executes a call by name.
 
-A name is looked up once, when the model emits the call; the executor is then recorded with the
+A name is looked up once, when the model emits the call. The executor is then recorded with the
 answer and never derived again.
 """
 
@@ -12,8 +12,8 @@ from chatd_server.ports.tools import Tool, ToolSpec
 
 
 class Toolbox:
-    """The service's tools and the client's. The client has the first right to a name, then the
-    tool that comes first.
+    """The service's tools and the client's. If names clash, the client's tool wins, then the first
+    of the service's.
     """
 
     def __init__(self, server: Sequence[Tool], client: Sequence[ClientTool]) -> None:
@@ -24,22 +24,22 @@ class Toolbox:
             first = self._server.setdefault(tool.spec.name, tool)
             if first is not tool or tool.spec.name in self._client:
                 hidden.append(tool.spec.name)
-        #: Names of the service's tools that the model is not offered, because the name is taken.
+        #: Names of the service's tools that are not offered to the model because of a clash.
         self.hidden = tuple(hidden)
-        #: What the model is told; the same object as long as the tools are the same.
+        #: What the model sees; the same object as long as the tools do not change.
         self.specs = (
             *(tool.spec for name, tool in self._server.items() if name not in self._client),
             *(ToolSpec(tool.name, tool.description, tool.input_schema) for tool in client),
         )
 
     def executor_of(self, name: str) -> Executor:
-        """Say who executes a call of this name that the vendor does not execute itself."""
+        """Return who executes a call of this name, unless the vendor executes it itself."""
         if name in self._client:
             return Executor.CLIENT
         return Executor.SERVER if name in self._server else Executor.NONE
 
     def server_tool(self, name: str) -> Tool | None:
-        """Return the service's tool of this name, offered or not: a recorded executor stands."""
+        """Return the service's tool of this name, hidden or not: a recorded executor holds."""
         return self._server.get(name)
 
     @property

@@ -1,1 +1,1 @@
-"""The turn: its loop, what is owed next, the chat that is held, and stops."""
+"""The turn: its loop, its next action, the held chat, and stops."""

@@ -1,4 +1,4 @@
-"""What a run needs from outside, in one value."""
+"""The dependencies of a run, in one value."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from chatd_server.ports.tools import ToolSource
 
 @dataclass(frozen=True)
 class Env:
-    """The ports that a worker's runs share."""
+    """The ports that all runs of a worker share."""
 
     worker_id: WorkerId
     store: Store
@@ -24,7 +24,7 @@ class Env:
     tool_sources: Sequence[ToolSource]
     clock: Clock
     observer: Observer
-    #: "provider/model" for chats that name none.
+    #: "provider/model" for chats that name no model.
     default_model: str = ""
-    #: Tools that ignored their cancel; kept here so that none is forgotten while it runs.
+    #: Tools that ignored their cancellation; this reference keeps their tasks alive.
     abandoned: set[asyncio.Task[object]] = field(default_factory=set)

@@ -1,9 +1,8 @@
-"""A chat that this worker holds: its state and its context as of the last commit, and what is
-planned to be committed next.
+"""A chat that this worker holds: its state and context as of the last commit, and the commands
+planned for the next one.
 
-Commands are planned one after the other, each on the state that `advance` predicts, and written
-as one chain before the next wait. What a refused commit had planned is gone, as if nobody had
-thought of it.
+Commands are planned in order, each on the state that `advance` predicts, and written as one chain
+before the next wait. If the commit is refused, the whole plan is dropped.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from chatd_server.ports.models import Conversation, Model
 from chatd_server.ports.store import Acquired
 
 PROMPT_PIECE = 2_000
-"""Messages that are put into a prompt in one turn of the event loop: about two milliseconds."""
+"""Messages added to a prompt per turn of the event loop: about two milliseconds."""
 
 
 class Signature(TypedDict):
@@ -40,19 +39,19 @@ class Signature(TypedDict):
 
 
 class Held:
-    """The only one that writes transitions of its chat while the lease lasts. See `open`."""
+    """The only writer of its chat's transitions while the lease lasts. Create it with `open`."""
 
     def __init__(self, acquired: Acquired, stop: Stop, env: Env) -> None:
         self._env = env
         self.stop = stop
-        #: As it will be once what is planned is committed.
+        #: The state after the planned commands.
         self.state: ChatState = acquired.state
         self.epoch = acquired.state.epoch
-        #: The same for the messages; the prompt has committed ones only.
+        #: The messages after the planned commands; the prompt has only committed ones.
         self.history = list(acquired.messages)
         self.prompt = Prompt()
         self._committed = acquired.state
-        #: What the acquisition began, until it is used or anything else is committed.
+        #: The attempt that the acquisition began, until it is used or another commit is made.
         self._begun: Attempt | None = self.turn.attempt
         self._planned: list[Command] = []
         #: How many messages at the end of the history are planned.
@@ -63,7 +62,7 @@ class Held:
 
     @classmethod
     async def open(cls, acquired: Acquired, stop: Stop, env: Env) -> Self:
-        """Hold an acquired chat; its prompt is built in pieces, so others run in between."""
+        """Hold an acquired chat. The prompt is built in pieces, so that other tasks can run."""
         held = cls(acquired, stop, env)
         for start in range(0, len(held.history), PROMPT_PIECE):
             if start:
@@ -73,28 +72,25 @@ class Held:
 
     @property
     def id(self) -> ChatId:
-        """The chat."""
         return self.state.id
 
     @property
     def turn(self) -> Turn:
-        """The open turn."""
         assert self.state.turn is not None, "a chat that is worked on has an open turn"
         return self.state.turn
 
     def choose_model(self) -> None:
-        """Look up the model of the turn; raises ModelNotFound when it is not configured."""
+        """Look up the model of the turn. Raises ModelNotFound."""
         self._model = self._env.models.get(self.model_name)
         self._conversation = self._model.conversation()
 
     @property
     def model_name(self) -> str:
-        """The name that the turn, the chat or the server gives."""
+        """The model that the turn names, else the chat, else the server."""
         return self.turn.options.model or self.state.config.model or self._env.default_model
 
     @property
     def model(self) -> Model:
-        """The model of the turn."""
         assert self._model is not None, "choose_model comes first"
         return self._model
 
@@ -106,34 +102,33 @@ class Held:
 
     @property
     def toolbox(self) -> Toolbox:
-        """The tools of the chat as of the last `refresh_tools`."""
+        """The tools as of the last `refresh_tools`."""
         return self._tools.toolbox
 
     async def refresh_tools(self) -> None:
-        """Ask what tools the chat has now: before each model call and each batch. Raises Stopped.
+        """Update the tools, before each model call and each batch. Raises Stopped.
 
-        Nothing is awaited unless something changed.
+        Awaits nothing unless something has changed.
         """
         await self._tools.refresh(self.state, self.model.name, self.stop)
 
     @property
     def attempt(self) -> Attempt:
-        """The open attempt."""
         assert self.turn.attempt is not None, "an attempt is open"
         return self.turn.attempt
 
     def signed(self, subject: str, kind: str) -> Signature:
-        """Return what makes a command ours. `subject` is an attempt, or the lease itself."""
+        """Return the fields of a worker's command. `subject` is an attempt id or the lease."""
         return Signature(
             command_id=f"{subject}:{kind}", worker_id=self._env.worker_id, epoch=self.epoch
         )
 
     def signed_once(self, kind: str) -> Signature:
-        """Sign a command that a lease sends at most once."""
+        """Sign a command that is sent at most once per lease."""
         return self.signed(f"{self.id}:{self.epoch}", kind)
 
     def take_begun(self) -> Attempt | None:
-        """Return the model call that the acquisition has begun, once."""
+        """Return, only once, the model call that the acquisition began."""
         begun, self._begun = self._begun, None
         return begun
 
@@ -141,13 +136,12 @@ class Held:
 
     @property
     def has_plans(self) -> bool:
-        """Whether something waits for the next commit."""
         return bool(self._planned)
 
     def plan(self, command: Command) -> None:
-        """Take a command into the next commit, and go on as if it were made.
+        """Add a command to the next commit and continue as if it were committed.
 
-        Raises Stopped when the chat is known to be interrupted.
+        Raises Stopped if the chat is known to be interrupted.
         """
         try:
             predicted = advance(self.state, command, self._env.clock.now())
@@ -161,7 +155,7 @@ class Held:
         self._ahead += len(predicted.messages)
 
     def plan_attempt(self, kind: AttemptKind) -> AttemptId:
-        """Plan to begin a new attempt; return its id."""
+        """Plan a new attempt; return its id."""
         attempt_id = AttemptId(new_uuid(self._env.clock.now()))
         self.plan(
             StartAttempt(**self.signed(attempt_id, "start"), attempt_id=attempt_id, kind=kind)
@@ -169,10 +163,10 @@ class Held:
         return attempt_id
 
     async def commit(self, started: Sequence[CallStart] = ()) -> None:
-        """Commit what is planned, and that these calls begin: all of it or nothing.
+        """Commit the plan and the start of these calls, all or nothing.
 
-        Raises Stopped when the chat turns out to be interrupted, or the stop forbids writing;
-        LeaseLost; DatabaseUnavailable. Nothing is planned any more then.
+        Raises Stopped if the chat turns out to be interrupted or the stop forbids writing;
+        LeaseLost; DatabaseUnavailable. In each case the plan is dropped.
         """
         planned = tuple(self._planned)
         order = planned[0] if len(planned) == 1 and not started else Chain(planned, tuple(started))
@@ -181,16 +175,16 @@ class Held:
         await self._send(order, known)
 
     async def apply(self, command: Command, *, reads_journal: bool = False) -> None:
-        """Commit one command instead of what is planned. Raises what `commit` raises.
+        """Drop the plan and commit one command instead. Raises what `commit` raises.
 
-        `reads_journal`: the store has to load the state, because the command closes calls whose
+        `reads_journal`: the store must load the state, because the command closes calls whose
         journal is not known here.
         """
         self._forget()
         await self._send(command, None if reads_journal else self._committed)
 
     def _forget(self) -> None:
-        """Go back to the last commit."""
+        """Return to the state of the last commit."""
         self._planned = []
         self.state = self._committed
         if self._ahead:
@@ -219,12 +213,12 @@ class Held:
             note_committed(command, before, applied.state, self._env.observer)
 
     def _interrupted(self) -> Stopped:
-        """Take a refusal for a stop whose hint was lost, or is still on its way."""
+        """Treat a refusal as a stop whose hint was lost or has not arrived yet."""
         self.stop.request(StopCause.INTERRUPTED)
         return Stopped(StopCause.INTERRUPTED)
 
     async def _catch_up(self) -> None:
-        """Read what an earlier, unanswered try of the command has committed."""
+        """Read what an earlier, unacknowledged try of the command committed."""
         more = True
         while more:
             after = self.history[-1].position if self.history else self.state.boundary_position - 1

@@ -1,7 +1,7 @@
-"""One turn, from wherever the database says it stands. Control flow lives here and nowhere else.
+"""The loop of one turn, from the state in the database. All control flow of a turn is here.
 
-Each wait (for the model, for tools) is begun by one commit: what the wait before it gave, and all
-that follows from it. The last commit ends the run.
+One commit begins each wait (for the model, for tools): it holds the result of the wait before and
+everything that follows from it. The last commit ends the run.
 """
 
 from chatd_server.agent.model.draft import StepDraft
@@ -33,9 +33,9 @@ from chatd_server.domain.refusal import ModelNotFound
 
 
 async def run_turn(held: Held, env: Env) -> None:
-    """Do what is owed until the turn is over, the client must act, or someone says stop.
+    """Run the turn until it is over, the client must act, or a stop arrives.
 
-    Raises LeaseLost and DatabaseUnavailable; a failure of the model past retrying is written.
+    Writes a model failure after the last retry. Raises LeaseLost and DatabaseUnavailable.
     """
     step = StepDraft(env.clock)
     try:
@@ -55,7 +55,7 @@ async def run_turn(held: Held, env: Env) -> None:
 
 
 async def write_failure(error: ChatError, held: Held, env: Env) -> None:
-    """End the turn with an error of ours, unless the user's interrupt came first."""
+    """End the turn with an internal error, unless the user interrupted it first."""
     try:
         await _fail(error, held)
     except Stopped as stopped:
@@ -87,7 +87,7 @@ async def _take_steps(step: StepDraft, held: Held, env: Env) -> None:
 
 
 def _plan_answer(step: StepDraft, held: Held) -> None:
-    """Plan to commit the answer: with the start of its tools, and before any of them runs."""
+    """Plan to commit the answer, together with the start of its tools and before any runs."""
     answer = step.seal()
     held.plan(
         CommitAnswer(
@@ -114,21 +114,20 @@ def _plan_results(results: Results, held: Held) -> None:
 
 
 async def _commit_end(step: StepDraft, held: Held) -> None:
-    """Commit what ends the run, with the step before it, if there is one."""
+    """Commit the end of the run, together with the step before it, if any."""
     await held.commit()
     step.close()
 
 
 async def _fail(error: ChatError, held: Held) -> None:
-    """End the turn with an error. Raises Stopped when the user's interrupt came first."""
+    """End the turn with an error. Raises Stopped if the user interrupted it first."""
     await held.apply(Fail(**held.signed_once("fail"), error=error), reads_journal=True)
 
 
 async def _end_stopped(cause: StopCause, step: StepDraft, held: Held) -> None:
-    """Do what the cause asks for."""
     if cause.gives_back:
         try:
-            # A step that was complete when the stop came is not lost.
+            # Keep a step that was complete when the stop arrived.
             closes_step = held.has_plans
             held.plan(Release(**held.signed_once("release")))
             await held.commit()
@@ -136,7 +135,7 @@ async def _end_stopped(cause: StopCause, step: StepDraft, held: Held) -> None:
                 step.close()
         except Stopped as found:
             let_go(found)
-            # A leaving worker that finds an interrupt saves the step like any other.
+            # A draining worker that finds an interrupt saves the step like any other worker.
             cause = found.cause
     if cause.keeps_partial_step:
         await _save_partial(step, held)
@@ -156,4 +155,4 @@ async def _save_partial(step: StepDraft, held: Held) -> None:
         reads_journal=True,
     )
     if parts or step.unrecorded:
-        step.close()  # what was shown stands in the history now
+        step.close()  # what was shown is in the history now

@@ -1,7 +1,7 @@
-"""What a turn owes next, decided from the database's facts alone.
+"""The next action of a turn, decided only from facts in the database.
 
-Pure, and constant in time: it looks at the history from its end. Any worker can so go on with
-any turn, at any commit.
+Pure, and constant in time: it reads the history from its end. So any worker can continue any turn
+after any commit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,24 +24,24 @@ from chatd_server.domain.message import (
 
 @dataclass(frozen=True)
 class CallModel:
-    """Call the model next."""
+    """Call the model."""
 
 
 @dataclass(frozen=True)
 class RunTools:
-    """Calls that this service has to answer, in call order."""
+    """Run the calls that this service answers, in call order."""
 
     calls: tuple[OpenCall, ...]
 
 
 @dataclass(frozen=True)
 class AskClient:
-    """Only calls of the client's are open."""
+    """Wait for the client: only its calls are open."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The turn is over."""
+    """End the turn."""
 
     reason: StopReason
 
@@ -49,11 +49,11 @@ class Finish:
 Action: TypeAlias = CallModel | RunTools | AskClient | Finish
 
 OURS = frozenset({Executor.SERVER, Executor.NONE})
-"""Executors whose calls this service answers: with a result, or with why there is none."""
+"""Executors whose calls this service answers: with a result, or with an error."""
 
 STOP_REASONS = {
     FinishReason.END_TURN: StopReason.END_TURN,
-    # The adapter reported tool calls, but no call is ours or the client's.
+    # The adapter reported tool calls, but none is for this service or the client.
     FinishReason.TOOL_CALLS: StopReason.END_TURN,
     FinishReason.MAX_TOKENS: StopReason.MAX_TOKENS,
     FinishReason.REFUSAL: StopReason.REFUSAL,
@@ -63,14 +63,14 @@ STOP_REASONS = {
     FinishReason.INTERRUPTED: StopReason.INTERRUPTED,
     FinishReason.OTHER: StopReason.END_TURN,
 }
-"""How a turn ends whose last answer has no call left to run."""
+"""How a turn ends after an answer that leaves no call to run."""
 
 
 def next_action(tail: Sequence[Message], turn: Turn, calls: Sequence[OpenCall]) -> Action:
-    """Return what is owed.
+    """Return the next action.
 
-    `tail` ends with the newest message of the turn (what stands before it is not looked at);
-    `calls` are the open calls, in call order.
+    `tail` ends with the newest message of the turn (earlier turns are not read); `calls` are the
+    open calls, in call order.
     """
     if ours := tuple(call for call in calls if call.executor in OURS):
         return RunTools(ours)
@@ -92,7 +92,7 @@ def next_action(tail: Sequence[Message], turn: Turn, calls: Sequence[OpenCall]) 
 
 
 def is_empty(answer: Message) -> bool:
-    """Say whether an answer says nothing: such a one is kept out of prompts, and ends its turn."""
+    """Return whether an answer has no content: prompts leave it out, and it ends its turn."""
     return all(map(_says_nothing, answer.parts))
 
 
@@ -105,7 +105,7 @@ def _says_nothing(part: Part) -> bool:
 
 
 def _wants_model(answer: Message) -> bool:
-    """Say whether the model goes on after this answer, whose calls have their results."""
+    """Return whether the model continues after this answer, once its calls have results."""
     if is_empty(answer):
         return False
     if answer.finish_reason is FinishReason.PAUSED:

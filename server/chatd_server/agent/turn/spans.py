@@ -1,4 +1,4 @@
-"""What the observer is told of a commit: each command that a run writes, once it is written."""
+"""Reports commits to the observer: each command of a run, once it is committed."""
 
 from chatd_server.domain.chat import ChatState, StopReason
 from chatd_server.domain.command import (
@@ -16,7 +16,7 @@ from chatd_server.observe import Observer, Span
 def note_committed(
     command: Command, before: ChatState, after: ChatState, observer: Observer
 ) -> None:
-    """Note a command that was committed; `before` is what its commit was decided on."""
+    """Note a committed command; `before` is the state that the commit was based on."""
     match command:
         case CommitAnswer():
             observer.note(

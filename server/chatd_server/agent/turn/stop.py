@@ -1,8 +1,7 @@
 """Stopping a run from outside, with a cause that is kept until the status is decided.
 
-A bare cancellation says nothing about why. So who wants a run to stop says the cause to its
-`Stop`, and the run sees `Stopped(cause)` at the next guard or look; a cancellation that is not
-ours passes through untouched.
+A bare cancellation carries no reason. So a caller gives the cause to the run's `Stop`, and the run
+sees `Stopped(cause)` at its next guard or check. Cancellations from elsewhere pass through.
 """
 
 import asyncio
@@ -12,35 +11,35 @@ from types import TracebackType
 
 
 class StopCause(StrEnum):
-    """Why a run was cut, and what follows from it."""
+    """Why a run was stopped, and what follows from it."""
 
-    #: The user asked, by RPC.
+    #: The user asked for it by RPC.
     INTERRUPTED = "interrupted"
-    #: An edit of an earlier message took the chat away.
+    #: An edit of an earlier message replaced the turn.
     REPLACED = "replaced"
-    #: This process is leaving.
+    #: This process is shutting down.
     SHUTDOWN = "shutdown"
-    #: Another worker owns the chat now, or may.
+    #: Another worker holds the chat now, or may hold it.
     LEASE_LOST = "lease_lost"
 
     @property
     def keeps_partial_step(self) -> bool:
-        """Whether what the step has so far is saved."""
+        """Whether the unfinished step is saved."""
         return self is StopCause.INTERRUPTED
 
     @property
     def gives_back(self) -> bool:
-        """Whether the chat goes back to pending, for another worker, without an error."""
+        """Whether the chat returns to pending, for another worker, without an error."""
         return self is StopCause.SHUTDOWN
 
     @property
     def may_write(self) -> bool:
-        """Whether this run may still write anything at all."""
+        """Whether this run may still write."""
         return self in {StopCause.INTERRUPTED, StopCause.SHUTDOWN}
 
 
 class Stopped(Exception):
-    """The run was asked to stop."""
+    """The run has to stop."""
 
     def __init__(self, cause: StopCause) -> None:
         super().__init__(cause)
@@ -48,7 +47,7 @@ class Stopped(Exception):
 
 
 class Stop:
-    """One run's stop. Everything here belongs to the event loop's thread."""
+    """The stop of one run. Use it only on the event loop's thread."""
 
     def __init__(self) -> None:
         self._cause: StopCause | None = None
@@ -56,7 +55,7 @@ class Stop:
 
     @property
     def cause(self) -> StopCause | None:
-        """Why the run is to stop; None when it is not."""
+        """Why the run has to stop; None while it need not."""
         return self._cause
 
     def request(self, cause: StopCause) -> None:
@@ -68,21 +67,21 @@ class Stop:
             self._guard.cut()
 
     def check(self) -> None:
-        """Raise Stopped when the run was asked to stop."""
+        """Raise Stopped if a stop was requested."""
         if self._cause is not None:
             raise Stopped(self._cause)
 
     def guard(self) -> AbstractAsyncContextManager[object]:
-        """Return a context that a stop cuts at its next await, raising Stopped.
+        """Return a context that a stop cancels at its next await, raising Stopped.
 
-        Entering it after the stop raises at once. A stop that comes when the body has just
-        ended is found by the next guard or `check`.
+        Entering it after the stop raises at once. A stop that arrives just after the body has ended
+        is raised by the next guard or `check`.
         """
         return _Guard(self)
 
 
 class _Guard:
-    """Works like `asyncio.timeout`: it cancels, and swallows its own cancel only."""
+    """Works like `asyncio.timeout`: it cancels, and swallows only its own cancellation."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -91,7 +90,7 @@ class _Guard:
         self._cut = False
 
     def cut(self) -> None:
-        """Cancel the guarded task, unless it is the very one that asks."""
+        """Cancel the guarded task, unless that task is the caller."""
         if self._task is not None and self._task is not asyncio.current_task():
             self._cut = True
             self._task.cancel()
@@ -115,7 +114,7 @@ class _Guard:
         if not self._cut:
             return
         assert self._task is not None
-        # Somebody else cancelled too when the count stays above what it was: theirs passes.
+        # A higher count than on entry means another cancellation: let that one pass.
         ours_alone = self._task.uncancel() <= self._cancelling
         if ours_alone and kind is not None and issubclass(kind, asyncio.CancelledError):
             assert self._stop.cause is not None

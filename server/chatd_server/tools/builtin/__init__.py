@@ -1,1 +1,1 @@
-"""The tools that chatd brings along, one small file each."""
+"""The built-in tools, one small file each."""

@@ -1,4 +1,4 @@
-"""What time it is."""
+"""The tool `current_time`."""
 
 from datetime import UTC, datetime, tzinfo
 from typing import Annotated
@@ -11,7 +11,6 @@ from chatd_server.tools.function_tool import FunctionTool
 
 
 def current_time_tool(clock: Clock) -> FunctionTool:
-    """Return the tool `current_time`."""
 
     async def current_time(
         timezone: Annotated[
@@ -34,16 +33,16 @@ def current_time_tool(clock: Clock) -> FunctionTool:
     return FunctionTool(current_time, idempotent=True)
 
 
-# Not strftime's, which speak the language of the machine.
+# Not from strftime, which depends on the locale.
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def _zone(name: str | None) -> tzinfo | None:
-    """Return the zone; UTC needs no time zone database, which a bare machine may lack."""
+    """Return the zone. UTC works without a time zone database, which some hosts lack."""
     if name is None or name == "UTC":
         return UTC
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        # Unknown, no key at all ("../x"), or the name of a folder ("Europe").
+        # Unknown, not a valid key ("../x"), or a directory ("Europe").
         return None

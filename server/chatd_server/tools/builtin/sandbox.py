@@ -1,4 +1,4 @@
-"""Tools that only the sandbox model is offered: for people who test what happens around a tool."""
+"""Tools offered only with the sandbox model, to test the handling of tools."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,13 +14,12 @@ from chatd_server.tools.function_tool import FunctionTool
 
 SECONDS_MAX = 3_600
 STUBBORN_SECONDS = 60
-"""Much longer than a tool is given to stop."""
+"""Much longer than a cancelled tool may take to stop."""
 
 Seconds = Annotated[float, Meta(ge=0, le=SECONDS_MAX, description="How long the call takes.")]
 
 
 def sandbox_tools(clock: Clock) -> Sequence[FunctionTool]:
-    """Return sandbox_wait, sandbox_lookup and sandbox_fail."""
     return (_wait_tool(clock), _lookup_tool(clock), _fail_tool(clock))
 
 
@@ -71,7 +70,7 @@ def _fail_tool(clock: Clock) -> FunctionTool:
 
 
 async def _stubborn(clock: Clock) -> None:
-    """Wait for a minute, and when cancelled for another one."""
+    """Wait for a minute; if cancelled, wait for another one."""
     for tag in ("sandbox.stubborn", "sandbox.stubborn.cancelled"):
         try:
             await clock.sleep(STUBBORN_SECONDS, tag)
