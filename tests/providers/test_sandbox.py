@@ -125,7 +125,7 @@ WHERE = {
     ),
     "beyond, behind an answer": (
         [USER, ANSWER, ANSWER, ANSWER],
-        ["text: That was the last answer that you asked for."],
+        ["text: Your message plans no further answer."],
     ),
     "earlier turns do not count": (
         [
@@ -198,7 +198,7 @@ async def test_a_pause_without_a_step_behind_it_brings_its_results_too() -> None
     assert [line.partition("[")[0] for line in lines if "Source" not in line] == [
         "provider result call_0 ",
         "provider result call_1 ",
-        "text: That was the last answer that you asked for.",
+        "text: Your message plans no further answer.",
         "finish: end_turn",
     ]
 

@@ -283,41 +283,41 @@ async def test_the_limit_of_a_turn_cuts_the_answer() -> None:
 # --- lines that cannot be read -------------------------------------------------------------
 
 WRONG = {
-    "unknown": ("!shout", "no such directive; there are !text, !say"),
+    "unknown": ("!shout", "no such directive; choose one of !text, !say"),
     "close to a known one": ("!Text 5", "did you mean !text?"),
     "glued": ("!text5", "did you mean !text?"),
-    "missing": ("!text", "N is a whole number from 1 to 1000000, not ''"),
-    "too many": ("!text 1000001", "N is a whole number from 1 to 1000000"),
-    "not ASCII": ("!text ٣", "N is a whole number"),
-    "no pace": ("!text 5 20", "a pace is a number above 0 and /s, such as 20/s, not '20'"),
-    "no time at all": ("!pace 0/s", "a pace is a number above 0"),
+    "missing": ("!text", "N must be a whole number from 1 to 1000000, not ''"),
+    "too many": ("!text 1000001", "N must be a whole number from 1 to 1000000"),
+    "not ASCII": ("!text ٣", "N must be a whole number"),
+    "no pace": ("!text 5 20", "a pace must be a number above 0 and /s, such as 20/s, not '20'"),
+    "no time at all": ("!pace 0/s", "a pace must be a number above 0"),
     "no text": ("!say", "TEXT is missing"),
     "no name": ("!call", "NAME is missing"),
-    "kind": ("!error rate_limited", "KIND is one of generic, overloaded, rate_limit,"),
-    "option": ("!error auth 2 again=yes", "'again=yes' is none of after=, retryable="),
-    "twice": ("!usage input=1 input=2", "input= stands here twice"),
-    "usage": ("!usage input=-1", "input is a whole number from 0"),
-    "seconds": ("!stall 1e3", "SECONDS is a number of seconds up to 86400, not '1e3'"),
-    "reason": ("!finish interrupted", "REASON is one of end_turn, tool_calls,"),
-    "too much": ("!step now", "nothing can follow here, but 'now' does"),
-    "behind the end": ("!finish other\n!say a", "only !step can follow after !finish"),
-    "a step behind the end of the turn": (
+    "kind": ("!error rate_limited", "KIND must be one of generic, overloaded, rate_limit,"),
+    "option": ("!error auth 2 again=yes", "'again=yes' is not one of after=, retryable="),
+    "twice": ("!usage input=1 input=2", "input= is given twice"),
+    "usage": ("!usage input=-1", "input must be a whole number from 0"),
+    "seconds": ("!stall 1e3", "SECONDS must be a number of seconds up to 86400, not '1e3'"),
+    "reason": ("!finish interrupted", "REASON must be one of end_turn, tool_calls,"),
+    "too much": ("!step now", "nothing may follow here; remove 'now'"),
+    "after the end": ("!finish other\n!say a", "only !step can follow !finish"),
+    "a step after the end of the turn": (
         "!step",
-        "only behind a !call or a !search_later, or behind !finish paused",
+        "only after !call, !search_later or !finish paused",
     ),
-    "a step behind a search that is cut": (
+    "a step after a search that is cut": (
         "!search_later a\n!finish other\n!step",
-        "only behind a !call or a !search_later",
+        "only after !call, !search_later",
     ),
-    "a step behind a search": ("!search a\n!step\n!say b", "only behind a !call"),
-    "a step behind a cut answer": ("!call a\n!finish max_tokens\n!step", "only behind a !call"),
+    "a step after a search": ("!search a\n!step\n!say b", "only after !call"),
+    "a step after a cut answer": ("!call a\n!finish max_tokens\n!step", "only after !call"),
     "endless": ("!usage none\n!finish paused", "a paused answer needs content before it"),
 }
 
 
 @pytest.mark.parametrize(("text", "advice"), WRONG.values(), ids=WRONG.keys())
 async def test_a_line_that_cannot_be_read_is_named(text: str, advice: str) -> None:
-    """The author gets the line, its number and what would be right; nothing else is done."""
+    """The answer gives the line, its number and what would be valid; nothing else is done."""
     answer = await text_of("!usage none\n" + text)
 
     assert answer.startswith("I cannot read a line of your message, so I did nothing.\n\nLine ")

@@ -1,1 +1,1 @@
-"""Adapters of model vendors: strangers to each other, imported when first used."""
+"""Adapters of model vendors: independent of each other, each imported on first use."""

@@ -1,7 +1,7 @@
-"""How failures of vendors are named: the part that all vendors share.
+"""How failures of vendors are classified: the part that all vendors share.
 
-A vendor's folder says which of its words mean what; statuses of HTTP, broken connections and the
-sentences for people are the same for all.
+A vendor's folder maps its own error types and texts. HTTP statuses, broken connections and the
+messages for people are the same for all vendors.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from chatd_server.domain.failure import ErrorKind, ModelFailure, failure
 from chatd_server.providers.http.causes import Cause, TransportFailure
 
 DETAIL_CHARACTERS_MAX = 500
-"""How much of a vendor's own words is kept."""
+"""How much of the vendor's message is kept."""
 
 _SENTENCES = {
     ErrorKind.OVERLOADED: "{} is temporarily overloaded.",
@@ -41,34 +41,34 @@ _BY_STATUS = {
 }
 
 _RETRIED_STATUSES = frozenset({409, 500})
-"""Statuses of unexpected errors that often pass."""
+"""Statuses of unexpected errors that are often temporary."""
 
 
 class VendorError(msgspec.Struct, frozen=True):
-    """A failure in the vendor's words."""
+    """A failure as the vendor reports it."""
 
-    #: The vendor's name of it; empty when it gave none.
+    #: The vendor's error type; empty if it gave none.
     type: str = ""
     message: str = ""
-    #: Of HTTP; None for an error inside a stream.
+    #: HTTP status; None for an error within a stream.
     status: int | None = None
     headers: Mapping[str, str] = {}
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """What the failures of one vendor mean."""
+    """How the failures of one vendor are classified."""
 
     provider: str
     #: The vendor's name for people.
     vendor: str
     by_type: Mapping[str, ErrorKind]
-    #: Types of unexpected errors that often pass.
+    #: Types of unexpected errors that are often temporary.
     retried_types: frozenset[str] = frozenset()
-    #: Words, in lower case, by which a refused request is known as something more exact.
+    #: Lower-case texts that give a refused request a more exact kind.
     by_words: tuple[tuple[str, ErrorKind], ...] = ()
 
     def failure(self, error: VendorError) -> ModelFailure:
-        """Return the failure that the vendor reports."""
+        """Return the failure that the vendor reported."""
         kind = self._kind(error)
         retryable = {"true": True, "false": False}.get(error.headers.get("x-should-retry", ""))
         if retryable is None and kind is ErrorKind.GENERIC:
@@ -84,12 +84,12 @@ class Dialect(msgspec.Struct, frozen=True):
         )
 
     def unreachable(self, error: TransportFailure) -> ModelFailure:
-        """Return the failure that a broken connection means; a wrong address is configured here."""
+        """Return the failure for a broken connection; a wrong address is a configuration error."""
         kind = ErrorKind.CONFIG if error.cause is Cause.ADDRESS else ErrorKind.TIMEOUT
         return failure(kind, self._sentence(kind), provider=self.provider, detail=str(error))
 
     def cut(self) -> ModelFailure:
-        """Return the failure of a stream that ended without its terminal event."""
+        """Return the failure for a stream that ended without its terminal event."""
         return failure(
             ErrorKind.TIMEOUT,
             f"The stream of {self.vendor}'s answer ended before the answer was complete.",

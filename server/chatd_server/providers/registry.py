@@ -1,4 +1,4 @@
-"""The configured models by name. An adapter is imported when its first model is asked for."""
+"""The configured models by name. An adapter is imported when its first model is requested."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib import import_module
@@ -15,16 +15,16 @@ from chatd_server.providers.settings import ProviderSettings
 
 MODEL_NAME_CHARACTERS_MAX = 128
 MODELS_HELD_MAX = 256
-"""Names come from clients; the model that was asked for first is forgotten beyond this."""
+"""Names come from clients, so the cache is bounded; the oldest entry is dropped."""
 
 
 class Provider(Protocol):
-    """One vendor. It holds the connections, and its models hold none: a model may be forgotten."""
+    """One vendor. It owns the connections; its models own none, so a model may be dropped."""
 
     def model(self, name: str) -> Model:
-        """Return a model; `name` is the vendor's, without the provider's. Does no I/O.
+        """Return a model; `name` is the vendor's, without the provider prefix. Does no I/O.
 
-        Raises ModelNotFound when the vendor's models are all known and this is not one of them.
+        Raises ModelNotFound if all models of the vendor are known and this is not one of them.
         """
 
     async def close(self) -> None:
@@ -32,14 +32,14 @@ class Provider(Protocol):
 
 
 class Factory(Protocol):
-    """What an adapter offers."""
+    """What an adapter exports."""
 
     def __call__(self, settings: ProviderSettings, clock: Clock) -> Provider:
         """Return a provider. Does no I/O."""
 
 
 class Adapter(msgspec.Struct, frozen=True):
-    """Where the factory of a provider lies, and what to know of it without importing it."""
+    """Where the factory of a provider is, and facts that need no import of it."""
 
     module: str
     factory: str
@@ -58,10 +58,10 @@ ADAPTERS: Mapping[str, Adapter] = {
 
 
 class ModelRegistry:
-    """The `Models` port. Of a provider without settings the defaults hold: enabled, no key.
+    """The `Models` port. Defaults for a provider without settings: enabled, no key.
 
-    A model whose provider is disabled or has no key can be had, so that a chat that was made
-    with it stays readable; its calls fail with provider_disabled or missing_key.
+    Also returns a model whose provider is disabled or has no key, so that its chats stay readable;
+    its calls fail with provider_disabled or missing_key.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ModelRegistry:
         self._held: dict[str, Model] = {}
 
     def get(self, name: str) -> Model:
-        """Return the model "provider/model"; raises ModelNotFound."""
+        """Return the model "provider/model". Raises ModelNotFound."""
         if name not in self._held:
             model = self._made(name)
             if len(self._held) == MODELS_HELD_MAX:
@@ -86,7 +86,7 @@ class ModelRegistry:
         return self._held[name]
 
     def names(self) -> Sequence[str]:
-        """Return an example for each provider that can be used."""
+        """Return one example model for each usable provider."""
         return [
             f"{provider}/{adapter.example}"
             for provider, adapter in self._adapters.items()
@@ -94,17 +94,16 @@ class ModelRegistry:
         ]
 
     def warm_up(self) -> None:
-        """Import the adapters that can be used; may be called in a thread.
+        """Import the adapters of usable providers; may run in a thread.
 
-        The HTTP libraries take about 300 ms, which the first chat of a provider would cost all
-        others that stream at that moment.
+        The HTTP libraries take about 300 ms to import, which would stall all streams during the
+        first chat of a provider.
         """
         for provider, adapter in self._adapters.items():
             if self._obstacle(provider) is None:
                 import_module(adapter.module)
 
     async def close(self) -> None:
-        """Close the connections of all providers."""
         providers, self._providers, self._held = self._providers, {}, {}
         for provider in providers.values():
             await provider.close()
@@ -140,7 +139,7 @@ class ModelRegistry:
 
 
 class UnusableModel:
-    """A model that cannot be called as the server is configured; every call says why."""
+    """A model that the configuration makes unusable; every call fails with the reason."""
 
     def __init__(self, name: str, provider: str, obstacle: ErrorKind) -> None:
         self._name = name
@@ -149,29 +148,26 @@ class UnusableModel:
 
     @property
     def name(self) -> str:
-        """Return "provider/model"."""
         return self._name
 
     @property
     def provider(self) -> str:
-        """Return the provider's name."""
         return self._provider
 
     def conversation(self) -> Conversation:
-        """Begin calls that all fail."""
         return self
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:  # noqa: ARG002  it fails whatever is asked
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:  # noqa: ARG002  it always fails
         """Raise ModelFailure."""
         raise failure(
             self._obstacle, _WORDS[self._obstacle].format(self._provider), provider=self._provider
         )
-        yield  # type: ignore[unreachable]  # makes this a generator, as the port wants
+        yield  # type: ignore[unreachable]  # makes this a generator, as the port requires
 
 
 _WORDS = {
     ErrorKind.MISSING_KEY: "No API key is configured for {}.",
-    ErrorKind.PROVIDER_DISABLED: "{} is switched off on this server.",
+    ErrorKind.PROVIDER_DISABLED: "{} is disabled on this server.",
 }
 
 

@@ -1,4 +1,4 @@
-"""The Anthropic Messages dialect: encode a request, decode a stream, name a failure."""
+"""The Anthropic Messages API: encodes requests, decodes streams, classifies failures."""
 
 from chatd_server.ports.clock import Clock
 from chatd_server.providers.anthropic.model import BASE_URL, AnthropicModel
@@ -9,7 +9,7 @@ __all__ = ["AnthropicModel", "AnthropicProvider"]
 
 
 class AnthropicProvider:
-    """Anthropic's models, on one pool of connections."""
+    """Anthropic's models, with one connection pool."""
 
     def __init__(self, settings: ProviderSettings, clock: Clock) -> None:
         self._settings = settings
@@ -25,5 +25,4 @@ class AnthropicProvider:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._transport.close()

@@ -1,9 +1,9 @@
-"""Anthropic's stream into parts: one decoder for one answer.
+"""Decodes Anthropic's stream into parts: one decoder per answer.
 
-Blocks come one after the other, addressed by `index`; our part numbers rise with them, and
-sources take numbers of their own directly after the block that they came with. A block that
-the neutral parts cannot give back by itself (signatures, citations, results of server tools,
-whatever we do not know) is kept as the vendor's own JSON.
+Blocks arrive one after the other, each with an `index`. Our part numbers rise with them, and
+sources get numbers of their own, directly after the block that they came with. A block that the
+neutral parts cannot represent (signatures, citations, results of server tools, unknown blocks) is
+also kept as the vendor's own JSON.
 """
 
 import json
@@ -55,7 +55,7 @@ _encode = msgspec.json.encode
 
 
 class _Block:
-    """A block in the making; owned by the decoder, from its start to its stop."""
+    """An unfinished block; owned by the decoder, from its start event to its stop event."""
 
     __slots__ = ("citations", "compaction", "head", "part", "pieces", "raw", "signature")
 
@@ -70,17 +70,17 @@ class _Block:
 
     @property
     def text(self) -> str:
-        """What its deltas said so far."""
+        """The text of its deltas so far."""
         return well_formed("".join(self.pieces))
 
     def rebuilt(self, **fields: object) -> str:
-        """Return the block's JSON with these fields instead of those that it began with."""
+        """Return the block's JSON with these fields replaced."""
         whole: dict[str, Any] = msgspec.json.decode(self.raw)
         return _encode({**whole, **fields}).decode()
 
 
 class AnswerDecoder:
-    """Takes the data of each event, gives parts; raises ModelFailure for an error event."""
+    """Turns the data of each event into parts. Raises ModelFailure for an error event."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -94,9 +94,9 @@ class AnswerDecoder:
         self.is_complete = False
 
     def feed(self, data: bytes) -> Iterable[AnswerPart]:
-        """Return the parts that one event means. Raises ModelFailure."""
+        """Return the parts of one event. Raises ModelFailure."""
         event = _event(data)
-        if type(event) is wire.BlockDelta:  # nearly every event is one; no generator for it
+        if type(event) is wire.BlockDelta:  # the most common event: avoid a generator
             block = self._blocks.get(event.index)
             return () if block is None else self._delta(block, event.delta)
         return self._rare(event)
@@ -122,7 +122,7 @@ class AnswerDecoder:
             raise errors.from_event(event.error)
 
     def feed_whole(self, body: bytes) -> Iterator[AnswerPart]:
-        """Yield the parts of an answer that was not streamed, as some gateways give it."""
+        """Yield the parts of an answer that was not streamed, which some gateways send."""
         try:
             message = msgspec.json.decode(body, type=wire.WholeMessage)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -264,7 +264,7 @@ class AnswerDecoder:
         return Native(errors.PROVIDER, block, model)
 
     def _count(self, seen: wire.Usage) -> UsageSeen:
-        """Take each count from the newest event that has it."""
+        """Take each count from the newest event that has one."""
         newer = {
             name: value for name, value in msgspec.structs.asdict(seen).items() if value is not None
         }
@@ -301,7 +301,7 @@ class AnswerDecoder:
 
 
 def _event(data: bytes) -> wire.Event | None:
-    """Return a known event, None for an unknown one. Raises ModelFailure for broken JSON."""
+    """Return the event, or None if it is unknown. Raises ModelFailure for broken JSON."""
     try:
         return _events.decode(data)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
@@ -309,7 +309,7 @@ def _event(data: bytes) -> wire.Event | None:
 
 
 def _slow_event(data: bytes) -> wire.Event | None:
-    """Decode what the fast decoder refused: lone surrogates, unknown events and deltas."""
+    """Decode what the fast decoder rejects: lone surrogates, unknown events and deltas."""
     try:
         value = json.loads(data.decode(errors="replace"))
     except ValueError as error:
@@ -322,7 +322,7 @@ def _slow_event(data: bytes) -> wire.Event | None:
 
 
 def _block_start(value: object) -> wire.Event | None:
-    """Return a block start whose block the slow path has as a value, None for all unknown."""
+    """Return a block start if it is one, else None."""
     if isinstance(value, dict) and value.get("type") == "content_block_start":
         raw = well_formed(json.dumps(value.get("content_block", {}), ensure_ascii=False))
         return wire.BlockStart(int(value.get("index", 0)), msgspec.Raw(raw.encode()))
@@ -330,7 +330,7 @@ def _block_start(value: object) -> wire.Event | None:
 
 
 def _json_object(text: str) -> object:
-    """Return a JSON object as it is written, or an empty one when it is not valid."""
+    """Return a JSON object unchanged; an empty one if the text is not valid JSON."""
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:

@@ -1,8 +1,8 @@
-"""Our messages into Anthropic's, each encoded once.
+"""Encodes our messages as Anthropic's, each of them once.
 
-Neighbours of one role become one message, because results of parallel calls have to stand in
-one user message. All but the last two messages are kept as one growing byte string; only the
-last two carry cache marks, so that step 200 costs what step 10 costs.
+Neighbours with the same role become one message, because results of parallel calls must be in one
+user message. All but the last two messages are kept as one growing byte string; only the last two
+carry cache marks. So step 200 costs as much as step 10.
 """
 
 from collections.abc import Sequence
@@ -28,32 +28,34 @@ from chatd_server.domain.message import (
 from chatd_server.providers.anthropic.errors import PROVIDER
 
 MARKED_MESSAGES = 2
-"""Cache marks on the last messages; with the one on the system text below Anthropic's four."""
+"""Cache marks on the last messages; with the mark on the system text, below Anthropic's limit of
+four.
+"""
 
 QUICK_MESSAGES_MAX = 64
 QUICK_BYTES_MAX = 512 * KIB
 QUICK_COPIED_BYTES_MAX = 4 * MIB
-"""New messages, their bytes, and bytes of the others that the event loop has time for: some
-milliseconds. An answer and its results are below them in nearly every step."""
+"""Limit for encoding on the event loop, for new bytes and copied bytes: some milliseconds. Nearly
+every answer with its results is below it."""
 _JSON_SPACE = " \t\n\r"
 _PART_BYTES = 256
-"""The fixed cost of a part, in bytes that take as long to encode."""
+"""The fixed cost of encoding a part, as a number of bytes."""
 
 _MARK = b',"cache_control":{"type":"ephemeral"}}'
 _encode = msgspec.json.encode
 
 
 class _Block(msgspec.Struct, gc=False):
-    """One encoded block. `call_id` names a provider's call that nothing has answered yet."""
+    """One encoded block. `call_id` names a provider's call without a result."""
 
     json: bytes
     call_id: str = ""
-    #: Cache marks are refused on thinking.
+    #: Anthropic rejects cache marks on thinking blocks.
     can_be_marked: bool = True
 
 
 class _Group:
-    """One message of Anthropic's in the making: blocks of neighbours of one role."""
+    """One unfinished Anthropic message: the blocks of neighbours with the same role."""
 
     __slots__ = ("blocks", "role")
 
@@ -62,10 +64,10 @@ class _Group:
         self.blocks: list[_Block] = []
 
     def encoded(self, *, marked: bool, is_last: bool) -> bytes:
-        """Return the message's JSON.
+        """Return the message as JSON.
 
-        A provider's call that nothing answers is left out, unless the vendor paused there and
-        is to go on.
+        Leaves out a provider's call without a result, unless the vendor paused there and will
+        continue.
         """
         blocks = [block for block in self.blocks if is_last or not block.call_id]
         texts = [block.json for block in blocks]
@@ -78,7 +80,7 @@ class _Group:
 
 
 class MessageEncoder:
-    """Encodes the messages of one run; each call adds what is new since the call before."""
+    """Encodes the messages of one run; each call adds only the new ones."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -90,7 +92,7 @@ class MessageEncoder:
         self._taken: set[str] = set()
 
     def is_quick(self, messages: Sequence[Message]) -> bool:
-        """Say whether `pieces` would take no time: little is new, and little has to be copied."""
+        """Return whether `pieces` is fast: there is little to encode and little to copy."""
         new = messages[self._seen :] if self._seen <= len(messages) else messages
         return (
             len(new) <= QUICK_MESSAGES_MAX
@@ -99,13 +101,13 @@ class MessageEncoder:
         )
 
     def encoded(self, messages: Sequence[Message]) -> bytes:
-        """Return the JSON items of `messages`, joined by commas."""
+        """Return the messages as JSON items, joined by commas."""
         return b"".join(self.pieces(messages))
 
     def pieces(self, messages: Sequence[Message]) -> tuple[bytearray, bytes]:
-        """Return the same in two pieces, to be joined at once: the first is ours and still grows.
+        """Return the same in two pieces. Join them at once: the first is our own growing buffer.
 
-        A long history is hundreds of kilobytes, so the caller copies it once, into the body.
+        A long history has hundreds of kilobytes, so the caller copies it once, into the body.
         """
         if self._seen > len(messages) or (
             self._seen and messages[self._seen - 1] is not self._newest
@@ -124,7 +126,7 @@ class MessageEncoder:
         return self._sealed, b",".join(tail)
 
     def _seal(self) -> None:
-        """Move all but the last groups, which still change and carry marks, out of the way."""
+        """Move all but the last groups to the sealed bytes; those still change and carry marks."""
         while len(self._groups) > MARKED_MESSAGES:
             group = self._groups.pop(0)
             encoded = group.encoded(marked=False, is_last=False)
@@ -148,7 +150,7 @@ class MessageEncoder:
             group.blocks = [block for block in group.blocks if not block.call_id]
 
     def _block(self, part: Part) -> _Block | None:
-        """Return a part's block, None for a part that this vendor is not sent."""
+        """Return the part as a block; None for a part that this vendor does not get."""
         if isinstance(part, Text):
             return self._native(part) or (_Block(_text(part.text)) if part.text.strip() else None)
         if isinstance(part, ToolCall):
@@ -167,7 +169,7 @@ class MessageEncoder:
         return self._native(part)
 
     def _native(self, part: Part) -> _Block | None:
-        """Return the vendor's own block if it is ours to send back."""
+        """Return the vendor's own block if this adapter may send it back."""
         native = getattr(part, "native", None)
         if native is None or native.provider != PROVIDER:
             return None
@@ -213,7 +215,7 @@ class MessageEncoder:
 
 
 def _size(message: Message) -> int:
-    """Return about how many bytes a message has, for how long it takes to encode them."""
+    """Estimate the size of a message in bytes, as a measure of the time to encode it."""
     size = 0
     for part in message.parts:
         size += _PART_BYTES
@@ -235,13 +237,13 @@ def _text(text: str) -> bytes:
 
 
 def _object(arguments: str) -> object:
-    """Return a call's arguments as they are; a cut call, which never ran, has none."""
+    """Return a call's arguments unchanged; a truncated call, which never ran, has none."""
     is_object = arguments.lstrip(_JSON_SPACE).startswith("{") and is_json(arguments)
     return msgspec.Raw(arguments.encode()) if is_object else {}
 
 
 def _named(file: ResultFile) -> str:
-    """Return what the model is told of a file of a result."""
+    """Describe a file of a result to the model."""
     return f"[file {file.file_name or file.file_id} ({file.media_type})]"
 
 

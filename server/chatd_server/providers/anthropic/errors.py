@@ -1,4 +1,4 @@
-"""Anthropic's words for failures, and where they stand."""
+"""Anthropic's error types and messages, and where to find them in a response."""
 
 from collections.abc import Mapping
 
@@ -35,13 +35,13 @@ DIALECT = Dialect(
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> ModelFailure:
-    """Return the failure that an HTTP answer with an error status means."""
+    """Classify an HTTP response with an error status."""
     error = _error_body(body)
     return DIALECT.failure(VendorError(error.type, error.message, status, headers))
 
 
 def from_event(error: ErrorBody) -> ModelFailure:
-    """Return the failure that an error event inside a stream means."""
+    """Classify an error event within a stream."""
     return DIALECT.failure(VendorError(error.type, error.message))
 
 
@@ -50,7 +50,7 @@ class _ErrorAnswer(msgspec.Struct):
 
 
 def _error_body(body: bytes) -> ErrorBody:
-    """Return the error of a body; a body that is not JSON (a proxy's page) is the message."""
+    """Return the error in a body. A body that is not JSON (a proxy's page) becomes the message."""
     try:
         return msgspec.json.decode(body, type=_ErrorAnswer).error
     except msgspec.DecodeError:

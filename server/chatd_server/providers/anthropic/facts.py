@@ -1,17 +1,17 @@
-"""What is known of Anthropic's models by the beginning of their names."""
+"""Facts about Anthropic's models, found by the prefix of the name."""
 
 import msgspec
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a family of models takes. `thinks` is how thinking is asked for."""
+    """The limits of a family of models. `thinks` is how thinking is requested."""
 
     prefix: str
     output_tokens_max: int
     thinks: str
 
 
-# Longest prefix first; windows from the vendor's pages. Unknown names are taken for new ones.
+# Longest prefix first; context windows from the vendor's pages. Unknown names count as new models.
 _FACTS = (
     ModelFacts("claude-3-7", 64_000, "budget"),
     ModelFacts("claude-3-5", 8_192, ""),
@@ -27,9 +27,8 @@ _FACTS = (
 _NEWEST = ModelFacts("", 128_000, "adaptive")
 
 OUTPUT_TOKENS_DEFAULT = 32_000
-"""Tokens of one answer when nobody says: below every window, above any usual answer."""
+"""Default limit for the tokens of one answer: below every window, above any usual answer."""
 
 
 def facts_of(model: str) -> ModelFacts:
-    """Return what is known of a model."""
     return next((facts for facts in _FACTS if model.startswith(facts.prefix)), _NEWEST)

@@ -1,4 +1,4 @@
-"""A model of Anthropic's as a `Model`."""
+"""An Anthropic model as a `Model`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ _EFFORTS = {Effort.MINIMAL: "low", Effort.XHIGH: "xhigh"}
 
 
 class AnthropicModel:
-    """A configured model; `name` is "anthropic/" and the vendor's name."""
+    """A configured model; `name` is "anthropic/" followed by the vendor's name."""
 
     def __init__(self, model: str, *, api_key: str, base_url: str, transport: Transport) -> None:
         self._model = model
@@ -44,16 +44,13 @@ class AnthropicModel:
 
     @property
     def name(self) -> str:
-        """Return "anthropic/model"."""
         return f"{errors.PROVIDER}/{self._model}"
 
     @property
     def provider(self) -> str:
-        """Return "anthropic"."""
         return errors.PROVIDER
 
     def conversation(self) -> Conversation:
-        """Begin the calls of one run."""
         headers = {
             "x-api-key": self._api_key,
             "anthropic-version": VERSION,
@@ -64,7 +61,7 @@ class AnthropicModel:
 
 
 class AnthropicConversation:
-    """The calls of one run: what one step encoded is spliced into the next."""
+    """The calls of one run; each step reuses what earlier steps encoded."""
 
     def __init__(self, model: str, url: str, headers: dict[str, str], transport: Transport) -> None:
         self._model = model
@@ -83,10 +80,10 @@ class AnthropicConversation:
             body = await asyncio.to_thread(self.encode, request)
         try:
             async with self._transport.post(self._url, self._headers, body) as response:
-                if response.status != 200:  # noqa: PLR2004  the one status of an answer
+                if response.status != 200:  # noqa: PLR2004  the only success status
                     body = await read_body(response)
                     raise errors.from_response(response.status, response.headers, body)
-                # Not delegated to another generator: each one costs every token its passage.
+                # Not delegated to another generator: each level adds a cost per token.
                 async for chunk in response.chunks:
                     for part in answer.feed(chunk):
                         yield part
@@ -100,7 +97,7 @@ class AnthropicConversation:
             raise errors.DIALECT.cut() from error
 
     def encode(self, request: ModelRequest) -> bytes:
-        """Return the body of a request; what an earlier step encoded is not encoded again."""
+        """Return the body of a request. Reuses what earlier steps encoded."""
         head: dict[str, object] = {"model": self._model, "stream": True, **self._sampling(request)}
         if request.system:
             mark = {"cache_control": {"type": "ephemeral"}}
@@ -133,7 +130,7 @@ class AnthropicConversation:
             fields["thinking"] = {"type": "adaptive"}
             output["effort"] = _EFFORTS.get(effort, effort.value)
         elif thinks and effort is not None:
-            # The budget has to be below max_tokens, and at least 1,024.
+            # The thinking budget must be below max_tokens and at least 1,024.
             most = max(most, 2 * _BUDGETS[Effort.MINIMAL])
             budget = min(_BUDGETS[effort], most // 2)
             fields |= {"max_tokens": most, "thinking": {"type": "enabled", "budget_tokens": budget}}
@@ -163,7 +160,7 @@ def _typed(tool: VendorTool) -> Mapping[str, object]:
 
 
 def _choice(choice: ToolChoice, *, thinks: bool) -> Mapping[str, object]:
-    """Return how the choice is written. A model that thinks may not be told to call a tool."""
+    """Return tool_choice. The vendor does not allow a forced call while the model thinks."""
     if choice.mode is ToolChoiceMode.NONE:
         return {"type": "none"}
     if choice.mode is ToolChoiceMode.AUTO or thinks:
@@ -175,24 +172,24 @@ _VENDOR_TYPES = {VendorToolKind.WEB_SEARCH: "web_search_20250305"}
 
 
 ANSWER_BODY_BYTES_MAX = 32 * 1024 * 1024
-"""An answer that came in one piece; what is longer is taken for cut."""
+"""Limit for an answer that is not streamed; a longer one counts as cut off."""
 
 _NO_ARGUMENTS = '{"type":"object","properties":{}}'
 
 
 class _Answer:
-    """The body of an answer: chunks in, parts out."""
+    """The body of an answer: takes chunks, returns parts."""
 
     def __init__(self, decoder: AnswerDecoder) -> None:
         self._decoder = decoder
         self._splitter = EventSplitter()
         self._has_begun = False
-        #: Some gateways do not stream; what they sent so far.
+        #: What a gateway that does not stream has sent so far.
         self._whole: bytearray | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether the terminal event came."""
+        """Whether the terminal event has arrived."""
         return self._decoder.is_complete
 
     def feed(self, chunk: bytes) -> Iterable[AnswerPart]:
@@ -205,12 +202,12 @@ class _Answer:
                 raise errors.DIALECT.cut()
             return ()
         events = self._splitter.feed(chunk)
-        if len(events) == 1:  # nearly every chunk is one; no generator for it
+        if len(events) == 1:  # the most common case: avoid a generator
             return self._decoder.feed(events[0])
         return chain.from_iterable(map(self._decoder.feed, events))
 
     def end(self) -> Iterator[AnswerPart]:
-        """Yield what is left of the body. Raises ModelFailure if the answer is incomplete."""
+        """Yield the rest of the body. Raises ModelFailure if the answer is incomplete."""
         if self._whole is not None:
             yield from self._decoder.feed_whole(bytes(self._whole))
         elif (last := self._splitter.flush()) is not None:
@@ -219,7 +216,7 @@ class _Answer:
             raise errors.DIALECT.cut()
 
     def _begin(self, chunk: bytes) -> None:
-        """See what the body is: no event begins with a brace, and headers are not reliable."""
+        """Detect a body that is not streamed: it starts with a brace; headers are not reliable."""
         if text := chunk.lstrip():
             self._has_begun = True
             if text.startswith(b"{"):

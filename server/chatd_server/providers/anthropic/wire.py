@@ -1,7 +1,7 @@
-"""Anthropic's stream events as typed structs: what msgspec decodes on the fast path.
+"""Anthropic's stream events as typed structs, which msgspec decodes on the fast path.
 
-Unknown events, deltas and fields are ignored, as the protocol demands; blocks of unknown types
-are kept raw.
+Unknown events, deltas and fields are ignored, as the protocol requires; blocks of unknown types are
+kept as raw JSON.
 """
 
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ class _Event(msgspec.Struct, tag_field="type", frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Counts; each is None when the event does not have it."""
+    """Token counts; None if the event has no such count."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -24,7 +24,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class StartedMessage(msgspec.Struct, frozen=True):
-    """The skeleton in message_start."""
+    """The message in message_start, still without content."""
 
     id: str | None = None
     usage: Usage = Usage()
@@ -37,7 +37,7 @@ class MessageStart(_Event, tag="message_start", frozen=True):
 
 
 class BlockStart(_Event, tag="content_block_start", frozen=True):
-    """A block begins; complete already for results of server tools."""
+    """A block begins. Results of server tools are complete here."""
 
     index: int
     content_block: msgspec.Raw
@@ -50,7 +50,7 @@ class TextDelta(_Event, tag="text_delta", frozen=True, gc=False):
 
 
 class JsonDelta(_Event, tag="input_json_delta", frozen=True, gc=False):
-    """A piece of the arguments of a call."""
+    """A piece of a call's arguments."""
 
     partial_json: str
 
@@ -113,7 +113,7 @@ class StopDelta(msgspec.Struct, frozen=True):
 
 
 class MessageDelta(_Event, tag="message_delta", frozen=True):
-    """The end of the answer, with counts that replace those before."""
+    """The end of the answer; its counts replace earlier ones."""
 
     delta: StopDelta
     usage: Usage = Usage()
@@ -128,7 +128,7 @@ class Ping(_Event, tag="ping", frozen=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """An error, in the stream or as a body."""
+    """An error, in a stream or in a response body."""
 
     type: str = ""
     message: str = ""
@@ -153,7 +153,7 @@ Event: TypeAlias = (
 
 
 class ContentBlock(msgspec.Struct, frozen=True):
-    """The fields of a block that we read; the whole block is also kept raw."""
+    """The fields of a block that we read; the whole block is also kept as raw JSON."""
 
     type: str
     id: str = ""

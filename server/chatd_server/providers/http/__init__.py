@@ -1,1 +1,1 @@
-"""HTTP to vendors: connections, server-sent events, silence."""
+"""HTTP to vendors: connections, server-sent events, silence timeouts."""

@@ -1,7 +1,7 @@
-"""Why a request over HTTP failed, whatever exception the libraries chose for it.
+"""Why an HTTP request failed, independent of the exception that the libraries raise.
 
-A refused connection, a failed lookup of a name and a full pool all arrive as a connect timeout,
-and some failures escape as aiohttp's own.
+A refused connection, a failed DNS lookup and a full pool all arrive as a connect timeout, and some
+failures arrive as aiohttp's own exceptions.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ FAILURES = (
 
 
 class Cause(StrEnum):
-    """Why a request failed before the vendor's own word was complete."""
+    """Why a request failed before the response was complete."""
 
     CONNECT = "connect"
     TIMEOUT = "timeout"
     RESET = "reset"
     PROTOCOL = "protocol"
-    #: The configured address is not a URL that HTTP can use.
+    #: The configured address is not a valid HTTP URL.
     ADDRESS = "address"
 
 
 class TransportFailure(Exception):
-    """The network failed. `cause` says how; the text names no URL, for it may hold a key."""
+    """A network failure. The message names no URL, because a URL may contain a key."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class TransportFailure(Exception):
 
 
 def named(error: BaseException) -> TransportFailure:
-    """Return the failure that lies at the bottom of an exception."""
+    """Return the failure for the root cause of an exception."""
     chain = [error]
     while (below := chain[-1].__cause__ or chain[-1].__context__) and below not in chain:
         chain.append(below)
@@ -56,7 +56,7 @@ def named(error: BaseException) -> TransportFailure:
     return TransportFailure(Cause.PROTOCOL, words)
 
 
-# The first match from the bottom of the chain wins, so the narrow ones stand first.
+# The first match from the root of the chain wins, so narrow types come first.
 _CAUSES: tuple[tuple[tuple[type[BaseException], ...], Cause, str], ...] = (
     ((aiohttp.ClientConnectorError,), Cause.CONNECT, "the connection could not be made"),
     ((httpx.UnsupportedProtocol, httpx.InvalidURL), Cause.ADDRESS, "the address is not valid"),

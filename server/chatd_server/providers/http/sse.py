@@ -1,23 +1,23 @@
-"""Server-sent events out of bytes, whatever the chunks: the `data` of each event.
+"""Parses server-sent events from chunks of bytes: returns the `data` of each event.
 
-Follows the WHATWG text: lines end with LF, CRLF or CR; `:` begins a comment; several `data`
-lines are joined by LF; a blank line ends an event. The event's name is not kept, since every
-dialect that we speak repeats it inside the data.
+Follows the WHATWG specification: lines end with LF, CRLF or CR; `:` starts a comment; several
+`data` lines are joined by LF; a blank line ends an event. The event's name is dropped, because all
+our vendors repeat it in the data.
 """
 
 EVENT_BYTES_MAX = 32 * 1024 * 1024
-"""One event; web search results of tens of kilobytes are normal, this much is a broken peer."""
+"""Limit for one event. Web search results have tens of kilobytes; this much is a broken peer."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LF = 0x0A
 
 
 class EventTooLarge(Exception):
-    """The peer sends an event without an end."""
+    """The peer sent an event above the size limit."""
 
 
 class EventSplitter:
-    """Takes chunks, gives whole events; keeps what is not whole yet."""
+    """Takes chunks, returns whole events, and keeps the incomplete rest."""
 
     __slots__ = ("_data", "_rest", "_started")
 
@@ -29,7 +29,7 @@ class EventSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of the events that this chunk completes.
 
-        Raises EventTooLarge when an event grows beyond EVENT_BYTES_MAX.
+        Raises EventTooLarge if an event grows beyond EVENT_BYTES_MAX.
         """
         text = self._rest + chunk if self._rest else chunk
         if not self._started:
@@ -52,7 +52,7 @@ class EventSplitter:
         return self._events(lines)
 
     def flush(self) -> bytes | None:
-        """Return the data of an event that the end of the body cut off before its blank line."""
+        """Return the data of a last event whose final blank line is missing."""
         rest = self._rest.removesuffix(b"\r")
         events = self._events([rest, b""])
         self._rest = b""
@@ -73,8 +73,9 @@ class EventSplitter:
 
 
 def _one_event(text: bytes) -> bytes | None:
-    """Return the data of a text that is one whole event of one line of data, with or without a
-    name, as nearly every chunk of a paced stream is; None for anything else.
+    """Return the data if the text is one whole event with one line of data, else None.
+
+    Nearly every chunk of a paced stream is such an event, with or without a name.
     """
     start = text.find(b"\n") + 1 if text.startswith(b"event:") else 0
     end = len(text) - 2
@@ -84,7 +85,7 @@ def _one_event(text: bytes) -> bytes | None:
 
 
 def _unified(text: bytes) -> tuple[bytes, bytes]:
-    """Return the text with LF ends only, and a last CR that may be half of a CRLF."""
+    """Return the text with LF line ends, and a final CR that may be half of a CRLF."""
     held = b"\r" if text.endswith(b"\r") else b""
     text = text.removesuffix(b"\r")
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), held

@@ -1,6 +1,6 @@
-"""Requests to model vendors over HTTP.
+"""HTTP requests to model vendors.
 
-httpx's interface on aiohttp's transport: a paced event costs a third of what httpx alone costs.
+httpx's interface on aiohttp's transport: an event of a paced stream costs a third of httpx alone.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ from chatd_server.providers.http.causes import FAILURES, Cause, TransportFailure
 from chatd_server.providers.http.silence import SilenceWatch
 
 CONNECTIONS_MAX = 10_000
-"""Open streams to all vendors; httpx's default of 100 refused 500 of 1,000 streams."""
+"""Open streams to all vendors together; httpx's default of 100 refused 500 of 1,000 streams."""
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 300.0
-"""Longest wait for the headers, and then for each chunk. Vendors think for minutes before the
+"""Longest wait for the headers, and then for each chunk. Models may think for minutes before the
 first byte."""
 KEEPALIVE_SECONDS = 30.0
-"""How long an idle connection is kept."""
+"""How long an idle connection is kept open."""
 ERROR_BODY_BYTES_MAX = 64 * 1024
-"""How much of an error's body is read."""
+"""How much of an error body is read."""
 
 SLICE_BYTES = 64 * 1024
-"""How much of an answer is read at once. A vendor that sends all at once sends thousands of tokens,
-and others have their turn between them."""
+"""Bytes per read of an answer. A fast vendor sends thousands of tokens at once; between slices,
+other tasks run."""
 BODY_SLICE_BYTES = 1024 * 1024
-"""How much of a request is written at once."""
+"""Bytes per write of a request."""
 
 
 class Response(msgspec.Struct, frozen=True):
-    """An answer whose body is still on its way. Header names are lower case."""
+    """A response whose body has not been read. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,7 +44,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 async def read_body(response: Response, bytes_max: int = ERROR_BODY_BYTES_MAX) -> bytes:
-    """Return a body, at most `bytes_max` of it."""
+    """Return the body, up to `bytes_max` bytes."""
     body = bytearray()
     async for chunk in response.chunks:
         body += chunk
@@ -54,10 +54,10 @@ async def read_body(response: Response, bytes_max: int = ERROR_BODY_BYTES_MAX) -
 
 
 class Transport:
-    """One pool of connections to vendors, opened with the first request.
+    """One pool of connections to vendors, opened by the first request.
 
-    It is httpx's transport and not its client: what a client adds (cookies, redirects,
-    authentication) is nothing that a vendor asks for, and costs as much as the request itself.
+    It uses httpx's transport, not its client: vendors need nothing that a client adds (cookies,
+    redirects, authentication), which costs as much as the request itself.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -71,7 +71,7 @@ class Transport:
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes
     ) -> AsyncIterator[Response]:
-        """Send a request and hand out its answer; leaving the context drops the connection.
+        """Send a request and yield its response; leaving the context drops the connection.
 
         Raises TransportFailure.
         """
@@ -92,7 +92,7 @@ class Transport:
             await response.aclose()
 
     async def close(self) -> None:
-        """Close all connections; streams that are still open fail."""
+        """Close all connections; open streams fail."""
         for chunks in self._silence.stop():
             chunks.fail(TransportFailure(Cause.RESET, "the connection was closed"))
         if self._pool is not None:
@@ -100,7 +100,7 @@ class Transport:
             self._pool = None
 
     def _request(self, url: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-        # An adapter has one or two addresses, and parsing one costs more than the rest.
+        # An adapter has one or two addresses, and parsing a URL costs more than the rest of this.
         parsed = self._urls.get(url)
         if parsed is None:
             parsed = self._urls[url] = httpx.URL(url)
@@ -115,7 +115,7 @@ class Transport:
         )
 
     async def _slices(self, body: bytes) -> AsyncIterator[bytes]:
-        """Yield a long body; a connection that takes all of it would take everybody's time."""
+        """Yield a long body in slices, so that writing it does not block other tasks."""
         for start in range(0, len(body), BODY_SLICE_BYTES):
             if start:
                 await self._clock.sleep(0, "http.slice")
@@ -124,8 +124,8 @@ class Transport:
     async def _open(self) -> "_ShortTransport":
         async with self._opening:
             if self._pool is None:
-                # In a thread: to read all authorities takes up to 90 ms, and the streams of
-                # other chats go on meanwhile.
+                # In a thread: loading all certificate authorities takes up to 90 ms, and other
+                # chats keep streaming meanwhile.
                 trusted = await asyncio.to_thread(httpx.create_ssl_context)
                 self._pool = _ShortTransport(trusted)
             return self._pool
@@ -136,21 +136,21 @@ _TIMEOUTS = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "pool": CONNECT_S
 
 
 class _ShortTransport(AiohttpTransport):
-    """Also hands out how aiohttp itself is read.
+    """Also gives access to aiohttp's own reader.
 
-    Between that and httpx's `aiter_raw` lie four generators, and each token would pass them all.
+    httpx's `aiter_raw` adds four generators on top of it, and each token would pass them all.
     """
 
     def __init__(self, trusted: ssl.SSLContext) -> None:
         connector = aiohttp.TCPConnector(
             limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trusted
         )
-        # What one chat's answer sets is nothing that another chat's request may carry.
+        # A cookie from one chat's response must not be sent with another chat's request.
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         super().__init__(verify=trusted, client=session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send, and put the stream where `_chunks` finds it."""
+        """Send the request, and keep the stream where `_chunks` finds it."""
         response = await super().handle_async_request(request)
         answer = getattr(response.stream, "_aiohttp_response", None)
         if isinstance(answer, aiohttp.ClientResponse):
@@ -164,16 +164,16 @@ def _leave_silence_to_the_watch(answer: aiohttp.ClientResponse) -> None:
     connection = answer.connection
     if connection is not None and connection.protocol is not None:
         connection.protocol.read_timeout = None
-        connection.protocol.start_timeout()  # of no length now: it drops the timer that runs
+        connection.protocol.start_timeout()  # with a timeout of None this stops the running timer
 
 
 _BODY = "chatd.body"
 
 
 class _Chunks:
-    """The chunks of a body as they come. No generator: each one costs every token its passage.
+    """The chunks of a body as they arrive. Not a generator, which would add a cost per token.
 
-    Without `body` (httpx reads the answer), aiohttp watches for silence.
+    Without `body` (httpx reads the response), aiohttp watches for silence.
     """
 
     __slots__ = ("_body", "_clock", "_left", "_read", "reads")
@@ -187,7 +187,7 @@ class _Chunks:
         self._read = read
         self._body = body
         self._clock = clock
-        #: What came and was more than a slice.
+        #: The rest of a chunk that was longer than a slice.
         self._left = b""
         self.reads = 0
 
@@ -214,11 +214,11 @@ class _Chunks:
         return chunk[:SLICE_BYTES]
 
     def time_out(self) -> None:
-        """Fail the read that waits: the vendor is silent."""
+        """Fail the waiting read, because the vendor is silent."""
         self.fail(TransportFailure(Cause.TIMEOUT, "nothing came for too long"))
 
     def fail(self, failure: TransportFailure) -> None:
-        """Fail the read that waits, or the next one."""
+        """Fail the waiting read, or the next one."""
         if self._body is not None:
             self._body.set_exception(failure)
 

@@ -1,6 +1,6 @@
-"""The directives, as one table: how each is written, what it does, and how it is read.
+"""The directives, as one table: syntax, meaning and parser of each.
 
-The help that the sandbox gives, its complaints and the table in the docs all come from here.
+The sandbox's help text and error messages come from this table, and tests compare it with the docs.
 """
 
 import base64
@@ -38,18 +38,18 @@ from chatd_server.providers.sandbox.plan import (
 )
 
 TOKENS_MAX = 1_000_000
-"""More than any answer may hold, so that the limit on answers can be met."""
+"""More than any answer may have, so that a test can exceed the limit on answers."""
 SECONDS_MAX = 86_400
 COUNT_MAX = 10**12
-"""Tokens, or millionths of a dollar, that a vendor could report without a joke."""
+"""A generous limit for reported tokens, or millionths of a dollar."""
 TIMES_MAX = 1_000
-"""More than any ladder of retries is long."""
+"""More than the longest series of retries."""
 SEARCH_CHARACTERS_MAX = 1_000
-"""They come back five times, in addresses and titles of sources."""
+"""The words come back five times, in URLs and titles of sources."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What follows belongs to the next answer."""
+    """The acts after this belong to the next answer."""
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ Mark: TypeAlias = Act | Step | Finish
 
 
 class Directive(msgspec.Struct, frozen=True):
-    """One directive. `read` takes the text after the name; it raises Unreadable."""
+    """One directive. `read` parses the text after the name. Raises Unreadable."""
 
     name: str
     usage: str
@@ -88,7 +88,7 @@ def _say(rest: str) -> Mark:
 
 
 def _refuse(rest: str) -> Mark:
-    return Speak(PieceKind.REFUSAL, rest or "The sandbox was asked to refuse, and does.")
+    return Speak(PieceKind.REFUSAL, rest or "The sandbox was asked to refuse.")
 
 
 def _set_pace(rest: str) -> Mark:
@@ -188,7 +188,7 @@ def _restart(rest: str) -> Mark:
     return Restart()
 
 
-# A vendor never says "interrupted": that is the service's own word for a user's stop.
+# Not "interrupted": only the service uses that reason, for a user's stop.
 _REASONS = {
     reason.value: reason for reason in FinishReason if reason is not FinishReason.INTERRUPTED
 }
@@ -245,7 +245,7 @@ DIRECTIVES: tuple[Directive, ...] = (
         "pace", "!pace R/s | full", "send R pieces per second from here to the end of the answer",
         "!pace 5/s", _set_pace,
     ),
-    Directive("stall", "!stall SECONDS", "send nothing for so long", "!stall 2.5", _stall),
+    Directive("stall", "!stall SECONDS", "send nothing for SECONDS", "!stall 2.5", _stall),
     Directive(
         "cut", "!cut [TIMES]", "cut the stream here, in the first TIMES attempts", "!cut", _cut
     ),
@@ -254,11 +254,11 @@ DIRECTIVES: tuple[Directive, ...] = (
         "fail here, in the first TIMES attempts", "!error rate_limit 2 after=3", _error,
     ),
     Directive(
-        "context_too_long", "!context_too_long", "fail until the context was compacted",
+        "context_too_long", "!context_too_long", "fail until the context is compacted",
         "!context_too_long", _context_too_long,
     ),
     Directive(
-        "restart", "!restart", "restart the answer; what came before is void", "!restart",
+        "restart", "!restart", "restart the answer; the text before is void", "!restart",
         _restart,
     ),
     Directive(

@@ -1,4 +1,4 @@
-"""A message's words into a plan: one directive per line, everything else is conversation."""
+"""Parses a message into a plan: one directive per line; other lines are conversation."""
 
 import difflib
 import re
@@ -19,21 +19,21 @@ from chatd_server.providers.sandbox.plan import (
 )
 
 DIRECTIVES_MAX = 4_000
-"""Directives of one message. The longest turn, with a call in each step, has 2,400; each takes some
-microseconds to read, and they are all read before the first one is played."""
+"""Directives per message. The longest turn, with a call in each step, needs 2,400. Each takes some
+microseconds to parse, and all are parsed before the first one is played."""
 PROBLEMS_MAX = 20
-"""Lines that a complaint names. Advice takes longest, and nobody mends more at once."""
+"""Lines that an error message lists. Suggestions take the most time."""
 NEAR_CHARACTERS_MAX = 32
-"""A longer name is not a mistyped name of ours."""
+"""A longer name is not a misspelled directive."""
 
 _DIRECTIVE = re.compile(r"^[^\S\n]*(![^\W\d_].*)$", re.MULTILINE)
 
 
 def parse(text: str) -> Plan:
-    """Return what the directives ask for; without directives a plan without answers.
+    """Parse the directives; without any, the plan has no answers.
 
-    Reading ends at DIRECTIVES_MAX, and after PROBLEMS_MAX: one problem more says that there are
-    more.
+    Parsing stops at DIRECTIVES_MAX and after PROBLEMS_MAX; one more problem then stands for the
+    rest.
     """
     marks: list[tuple[int, str, Mark]] = []
     problems: list[Problem] = []
@@ -56,7 +56,7 @@ def parse(text: str) -> Plan:
 
 
 def _directives(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are directives, with their numbers, one after the other."""
+    """Yield the lines that are directives, with their line numbers."""
     number, start = 1, 0
     for found in _DIRECTIVE.finditer(text):
         number += text.count("\n", start, found.start())
@@ -66,9 +66,7 @@ def _directives(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-_TOO_MANY = (
-    f"a message has at most {DIRECTIVES_MAX} directives; send what follows in another message"
-)
+_TOO_MANY = f"a message has at most {DIRECTIVES_MAX} directives; send the others in another message"
 
 
 def _read(line: str) -> Mark:
@@ -94,7 +92,8 @@ def _unknown(name: str) -> str:
         f"there is no such directive; did you mean !{near[0]}?"
         if near
         else (
-            f"there is no such directive; there are {', '.join('!' + known for known in BY_NAME)}"
+            "there is no such directive; choose one of "
+            f"{', '.join('!' + known for known in BY_NAME)}"
         )
     )
 
@@ -102,7 +101,7 @@ def _unknown(name: str) -> str:
 def _answers(
     marks: Sequence[tuple[int, str, Mark]],
 ) -> tuple[tuple[Answer, ...], list[Problem]]:
-    """Split at `!step`, and say which marks stand where they cannot."""
+    """Split at `!step`, and find directives in a wrong place."""
     answers: list[Answer] = []
     problems: list[Problem] = []
     acts: list[Act] = []
@@ -114,7 +113,7 @@ def _answers(
                 problems.append(Problem(number, line, _NEVER_REACHED))
             acts, finish = [], None
         elif finish is not None:
-            problems.append(Problem(number, line, "only !step can follow after !finish"))
+            problems.append(Problem(number, line, "only !step can follow !finish"))
         elif isinstance(mark, Finish):
             finish = mark.reason
             if finish is FinishReason.PAUSED and not _has_content(acts):
@@ -127,13 +126,13 @@ def _answers(
 
 
 _NEVER_REACHED = (
-    "the turn ends with the answer before it; a next one comes only behind a !call or a "
-    "!search_later, or behind !finish paused"
+    "the turn ends with the answer before it; an answer follows only after !call, !search_later "
+    "or !finish paused"
 )
 
 
 def _goes_on(answer: Answer) -> bool:
-    """Return whether a turn continues after an answer: the model waits for results, or paused."""
+    """Return whether the turn continues after an answer: it waits for results, or paused."""
     if answer.reason is FinishReason.TOOL_CALLS:
         return answer.has_calls
     return answer.reason is FinishReason.PAUSED

@@ -1,4 +1,4 @@
-"""The sandbox as a `Model`: the messages alone decide which answer comes next."""
+"""The sandbox as a `Model`: the messages alone determine the next answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -30,15 +30,15 @@ from chatd_server.providers.sandbox.words import count
 from chatd_server.providers.settings import ProviderSettings
 
 MODEL = "echo"
-"""The only model of the sandbox."""
+"""The sandbox's only model."""
 SMALL_CHARACTERS_MAX = 16_384
-"""What is longer is read in a thread: below it that takes some milliseconds at most."""
+"""Longer messages are parsed in a thread; shorter ones take a few milliseconds at most."""
 SMALL_PARTS_MAX = 256
-"""So many messages, or parts of them, are looked at at once."""
+"""Up to this many messages or parts are checked on the event loop."""
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a turn stands: the words that began it, the answers given, the newest results."""
+    """The state of a turn: the message that began it, the number of answers, the newest results."""
 
     asked: Message | None
     answers: int
@@ -46,9 +46,9 @@ class Position(msgspec.Struct, frozen=True):
 
 
 def position(messages: Sequence[Message]) -> Position:
-    """Read where the newest turn stands from its messages, so that any worker can go on.
+    """Derive the state of the newest turn from its messages, so that any worker can continue it.
 
-    The summary of a compaction does not count as the user's.
+    The summary of a compaction does not count as a user's message.
     """
     answers = 0
     results: list[ToolResult] = []
@@ -62,9 +62,9 @@ def position(messages: Sequence[Message]) -> Position:
 
 
 def left_open(messages: Sequence[Message]) -> tuple[Found, ...]:
-    """Return what came of the searches that the paused answers at the end began, oldest first.
+    """Return the results of the searches that the paused answers at the end began, oldest first.
 
-    The call that comes back says what is owed, as it does for a vendor, who keeps nothing either.
+    As with a real vendor, nothing is stored: the call that is sent back determines its result.
     """
     calls: list[ToolCall] = []
     answered: set[ToolCallId] = set()
@@ -87,7 +87,7 @@ def owed(request: ModelRequest, here: Position, plan: Plan) -> Answer:
 
 
 def _asked_for(request: ModelRequest, here: Position, plan: Plan) -> Answer:
-    """Return what the user's words ask for at this step."""
+    """Return the answer that the user's message plans for this step."""
     if plan.problems:
         return talk.complaint(plan.problems)
     if here.answers < len(plan.answers):
@@ -98,9 +98,9 @@ def _asked_for(request: ModelRequest, here: Position, plan: Plan) -> Answer:
 
 
 class SandboxConversation:
-    """The calls of one run. It remembers how long messages are, and what the user asked for.
+    """The calls of one run. It caches the length of messages and the plan of the user's message.
 
-    Long ones are read in a thread, so that other chats do not wait.
+    Long messages are parsed in a thread, so that other chats do not wait.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -109,7 +109,7 @@ class SandboxConversation:
         self._plan: tuple[Message | None, Plan] = (None, Plan())
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[AnswerPart, None]:
-        """Yield the parts of the answer that is owed. Raises ModelFailure."""
+        """Yield the parts of the next answer. Raises ModelFailure."""
         await self._measure(request.messages)
         here = position(request.messages)
         plan = await self._planned(here.asked)
@@ -126,7 +126,7 @@ class SandboxConversation:
                 yield part
 
     async def _measure(self, messages: Sequence[Message]) -> None:
-        """Learn how long the messages are that are new."""
+        """Measure the new messages."""
         new = [message for message in messages if message.id not in self._lengths]
         if _is_small(new):
             self._lengths |= _lengths(new)
@@ -134,7 +134,7 @@ class SandboxConversation:
             self._lengths |= await asyncio.to_thread(_lengths, new)
 
     async def _planned(self, asked: Message | None) -> Plan:
-        """Return what a message asks for; it is read once in a run."""
+        """Return the plan of a message; it is parsed once per run."""
         if self._plan[0] is not asked:
             text = talk.said(asked)
             is_small = len(text) <= SMALL_CHARACTERS_MAX
@@ -151,27 +151,24 @@ class SandboxModel:
 
     @property
     def name(self) -> str:
-        """Return "sandbox/echo"."""
         return f"{PROVIDER}/{MODEL}"
 
     @property
     def provider(self) -> str:
-        """Return "sandbox"."""
         return PROVIDER
 
     def conversation(self) -> Conversation:
-        """Begin the calls of one run."""
         return SandboxConversation(self._clock)
 
 
 class SandboxProvider:
-    """The sandbox's one model. It needs no settings, and holds no connections."""
+    """The sandbox's provider, with one model. It needs no settings and has no connections."""
 
-    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  every adapter takes the same
+    def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  the same for every adapter
         self._clock = clock
 
     def model(self, name: str) -> SandboxModel:
-        """Return the model; raises ModelNotFound for any name but "echo"."""
+        """Return the model. Raises ModelNotFound for any name but "echo"."""
         if name != MODEL:
             raise ModelNotFound(
                 Violation(
@@ -186,7 +183,7 @@ class SandboxProvider:
 
 
 def _is_small(messages: Sequence[Message]) -> bool:
-    """Say whether it takes no time to look at messages."""
+    """Return whether the messages are short enough for the event loop."""
     if len(messages) > SMALL_PARTS_MAX:
         return False
     parts = 0

@@ -1,4 +1,4 @@
-"""What a message asks of the sandbox: answers, and the acts of each. Frozen values only."""
+"""The plan of a message: answers, and the acts of each. Immutable values only."""
 
 from typing import TypeAlias
 
@@ -20,20 +20,20 @@ class Speak(msgspec.Struct, frozen=True):
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """The pace from here on, in pieces per second; None: as fast as possible."""
+    """Set the pace from here on, in pieces per second; None: as fast as possible."""
 
     pace: float | None
 
 
 class Call(msgspec.Struct, frozen=True):
-    """Call a tool. The arguments are sent as they were written, valid or not."""
+    """Call a tool. The arguments are sent as written, valid or not."""
 
     name: str
     arguments: str
 
 
 class Search(msgspec.Struct, frozen=True):
-    """Let the provider search: a call, its result and two sources, all inside the answer.
+    """Let the provider search: a call, its result and two sources, all within the answer.
 
     With `is_later` only the call: the answer pauses, and the next one begins with the rest.
     """
@@ -43,9 +43,9 @@ class Search(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Give the result and the sources of a search that an earlier answer began.
+    """Send the result and the sources of a search that an earlier answer began.
 
-    `vendor_id` is that of its call, `arguments` are its JSON.
+    `vendor_id` is the id of its call, `arguments` the call's JSON.
     """
 
     vendor_id: str
@@ -53,13 +53,13 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Add(msgspec.Struct, frozen=True):
-    """Add a part that comes at once."""
+    """Add a part that arrives whole."""
 
     value: Source | File | ProviderNote
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Report these tokens instead of counted ones."""
+    """Report these token counts instead of the real ones."""
 
     usage: Usage
 
@@ -81,11 +81,11 @@ class Fail(msgspec.Struct, frozen=True):
 
 
 class Overflow(msgspec.Struct, frozen=True):
-    """Fail because the context is too long, until it was compacted."""
+    """Fail with a context that is too long, until it is compacted."""
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """Restart the answer, as gateways do that retry by themselves."""
+    """Restart the answer, like gateways that retry internally."""
 
 
 Act: TypeAlias = (
@@ -94,14 +94,14 @@ Act: TypeAlias = (
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One answer of the model. `finish` None follows from what the answer holds."""
+    """One answer of the model. If `finish` is None, the content decides."""
 
     acts: tuple[Act, ...]
     finish: FinishReason | None = None
 
     @property
     def reason(self) -> FinishReason:
-        """Why it ends, when it is told to its end."""
+        """The finish reason, if the answer is not cut off."""
         if self.finish is not None:
             return self.finish
         if self.has_calls:
@@ -114,7 +114,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def has_calls(self) -> bool:
-        """Whether it calls a tool that is not the provider's."""
+        """Whether it calls a tool that the provider does not execute."""
         return any(isinstance(act, Call) for act in self.acts)
 
 
@@ -127,7 +127,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The answers of consecutive steps; if there is a problem, it is the answer instead."""
+    """The answers of consecutive steps. If there are problems, the answer lists them instead."""
 
     answers: tuple[Answer, ...] = ()
     problems: tuple[Problem, ...] = ()

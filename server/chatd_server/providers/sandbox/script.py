@@ -1,6 +1,6 @@
-"""An answer's plan into parts and waits: what comes, in which order, and how long between. Pure.
+"""Turns the plan of an answer into parts and waits, in order. Pure.
 
-Nothing here lets time pass, so the parts of a request are the same each time.
+It does not wait itself, so the parts of a request are always the same.
 """
 
 from collections.abc import Generator, Iterator
@@ -42,15 +42,15 @@ from chatd_server.providers.sandbox.plan import (
 from chatd_server.providers.sandbox.words import pieces, tokens
 
 ARGUMENTS_PIECE_CHARACTERS = 8
-"""Short enough that even small arguments come in several deltas."""
+"""Short enough that even small arguments arrive in several deltas."""
 CONTEXT_LIMIT_TOKENS = 1_000_000
-"""What the sandbox says that it can hold; it fails only when it is asked to."""
+"""The context window that the sandbox reports. It fails only on request."""
 SEARCH_TOOL = "web_search"
 
 SIGNATURE = Native(PROVIDER, '{"signature":"sandbox-signature"}')
-"""What a vendor would want back byte for byte; no client may ever see it."""
+"""Like a vendor's data that must be sent back byte for byte; no client may see it."""
 
-# What vendors answer with; kinds that are no answer of a vendor have none.
+# HTTP statuses of vendors. Kinds that no vendor returns have none.
 _HTTP_STATUS = {
     ErrorKind.GENERIC: 500,
     ErrorKind.OVERLOADED: 529,
@@ -64,7 +64,7 @@ _HTTP_STATUS = {
 
 
 class Circumstances(msgspec.Struct, frozen=True):
-    """What an answer depends on besides its plan. `max_output_tokens` None is no limit."""
+    """What an answer depends on besides its plan. `max_output_tokens` None: no limit."""
 
     input_tokens: int = 0
     attempt_number: int = 1
@@ -73,7 +73,7 @@ class Circumstances(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
-    """Let time pass: between two pieces of a pace, or for nothing at all."""
+    """Wait: between two paced pieces, or as a stall."""
 
     seconds: float
     is_pace: bool
@@ -83,7 +83,7 @@ Beat: TypeAlias = AnswerPart | Wait
 
 
 class Script:
-    """One answer being told, once."""
+    """Plays one answer, once."""
 
     def __init__(self, answer: Answer, circumstances: Circumstances) -> None:
         self._answer = answer
@@ -99,7 +99,7 @@ class Script:
         self._reported: Usage | None = None
 
     def beats(self) -> Iterator[Beat]:
-        """Yield parts and waits; the last is Finished. Raises ModelFailure where asked to."""
+        """Yield parts and waits; the last is Finished. Raises planned failures as ModelFailure."""
         for act in self._answer.acts:
             yield from self._perform(act)
             if self._is_full:
@@ -159,7 +159,7 @@ class Script:
     def _call(self, name: str, arguments: str, *, by_provider: bool) -> Generator[Beat, None, str]:
         yield from self._close()
         part = self._next()
-        # Vendors count from the start of each answer, so their ids come back in a chat.
+        # Vendors may number calls from the start of each answer, so ids repeat within a chat.
         vendor_id = f"call_{part}"
         yield CallStarted(part, vendor_id, name, by_provider)
         for piece in pieces(arguments, ARGUMENTS_PIECE_CHARACTERS):
@@ -203,7 +203,7 @@ class Script:
             yield PartEnded(self._part, SIGNATURE if is_signed else None)
 
     def _breath(self, pace: float | None) -> Iterator[Beat]:
-        """Wait before every piece but the first of the answer."""
+        """Wait before every piece of the answer but the first."""
         if pace is not None and self._has_begun:
             yield Wait(1 / pace, is_pace=True)
         self._has_begun = True
@@ -227,7 +227,7 @@ class Script:
         if not self._circumstances.was_compacted:
             raise failure(
                 ErrorKind.CONTEXT_EXCEEDED,
-                "The context is longer than the sandbox was asked to take.",
+                "The context is too long, as the sandbox was asked to report.",
                 provider=PROVIDER,
                 http_status=_HTTP_STATUS[ErrorKind.CONTEXT_EXCEEDED],
             )
@@ -240,7 +240,7 @@ class Script:
         return self._answer.reason
 
     def _usage(self) -> Usage:
-        """Return what was reported, else what was counted: a token is a word."""
+        """Return the reported counts, else the real ones: a token is a word."""
         if self._reported is not None:
             return self._reported
         read = self._circumstances.input_tokens

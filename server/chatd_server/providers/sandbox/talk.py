@@ -1,4 +1,4 @@
-"""What the sandbox says of its own accord: an echo, a summary of results, a complaint."""
+"""The sandbox's own texts: an echo, a summary of results, an error message."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from chatd_server.providers.sandbox.grammar import PROBLEMS_MAX
 from chatd_server.providers.sandbox.plan import Answer, Problem, Speak
 
 QUOTED_CHARACTERS_MAX = 200
-"""Of a result or of a bad line: enough to know it again."""
+"""How much of a result or an invalid line is quoted."""
 LOOKED_AT_CHARACTERS_MAX = 10 * QUOTED_CHARACTERS_MAX
-"""A result may have 512 KiB; what is quoted of it stands at its beginning."""
+"""A result may have 512 KiB; only its beginning is searched for the quotation."""
 
 
 def said(message: Message | None) -> str:
@@ -21,15 +21,15 @@ def said(message: Message | None) -> str:
 
 
 def echo(message: Message | None, tools: Sequence[ToolSpec]) -> Answer:
-    """Repeat the user's words and name the directives."""
+    """Repeat the user's message and list the directives."""
     attached = [name for part in _parts(message) if (name := _attachment(part))]
     lines = [f"You said: {said(message) or '(nothing)'}"]
     if attached:
         lines.append(f"You attached: {', '.join(attached)}")
     lines += [
         "",
-        "I am the sandbox. I do what the directives in a message say, the same each time.",
-        "They stand one to a line:",
+        "I am the sandbox. I follow the directives in a message, always in the same way.",
+        "Write one directive per line:",
         "",
         *_directives(),
     ]
@@ -39,15 +39,15 @@ def echo(message: Message | None, tools: Sequence[ToolSpec]) -> Answer:
 
 
 def summary(results: Sequence[ToolResult]) -> Answer:
-    """Say what the tools gave."""
+    """List the results of the tools."""
     if not results:
-        return _speech(["That was the last answer that you asked for."])
+        return _speech(["Your message plans no further answer."])
     heads = {True: "The tool gave a result:", False: f"The tools gave {len(results)} results:"}
     return _speech([heads[len(results) == 1], *map(_result, results)])
 
 
 def complaint(problems: Sequence[Problem]) -> Answer:
-    """Say which lines cannot be read, and what would be right."""
+    """List the lines that cannot be read, with advice for each."""
     lines = [f"I cannot read {_count(problems)} of your message, so I did nothing."]
     for problem in problems[:PROBLEMS_MAX]:
         lines += ["", f"Line {problem.line}: {_shortened(problem.text)}", f"  {problem.advice}"]

@@ -1,6 +1,6 @@
-"""What the sandbox says when it is asked for words: always the same, and not all of it ASCII.
+"""The sandbox's generated words: always the same, and not all ASCII.
 
-A token is a word with the white space before it, so that tokens joined give the text.
+A token is a word with the white space before it, so joined tokens give the text.
 """
 
 import re
@@ -12,27 +12,27 @@ VOCABULARY = (
     *("砂場", "で", "遊ぶ", "👩‍🚀", "flies", "over", "Ærøskøbing", "while", "e\u0301clair"),
     *("waits", "beside", "a", "𝄞", "and", "nobody", "hurries", "ß", "🇳🇴", "stop."),
 )
-"""1 to 4 bytes for a character; with joiners, a combining accent, a flag, a character beyond the
-basic plane: what a client must be able to meet at the edge of a delta."""
+"""1 to 4 bytes per character, with joiners, a combining accent, a flag, and characters beyond the
+basic plane: what a client must handle at the edge of a delta."""
 
 COUNTED = 10
-"""Every tenth word is its own number, so that a gap or a repetition is seen by eye."""
+"""Every tenth word is its own number, so that a gap or a repetition is visible."""
 
 COUNTED_CHARACTERS = 65_536
-"""Characters whose words are counted at once: less than a millisecond."""
+"""Words are counted in pieces of this many characters: less than a millisecond each."""
 
 _PIECE = re.compile(r"\s{0,64}\S{1,64}|\s{1,64}")
 
 
 def tokens(source: int | str) -> Iterator[str]:
-    """Yield `source` words of the sandbox's own, or a given text word by word."""
+    """Yield `source` generated words, or the words of a given text."""
     if isinstance(source, int):
         return _own(source)
     return (piece.group() for piece in _PIECE.finditer(source))
 
 
 def count(text: str, piece: int = COUNTED_CHARACTERS) -> int:
-    """Return how many words a text has; in pieces, so that a thread lets others in between."""
+    """Count the words of a text, in pieces, so that other threads can run in between."""
     words = 0
     is_open = False
     for part in pieces(text, piece):
