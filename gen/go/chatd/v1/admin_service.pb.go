@@ -64,18 +64,18 @@ type GetServerInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Version of the server, for example "0.1.0".
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	// Rises with every addition to the contract.
+	// Increases with every addition to the contract.
 	ApiRevision int32 `protobuf:"varint,2,opt,name=api_revision,json=apiRevision,proto3" json:"api_revision,omitempty"`
-	// Id of this server process; another after a restart.
+	// Id of this server process; it changes with every restart.
 	InstanceId string `protobuf:"bytes,3,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// Full names of the RPCs that this server implements, for example
 	// "chatd.v1.ChatService/CreateChat".
 	ImplementedRpcs []string `protobuf:"bytes,4,rep,name=implemented_rpcs,json=implementedRpcs,proto3" json:"implemented_rpcs,omitempty"`
 	// Every limit by its name.
 	Limits []*Limit `protobuf:"bytes,5,rep,name=limits,proto3" json:"limits,omitempty"`
-	// Model of chats that name none.
+	// Model for chats that name none.
 	DefaultModel string `protobuf:"bytes,6,opt,name=default_model,json=defaultModel,proto3" json:"default_model,omitempty"`
-	// Pause between heartbeats of a stream that names none.
+	// Interval between heartbeats for streams that set none.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,7,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -169,7 +169,7 @@ type Limit struct {
 	Value int64 `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
 	// Unit, for example "bytes".
 	Unit string `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
-	// What it is for, in one sentence.
+	// Its purpose, in one sentence.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

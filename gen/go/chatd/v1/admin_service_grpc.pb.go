@@ -26,9 +26,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// What operators and clients ask about the server.
+// Information about the server, for operators and clients.
 type AdminServiceClient interface {
-	// Says what this server is and what its limits are. Needs no key.
+	// Returns the version and the limits of this server. Needs no key.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
 }
 
@@ -54,9 +54,9 @@ func (c *adminServiceClient) GetServerInfo(ctx context.Context, in *GetServerInf
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// What operators and clients ask about the server.
+// Information about the server, for operators and clients.
 type AdminServiceServer interface {
-	// Says what this server is and what its limits are. Needs no key.
+	// Returns the version and the limits of this server. Needs no key.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

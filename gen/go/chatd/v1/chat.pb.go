@@ -24,21 +24,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a chat does now.
+// Status of a chat.
 type ChatStatus int32
 
 const (
 	// Never sent.
 	ChatStatus_CHAT_STATUS_UNSPECIFIED ChatStatus = 0
-	// Idle: no turn is open, the queue is empty.
+	// Idle: no turn is open and the queue is empty.
 	ChatStatus_CHAT_STATUS_WAITING ChatStatus = 1
-	// There is work, and no worker holds it yet.
+	// There is work, and no worker has taken it yet.
 	ChatStatus_CHAT_STATUS_PENDING ChatStatus = 2
-	// A worker works on it.
+	// A worker runs the turn.
 	ChatStatus_CHAT_STATUS_RUNNING ChatStatus = 3
-	// A worker was asked to stop and saves the partial step.
+	// A worker was asked to stop and is saving the partial step.
 	ChatStatus_CHAT_STATUS_INTERRUPTING ChatStatus = 4
-	// The client owes results of tools.
+	// The chat waits for the client's tool results.
 	ChatStatus_CHAT_STATUS_REQUIRES_ACTION ChatStatus = 5
 	// The last turn failed; last_error says why. Messages may be queued.
 	ChatStatus_CHAT_STATUS_ERROR ChatStatus = 6
@@ -99,26 +99,26 @@ type StopReason int32
 const (
 	// The turn has not ended.
 	StopReason_STOP_REASON_UNSPECIFIED StopReason = 0
-	// The model was done, or a tool that ends the turn was run.
+	// The model finished, or a tool that ends the turn was run.
 	StopReason_STOP_REASON_END_TURN StopReason = 1
 	// The answer was cut at the token limit.
 	StopReason_STOP_REASON_MAX_TOKENS StopReason = 2
-	// The turn took as many steps as it may, or the provider paused ten times in a
+	// The turn reached its limit of steps, or the provider paused ten times in a
 	// row.
 	StopReason_STOP_REASON_MAX_STEPS StopReason = 3
 	// The model refused.
 	StopReason_STOP_REASON_REFUSAL StopReason = 4
-	// The provider's filter cut the answer.
+	// The provider's content filter cut off the answer.
 	StopReason_STOP_REASON_CONTENT_FILTER StopReason = 5
-	// InterruptChat, or a message that took its place.
+	// InterruptChat, or another message that interrupted it.
 	StopReason_STOP_REASON_INTERRUPTED StopReason = 6
 	// An edit of an earlier message replaced the turn.
 	StopReason_STOP_REASON_REPLACED StopReason = 7
 	// The turn failed; last_error says why.
 	StopReason_STOP_REASON_ERROR StopReason = 8
-	// A compaction was asked for, and is done.
+	// A requested compaction is done.
 	StopReason_STOP_REASON_COMPACTED StopReason = 9
-	// The context ran full.
+	// The context window is full.
 	StopReason_STOP_REASON_CONTEXT_EXCEEDED StopReason = 10
 )
 
@@ -179,25 +179,25 @@ func (StopReason) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{1}
 }
 
-// How much a model may think.
+// How much a model may reason before it answers.
 type ReasoningEffort int32
 
 const (
 	// The model's default.
 	ReasoningEffort_REASONING_EFFORT_UNSPECIFIED ReasoningEffort = 0
-	// Not at all.
+	// None.
 	ReasoningEffort_REASONING_EFFORT_NONE ReasoningEffort = 1
-	// As little as possible.
+	// Minimal.
 	ReasoningEffort_REASONING_EFFORT_MINIMAL ReasoningEffort = 2
-	// Little.
+	// Low.
 	ReasoningEffort_REASONING_EFFORT_LOW ReasoningEffort = 3
-	// A medium amount.
+	// Medium.
 	ReasoningEffort_REASONING_EFFORT_MEDIUM ReasoningEffort = 4
-	// Much.
+	// High.
 	ReasoningEffort_REASONING_EFFORT_HIGH ReasoningEffort = 5
-	// Very much.
+	// Very high.
 	ReasoningEffort_REASONING_EFFORT_XHIGH ReasoningEffort = 6
-	// As much as possible.
+	// The maximum.
 	ReasoningEffort_REASONING_EFFORT_MAX ReasoningEffort = 7
 )
 
@@ -258,7 +258,7 @@ type BusyBehavior int32
 const (
 	// The same as QUEUE.
 	BusyBehavior_BUSY_BEHAVIOR_UNSPECIFIED BusyBehavior = 0
-	// Queue the message; it starts a turn of its own when the open one is over.
+	// Queue the message; it starts its own turn after the open one.
 	BusyBehavior_BUSY_BEHAVIOR_QUEUE BusyBehavior = 1
 	// Queue the message and interrupt the open turn.
 	BusyBehavior_BUSY_BEHAVIOR_INTERRUPT BusyBehavior = 2
@@ -309,17 +309,17 @@ func (BusyBehavior) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
 }
 
-// Choices for one turn.
+// Options for one turn.
 type TurnOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "provider/model" for this turn; empty means the chat's model.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	// How much the model may think.
+	// How much the model may reason.
 	ReasoningEffort ReasoningEffort `protobuf:"varint,2,opt,name=reasoning_effort,json=reasoningEffort,proto3,enum=chatd.v1.ReasoningEffort" json:"reasoning_effort,omitempty"`
-	// Most answers of the turn, retries not counted; absent means the limit
-	// "steps_per_turn", 1,200.
+	// Maximum number of answers in the turn, not counting retries; absent means
+	// the limit "steps_per_turn", 1,200.
 	MaxSteps *int32 `protobuf:"varint,3,opt,name=max_steps,json=maxSteps,proto3,oneof" json:"max_steps,omitempty"`
-	// Most tokens of one answer; absent means the model's default.
+	// Maximum number of tokens per answer; absent means the model's default.
 	MaxOutputTokens *int32 `protobuf:"varint,4,opt,name=max_output_tokens,json=maxOutputTokens,proto3,oneof" json:"max_output_tokens,omitempty"`
 	// Sampling temperature; absent means the model's default.
 	Temperature   *float64 `protobuf:"fixed64,5,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
@@ -399,13 +399,13 @@ type Chat struct {
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
 	// Title; may be empty.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
-	// What it does now.
+	// Its status.
 	Status ChatStatus `protobuf:"varint,3,opt,name=status,proto3,enum=chatd.v1.ChatStatus" json:"status,omitempty"`
-	// Whether it is archived; an archived chat takes no messages.
+	// Whether it is archived. An archived chat accepts no messages.
 	Archived bool `protobuf:"varint,4,opt,name=archived,proto3" json:"archived,omitempty"`
-	// Labels of the owner's choice.
+	// Labels chosen by the owner.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// "provider/model" of its turns.
+	// "provider/model" for its turns.
 	Model string `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
 	// Instructions for the model; may be empty.
 	SystemPrompt string `protobuf:"bytes,7,opt,name=system_prompt,json=systemPrompt,proto3" json:"system_prompt,omitempty"`
@@ -413,10 +413,10 @@ type Chat struct {
 	Tools []*ToolDefinition `protobuf:"bytes,8,rep,name=tools,proto3" json:"tools,omitempty"`
 	// How long the service waits for results of client tools.
 	ActionTimeout *durationpb.Duration `protobuf:"bytes,9,opt,name=action_timeout,json=actionTimeout,proto3" json:"action_timeout,omitempty"`
-	// Id of the open turn; empty when none is open.
+	// Id of the open turn; empty if none is open.
 	TurnId string `protobuf:"bytes,10,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// Why the last turn ended; unspecified while one is open, and before the
-	// first.
+	// Why the last turn ended; unspecified while a turn is open, and before the
+	// first turn.
 	StopReason StopReason `protobuf:"varint,11,opt,name=stop_reason,json=stopReason,proto3,enum=chatd.v1.StopReason" json:"stop_reason,omitempty"`
 	// Why the last turn failed; present only in status ERROR.
 	LastError *ChatError `protobuf:"bytes,12,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
@@ -424,21 +424,21 @@ type Chat struct {
 	QueuedMessageCount int32 `protobuf:"varint,13,opt,name=queued_message_count,json=queuedMessageCount,proto3" json:"queued_message_count,omitempty"`
 	// Sequence of the newest durable event.
 	HeadSequence int64 `protobuf:"varint,14,opt,name=head_sequence,json=headSequence,proto3" json:"head_sequence,omitempty"`
-	// Sequence of the oldest durable event that the log still has: 1 unless the
-	// server has a retention, head_sequence + 1 when that has dropped them all.
+	// Sequence of the oldest durable event in the log: 1 unless the server has a
+	// retention; head_sequence + 1 if the retention has removed all events.
 	OldestSequence int64 `protobuf:"varint,15,opt,name=oldest_sequence,json=oldestSequence,proto3" json:"oldest_sequence,omitempty"`
-	// Counts committed transitions.
+	// Number of committed transitions.
 	Revision int64 `protobuf:"varint,16,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Parent chat of a subagent; empty for a root chat.
 	ParentChatId string `protobuf:"bytes,17,opt,name=parent_chat_id,json=parentChatId,proto3" json:"parent_chat_id,omitempty"`
 	// Root of the family; its own id for a root chat.
 	RootChatId string `protobuf:"bytes,18,opt,name=root_chat_id,json=rootChatId,proto3" json:"root_chat_id,omitempty"`
-	// Sum over every answer that was committed, also of those that an edit has
-	// removed since, and over every model call that an interrupt cut, also when it
-	// had said nothing and so left no message. A call that failed, or was lost with
-	// its server, does not count: what a provider charges may be more.
+	// Sum over all committed answers, including those that an edit has removed, and
+	// over all model calls that an interrupt cut off, even those without output. A
+	// call that failed, or was lost with its server, does not count: the provider
+	// may charge for more.
 	UsageTotal *Usage `protobuf:"bytes,19,opt,name=usage_total,json=usageTotal,proto3" json:"usage_total,omitempty"`
-	// Changes when a field changes that UpdateChat may change; not with the run.
+	// Changes when a field changes that UpdateChat can set; not with the run.
 	Etag string `protobuf:"bytes,20,opt,name=etag,proto3" json:"etag,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -632,22 +632,22 @@ func (x *Chat) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// A position in what a stream sends. Store it and hand it back as it is.
+// A position in a stream. Store it and send it back unchanged.
 //
-// The cursor of a response is the position up to which that stream has sent;
-// resuming with it continues exactly behind it, on any server that shares the
-// database (see guarantee 2 of ChatService for when). Of an attempt that was
-// committed meanwhile the message comes, and not its missing pieces.
+// The cursor of a response is the position up to which that stream has sent.
+// A resume continues exactly after it, on any server that shares the database
+// (see guarantee 2 of ChatService for when). If the attempt was committed
+// meanwhile, the message follows, not the missing pieces.
 type Cursor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sequence of the last durable event.
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The open attempt whose deltas were being sent; empty when none was.
+	// The open attempt whose deltas were being sent; empty if there was none.
 	AttemptId string `protobuf:"bytes,2,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
-	// How many bytes of that attempt were sent: UTF-8 bytes of its canonical
-	// form, so that the number means the same however deltas were merged.
+	// How many bytes of that attempt were sent: UTF-8 bytes of its canonical form,
+	// so the number does not depend on how deltas were merged.
 	DeltaOffset int64 `protobuf:"varint,3,opt,name=delta_offset,json=deltaOffset,proto3" json:"delta_offset,omitempty"`
-	// The stream was cut before its snapshot was complete; a resume sends a new
+	// The stream ended before its snapshot was complete; a resume sends a new
 	// snapshot.
 	SnapshotUnfinished bool `protobuf:"varint,4,opt,name=snapshot_unfinished,json=snapshotUnfinished,proto3" json:"snapshot_unfinished,omitempty"`
 	unknownFields      protoimpl.UnknownFields

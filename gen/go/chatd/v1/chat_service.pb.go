@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// When a stream ends by itself.
+// When the server ends a stream.
 type SubscribeUntil int32
 
 const (
@@ -84,26 +84,26 @@ func (SubscribeUntil) EnumDescriptor() ([]byte, []int) {
 // Request of CreateChat.
 type CreateChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Title; may be empty; at most 200 bytes.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
-	// "provider/model" of the turns; empty means the server's default.
+	// "provider/model" for the turns; empty means the server's default.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Instructions for the model; at most 256 KiB.
 	SystemPrompt string `protobuf:"bytes,4,opt,name=system_prompt,json=systemPrompt,proto3" json:"system_prompt,omitempty"`
 	// Labels, at most 64; keys at most 63 bytes, values at most 256.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Client tools, at most 128, names unique, 512 KiB together with
-	// descriptions and schemas.
+	// Client tools, at most 128, with unique names; at most 512 KiB in total,
+	// including descriptions and schemas.
 	Tools []*ToolDefinition `protobuf:"bytes,6,rep,name=tools,proto3" json:"tools,omitempty"`
-	// How long the service waits for results of client tools; absent means 5
-	// minutes; 1 second to 7 days.
+	// How long the service waits for results of client tools, 1 second to 7 days;
+	// absent means 5 minutes.
 	ActionTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=action_timeout,json=actionTimeout,proto3" json:"action_timeout,omitempty"`
 	// First message; absent means that the chat waits for one.
 	Message *UserMessage `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
-	// Choices for the first turn; refused without a message.
+	// Options for the first turn; refused without a message.
 	Options       *TurnOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -207,10 +207,11 @@ type CreateChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The first message, absent when the request had none; without its parts, which
-	// are those of the request, where the response would be above 1 MiB with them.
+	// The first message; absent if the request had none. If it would make the
+	// response larger than 1 MiB, its parts are omitted: they are those of the
+	// request.
 	Message       *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,11 +363,11 @@ func (x *GetChatResponse) GetChat() *Chat {
 // Request of ListChats.
 type ListChatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most items of the page; 0 means 50, more than 200 means 200.
+	// Maximum number of items; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty means the first page.
+	// next_page_token of the previous page; empty means the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Whether archived chats are listed too.
+	// Whether to include archived chats.
 	IncludeArchived bool `protobuf:"varint,3,opt,name=include_archived,json=includeArchived,proto3" json:"include_archived,omitempty"`
 	// Only chats that have all of these labels.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -444,9 +445,9 @@ func (x *ListChatsRequest) GetStatuses() []ChatStatus {
 // Response of ListChats.
 type ListChatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The chats, newest first; a page holds at most about 2 MiB.
+	// The chats, newest first; a page has at most about 2 MiB.
 	Chats []*Chat `protobuf:"bytes,1,rep,name=chats,proto3" json:"chats,omitempty"`
-	// Token of the next page; empty at the end.
+	// Token for the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -501,15 +502,15 @@ type UpdateChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The new values; only fields named by update_mask are read.
+	// The new values; only fields named in update_mask are read.
 	Chat *Chat `protobuf:"bytes,3,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Any of "title", "labels", "model", "system_prompt", "tools" and
-	// "action_timeout"; empty means every one that is set.
+	// "action_timeout"; empty means all fields that are set.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// The etag that was read; empty means any.
+	// The etag that the client has read; empty means any.
 	Etag          string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -585,7 +586,7 @@ type UpdateChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -640,8 +641,8 @@ type ArchiveChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -696,7 +697,7 @@ type ArchiveChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -751,8 +752,8 @@ type UnarchiveChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -807,7 +808,7 @@ type UnarchiveChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -862,8 +863,8 @@ type DeleteChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -916,7 +917,7 @@ func (x *DeleteChatRequest) GetRequestId() string {
 // Response of DeleteChat.
 type DeleteChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -964,16 +965,16 @@ type SendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The message.
 	Message *UserMessage `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// What to do when the chat is busy.
+	// What to do if the chat is busy.
 	BusyBehavior BusyBehavior `protobuf:"varint,4,opt,name=busy_behavior,json=busyBehavior,proto3,enum=chatd.v1.BusyBehavior" json:"busy_behavior,omitempty"`
-	// Choices for the message's turn.
+	// Options for the message's turn.
 	Options *TurnOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
-	// With INTERRUPT: cut only this turn; empty means whichever is open.
+	// With INTERRUPT: interrupt only this turn; empty means any open turn.
 	ExpectedTurnId string `protobuf:"bytes,6,opt,name=expected_turn_id,json=expectedTurnId,proto3" json:"expected_turn_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1056,17 +1057,17 @@ type SendMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Where the message went; without its parts, which are those of the request,
-	// where the response would be above 1 MiB with them.
+	// Where the message is now. If it would make the response larger than 1 MiB,
+	// its parts are omitted: they are those of the request.
 	//
 	// Types that are valid to be assigned to Placed:
 	//
 	//	*SendMessageResponse_Message
 	//	*SendMessageResponse_QueuedMessage
 	Placed isSendMessageResponse_Placed `protobuf_oneof:"placed"`
-	// Whether an open turn was cut, or is being cut now.
+	// Whether an open turn was interrupted or is being interrupted.
 	Interrupted   bool `protobuf:"varint,5,opt,name=interrupted,proto3" json:"interrupted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1153,12 +1154,12 @@ type isSendMessageResponse_Placed interface {
 }
 
 type SendMessageResponse_Message struct {
-	// Into the history: its turn has begun.
+	// In the history: its turn has begun.
 	Message *Message `protobuf:"bytes,3,opt,name=message,proto3,oneof"`
 }
 
 type SendMessageResponse_QueuedMessage struct {
-	// Into the queue.
+	// In the queue.
 	QueuedMessage *QueuedMessage `protobuf:"bytes,4,opt,name=queued_message,json=queuedMessage,proto3,oneof"`
 }
 
@@ -1171,14 +1172,14 @@ type EditMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The user's message to replace.
 	MessageId string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// The new message.
 	Message *UserMessage `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
-	// Choices for the new message's turn.
+	// Options for the new message's turn.
 	Options       *TurnOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1254,10 +1255,10 @@ type EditMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// The new message; without its parts, which are those of the request, where the
-	// response would be above 1 MiB with them.
+	// The new message. If it would make the response larger than 1 MiB, its parts
+	// are omitted: they are those of the request.
 	Message       *Message `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1319,11 +1320,11 @@ type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Most items of the page; 0 means 50, more than 200 means 200.
+	// Maximum number of items; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty means the first page.
+	// next_page_token of the previous page; empty means the first page.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only messages behind this position; 0 means from the first.
+	// Only messages after this position; 0 means from the first.
 	AfterPosition int64 `protobuf:"varint,4,opt,name=after_position,json=afterPosition,proto3" json:"after_position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1390,9 +1391,9 @@ func (x *ListMessagesRequest) GetAfterPosition() int64 {
 // Response of ListMessages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages, in order; a page holds at most about 2 MiB.
+	// The messages, in order; a page has at most about 2 MiB.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Token of the next page; empty at the end.
+	// Token for the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1447,9 +1448,9 @@ type ListQueuedMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Most items of the page; 0 means 50, more than 200 means 200.
+	// Maximum number of items; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty means the first page.
+	// next_page_token of the previous page; empty means the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1509,9 +1510,9 @@ func (x *ListQueuedMessagesRequest) GetPageToken() string {
 // Response of ListQueuedMessages.
 type ListQueuedMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The queue, head first; a page holds at most about 2 MiB.
+	// The queue, head first; a page has at most about 2 MiB.
 	QueuedMessages []*QueuedMessage `protobuf:"bytes,1,rep,name=queued_messages,json=queuedMessages,proto3" json:"queued_messages,omitempty"`
-	// Token of the next page; empty at the end.
+	// Token for the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1566,8 +1567,8 @@ type DeleteQueuedMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The queued message.
 	MessageId     string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
@@ -1631,7 +1632,7 @@ type DeleteQueuedMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1686,8 +1687,8 @@ type PromoteQueuedMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The queued message.
 	MessageId     string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
@@ -1751,7 +1752,7 @@ type PromoteQueuedMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1806,10 +1807,10 @@ type ReorderQueuedMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Ids of exactly the queued messages, in the new order.
+	// Ids of all queued messages, in the new order.
 	MessageIds    []string `protobuf:"bytes,3,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1871,7 +1872,7 @@ type ReorderQueuedMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1926,10 +1927,10 @@ type InterruptChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Cut only this turn; empty means whichever is open.
+	// Interrupt only this turn; empty means any open turn.
 	ExpectedTurnId string `protobuf:"bytes,3,opt,name=expected_turn_id,json=expectedTurnId,proto3" json:"expected_turn_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1991,9 +1992,9 @@ type InterruptChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Whether a turn was cut, or is being cut now.
+	// Whether a turn was interrupted or is being interrupted.
 	Interrupted   bool `protobuf:"varint,3,opt,name=interrupted,proto3" json:"interrupted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2055,8 +2056,8 @@ type RetryTurnRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2111,7 +2112,7 @@ type RetryTurnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2166,8 +2167,8 @@ type CompactChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2222,7 +2223,7 @@ type CompactChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2277,8 +2278,8 @@ type ClearContextRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2333,7 +2334,7 @@ type ClearContextResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2388,8 +2389,8 @@ type RegenerateTitleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2444,7 +2445,7 @@ type RegenerateTitleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2499,17 +2500,18 @@ type SubmitToolResultsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// One result for each call that still waits, or with allow_partial for some of
-	// them. A request of more than 3 MiB is refused: larger results come by parts.
+	// One result for each call that is still open, or with allow_partial for some
+	// of them. A request of more than 3 MiB is refused: send larger results in
+	// several requests.
 	Results []*ToolResultInput `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
 	// Keep these results and wait for the missing ones. Status, history and events
-	// stay as they are until the last one is there; then all are committed in call
-	// order, and the turn goes on. A kept result is final: a second one for its
-	// call is refused, and an interrupt or the deadline answers only the calls that
-	// still wait.
+	// do not change until the last result arrives; then all are committed in call
+	// order, and the turn continues. A kept result is final: a second result for
+	// its call is refused, and an interrupt or the deadline answers only the calls
+	// that are still open.
 	AllowPartial  bool `protobuf:"varint,4,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2578,9 +2580,10 @@ type SubmitToolResultsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Sequence of the newest durable event after this request: read your writes.
+	// Sequence of the newest durable event after this request (read your writes).
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Ids of the calls that still wait, in call order; empty when the turn goes on.
+	// Ids of the calls that are still open, in call order; empty if the turn
+	// continues.
 	MissingToolCallIds []string `protobuf:"bytes,3,rep,name=missing_tool_call_ids,json=missingToolCallIds,proto3" json:"missing_tool_call_ids,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -2640,14 +2643,14 @@ func (x *SubmitToolResultsResponse) GetMissingToolCallIds() []string {
 // Request of ListPendingActions.
 type ListPendingActionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most items of the page; 0 means 50, more than 200 means 200.
+	// Maximum number of items; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty means the first page.
+	// next_page_token of the previous page; empty means the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only this chat; empty means all of the caller's.
+	// Only this chat; empty means all chats of the caller.
 	ChatId string `protobuf:"bytes,3,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Only actions in which a call of one of these tools still waits; empty means
-	// any. A page may be short, or empty, though more follow.
+	// Only actions with an open call of one of these tools; empty means any. A
+	// page may be short or empty although more follow.
 	ToolNames     []string `protobuf:"bytes,4,rep,name=tool_names,json=toolNames,proto3" json:"tool_names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2714,10 +2717,10 @@ func (x *ListPendingActionsRequest) GetToolNames() []string {
 // Response of ListPendingActions.
 type ListPendingActionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The actions, first deadline first, with the calls that still wait; a page
-	// holds at most about 2 MiB.
+	// The actions, earliest deadline first, with their open calls; a page has at
+	// most about 2 MiB.
 	Actions []*PendingAction `protobuf:"bytes,1,rep,name=actions,proto3" json:"actions,omitempty"`
-	// Token of the next page; empty at the end.
+	// Token for the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2775,14 +2778,14 @@ type SubscribeRequest struct {
 	// Where to continue; exclusive: what comes next is what follows the cursor.
 	// Absent: a snapshot first.
 	ResumeFrom *Cursor `protobuf:"bytes,2,opt,name=resume_from,json=resumeFrom,proto3" json:"resume_from,omitempty"`
-	// When the stream ends by itself.
+	// When the server ends the stream.
 	Until SubscribeUntil `protobuf:"varint,3,opt,name=until,proto3,enum=chatd.v1.SubscribeUntil" json:"until,omitempty"`
-	// Whether live pieces of answers are sent; absent means yes. Pieces that the
-	// client holds, because resume_from is inside an answer, are taken back by
-	// preview_reset in any case.
+	// Whether live pieces of answers are sent; absent means yes. If resume_from is
+	// inside an answer, preview_reset voids the pieces that the client holds in
+	// any case.
 	IncludeDeltas *bool `protobuf:"varint,4,opt,name=include_deltas,json=includeDeltas,proto3,oneof" json:"include_deltas,omitempty"`
-	// Pause between heartbeats of a stream with nothing else to send; 1 to 300
-	// seconds; absent means the server's, 15 seconds unless it was set otherwise.
+	// Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+	// absent means the server's setting, 15 seconds by default.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -2858,8 +2861,7 @@ type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened.
 	Event *ChatEvent `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// Up to where this stream has sent, this event included: what to store and
-	// to resume from.
+	// Position of this stream, this event included: store it and resume from it.
 	Cursor        *Cursor `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2912,13 +2914,13 @@ func (x *SubscribeResponse) GetCursor() *Cursor {
 // Request of WatchChats.
 type WatchChatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Cursor of the last response; empty means from now.
+	// Cursor of the last response; empty means from now on.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// Only the family of this chat; empty means all of the caller's.
+	// Only the family of this chat; empty means all chats of the caller.
 	RootChatId string `protobuf:"bytes,2,opt,name=root_chat_id,json=rootChatId,proto3" json:"root_chat_id,omitempty"`
 	// Only chats that have all of these labels.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Pause between heartbeats; absent means 15 seconds.
+	// Interval between heartbeats; absent means 15 seconds.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -3051,13 +3053,13 @@ type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Only events behind this sequence; 0 means from the first. CURSOR_EXPIRED when
-	// a retention has dropped some of those.
+	// Only events after this sequence; 0 means from the first. CURSOR_EXPIRED if a
+	// retention has removed some of them.
 	AfterSequence int64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
-	// Most events of the page; 0 means 50, more than 200 means 200.
+	// Maximum number of events; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// How long to wait for the first event when there is none yet; absent means
-	// not at all; at most 60 seconds. A server that shuts down waits no longer.
+	// How long to wait for the first event if there is none yet, at most 60
+	// seconds; absent means no wait. A server that shuts down ends the wait.
 	Wait          *durationpb.Duration `protobuf:"bytes,4,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3124,7 +3126,7 @@ func (x *ListEventsRequest) GetWait() *durationpb.Duration {
 // Response of ListEvents.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Durable events, in order; a page holds at most about 2 MiB.
+	// Durable events, in order; a page has at most about 2 MiB.
 	Events []*ChatEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// Sequence of the newest durable event of the chat.
 	HeadSequence  int64 `protobuf:"varint,2,opt,name=head_sequence,json=headSequence,proto3" json:"head_sequence,omitempty"`
@@ -3181,16 +3183,16 @@ type RunTurnRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the chat.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// UUID chosen by the client. The same id with the same request gets the
-	// stored response again for 24 hours; empty means no such protection.
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The message.
 	Message *UserMessage `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// What to do when the chat is busy.
+	// What to do if the chat is busy.
 	BusyBehavior BusyBehavior `protobuf:"varint,4,opt,name=busy_behavior,json=busyBehavior,proto3,enum=chatd.v1.BusyBehavior" json:"busy_behavior,omitempty"`
-	// Choices for the message's turn.
+	// Options for the message's turn.
 	Options *TurnOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
-	// Whether the stream ends too when the turn needs client tools.
+	// Whether the stream also ends when the turn needs client tools.
 	UntilAction bool `protobuf:"varint,6,opt,name=until_action,json=untilAction,proto3" json:"until_action,omitempty"`
 	// Whether live pieces of answers are sent; absent means yes.
 	IncludeDeltas *bool `protobuf:"varint,7,opt,name=include_deltas,json=includeDeltas,proto3,oneof" json:"include_deltas,omitempty"`

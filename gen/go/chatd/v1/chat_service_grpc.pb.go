@@ -50,8 +50,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Durable chats with models: create one, send a message, subscribe. The service
-// runs the step loop by itself; closing a stream never cancels work.
+// Durable chats with models: create a chat, send a message, subscribe. The
+// service runs the step loop itself; closing a stream never cancels work.
 //
 // Guarantees of Subscribe:
 //
@@ -61,7 +61,7 @@ const (
 //     middle of a step: with a cursor inside the open attempt, exactly the
 //     missing text follows, on any server that shares the database. On the
 //     server that runs the turn it follows live; on another one it follows
-//     together, when the answer is committed.
+//     all at once, when the answer is committed.
 //  3. A slow reader never slows the run or another reader, and loses nothing:
 //     deltas it has not read are merged into larger ones.
 //  4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -72,8 +72,8 @@ const (
 //     time: those of another one come only after the message_committed that
 //     closes the attempt, or else after preview_reset. (After retry_scheduled,
 //     which closes an attempt without a message, it is preview_reset.) A client
-//     that comes back with a cursor inside an attempt that was lost gets the
-//     durable events since then first, and preview_reset behind them.
+//     that resumes with a cursor inside an attempt that was lost first gets the
+//     durable events since then, and then preview_reset.
 //  6. A stream that ends without stream_end was cut: reconnect. Stream end never
 //     changes chat state.
 //  7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -82,15 +82,15 @@ const (
 //  9. Every mutating response carries the sequence of its event (read your
 //     writes).
 //
-// Requests with a request_id: each owner and each RPC has ids of its own, and
-// upper and lower case of the UUID are the same id. Two requests are the same
-// when they decode to the same message. So the order of fields and of map
-// entries in the bytes does not matter, nor does a default value that is
-// written out where the field has no presence. Everything else matters: text
-// and JSON are compared by their bytes, without any normalisation; a field with
-// presence that holds its default is not one that is absent; and fields that
-// the server does not know count too. Another request with the same id is
-// refused (REQUEST_ID_REUSED). Only successes are stored.
+// Requests with a request_id: ids are separate for each owner and each RPC, and
+// the case of the UUID's letters does not matter. Two requests are the same if
+// they decode to the same message. So the order of fields and of map entries in
+// the bytes does not matter, nor does an explicit default value in a field
+// without presence. Everything else matters: text and JSON are compared by their
+// bytes, without normalisation; a field with presence that is set to its default
+// differs from an absent field; and fields that the server does not know count
+// too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+// successes are stored.
 type ChatServiceClient interface {
 	// Creates a chat, with or without a first message.
 	CreateChat(ctx context.Context, in *CreateChatRequest, opts ...grpc.CallOption) (*CreateChatResponse, error)
@@ -104,44 +104,45 @@ type ChatServiceClient interface {
 	ArchiveChat(ctx context.Context, in *ArchiveChatRequest, opts ...grpc.CallOption) (*ArchiveChatResponse, error)
 	// Unarchives a chat and its children.
 	UnarchiveChat(ctx context.Context, in *UnarchiveChatRequest, opts ...grpc.CallOption) (*UnarchiveChatResponse, error)
-	// Deletes a chat; its streams end.
+	// Deletes a chat and ends its streams.
 	DeleteChat(ctx context.Context, in *DeleteChatRequest, opts ...grpc.CallOption) (*DeleteChatResponse, error)
-	// Sends a user's message: starts a turn, or queues when one is open.
+	// Sends a user's message: starts a turn, or queues the message if one is open.
 	SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*SendMessageResponse, error)
-	// Replaces a user's message and removes all behind it.
+	// Replaces a user's message and removes all messages after it.
 	EditMessage(ctx context.Context, in *EditMessageRequest, opts ...grpc.CallOption) (*EditMessageResponse, error)
 	// Lists the messages of a chat in order.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 	// Lists the queue of a chat in order.
 	ListQueuedMessages(ctx context.Context, in *ListQueuedMessagesRequest, opts ...grpc.CallOption) (*ListQueuedMessagesResponse, error)
-	// Removes a message from the queue; absent is success.
+	// Removes a message from the queue; succeeds if it is not there.
 	DeleteQueuedMessage(ctx context.Context, in *DeleteQueuedMessageRequest, opts ...grpc.CallOption) (*DeleteQueuedMessageResponse, error)
-	// Moves a queued message to the head and starts it as soon as possible.
+	// Moves a queued message to the head of the queue and starts it as soon as
+	// possible.
 	PromoteQueuedMessage(ctx context.Context, in *PromoteQueuedMessageRequest, opts ...grpc.CallOption) (*PromoteQueuedMessageResponse, error)
-	// Puts the queue in another order.
+	// Changes the order of the queue.
 	ReorderQueuedMessages(ctx context.Context, in *ReorderQueuedMessagesRequest, opts ...grpc.CallOption) (*ReorderQueuedMessagesResponse, error)
-	// Stops the open turn and keeps what it has.
+	// Stops the open turn and keeps its partial results.
 	InterruptChat(ctx context.Context, in *InterruptChatRequest, opts ...grpc.CallOption) (*InterruptChatResponse, error)
-	// Tries the failed turn again.
+	// Runs the failed turn again.
 	RetryTurn(ctx context.Context, in *RetryTurnRequest, opts ...grpc.CallOption) (*RetryTurnResponse, error)
 	// Summarises the context.
 	CompactChat(ctx context.Context, in *CompactChatRequest, opts ...grpc.CallOption) (*CompactChatResponse, error)
-	// Lets the context begin anew without a summary.
+	// Starts a new context for the model, without a summary.
 	ClearContext(ctx context.Context, in *ClearContextRequest, opts ...grpc.CallOption) (*ClearContextResponse, error)
-	// Writes a new title.
+	// Generates a new title.
 	RegenerateTitle(ctx context.Context, in *RegenerateTitleRequest, opts ...grpc.CallOption) (*RegenerateTitleResponse, error)
-	// Hands in results of client tools. The first complete answer counts, and a
-	// later one is refused. Nothing keeps two clients from running the same call:
-	// a tool whose effect must come once remembers the call's id.
+	// Submits results of client tools. The first complete submission counts; a
+	// later one is refused. Two clients may run the same call: a tool that must
+	// take effect only once has to remember the call's id.
 	SubmitToolResults(ctx context.Context, in *SubmitToolResultsRequest, opts ...grpc.CallOption) (*SubmitToolResultsResponse, error)
-	// Lists what the caller's chats wait for.
+	// Lists the actions that the caller's chats wait for.
 	ListPendingActions(ctx context.Context, in *ListPendingActionsRequest, opts ...grpc.CallOption) (*ListPendingActionsResponse, error)
-	// Follows one chat: what happened, then what happens.
+	// Follows one chat: past events first, then live events.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Follows all chats of the caller.
 	WatchChats(ctx context.Context, in *WatchChatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchChatsResponse], error)
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
-	// the next: for callers that cannot stream.
+	// the next event: for callers that cannot stream.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Sends a message and follows its turn to the end.
 	RunTurn(ctx context.Context, in *RunTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunTurnResponse], error)
@@ -436,8 +437,8 @@ type ChatService_RunTurnClient = grpc.ServerStreamingClient[RunTurnResponse]
 // All implementations must embed UnimplementedChatServiceServer
 // for forward compatibility.
 //
-// Durable chats with models: create one, send a message, subscribe. The service
-// runs the step loop by itself; closing a stream never cancels work.
+// Durable chats with models: create a chat, send a message, subscribe. The
+// service runs the step loop itself; closing a stream never cancels work.
 //
 // Guarantees of Subscribe:
 //
@@ -447,7 +448,7 @@ type ChatService_RunTurnClient = grpc.ServerStreamingClient[RunTurnResponse]
 //     middle of a step: with a cursor inside the open attempt, exactly the
 //     missing text follows, on any server that shares the database. On the
 //     server that runs the turn it follows live; on another one it follows
-//     together, when the answer is committed.
+//     all at once, when the answer is committed.
 //  3. A slow reader never slows the run or another reader, and loses nothing:
 //     deltas it has not read are merged into larger ones.
 //  4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -458,8 +459,8 @@ type ChatService_RunTurnClient = grpc.ServerStreamingClient[RunTurnResponse]
 //     time: those of another one come only after the message_committed that
 //     closes the attempt, or else after preview_reset. (After retry_scheduled,
 //     which closes an attempt without a message, it is preview_reset.) A client
-//     that comes back with a cursor inside an attempt that was lost gets the
-//     durable events since then first, and preview_reset behind them.
+//     that resumes with a cursor inside an attempt that was lost first gets the
+//     durable events since then, and then preview_reset.
 //  6. A stream that ends without stream_end was cut: reconnect. Stream end never
 //     changes chat state.
 //  7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -468,15 +469,15 @@ type ChatService_RunTurnClient = grpc.ServerStreamingClient[RunTurnResponse]
 //  9. Every mutating response carries the sequence of its event (read your
 //     writes).
 //
-// Requests with a request_id: each owner and each RPC has ids of its own, and
-// upper and lower case of the UUID are the same id. Two requests are the same
-// when they decode to the same message. So the order of fields and of map
-// entries in the bytes does not matter, nor does a default value that is
-// written out where the field has no presence. Everything else matters: text
-// and JSON are compared by their bytes, without any normalisation; a field with
-// presence that holds its default is not one that is absent; and fields that
-// the server does not know count too. Another request with the same id is
-// refused (REQUEST_ID_REUSED). Only successes are stored.
+// Requests with a request_id: ids are separate for each owner and each RPC, and
+// the case of the UUID's letters does not matter. Two requests are the same if
+// they decode to the same message. So the order of fields and of map entries in
+// the bytes does not matter, nor does an explicit default value in a field
+// without presence. Everything else matters: text and JSON are compared by their
+// bytes, without normalisation; a field with presence that is set to its default
+// differs from an absent field; and fields that the server does not know count
+// too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+// successes are stored.
 type ChatServiceServer interface {
 	// Creates a chat, with or without a first message.
 	CreateChat(context.Context, *CreateChatRequest) (*CreateChatResponse, error)
@@ -490,44 +491,45 @@ type ChatServiceServer interface {
 	ArchiveChat(context.Context, *ArchiveChatRequest) (*ArchiveChatResponse, error)
 	// Unarchives a chat and its children.
 	UnarchiveChat(context.Context, *UnarchiveChatRequest) (*UnarchiveChatResponse, error)
-	// Deletes a chat; its streams end.
+	// Deletes a chat and ends its streams.
 	DeleteChat(context.Context, *DeleteChatRequest) (*DeleteChatResponse, error)
-	// Sends a user's message: starts a turn, or queues when one is open.
+	// Sends a user's message: starts a turn, or queues the message if one is open.
 	SendMessage(context.Context, *SendMessageRequest) (*SendMessageResponse, error)
-	// Replaces a user's message and removes all behind it.
+	// Replaces a user's message and removes all messages after it.
 	EditMessage(context.Context, *EditMessageRequest) (*EditMessageResponse, error)
 	// Lists the messages of a chat in order.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	// Lists the queue of a chat in order.
 	ListQueuedMessages(context.Context, *ListQueuedMessagesRequest) (*ListQueuedMessagesResponse, error)
-	// Removes a message from the queue; absent is success.
+	// Removes a message from the queue; succeeds if it is not there.
 	DeleteQueuedMessage(context.Context, *DeleteQueuedMessageRequest) (*DeleteQueuedMessageResponse, error)
-	// Moves a queued message to the head and starts it as soon as possible.
+	// Moves a queued message to the head of the queue and starts it as soon as
+	// possible.
 	PromoteQueuedMessage(context.Context, *PromoteQueuedMessageRequest) (*PromoteQueuedMessageResponse, error)
-	// Puts the queue in another order.
+	// Changes the order of the queue.
 	ReorderQueuedMessages(context.Context, *ReorderQueuedMessagesRequest) (*ReorderQueuedMessagesResponse, error)
-	// Stops the open turn and keeps what it has.
+	// Stops the open turn and keeps its partial results.
 	InterruptChat(context.Context, *InterruptChatRequest) (*InterruptChatResponse, error)
-	// Tries the failed turn again.
+	// Runs the failed turn again.
 	RetryTurn(context.Context, *RetryTurnRequest) (*RetryTurnResponse, error)
 	// Summarises the context.
 	CompactChat(context.Context, *CompactChatRequest) (*CompactChatResponse, error)
-	// Lets the context begin anew without a summary.
+	// Starts a new context for the model, without a summary.
 	ClearContext(context.Context, *ClearContextRequest) (*ClearContextResponse, error)
-	// Writes a new title.
+	// Generates a new title.
 	RegenerateTitle(context.Context, *RegenerateTitleRequest) (*RegenerateTitleResponse, error)
-	// Hands in results of client tools. The first complete answer counts, and a
-	// later one is refused. Nothing keeps two clients from running the same call:
-	// a tool whose effect must come once remembers the call's id.
+	// Submits results of client tools. The first complete submission counts; a
+	// later one is refused. Two clients may run the same call: a tool that must
+	// take effect only once has to remember the call's id.
 	SubmitToolResults(context.Context, *SubmitToolResultsRequest) (*SubmitToolResultsResponse, error)
-	// Lists what the caller's chats wait for.
+	// Lists the actions that the caller's chats wait for.
 	ListPendingActions(context.Context, *ListPendingActionsRequest) (*ListPendingActionsResponse, error)
-	// Follows one chat: what happened, then what happens.
+	// Follows one chat: past events first, then live events.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Follows all chats of the caller.
 	WatchChats(*WatchChatsRequest, grpc.ServerStreamingServer[WatchChatsResponse]) error
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
-	// the next: for callers that cannot stream.
+	// the next event: for callers that cannot stream.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Sends a message and follows its turn to the end.
 	RunTurn(*RunTurnRequest, grpc.ServerStreamingServer[RunTurnResponse]) error

@@ -22,71 +22,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why a request was refused. Every error status that chatd itself gives carries
+// Why a request was refused. Every error status from chatd itself carries
 // exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
 // the name of one of these values without the ERROR_REASON_ prefix. Reasons are
-// stable; messages are for people and may change. What grpc answers by itself
-// has no ErrorInfo: an unknown method, a request or metadata above grpc's
-// limits, a lost connection.
+// stable; messages are for people and may change. Errors that grpc itself
+// returns have no ErrorInfo: for an unknown method, a request or metadata above
+// grpc's limits, or a lost connection.
 type ErrorReason int32
 
 const (
 	// Never sent.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+	// UNAUTHENTICATED. There is no key, more than one, or an unknown key. Send
 	// "authorization: Bearer chatd_..." metadata, once.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 1
-	// PERMISSION_DENIED. The key is known but may not do this.
+	// PERMISSION_DENIED. The key is valid but may not do this.
 	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 2
 	// NOT_FOUND. No chat with this id belongs to the caller.
 	ErrorReason_ERROR_REASON_CHAT_NOT_FOUND ErrorReason = 3
-	// NOT_FOUND. No message with this id is in the chat.
+	// NOT_FOUND. The chat has no message with this id.
 	ErrorReason_ERROR_REASON_MESSAGE_NOT_FOUND ErrorReason = 4
-	// INVALID_ARGUMENT. One or more fields break a rule; BadRequest lists every
-	// violation at once.
+	// INVALID_ARGUMENT. One or more fields are invalid; BadRequest lists all
+	// violations.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 5
-	// INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
-	// not come.
+	// INVALID_ARGUMENT. The request is not a valid protobuf message of this RPC, or
+	// it is missing.
 	ErrorReason_ERROR_REASON_MALFORMED_REQUEST ErrorReason = 6
 	// INVALID_ARGUMENT. The request is larger than chatd accepts.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 7
-	// INVALID_ARGUMENT. The results do not match the calls that still wait;
-	// BadRequest lists each id that is missing (unless allow_partial), unexpected,
-	// repeated or answered already, and each output_json that is not JSON.
+	// INVALID_ARGUMENT. The results do not match the open calls; BadRequest lists
+	// each id that is missing (unless allow_partial), unexpected, repeated or
+	// already answered, and each output_json that is not JSON.
 	ErrorReason_ERROR_REASON_TOOL_RESULTS_MISMATCH ErrorReason = 8
 	// FAILED_PRECONDITION. The chat does not wait for client tool results;
-	// metadata "status" says what it does.
+	// metadata "status" is its status.
 	ErrorReason_ERROR_REASON_NOT_WAITING_FOR_ACTION ErrorReason = 9
-	// FAILED_PRECONDITION. The chat is busy and the message said REJECT.
+	// FAILED_PRECONDITION. The chat is busy and the message has REJECT.
 	ErrorReason_ERROR_REASON_CHAT_BUSY ErrorReason = 10
 	// FAILED_PRECONDITION. The chat is archived; unarchive it first.
 	ErrorReason_ERROR_REASON_CHAT_ARCHIVED ErrorReason = 11
-	// FAILED_PRECONDITION. The command is not possible in the chat's status;
-	// metadata "status" names it.
+	// FAILED_PRECONDITION. The command is not possible in the chat's status, which
+	// is metadata "status".
 	ErrorReason_ERROR_REASON_WRONG_STATUS ErrorReason = 12
-	// FAILED_PRECONDITION. There is nothing that a compaction could shorten.
+	// FAILED_PRECONDITION. There is nothing to compact.
 	ErrorReason_ERROR_REASON_NOTHING_TO_COMPACT ErrorReason = 13
 	// ABORTED. The etag is not the current one; read the object again.
 	ErrorReason_ERROR_REASON_ETAG_MISMATCH ErrorReason = 14
-	// ALREADY_EXISTS. The request_id was used before with another request of the
-	// same RPC. (Each RPC keeps ids of its own.)
+	// ALREADY_EXISTS. The request_id was used before with a different request of
+	// the same RPC. (Each RPC has its own ids.)
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 15
-	// OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
-	// "oldest_sequence" and "head_sequence" say what is there.
+	// OUT_OF_RANGE. The cursor is older than the log; metadata "oldest_sequence"
+	// and "head_sequence" give the range of the log.
 	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 16
-	// OUT_OF_RANGE. The cursor is beyond the head of the log, as after the
-	// restore of a backup; start again without a cursor.
+	// OUT_OF_RANGE. The cursor is beyond the head of the log, for example after a
+	// backup was restored; start again without a cursor.
 	ErrorReason_ERROR_REASON_CURSOR_AHEAD ErrorReason = 17
-	// RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again.
+	// RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to retry.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 18
 	// RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
-	// too many calls of one connection or server that need no key or have sent no
-	// request yet.
+	// too many calls of one connection or server that need no key or have not sent
+	// their request yet.
 	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 19
 	// FAILED_PRECONDITION. The chat's queue of messages is full.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 20
-	// UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
-	// says when to try again. Other RPCs are answered until it is gone.
+	// UNAVAILABLE. The server is shutting down and accepts no new streams;
+	// RetryInfo says when to retry. Other RPCs work until it exits.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 21
 	// UNAVAILABLE. The database cannot be reached or cannot write (disk full).
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 22
@@ -94,10 +94,10 @@ const (
 	// implement it.
 	ErrorReason_ERROR_REASON_NOT_IMPLEMENTED ErrorReason = 23
 	// INVALID_ARGUMENT. No configured model has this name; metadata "models"
-	// lists some that exist.
+	// gives some examples.
 	ErrorReason_ERROR_REASON_MODEL_NOT_FOUND ErrorReason = 24
-	// INTERNAL. A defect of the server; the message carries an id that is also
-	// in the server's log.
+	// INTERNAL. A defect of the server; the message contains an id that is also in
+	// the server's log.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 25
 )
 
@@ -188,17 +188,18 @@ func (ErrorReason) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_error_proto_rawDescGZIP(), []int{0}
 }
 
-// Why a model call failed: drives retry, status and what a client shows.
+// Why a model call failed. It determines the retry, the status and what a
+// client shows.
 type ErrorKind int32
 
 const (
 	// Never sent.
 	ErrorKind_ERROR_KIND_UNSPECIFIED ErrorKind = 0
-	// Anything without a better kind.
+	// Any other failure.
 	ErrorKind_ERROR_KIND_GENERIC ErrorKind = 1
 	// The provider is overloaded. Retried.
 	ErrorKind_ERROR_KIND_OVERLOADED ErrorKind = 2
-	// The provider limits the rate. Retried, not before its Retry-After.
+	// The provider limits the rate. Retried, but not before its Retry-After.
 	ErrorKind_ERROR_KIND_RATE_LIMIT ErrorKind = 3
 	// The connection failed, was cut or timed out. Retried.
 	ErrorKind_ERROR_KIND_TIMEOUT ErrorKind = 4
@@ -212,15 +213,15 @@ const (
 	ErrorKind_ERROR_KIND_USAGE_LIMIT ErrorKind = 8
 	// No key is configured for the provider.
 	ErrorKind_ERROR_KIND_MISSING_KEY ErrorKind = 9
-	// The provider is switched off.
+	// The provider is disabled.
 	ErrorKind_ERROR_KIND_PROVIDER_DISABLED ErrorKind = 10
 	// The provider's content filter refused the prompt or the answer.
 	ErrorKind_ERROR_KIND_CONTENT_FILTER ErrorKind = 11
-	// The context is longer than the model takes.
+	// The context is longer than the model allows.
 	ErrorKind_ERROR_KIND_CONTEXT_EXCEEDED ErrorKind = 12
-	// The answer or a batch of tool results is larger than chatd takes.
+	// The answer or a batch of tool results is larger than chatd allows.
 	ErrorKind_ERROR_KIND_OUTPUT_TOO_LARGE ErrorKind = 13
-	// Workers were lost again and again while they worked on the chat.
+	// Workers were lost repeatedly while they ran the chat.
 	ErrorKind_ERROR_KIND_WORKER_LOST ErrorKind = 14
 	// A defect of the server.
 	ErrorKind_ERROR_KIND_INTERNAL ErrorKind = 15
@@ -293,23 +294,24 @@ func (ErrorKind) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_error_proto_rawDescGZIP(), []int{1}
 }
 
-// A failed model call or turn. Data, never an RPC status: it travels in events
-// and on the chat.
+// A failed model call or turn. It is data in events and on the chat, never an
+// RPC status.
 type ChatError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What kind of failure it is.
+	// The kind of failure.
 	Kind ErrorKind `protobuf:"varint,1,opt,name=kind,proto3,enum=chatd.v1.ErrorKind" json:"kind,omitempty"`
 	// One sentence for people, without keys or URLs.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The provider's own words, shortened; empty when there are none.
+	// The provider's own message, shortened; empty if there is none.
 	Detail string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
-	// Name of the provider, for example "anthropic"; empty when none is to blame.
+	// Name of the provider, for example "anthropic"; empty if no provider caused
+	// the failure.
 	Provider string `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
 	// Whether the same request may succeed later.
 	Retryable bool `protobuf:"varint,5,opt,name=retryable,proto3" json:"retryable,omitempty"`
-	// HTTP status of the provider's answer; absent when there was none.
+	// HTTP status of the provider's response; absent if there was none.
 	HttpStatus *int32 `protobuf:"varint,6,opt,name=http_status,json=httpStatus,proto3,oneof" json:"http_status,omitempty"`
-	// How long the provider asked to wait; absent when it did not say.
+	// How long the provider asked to wait; absent if it did not ask.
 	RetryAfter    *durationpb.Duration `protobuf:"bytes,7,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,7 +33,7 @@ const (
 	ActionResolution_ACTION_RESOLUTION_SUBMITTED ActionResolution = 1
 	// The deadline passed.
 	ActionResolution_ACTION_RESOLUTION_EXPIRED ActionResolution = 2
-	// An interrupt, an edit, another message or the end of the chat cut it.
+	// An interrupt, an edit, another message or the end of the chat cancelled it.
 	ActionResolution_ACTION_RESOLUTION_CANCELLED ActionResolution = 3
 )
 
@@ -80,13 +80,13 @@ func (ActionResolution) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_event_proto_rawDescGZIP(), []int{0}
 }
 
-// What asked for a compaction.
+// Who requested a compaction.
 type CompactionSource int32
 
 const (
 	// Never sent.
 	CompactionSource_COMPACTION_SOURCE_UNSPECIFIED CompactionSource = 0
-	// The service, because the context ran full.
+	// The service, because the context was full.
 	CompactionSource_COMPACTION_SOURCE_AUTO CompactionSource = 1
 	// A client.
 	CompactionSource_COMPACTION_SOURCE_MANUAL CompactionSource = 2
@@ -137,21 +137,21 @@ func (CompactionSource) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
-// Why a stream ended on purpose.
+// Why the server ended a stream.
 type StreamEndReason int32
 
 const (
 	// Never sent.
 	StreamEndReason_STREAM_END_REASON_UNSPECIFIED StreamEndReason = 0
-	// The chat reached the status that "until" named.
+	// The chat reached a status that "until" names.
 	StreamEndReason_STREAM_END_REASON_UNTIL_REACHED StreamEndReason = 1
 	// The chat was deleted.
 	StreamEndReason_STREAM_END_REASON_CHAT_DELETED StreamEndReason = 2
 	// The server is shutting down; resume, on another replica if there is one.
 	StreamEndReason_STREAM_END_REASON_DRAINING StreamEndReason = 3
-	// The stream is as old as a stream may be; resume.
+	// The stream has reached its maximum age; resume.
 	StreamEndReason_STREAM_END_REASON_MAX_DURATION StreamEndReason = 4
-	// The caller may not read the chat any more. Not sent yet: the stream of a
+	// The caller may no longer read the chat. Not sent yet: the stream of a
 	// revoked key ends with UNAUTHENTICATED.
 	StreamEndReason_STREAM_END_REASON_PERMISSION_CHANGED StreamEndReason = 5
 )
@@ -203,18 +203,18 @@ func (StreamEndReason) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
-// Something that happened in a chat.
+// An event of a chat.
 //
 // Durable events have a sequence: 1, 2, 3, ... in each chat, without gaps, never
-// rewritten. Live events have sequence 0 and are a courtesy: a client that
-// ignores all of them still has the whole truth.
+// rewritten. Live events have sequence 0 and are optional: a client that ignores
+// all of them still gets all durable data.
 type ChatEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of a durable event; 0 for a live one.
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// When it was committed; absent for live events.
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
-	// What happened. A client ignores kinds that it does not know.
+	// The event. A client ignores kinds that it does not know.
 	//
 	// Types that are valid to be assigned to Event:
 	//
@@ -494,22 +494,22 @@ type ChatEvent_QueueChanged struct {
 }
 
 type ChatEvent_ActionRequired struct {
-	// Durable: the client owes results; they can be submitted now.
+	// Durable: the chat waits for client tool results; they can be submitted now.
 	ActionRequired *ActionRequired `protobuf:"bytes,13,opt,name=action_required,json=actionRequired,proto3,oneof"`
 }
 
 type ChatEvent_ActionResolved struct {
-	// Durable: the client owes nothing any more.
+	// Durable: the chat no longer waits for client tool results.
 	ActionResolved *ActionResolved `protobuf:"bytes,14,opt,name=action_resolved,json=actionResolved,proto3,oneof"`
 }
 
 type ChatEvent_RetryScheduled struct {
-	// Durable: a model call failed and will be tried again.
+	// Durable: a model call failed and will be retried.
 	RetryScheduled *RetryScheduled `protobuf:"bytes,15,opt,name=retry_scheduled,json=retryScheduled,proto3,oneof"`
 }
 
 type ChatEvent_HistoryTruncated struct {
-	// Durable: messages were removed by an edit.
+	// Durable: an edit removed messages.
 	HistoryTruncated *HistoryTruncated `protobuf:"bytes,16,opt,name=history_truncated,json=historyTruncated,proto3,oneof"`
 }
 
@@ -529,8 +529,8 @@ type ChatEvent_SubagentChanged struct {
 }
 
 type ChatEvent_Snapshot struct {
-	// Live: the chat as it is, sent first on a stream without a cursor, or with
-	// one that says "snapshot unfinished".
+	// Live: the current state of the chat. It comes first on a stream without a
+	// cursor, or with one that has snapshot_unfinished.
 	Snapshot *Snapshot `protobuf:"bytes,30,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -541,14 +541,14 @@ type ChatEvent_SnapshotMessages struct {
 
 type ChatEvent_MessagePart struct {
 	// Live: a piece of an answer in progress. A server that does not run the turn
-	// sends the pieces of an answer when it is committed, just before
+	// sends the pieces when the answer is committed, just before
 	// message_committed.
 	MessagePart *MessagePart `protobuf:"bytes,32,opt,name=message_part,json=messagePart,proto3,oneof"`
 }
 
 type ChatEvent_ToolCallStarted struct {
 	// Live, and only from the server that runs the turn: a tool of the service
-	// began.
+	// started.
 	ToolCallStarted *ToolCallStarted `protobuf:"bytes,33,opt,name=tool_call_started,json=toolCallStarted,proto3,oneof"`
 }
 
@@ -564,7 +564,7 @@ type ChatEvent_CompactionStarted struct {
 }
 
 type ChatEvent_PreviewReset struct {
-	// Live: forget the pieces of the answer in progress.
+	// Live: discard the pieces of the answer in progress.
 	PreviewReset *PreviewReset `protobuf:"bytes,36,opt,name=preview_reset,json=previewReset,proto3,oneof"`
 }
 
@@ -574,12 +574,12 @@ type ChatEvent_Heartbeat struct {
 }
 
 type ChatEvent_CaughtUp struct {
-	// Live: all that had happened was sent; from here on it is live.
+	// Live: everything before the start of the stream was sent; live events follow.
 	CaughtUp *CaughtUp `protobuf:"bytes,38,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 
 type ChatEvent_StreamEnd struct {
-	// Live: the stream ends on purpose.
+	// Live: the server ends the stream.
 	StreamEnd *StreamEnd `protobuf:"bytes,39,opt,name=stream_end,json=streamEnd,proto3,oneof"`
 }
 
@@ -628,8 +628,8 @@ type MessageCommitted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message. It supersedes all pieces of its attempt.
 	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	// The attempt that it closes; empty when it closes none: a user's message,
-	// results that no attempt made, and results of tools that are followed by more
+	// The attempt that it closes; empty if it closes none: a user's message,
+	// results that no attempt produced, and tool results that are followed by more
 	// results of the same batch.
 	AttemptId     string `protobuf:"bytes,2,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -683,10 +683,10 @@ func (x *MessageCommitted) GetAttemptId() string {
 // The status of the chat changed, or a turn began or ended.
 type StatusChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the chat does now.
+	// The new status.
 	Status ChatStatus `protobuf:"varint,1,opt,name=status,proto3,enum=chatd.v1.ChatStatus" json:"status,omitempty"`
-	// The turn that is open, or that just ended; empty when there is none, as in a
-	// chat that was created without a message.
+	// The turn that is open or has just ended; empty if there is none, as in a chat
+	// that was created without a message.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// Why the turn ended; unspecified while it is open.
 	StopReason StopReason `protobuf:"varint,3,opt,name=stop_reason,json=stopReason,proto3,enum=chatd.v1.StopReason" json:"stop_reason,omitempty"`
@@ -763,7 +763,7 @@ func (x *StatusChanged) GetArchived() bool {
 	return false
 }
 
-// The queue changed. Carries the whole queue, in order.
+// The queue changed. Contains the whole queue, in order.
 type QueueChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The queue, head first.
@@ -809,12 +809,12 @@ func (x *QueueChanged) GetEntries() []*QueueEntry {
 	return nil
 }
 
-// One message of the queue, shortened.
+// One queued message, shortened.
 type QueueEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the queued message.
 	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// The first 200 characters of its text and of the contents of its file
+	// The first 200 characters of its text and of the content of its file
 	// references.
 	Preview       string `protobuf:"bytes,2,opt,name=preview,proto3" json:"preview,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -865,10 +865,11 @@ func (x *QueueEntry) GetPreview() string {
 	return ""
 }
 
-// The client owes results of tools. Sent only when they can be submitted.
+// The chat waits for the client's tool results. Sent only when they can be
+// submitted.
 type ActionRequired struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the chat waits for.
+	// The action that the chat waits for.
 	Action        *PendingAction `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -911,10 +912,10 @@ func (x *ActionRequired) GetAction() *PendingAction {
 	return nil
 }
 
-// The client owes nothing any more.
+// The chat no longer waits for the client's tool results.
 type ActionResolved struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn that had asked.
+	// The turn that required the action.
 	TurnId string `protobuf:"bytes,1,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// How it was resolved.
 	Resolution    ActionResolution `protobuf:"varint,2,opt,name=resolution,proto3,enum=chatd.v1.ActionResolution" json:"resolution,omitempty"`
@@ -966,14 +967,14 @@ func (x *ActionResolved) GetResolution() ActionResolution {
 	return ActionResolution_ACTION_RESOLUTION_UNSPECIFIED
 }
 
-// A model call failed and will be tried again.
+// A model call failed and will be retried.
 type RetryScheduled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt that failed; this closes it.
 	AttemptId string `protobuf:"bytes,1,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	// Number of the failed attempt, from 1.
 	AttemptNumber int32 `protobuf:"varint,2,opt,name=attempt_number,json=attemptNumber,proto3" json:"attempt_number,omitempty"`
-	// How long the service waits.
+	// How long the service waits before the next attempt.
 	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
 	// When the next attempt begins.
 	RetryTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
@@ -1057,10 +1058,10 @@ func (x *RetryScheduled) GetTurnId() string {
 	return ""
 }
 
-// Messages were removed by an edit.
+// An edit removed messages.
 type HistoryTruncated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Position of the first removed message; all behind it went too.
+	// Position of the first removed message; all later ones were removed too.
 	FirstRemovedPosition int64 `protobuf:"varint,1,opt,name=first_removed_position,json=firstRemovedPosition,proto3" json:"first_removed_position,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -1103,13 +1104,13 @@ func (x *HistoryTruncated) GetFirstRemovedPosition() int64 {
 	return 0
 }
 
-// A compaction is done: the model's context begins anew.
+// A compaction is done: the model's context starts again from here.
 type CompactionFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What asked for it.
+	// Who requested it.
 	Source CompactionSource `protobuf:"varint,1,opt,name=source,proto3,enum=chatd.v1.CompactionSource" json:"source,omitempty"`
-	// Position from which the context begins now; after ClearContext that of the
-	// next message.
+	// Position from which the context starts now; after ClearContext, the position
+	// of the next message.
 	BoundaryPosition int64 `protobuf:"varint,2,opt,name=boundary_position,json=boundaryPosition,proto3" json:"boundary_position,omitempty"`
 	// Tokens of the context before; absent when unknown.
 	TokensBefore *int64 `protobuf:"varint,3,opt,name=tokens_before,json=tokensBefore,proto3,oneof" json:"tokens_before,omitempty"`
@@ -1177,8 +1178,9 @@ func (x *CompactionFinished) GetTokensAfter() int64 {
 	return 0
 }
 
-// Fields of the chat changed. Each field is the new value, absent ones did not
-// change. The log of a chat that was created with any of them begins with it.
+// Fields of the chat changed. Each field holds the new value; absent fields did
+// not change. The log of a chat that was created with any of them starts with
+// this event.
 type ChatUpdated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// New title.
@@ -1187,9 +1189,9 @@ type ChatUpdated struct {
 	Model *string `protobuf:"bytes,2,opt,name=model,proto3,oneof" json:"model,omitempty"`
 	// New labels, all of them.
 	Labels *Labels `protobuf:"bytes,3,opt,name=labels,proto3" json:"labels,omitempty"`
-	// New system prompt, its first 1,000 characters.
+	// New system prompt, only its first 1,000 characters.
 	SystemPrompt *string `protobuf:"bytes,4,opt,name=system_prompt,json=systemPrompt,proto3,oneof" json:"system_prompt,omitempty"`
-	// Names of the client tools, when they changed.
+	// Names of the client tools, if they changed.
 	Tools         *ToolNames `protobuf:"bytes,5,opt,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1361,7 +1363,7 @@ type SubagentChanged struct {
 	Status ChatStatus `protobuf:"varint,2,opt,name=status,proto3,enum=chatd.v1.ChatStatus" json:"status,omitempty"`
 	// Its title.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	// The tool call of the parent that made it.
+	// The tool call of the parent that created it.
 	ToolCallId    string `protobuf:"bytes,4,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1425,7 +1427,7 @@ func (x *SubagentChanged) GetToolCallId() string {
 	return ""
 }
 
-// The chat as it is, without its messages. With all that a chat may hold it is
+// The current state of the chat, without its messages. Its size is limited to
 // one response: the queue is shortened here, and so are long arguments of
 // pending calls.
 type Snapshot struct {
@@ -1434,8 +1436,8 @@ type Snapshot struct {
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Its queue, head first; ListQueuedMessages has the whole messages.
 	Queue []*QueueEntry `protobuf:"bytes,2,rep,name=queue,proto3" json:"queue,omitempty"`
-	// What it waits for, calls that have their result already included; present
-	// only in status REQUIRES_ACTION.
+	// The action that it waits for, including calls that already have a result;
+	// present only in status REQUIRES_ACTION.
 	PendingAction *PendingAction `protobuf:"bytes,3,opt,name=pending_action,json=pendingAction,proto3" json:"pending_action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1492,7 +1494,7 @@ func (x *Snapshot) GetPendingAction() *PendingAction {
 	return nil
 }
 
-// Messages of the snapshot, in order; as many of these events as needed.
+// Messages of the snapshot, in order, in one or more events.
 type SnapshotMessages struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Some messages.
@@ -1544,7 +1546,7 @@ type MessagePart struct {
 	// The attempt that it belongs to.
 	AttemptId string `protobuf:"bytes,1,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	// Index of the part in the message that the attempt will commit. Indexes may
-	// be skipped: a part that is empty (reasoning without text) has no piece.
+	// be skipped: an empty part (reasoning without text) has no piece.
 	PartIndex int32 `protobuf:"varint,2,opt,name=part_index,json=partIndex,proto3" json:"part_index,omitempty"`
 	// Where it begins in the attempt's canonical form, in bytes.
 	DeltaOffset int64 `protobuf:"varint,3,opt,name=delta_offset,json=deltaOffset,proto3" json:"delta_offset,omitempty"`
@@ -1685,8 +1687,8 @@ type MessagePart_ToolCall struct {
 }
 
 type MessagePart_Part struct {
-	// A whole part that came at once: a provider's tool result, a source, a
-	// file, a refusal, a provider's note.
+	// A part that arrived whole: a provider's tool result, a source, a file, a
+	// refusal, a provider's note.
 	Part *Part `protobuf:"bytes,7,opt,name=part,proto3,oneof"`
 }
 
@@ -1778,7 +1780,7 @@ func (x *ToolCallPiece) GetExecutor() ToolExecutor {
 	return ToolExecutor_TOOL_EXECUTOR_UNSPECIFIED
 }
 
-// A tool of the service began.
+// A tool of the service started.
 type ToolCallStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt (a batch of tools) that it belongs to.
@@ -1787,7 +1789,7 @@ type ToolCallStarted struct {
 	ToolCallId string `protobuf:"bytes,2,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the tool.
 	ToolName string `protobuf:"bytes,3,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`
-	// Where it stands in the attempt's canonical form, in bytes.
+	// Where it is in the attempt's canonical form, in bytes.
 	DeltaOffset   int64 `protobuf:"varint,4,opt,name=delta_offset,json=deltaOffset,proto3" json:"delta_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1851,17 +1853,17 @@ func (x *ToolCallStarted) GetDeltaOffset() int64 {
 	return 0
 }
 
-// A tool of the service ended, and a crash cannot change its result any more:
-// the same result is committed when the whole batch is done. Comes without
-// tool_call_started for a call that was answered without being run, and not at
-// all when no call of the batch was run.
+// A tool of the service ended, and its result survives a crash: the same result
+// is committed with the whole batch. There is no tool_call_started before it
+// for a call that was answered without being run, and no such event at all if
+// no call of the batch was run.
 type ToolCallFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt (a batch of tools) that it belongs to.
 	AttemptId string `protobuf:"bytes,1,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	// The result.
 	Result *ToolResultPart `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
-	// Where it stands in the attempt's canonical form, in bytes.
+	// Where it is in the attempt's canonical form, in bytes.
 	DeltaOffset   int64 `protobuf:"varint,3,opt,name=delta_offset,json=deltaOffset,proto3" json:"delta_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1923,9 +1925,9 @@ type CompactionStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt that it belongs to.
 	AttemptId string `protobuf:"bytes,1,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
-	// What asked for it.
+	// Who requested it.
 	Source CompactionSource `protobuf:"varint,2,opt,name=source,proto3,enum=chatd.v1.CompactionSource" json:"source,omitempty"`
-	// Where it stands in the attempt's canonical form, in bytes.
+	// Where it is in the attempt's canonical form, in bytes.
 	DeltaOffset   int64 `protobuf:"varint,3,opt,name=delta_offset,json=deltaOffset,proto3" json:"delta_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1982,7 +1984,7 @@ func (x *CompactionStarted) GetDeltaOffset() int64 {
 	return 0
 }
 
-// Forget all pieces of the answer in progress: what comes next belongs to
+// Discard all pieces of the answer in progress: the next pieces belong to
 // another attempt.
 type PreviewReset struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2032,8 +2034,8 @@ func (x *PreviewReset) GetAttemptId() string {
 // The stream is alive.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest durable event of the chat, for information; never store it as a
-	// cursor.
+	// Sequence of the newest durable event, for information only; never store it
+	// as a cursor.
 	HeadSequence  int64 `protobuf:"varint,1,opt,name=head_sequence,json=headSequence,proto3" json:"head_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2076,7 +2078,7 @@ func (x *Heartbeat) GetHeadSequence() int64 {
 	return 0
 }
 
-// All that had happened when the stream began was sent.
+// Everything before the start of the stream was sent.
 type CaughtUp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2113,13 +2115,13 @@ func (*CaughtUp) Descriptor() ([]byte, []int) {
 	return file_chatd_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
-// The stream ends on purpose, with status OK. A stream that ends without this
+// The server ends the stream, with status OK. A stream that ends without this
 // event was cut: reconnect with the last cursor.
 type StreamEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The reason.
 	Reason StreamEndReason `protobuf:"varint,1,opt,name=reason,proto3,enum=chatd.v1.StreamEndReason" json:"reason,omitempty"`
-	// How long to wait before a resume; absent means not at all. Present when the
+	// How long to wait before a resume; absent means no wait. Present if the
 	// server is shutting down.
 	RetryDelay    *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -31,7 +31,7 @@ const (
 	Role_ROLE_UNSPECIFIED Role = 0
 	// Instructions of the chat's owner.
 	Role_ROLE_SYSTEM Role = 1
-	// A person, or the program that speaks for one.
+	// A person, or a program that acts for one.
 	Role_ROLE_USER Role = 2
 	// The model.
 	Role_ROLE_ASSISTANT Role = 3
@@ -94,7 +94,7 @@ const (
 	Visibility_VISIBILITY_BOTH Visibility = 1
 	// Clients only.
 	Visibility_VISIBILITY_USER Visibility = 2
-	// The model only: the summary that a compaction leaves.
+	// The model only: the summary that a compaction creates.
 	Visibility_VISIBILITY_MODEL Visibility = 3
 )
 
@@ -149,19 +149,19 @@ const (
 	FinishReason_FINISH_REASON_UNSPECIFIED FinishReason = 0
 	// The answer is complete.
 	FinishReason_FINISH_REASON_END_TURN FinishReason = 1
-	// The model wants tools to run.
+	// The model calls tools.
 	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 2
 	// The answer was cut at the token limit.
 	FinishReason_FINISH_REASON_MAX_TOKENS FinishReason = 3
 	// The model refused.
 	FinishReason_FINISH_REASON_REFUSAL FinishReason = 4
-	// The provider's filter cut the answer.
+	// The provider's content filter cut off the answer.
 	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 5
-	// The provider paused a long answer; the service goes on by itself.
+	// The provider paused a long answer; the service continues it.
 	FinishReason_FINISH_REASON_PAUSED FinishReason = 6
-	// The context ran full.
+	// The context window is full.
 	FinishReason_FINISH_REASON_CONTEXT_EXCEEDED FinishReason = 7
-	// A user's interrupt cut the answer.
+	// A user's interrupt cut off the answer.
 	FinishReason_FINISH_REASON_INTERRUPTED FinishReason = 8
 	// The provider gave a reason that chatd does not know.
 	FinishReason_FINISH_REASON_OTHER FinishReason = 9
@@ -232,11 +232,11 @@ const (
 	ToolExecutor_TOOL_EXECUTOR_SERVER ToolExecutor = 1
 	// The client: the chat pauses in REQUIRES_ACTION.
 	ToolExecutor_TOOL_EXECUTOR_CLIENT ToolExecutor = 2
-	// The model's vendor, within the answer.
+	// The model's provider, within the answer.
 	ToolExecutor_TOOL_EXECUTOR_PROVIDER ToolExecutor = 3
-	// Nobody: no such tool, or the answer was cut. The call gets an error result.
-	// (So does each call of an answer above the limit of calls; it keeps the
-	// executor that it would have had, and nobody is asked to run it.)
+	// Nobody: the tool does not exist, or the answer was cut off. The call gets an
+	// error result. (Calls above the limit of calls per answer get one too; they
+	// keep their executor, but are not run.)
 	ToolExecutor_TOOL_EXECUTOR_NONE ToolExecutor = 4
 )
 
@@ -293,17 +293,16 @@ const (
 	ToolErrorKind_TOOL_ERROR_KIND_UNSPECIFIED ToolErrorKind = 0
 	// The tool failed.
 	ToolErrorKind_TOOL_ERROR_KIND_FAILED ToolErrorKind = 1
-	// The call was cut before it started or while it could be stopped cleanly.
+	// The call was interrupted before it started, or stopped cleanly.
 	ToolErrorKind_TOOL_ERROR_KIND_INTERRUPTED ToolErrorKind = 2
-	// The call had started and nobody knows how it ended. It may have had its
-	// effect.
+	// The call had started, and its end is unknown. It may have taken effect.
 	ToolErrorKind_TOOL_ERROR_KIND_OUTCOME_UNKNOWN ToolErrorKind = 3
-	// The client gave no result before the deadline.
+	// The client sent no result before the deadline.
 	ToolErrorKind_TOOL_ERROR_KIND_EXPIRED ToolErrorKind = 4
-	// The model's answer was cut, so the call never ran.
+	// The model's answer was cut off, so the call never ran.
 	ToolErrorKind_TOOL_ERROR_KIND_ANSWER_CUT ToolErrorKind = 5
-	// No such tool, arguments that are not valid, or a call above the 256 of one
-	// answer that are run.
+	// The tool does not exist, the arguments are invalid, or the call is above the
+	// limit of 256 calls per answer.
 	ToolErrorKind_TOOL_ERROR_KIND_INVALID_CALL ToolErrorKind = 6
 )
 
@@ -356,15 +355,14 @@ func (ToolErrorKind) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_message_proto_rawDescGZIP(), []int{4}
 }
 
-// One durable message of a chat. Immutable once sent, but for removal by an
-// edit.
+// One durable message of a chat. Immutable, except that an edit may remove it.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID of the message.
 	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// UUID of its chat.
 	ChatId string `protobuf:"bytes,2,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// Order in the chat, rising; numbers of removed messages are not reused.
+	// Order in the chat, increasing; numbers of removed messages are not reused.
 	Position int64 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
 	// Who it is from.
 	Role Role `protobuf:"varint,4,opt,name=role,proto3,enum=chatd.v1.Role" json:"role,omitempty"`
@@ -374,22 +372,22 @@ type Message struct {
 	Parts []*Part `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty"`
 	// The turn that it belongs to.
 	TurnId string `protobuf:"bytes,7,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// The attempt that made it; empty for a user's message, and for results that
-	// no attempt of the service made: the client's, and those of calls that were
-	// answered without being run.
+	// The attempt that produced it; empty for a user's message, and for results
+	// that no attempt of the service produced: the client's, and those of calls
+	// that were answered without being run.
 	AttemptId string `protobuf:"bytes,8,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
 	// "provider/model" that wrote it; empty unless the role is ASSISTANT.
 	Model string `protobuf:"bytes,9,opt,name=model,proto3" json:"model,omitempty"`
 	// Why the answer ended; unspecified unless the role is ASSISTANT.
 	FinishReason FinishReason `protobuf:"varint,10,opt,name=finish_reason,json=finishReason,proto3,enum=chatd.v1.FinishReason" json:"finish_reason,omitempty"`
-	// Tokens of the answer, as far as the provider had told when it ended or was
-	// cut; absent unless the role is ASSISTANT.
+	// Tokens of the answer, as far as the provider had reported them when it ended;
+	// absent unless the role is ASSISTANT.
 	Usage *Usage `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"`
-	// Whether a compaction made it.
+	// Whether a compaction created it.
 	Compressed bool `protobuf:"varint,12,opt,name=compressed,proto3" json:"compressed,omitempty"`
 	// When it was committed; for a user's message, when it was sent.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Sequence of the event that announced it.
+	// Sequence of its message_committed event.
 	Sequence      int64 `protobuf:"varint,14,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -523,10 +521,10 @@ func (x *Message) GetSequence() int64 {
 	return 0
 }
 
-// A message that waits for its turn.
+// A message that waits in the queue.
 type QueuedMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID; the message keeps it when it is promoted into the history.
+	// UUID; the message keeps it when it moves to the history.
 	MessageId string `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// Its content, in order.
 	Parts []*Part `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
@@ -590,7 +588,7 @@ func (x *QueuedMessage) GetCreateTime() *timestamppb.Timestamp {
 // One piece of a message.
 type Part struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is. A client ignores kinds that it does not know.
+	// The content. A client ignores kinds that it does not know.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -741,18 +739,18 @@ type Part_Reasoning struct {
 }
 
 type Part_ToolCall struct {
-	// A request of the model to run a tool.
+	// The model calls a tool.
 	ToolCall *ToolCallPart `protobuf:"bytes,3,opt,name=tool_call,json=toolCall,proto3,oneof"`
 }
 
 type Part_ToolResult struct {
-	// The answer to a tool call.
+	// The result of a tool call.
 	ToolResult *ToolResultPart `protobuf:"bytes,4,opt,name=tool_result,json=toolResult,proto3,oneof"`
 }
 
 type Part_Source struct {
-	// A source that the answer rests on; follows directly after the result
-	// or the text that it came with.
+	// A source that the answer is based on; directly after the result or the
+	// text that it came with.
 	Source *SourcePart `protobuf:"bytes,5,opt,name=source,proto3,oneof"`
 }
 
@@ -762,17 +760,17 @@ type Part_File struct {
 }
 
 type Part_FileReference struct {
-	// A place in a file of the client's.
+	// A range of lines in one of the client's files.
 	FileReference *FileReferencePart `protobuf:"bytes,7,opt,name=file_reference,json=fileReference,proto3,oneof"`
 }
 
 type Part_Refusal struct {
-	// The model's words of refusal.
+	// The model's refusal.
 	Refusal *RefusalPart `protobuf:"bytes,8,opt,name=refusal,proto3,oneof"`
 }
 
 type Part_ProviderNote struct {
-	// What a client may know of a provider's block that chatd does not know.
+	// The visible facts of a provider's block that chatd does not know.
 	ProviderNote *ProviderNotePart `protobuf:"bytes,9,opt,name=provider_note,json=providerNote,proto3,oneof"`
 }
 
@@ -843,7 +841,7 @@ func (x *TextPart) GetText() string {
 // The model's reasoning, as far as the provider shows it.
 type ReasoningPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The text; may be empty when the provider hides it.
+	// The text; may be empty if the provider hides it.
 	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -886,14 +884,14 @@ func (x *ReasoningPart) GetText() string {
 	return ""
 }
 
-// A request of the model to run a tool.
+// The model calls a tool.
 type ToolCallPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ours, unique in the chat.
+	// Assigned by chatd, unique in the chat.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the tool.
 	ToolName string `protobuf:"bytes,2,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`
-	// JSON exactly as the model wrote it; may be invalid when the answer was cut.
+	// JSON exactly as the model wrote it; may be invalid if the answer was cut off.
 	ArgumentsJson string `protobuf:"bytes,3,opt,name=arguments_json,json=argumentsJson,proto3" json:"arguments_json,omitempty"`
 	// Who executes it.
 	Executor ToolExecutor `protobuf:"varint,4,opt,name=executor,proto3,enum=chatd.v1.ToolExecutor" json:"executor,omitempty"`
@@ -968,14 +966,14 @@ func (x *ToolCallPart) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// The answer to a tool call.
+// The result of a tool call.
 type ToolResultPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The call that it answers.
+	// The call.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the tool.
 	ToolName string `protobuf:"bytes,2,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`
-	// What the tool gave.
+	// The output of the tool.
 	//
 	// Types that are valid to be assigned to Output:
 	//
@@ -984,18 +982,18 @@ type ToolResultPart struct {
 	Output isToolResultPart_Output `protobuf_oneof:"output"`
 	// Whether the tool failed.
 	IsError bool `protobuf:"varint,5,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
-	// Why it is an error; unspecified when it is none.
+	// Why it is an error; unspecified if it is not.
 	ErrorKind ToolErrorKind `protobuf:"varint,6,opt,name=error_kind,json=errorKind,proto3,enum=chatd.v1.ToolErrorKind" json:"error_kind,omitempty"`
-	// Whether the output was cut at a size limit. It is plain text then, and ends
-	// with a note that says so.
+	// Whether the output was cut at a size limit. Then it is plain text and ends
+	// with a note about it.
 	Truncated bool `protobuf:"varint,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	// Who executed the call.
 	Executor ToolExecutor `protobuf:"varint,8,opt,name=executor,proto3,enum=chatd.v1.ToolExecutor" json:"executor,omitempty"`
-	// When the call finished or was interrupted; when the client's result was
-	// submitted.
+	// When the call finished or was interrupted; for a client's call, when the
+	// result was submitted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Files of the result, for example images. They are not in the output, and its
-	// size limit does not cut them.
+	// Files of the result, for example images. They are not part of the output, and
+	// its size limit does not cut them.
 	Files         []*ResultFile `protobuf:"bytes,10,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1194,14 +1192,14 @@ func (x *ResultFile) GetFileName() string {
 	return ""
 }
 
-// A source that an answer rests on.
+// A source that an answer is based on.
 type SourcePart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Address of the source.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// Its title; may be empty.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
-	// Words cited from it; may be empty.
+	// Text cited from it; may be empty.
 	CitedText     string `protobuf:"bytes,3,opt,name=cited_text,json=citedText,proto3" json:"cited_text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1363,7 +1361,7 @@ func (*FilePart_Data) isFilePart_Source() {}
 
 func (*FilePart_FileId) isFilePart_Source() {}
 
-// A place in a file of the client's.
+// A range of lines in one of the client's files.
 type FileReferencePart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Path, as the client names it.
@@ -1372,7 +1370,7 @@ type FileReferencePart struct {
 	StartLine int32 `protobuf:"varint,2,opt,name=start_line,json=startLine,proto3" json:"start_line,omitempty"`
 	// Last line, inclusive; 0 means the whole file.
 	EndLine int32 `protobuf:"varint,3,opt,name=end_line,json=endLine,proto3" json:"end_line,omitempty"`
-	// The text there; may be empty.
+	// The text of these lines; may be empty.
 	Content       string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1436,10 +1434,10 @@ func (x *FileReferencePart) GetContent() string {
 	return ""
 }
 
-// The model's words of refusal.
+// The model's refusal.
 type RefusalPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The words; may be empty.
+	// The text; may be empty.
 	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1482,7 +1480,7 @@ func (x *RefusalPart) GetText() string {
 	return ""
 }
 
-// What a client may know of a provider's block that chatd does not know.
+// The visible facts of a provider's block that chatd does not know.
 type ProviderNotePart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the provider.
@@ -1537,24 +1535,24 @@ func (x *ProviderNotePart) GetBlockType() string {
 	return ""
 }
 
-// Tokens of one answer, or of a whole chat (Chat.usage_total says what counts).
-// Absent means that the provider did not say, which is not zero.
+// Tokens of one answer, or of a whole chat (see Chat.usage_total for what
+// counts). Absent means that the provider did not report it, which is not zero.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens of the prompt, cached ones left out.
+	// Tokens of the prompt, without cached ones.
 	InputTokens *int64 `protobuf:"varint,1,opt,name=input_tokens,json=inputTokens,proto3,oneof" json:"input_tokens,omitempty"`
-	// Tokens of the answer, reasoning included.
+	// Tokens of the answer, including reasoning.
 	OutputTokens *int64 `protobuf:"varint,2,opt,name=output_tokens,json=outputTokens,proto3,oneof" json:"output_tokens,omitempty"`
-	// Of the output, tokens of reasoning.
+	// Reasoning tokens, a part of output_tokens.
 	ReasoningTokens *int64 `protobuf:"varint,3,opt,name=reasoning_tokens,json=reasoningTokens,proto3,oneof" json:"reasoning_tokens,omitempty"`
 	// Prompt tokens read from the provider's cache.
 	CacheReadTokens *int64 `protobuf:"varint,4,opt,name=cache_read_tokens,json=cacheReadTokens,proto3,oneof" json:"cache_read_tokens,omitempty"`
 	// Prompt tokens written to the provider's cache.
 	CacheWriteTokens *int64 `protobuf:"varint,5,opt,name=cache_write_tokens,json=cacheWriteTokens,proto3,oneof" json:"cache_write_tokens,omitempty"`
-	// Tokens that the whole context holds after this answer; of a chat: after the
-	// newest one that counted.
+	// Tokens in the whole context after this answer; for a chat: after its newest
+	// answer that counts.
 	ContextTokens *int64 `protobuf:"varint,6,opt,name=context_tokens,json=contextTokens,proto3,oneof" json:"context_tokens,omitempty"`
-	// Tokens that the model's context can hold; of a chat: as context_tokens.
+	// Size of the model's context window; for a chat: at the same answer.
 	ContextLimit *int64 `protobuf:"varint,7,opt,name=context_limit,json=contextLimit,proto3,oneof" json:"context_limit,omitempty"`
 	// Cost in millionths of a US dollar.
 	CostMicros    *int64 `protobuf:"varint,8,opt,name=cost_micros,json=costMicros,proto3,oneof" json:"cost_micros,omitempty"`
@@ -1648,11 +1646,10 @@ func (x *Usage) GetCostMicros() int64 {
 	return 0
 }
 
-// What a client says: the content of a user's message.
+// The content of a user's message.
 type UserMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Text, files and file references; at least one part, at most 256, at most
-	// 512 KiB together.
+	// Text, files and file references: 1 to 256 parts, at most 512 KiB in total.
 	Parts         []*UserPart `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1698,7 +1695,7 @@ func (x *UserMessage) GetParts() []*UserPart {
 // One piece of a user's message.
 type UserPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is.
+	// The content.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -1779,8 +1776,7 @@ type isUserPart_Kind interface {
 }
 
 type UserPart_Text struct {
-	// Text, not empty; a message of nothing but white space is refused (see
-	// UserText).
+	// Text, not empty; a message of only white space is refused (see UserText).
 	Text *UserText `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
 }
 
@@ -1790,7 +1786,7 @@ type UserPart_File struct {
 }
 
 type UserPart_FileReference struct {
-	// A place in a file of the client's.
+	// A range of lines in one of the client's files.
 	FileReference *FileReferencePart `protobuf:"bytes,3,opt,name=file_reference,json=fileReference,proto3,oneof"`
 }
 
@@ -1800,9 +1796,9 @@ func (*UserPart_File) isUserPart_Kind() {}
 
 func (*UserPart_FileReference) isUserPart_Kind() {}
 
-// Text of a user. It is kept as it came: not trimmed, not normalised.
+// Text of a user. It is stored unchanged: not trimmed, not normalised.
 //
-// White space is what Unicode calls White_Space, and U+001C to U+001F. Other
+// White space is Unicode's White_Space property, and U+001C to U+001F. Other
 // invisible characters are text: a message of only U+0000 or U+200B is accepted.
 type UserText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`

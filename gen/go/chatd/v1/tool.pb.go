@@ -24,7 +24,7 @@ const (
 )
 
 // A tool that the client executes. Declared on CreateChat and offered to the
-// model beside the service's own tools.
+// model together with the service's own tools.
 type ToolDefinition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name: a letter, then up to 63 letters, digits, "_" or "-". Unique in the
@@ -90,23 +90,23 @@ func (x *ToolDefinition) GetInputSchemaJson() string {
 	return ""
 }
 
-// A call of a client tool in an action that is open.
+// A call of a client tool in an open action.
 type PendingToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The call's id, to be sent back with the result. Unique in the chat, and the
-	// same for every client that runs the call, and each time it is run.
+	// The call's id; send it back with the result. Unique in the chat, and the same
+	// for every client that runs the call, and for each time it runs.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// Name of the tool.
 	ToolName string `protobuf:"bytes,2,opt,name=tool_name,json=toolName,proto3" json:"tool_name,omitempty"`
 	// JSON exactly as the model wrote it. An event (action_required, snapshot)
-	// has room for 16 KiB of them together: what does not fit is empty there, and
-	// stands in ListPendingActions and in the message of the calls.
+	// has room for 16 KiB of arguments in total: those that do not fit are empty
+	// there. ListPendingActions and the message of the calls have all of them.
 	ArgumentsJson string `protobuf:"bytes,3,opt,name=arguments_json,json=argumentsJson,proto3" json:"arguments_json,omitempty"`
 	// When the model began the call.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Whether its result was submitted already, with allow_partial. Only a
-	// snapshot shows such calls: action_required comes before any result, and
-	// ListPendingActions leaves them out.
+	// Whether its result was already submitted, with allow_partial. Only a
+	// snapshot has such calls: action_required comes before any result, and
+	// ListPendingActions omits them.
 	Answered      bool `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -177,20 +177,20 @@ func (x *PendingToolCall) GetAnswered() bool {
 	return false
 }
 
-// What a chat in REQUIRES_ACTION waits for.
+// The tool calls that a chat in REQUIRES_ACTION waits for.
 type PendingAction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat that waits.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// The turn that asked.
+	// The turn of these calls.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// The calls of the step that the client must answer, in call order, at most
-	// 256; in ListPendingActions those that still wait for their result.
+	// 256; in ListPendingActions only those that are still open.
 	ToolCalls []*PendingToolCall `protobuf:"bytes,3,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// When the service stops waiting and answers the calls that still wait as
-	// expired. A submit counts until it has done so, also a late one.
+	// When the service stops waiting and answers the open calls as expired. Until
+	// it has done so, even a late submission counts.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// Sequence of the event that asked.
+	// Sequence of its action_required event.
 	Sequence      int64 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -261,14 +261,14 @@ func (x *PendingAction) GetSequence() int64 {
 	return 0
 }
 
-// The client's answer to one tool call.
+// The client's result of one tool call.
 type ToolResultInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The call that it answers.
+	// The call.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
-	// What the tool gave; at most 512 KiB. The client's results of one step have
-	// 16 MiB together: one that is too long for what is left is cut, with a note at
-	// its end, but to no less than 64 KiB (and up to a character).
+	// The output of the tool, at most 512 KiB. The client's results of one step
+	// have at most 16 MiB in total: a result that is too long for the rest is cut,
+	// with a note at its end, but to no less than 64 KiB (at a character boundary).
 	//
 	// Types that are valid to be assigned to Output:
 	//
@@ -277,7 +277,7 @@ type ToolResultInput struct {
 	Output isToolResultInput_Output `protobuf_oneof:"output"`
 	// Whether the tool failed.
 	IsError bool `protobuf:"varint,4,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
-	// Files of the result, uploaded before. Not implemented yet.
+	// Files of the result, already uploaded. Not implemented yet.
 	Files         []*ResultFile `protobuf:"bytes,5,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -364,7 +364,7 @@ type isToolResultInput_Output interface {
 }
 
 type ToolResultInput_OutputJson struct {
-	// Valid JSON (RFC 8259: no NaN, no Infinity). Plain text once it is cut.
+	// Valid JSON (RFC 8259: no NaN, no Infinity). If cut, it becomes plain text.
 	OutputJson string `protobuf:"bytes,2,opt,name=output_json,json=outputJson,proto3,oneof"`
 }
 

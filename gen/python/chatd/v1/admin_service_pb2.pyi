@@ -52,11 +52,11 @@ class GetServerInfoResponse(_message.Message):
     version: _builtins.str
     """Version of the server, for example "0.1.0"."""
     api_revision: _builtins.int
-    """Rises with every addition to the contract."""
+    """Increases with every addition to the contract."""
     instance_id: _builtins.str
-    """Id of this server process; another after a restart."""
+    """Id of this server process; it changes with every restart."""
     default_model: _builtins.str
-    """Model of chats that name none."""
+    """Model for chats that name none."""
     @_builtins.property
     def implemented_rpcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Full names of the RPCs that this server implements, for example
@@ -69,7 +69,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Pause between heartbeats of a stream that names none."""
+        """Interval between heartbeats for streams that set none."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Limit(_message.Message):
     unit: _builtins.str
     """Unit, for example "bytes"."""
     reason: _builtins.str
-    """What it is for, in one sentence."""
+    """Its purpose, in one sentence."""
     def __init__(
         self,
         *,

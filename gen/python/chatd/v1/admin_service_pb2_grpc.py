@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """What operators and clients ask about the server.
+    """Information about the server, for operators and clients.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """What operators and clients ask about the server.
+    """Information about the server, for operators and clients.
     """
 
     def GetServerInfo(self, request, context):
-        """Says what this server is and what its limits are. Needs no key.
+        """Returns the version and the limits of this server. Needs no key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """What operators and clients ask about the server.
+    """Information about the server, for operators and clients.
     """
 
     @staticmethod

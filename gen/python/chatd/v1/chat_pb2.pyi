@@ -33,33 +33,33 @@ class _ChatStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChatStatus
     CHAT_STATUS_UNSPECIFIED: _ChatStatus.ValueType  # 0
     """Never sent."""
     CHAT_STATUS_WAITING: _ChatStatus.ValueType  # 1
-    """Idle: no turn is open, the queue is empty."""
+    """Idle: no turn is open and the queue is empty."""
     CHAT_STATUS_PENDING: _ChatStatus.ValueType  # 2
-    """There is work, and no worker holds it yet."""
+    """There is work, and no worker has taken it yet."""
     CHAT_STATUS_RUNNING: _ChatStatus.ValueType  # 3
-    """A worker works on it."""
+    """A worker runs the turn."""
     CHAT_STATUS_INTERRUPTING: _ChatStatus.ValueType  # 4
-    """A worker was asked to stop and saves the partial step."""
+    """A worker was asked to stop and is saving the partial step."""
     CHAT_STATUS_REQUIRES_ACTION: _ChatStatus.ValueType  # 5
-    """The client owes results of tools."""
+    """The chat waits for the client's tool results."""
     CHAT_STATUS_ERROR: _ChatStatus.ValueType  # 6
     """The last turn failed; last_error says why. Messages may be queued."""
 
 class ChatStatus(_ChatStatus, metaclass=_ChatStatusEnumTypeWrapper):
-    """What a chat does now."""
+    """Status of a chat."""
 
 CHAT_STATUS_UNSPECIFIED: ChatStatus.ValueType  # 0
 """Never sent."""
 CHAT_STATUS_WAITING: ChatStatus.ValueType  # 1
-"""Idle: no turn is open, the queue is empty."""
+"""Idle: no turn is open and the queue is empty."""
 CHAT_STATUS_PENDING: ChatStatus.ValueType  # 2
-"""There is work, and no worker holds it yet."""
+"""There is work, and no worker has taken it yet."""
 CHAT_STATUS_RUNNING: ChatStatus.ValueType  # 3
-"""A worker works on it."""
+"""A worker runs the turn."""
 CHAT_STATUS_INTERRUPTING: ChatStatus.ValueType  # 4
-"""A worker was asked to stop and saves the partial step."""
+"""A worker was asked to stop and is saving the partial step."""
 CHAT_STATUS_REQUIRES_ACTION: ChatStatus.ValueType  # 5
-"""The client owes results of tools."""
+"""The chat waits for the client's tool results."""
 CHAT_STATUS_ERROR: ChatStatus.ValueType  # 6
 """The last turn failed; last_error says why. Messages may be queued."""
 Global___ChatStatus: _TypeAlias = ChatStatus  # noqa: Y015
@@ -73,27 +73,27 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     STOP_REASON_UNSPECIFIED: _StopReason.ValueType  # 0
     """The turn has not ended."""
     STOP_REASON_END_TURN: _StopReason.ValueType  # 1
-    """The model was done, or a tool that ends the turn was run."""
+    """The model finished, or a tool that ends the turn was run."""
     STOP_REASON_MAX_TOKENS: _StopReason.ValueType  # 2
     """The answer was cut at the token limit."""
     STOP_REASON_MAX_STEPS: _StopReason.ValueType  # 3
-    """The turn took as many steps as it may, or the provider paused ten times in a
+    """The turn reached its limit of steps, or the provider paused ten times in a
     row.
     """
     STOP_REASON_REFUSAL: _StopReason.ValueType  # 4
     """The model refused."""
     STOP_REASON_CONTENT_FILTER: _StopReason.ValueType  # 5
-    """The provider's filter cut the answer."""
+    """The provider's content filter cut off the answer."""
     STOP_REASON_INTERRUPTED: _StopReason.ValueType  # 6
-    """InterruptChat, or a message that took its place."""
+    """InterruptChat, or another message that interrupted it."""
     STOP_REASON_REPLACED: _StopReason.ValueType  # 7
     """An edit of an earlier message replaced the turn."""
     STOP_REASON_ERROR: _StopReason.ValueType  # 8
     """The turn failed; last_error says why."""
     STOP_REASON_COMPACTED: _StopReason.ValueType  # 9
-    """A compaction was asked for, and is done."""
+    """A requested compaction is done."""
     STOP_REASON_CONTEXT_EXCEEDED: _StopReason.ValueType  # 10
-    """The context ran full."""
+    """The context window is full."""
 
 class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
     """Why a turn ended."""
@@ -101,27 +101,27 @@ class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
 STOP_REASON_UNSPECIFIED: StopReason.ValueType  # 0
 """The turn has not ended."""
 STOP_REASON_END_TURN: StopReason.ValueType  # 1
-"""The model was done, or a tool that ends the turn was run."""
+"""The model finished, or a tool that ends the turn was run."""
 STOP_REASON_MAX_TOKENS: StopReason.ValueType  # 2
 """The answer was cut at the token limit."""
 STOP_REASON_MAX_STEPS: StopReason.ValueType  # 3
-"""The turn took as many steps as it may, or the provider paused ten times in a
+"""The turn reached its limit of steps, or the provider paused ten times in a
 row.
 """
 STOP_REASON_REFUSAL: StopReason.ValueType  # 4
 """The model refused."""
 STOP_REASON_CONTENT_FILTER: StopReason.ValueType  # 5
-"""The provider's filter cut the answer."""
+"""The provider's content filter cut off the answer."""
 STOP_REASON_INTERRUPTED: StopReason.ValueType  # 6
-"""InterruptChat, or a message that took its place."""
+"""InterruptChat, or another message that interrupted it."""
 STOP_REASON_REPLACED: StopReason.ValueType  # 7
 """An edit of an earlier message replaced the turn."""
 STOP_REASON_ERROR: StopReason.ValueType  # 8
 """The turn failed; last_error says why."""
 STOP_REASON_COMPACTED: StopReason.ValueType  # 9
-"""A compaction was asked for, and is done."""
+"""A requested compaction is done."""
 STOP_REASON_CONTEXT_EXCEEDED: StopReason.ValueType  # 10
-"""The context ran full."""
+"""The context window is full."""
 Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
 class _ReasoningEffort:
@@ -133,39 +133,39 @@ class _ReasoningEffortEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reaso
     REASONING_EFFORT_UNSPECIFIED: _ReasoningEffort.ValueType  # 0
     """The model's default."""
     REASONING_EFFORT_NONE: _ReasoningEffort.ValueType  # 1
-    """Not at all."""
+    """None."""
     REASONING_EFFORT_MINIMAL: _ReasoningEffort.ValueType  # 2
-    """As little as possible."""
+    """Minimal."""
     REASONING_EFFORT_LOW: _ReasoningEffort.ValueType  # 3
-    """Little."""
+    """Low."""
     REASONING_EFFORT_MEDIUM: _ReasoningEffort.ValueType  # 4
-    """A medium amount."""
+    """Medium."""
     REASONING_EFFORT_HIGH: _ReasoningEffort.ValueType  # 5
-    """Much."""
+    """High."""
     REASONING_EFFORT_XHIGH: _ReasoningEffort.ValueType  # 6
-    """Very much."""
+    """Very high."""
     REASONING_EFFORT_MAX: _ReasoningEffort.ValueType  # 7
-    """As much as possible."""
+    """The maximum."""
 
 class ReasoningEffort(_ReasoningEffort, metaclass=_ReasoningEffortEnumTypeWrapper):
-    """How much a model may think."""
+    """How much a model may reason before it answers."""
 
 REASONING_EFFORT_UNSPECIFIED: ReasoningEffort.ValueType  # 0
 """The model's default."""
 REASONING_EFFORT_NONE: ReasoningEffort.ValueType  # 1
-"""Not at all."""
+"""None."""
 REASONING_EFFORT_MINIMAL: ReasoningEffort.ValueType  # 2
-"""As little as possible."""
+"""Minimal."""
 REASONING_EFFORT_LOW: ReasoningEffort.ValueType  # 3
-"""Little."""
+"""Low."""
 REASONING_EFFORT_MEDIUM: ReasoningEffort.ValueType  # 4
-"""A medium amount."""
+"""Medium."""
 REASONING_EFFORT_HIGH: ReasoningEffort.ValueType  # 5
-"""Much."""
+"""High."""
 REASONING_EFFORT_XHIGH: ReasoningEffort.ValueType  # 6
-"""Very much."""
+"""Very high."""
 REASONING_EFFORT_MAX: ReasoningEffort.ValueType  # 7
-"""As much as possible."""
+"""The maximum."""
 Global___ReasoningEffort: _TypeAlias = ReasoningEffort  # noqa: Y015
 
 class _BusyBehavior:
@@ -177,7 +177,7 @@ class _BusyBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BusyBeha
     BUSY_BEHAVIOR_UNSPECIFIED: _BusyBehavior.ValueType  # 0
     """The same as QUEUE."""
     BUSY_BEHAVIOR_QUEUE: _BusyBehavior.ValueType  # 1
-    """Queue the message; it starts a turn of its own when the open one is over."""
+    """Queue the message; it starts its own turn after the open one."""
     BUSY_BEHAVIOR_INTERRUPT: _BusyBehavior.ValueType  # 2
     """Queue the message and interrupt the open turn."""
     BUSY_BEHAVIOR_REJECT: _BusyBehavior.ValueType  # 3
@@ -189,7 +189,7 @@ class BusyBehavior(_BusyBehavior, metaclass=_BusyBehaviorEnumTypeWrapper):
 BUSY_BEHAVIOR_UNSPECIFIED: BusyBehavior.ValueType  # 0
 """The same as QUEUE."""
 BUSY_BEHAVIOR_QUEUE: BusyBehavior.ValueType  # 1
-"""Queue the message; it starts a turn of its own when the open one is over."""
+"""Queue the message; it starts its own turn after the open one."""
 BUSY_BEHAVIOR_INTERRUPT: BusyBehavior.ValueType  # 2
 """Queue the message and interrupt the open turn."""
 BUSY_BEHAVIOR_REJECT: BusyBehavior.ValueType  # 3
@@ -198,7 +198,7 @@ Global___BusyBehavior: _TypeAlias = BusyBehavior  # noqa: Y015
 
 @_typing.final
 class TurnOptions(_message.Message):
-    """Choices for one turn."""
+    """Options for one turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -210,13 +210,13 @@ class TurnOptions(_message.Message):
     model: _builtins.str
     """"provider/model" for this turn; empty means the chat's model."""
     reasoning_effort: Global___ReasoningEffort.ValueType
-    """How much the model may think."""
+    """How much the model may reason."""
     max_steps: _builtins.int
-    """Most answers of the turn, retries not counted; absent means the limit
-    "steps_per_turn", 1,200.
+    """Maximum number of answers in the turn, not counting retries; absent means
+    the limit "steps_per_turn", 1,200.
     """
     max_output_tokens: _builtins.int
-    """Most tokens of one answer; absent means the model's default."""
+    """Maximum number of tokens per answer; absent means the model's default."""
     temperature: _builtins.float
     """Sampling temperature; absent means the model's default."""
     def __init__(
@@ -300,38 +300,38 @@ class Chat(_message.Message):
     title: _builtins.str
     """Title; may be empty."""
     status: Global___ChatStatus.ValueType
-    """What it does now."""
+    """Its status."""
     archived: _builtins.bool
-    """Whether it is archived; an archived chat takes no messages."""
+    """Whether it is archived. An archived chat accepts no messages."""
     model: _builtins.str
-    """"provider/model" of its turns."""
+    """"provider/model" for its turns."""
     system_prompt: _builtins.str
     """Instructions for the model; may be empty."""
     turn_id: _builtins.str
-    """Id of the open turn; empty when none is open."""
+    """Id of the open turn; empty if none is open."""
     stop_reason: Global___StopReason.ValueType
-    """Why the last turn ended; unspecified while one is open, and before the
-    first.
+    """Why the last turn ended; unspecified while a turn is open, and before the
+    first turn.
     """
     queued_message_count: _builtins.int
     """Number of queued messages."""
     head_sequence: _builtins.int
     """Sequence of the newest durable event."""
     oldest_sequence: _builtins.int
-    """Sequence of the oldest durable event that the log still has: 1 unless the
-    server has a retention, head_sequence + 1 when that has dropped them all.
+    """Sequence of the oldest durable event in the log: 1 unless the server has a
+    retention; head_sequence + 1 if the retention has removed all events.
     """
     revision: _builtins.int
-    """Counts committed transitions."""
+    """Number of committed transitions."""
     parent_chat_id: _builtins.str
     """Parent chat of a subagent; empty for a root chat."""
     root_chat_id: _builtins.str
     """Root of the family; its own id for a root chat."""
     etag: _builtins.str
-    """Changes when a field changes that UpdateChat may change; not with the run."""
+    """Changes when a field changes that UpdateChat can set; not with the run."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the owner's choice."""
+        """Labels chosen by the owner."""
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolDefinition]:
@@ -347,10 +347,10 @@ class Chat(_message.Message):
 
     @_builtins.property
     def usage_total(self) -> _message_pb2.Usage:
-        """Sum over every answer that was committed, also of those that an edit has
-        removed since, and over every model call that an interrupt cut, also when it
-        had said nothing and so left no message. A call that failed, or was lost with
-        its server, does not count: what a provider charges may be more.
+        """Sum over all committed answers, including those that an edit has removed, and
+        over all model calls that an interrupt cut off, even those without output. A
+        call that failed, or was lost with its server, does not count: the provider
+        may charge for more.
         """
 
     @_builtins.property
@@ -397,12 +397,12 @@ Global___Chat: _TypeAlias = Chat  # noqa: Y015
 
 @_typing.final
 class Cursor(_message.Message):
-    """A position in what a stream sends. Store it and hand it back as it is.
+    """A position in a stream. Store it and send it back unchanged.
 
-    The cursor of a response is the position up to which that stream has sent;
-    resuming with it continues exactly behind it, on any server that shares the
-    database (see guarantee 2 of ChatService for when). Of an attempt that was
-    committed meanwhile the message comes, and not its missing pieces.
+    The cursor of a response is the position up to which that stream has sent.
+    A resume continues exactly after it, on any server that shares the database
+    (see guarantee 2 of ChatService for when). If the attempt was committed
+    meanwhile, the message follows, not the missing pieces.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -414,13 +414,13 @@ class Cursor(_message.Message):
     sequence: _builtins.int
     """Sequence of the last durable event."""
     attempt_id: _builtins.str
-    """The open attempt whose deltas were being sent; empty when none was."""
+    """The open attempt whose deltas were being sent; empty if there was none."""
     delta_offset: _builtins.int
-    """How many bytes of that attempt were sent: UTF-8 bytes of its canonical
-    form, so that the number means the same however deltas were merged.
+    """How many bytes of that attempt were sent: UTF-8 bytes of its canonical form,
+    so the number does not depend on how deltas were merged.
     """
     snapshot_unfinished: _builtins.bool
-    """The stream was cut before its snapshot was complete; a resume sends a new
+    """The stream ended before its snapshot was complete; a resume sends a new
     snapshot.
     """
     def __init__(

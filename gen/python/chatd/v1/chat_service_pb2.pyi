@@ -41,7 +41,7 @@ class _SubscribeUntilEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Subscr
     """The same, and also at REQUIRES_ACTION."""
 
 class SubscribeUntil(_SubscribeUntil, metaclass=_SubscribeUntilEnumTypeWrapper):
-    """When a stream ends by itself."""
+    """When the server ends a stream."""
 
 SUBSCRIBE_UNTIL_UNSPECIFIED: SubscribeUntil.ValueType  # 0
 """The same as FOREVER."""
@@ -89,13 +89,13 @@ class CreateChatRequest(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     title: _builtins.str
     """Title; may be empty; at most 200 bytes."""
     model: _builtins.str
-    """"provider/model" of the turns; empty means the server's default."""
+    """"provider/model" for the turns; empty means the server's default."""
     system_prompt: _builtins.str
     """Instructions for the model; at most 256 KiB."""
     @_builtins.property
@@ -104,14 +104,14 @@ class CreateChatRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolDefinition]:
-        """Client tools, at most 128, names unique, 512 KiB together with
-        descriptions and schemas.
+        """Client tools, at most 128, with unique names; at most 512 KiB in total,
+        including descriptions and schemas.
         """
 
     @_builtins.property
     def action_timeout(self) -> _duration_pb2.Duration:
-        """How long the service waits for results of client tools; absent means 5
-        minutes; 1 second to 7 days.
+        """How long the service waits for results of client tools, 1 second to 7 days;
+        absent means 5 minutes.
         """
 
     @_builtins.property
@@ -120,7 +120,7 @@ class CreateChatRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _chat_pb2.TurnOptions:
-        """Choices for the first turn; refused without a message."""
+        """Options for the first turn; refused without a message."""
 
     def __init__(
         self,
@@ -153,15 +153,16 @@ class CreateChatResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The new chat."""
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The first message, absent when the request had none; without its parts, which
-        are those of the request, where the response would be above 1 MiB with them.
+        """The first message; absent if the request had none. If it would make the
+        response larger than 1 MiB, its parts are omitted: they are those of the
+        request.
         """
 
     def __init__(
@@ -257,11 +258,11 @@ class ListChatsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most items of the page; 0 means 50, more than 200 means 200."""
+    """Maximum number of items; 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
-    """next_page_token of the page before; empty means the first page."""
+    """next_page_token of the previous page; empty means the first page."""
     include_archived: _builtins.bool
-    """Whether archived chats are listed too."""
+    """Whether to include archived chats."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only chats that have all of these labels."""
@@ -296,10 +297,10 @@ class ListChatsResponse(_message.Message):
     CHATS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty at the end."""
+    """Token for the next page; empty at the end."""
     @_builtins.property
     def chats(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Chat]:
-        """The chats, newest first; a page holds at most about 2 MiB."""
+        """The chats, newest first; a page has at most about 2 MiB."""
 
     def __init__(
         self,
@@ -329,19 +330,19 @@ class UpdateChatRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     etag: _builtins.str
-    """The etag that was read; empty means any."""
+    """The etag that the client has read; empty means any."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
-        """The new values; only fields named by update_mask are read."""
+        """The new values; only fields named in update_mask are read."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Any of "title", "labels", "model", "system_prompt", "tools" and
-        "action_timeout"; empty means every one that is set.
+        "action_timeout"; empty means all fields that are set.
         """
 
     def __init__(
@@ -370,7 +371,7 @@ class UpdateChatResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -400,8 +401,8 @@ class ArchiveChatRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -426,7 +427,7 @@ class ArchiveChatResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -456,8 +457,8 @@ class UnarchiveChatRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -482,7 +483,7 @@ class UnarchiveChatResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -512,8 +513,8 @@ class DeleteChatRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -537,7 +538,7 @@ class DeleteChatResponse(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     def __init__(
         self,
         *,
@@ -566,20 +567,20 @@ class SendMessageRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     busy_behavior: _chat_pb2.BusyBehavior.ValueType
-    """What to do when the chat is busy."""
+    """What to do if the chat is busy."""
     expected_turn_id: _builtins.str
-    """With INTERRUPT: cut only this turn; empty means whichever is open."""
+    """With INTERRUPT: interrupt only this turn; empty means any open turn."""
     @_builtins.property
     def message(self) -> _message_pb2.UserMessage:
         """The message."""
 
     @_builtins.property
     def options(self) -> _chat_pb2.TurnOptions:
-        """Choices for the message's turn."""
+        """Options for the message's turn."""
 
     def __init__(
         self,
@@ -611,20 +612,20 @@ class SendMessageResponse(_message.Message):
     QUEUED_MESSAGE_FIELD_NUMBER: _builtins.int
     INTERRUPTED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     interrupted: _builtins.bool
-    """Whether an open turn was cut, or is being cut now."""
+    """Whether an open turn was interrupted or is being interrupted."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """Into the history: its turn has begun."""
+        """In the history: its turn has begun."""
 
     @_builtins.property
     def queued_message(self) -> _message_pb2.QueuedMessage:
-        """Into the queue."""
+        """In the queue."""
 
     def __init__(
         self,
@@ -659,8 +660,8 @@ class EditMessageRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     message_id: _builtins.str
     """The user's message to replace."""
@@ -670,7 +671,7 @@ class EditMessageRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _chat_pb2.TurnOptions:
-        """Choices for the new message's turn."""
+        """Options for the new message's turn."""
 
     def __init__(
         self,
@@ -699,15 +700,15 @@ class EditMessageResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """The new message; without its parts, which are those of the request, where the
-        response would be above 1 MiB with them.
+        """The new message. If it would make the response larger than 1 MiB, its parts
+        are omitted: they are those of the request.
         """
 
     def __init__(
@@ -738,11 +739,11 @@ class ListMessagesRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     page_size: _builtins.int
-    """Most items of the page; 0 means 50, more than 200 means 200."""
+    """Maximum number of items; 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
-    """next_page_token of the page before; empty means the first page."""
+    """next_page_token of the previous page; empty means the first page."""
     after_position: _builtins.int
-    """Only messages behind this position; 0 means from the first."""
+    """Only messages after this position; 0 means from the first."""
     def __init__(
         self,
         *,
@@ -768,10 +769,10 @@ class ListMessagesResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty at the end."""
+    """Token for the next page; empty at the end."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages, in order; a page holds at most about 2 MiB."""
+        """The messages, in order; a page has at most about 2 MiB."""
 
     def __init__(
         self,
@@ -799,9 +800,9 @@ class ListQueuedMessagesRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     page_size: _builtins.int
-    """Most items of the page; 0 means 50, more than 200 means 200."""
+    """Maximum number of items; 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
-    """next_page_token of the page before; empty means the first page."""
+    """next_page_token of the previous page; empty means the first page."""
     def __init__(
         self,
         *,
@@ -826,10 +827,10 @@ class ListQueuedMessagesResponse(_message.Message):
     QUEUED_MESSAGES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty at the end."""
+    """Token for the next page; empty at the end."""
     @_builtins.property
     def queued_messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.QueuedMessage]:
-        """The queue, head first; a page holds at most about 2 MiB."""
+        """The queue, head first; a page has at most about 2 MiB."""
 
     def __init__(
         self,
@@ -857,8 +858,8 @@ class DeleteQueuedMessageRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     message_id: _builtins.str
     """The queued message."""
@@ -886,7 +887,7 @@ class DeleteQueuedMessageResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -917,8 +918,8 @@ class PromoteQueuedMessageRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     message_id: _builtins.str
     """The queued message."""
@@ -946,7 +947,7 @@ class PromoteQueuedMessageResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -977,12 +978,12 @@ class ReorderQueuedMessagesRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of exactly the queued messages, in the new order."""
+        """Ids of all queued messages, in the new order."""
 
     def __init__(
         self,
@@ -1008,7 +1009,7 @@ class ReorderQueuedMessagesResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -1039,11 +1040,11 @@ class InterruptChatRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     expected_turn_id: _builtins.str
-    """Cut only this turn; empty means whichever is open."""
+    """Interrupt only this turn; empty means any open turn."""
     def __init__(
         self,
         *,
@@ -1069,9 +1070,9 @@ class InterruptChatResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     INTERRUPTED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     interrupted: _builtins.bool
-    """Whether a turn was cut, or is being cut now."""
+    """Whether a turn was interrupted or is being interrupted."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -1102,8 +1103,8 @@ class RetryTurnRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -1128,7 +1129,7 @@ class RetryTurnResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -1158,8 +1159,8 @@ class CompactChatRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -1184,7 +1185,7 @@ class CompactChatResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -1214,8 +1215,8 @@ class ClearContextRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -1240,7 +1241,7 @@ class ClearContextResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -1270,8 +1271,8 @@ class RegenerateTitleRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     def __init__(
         self,
@@ -1296,7 +1297,7 @@ class RegenerateTitleResponse(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -1328,20 +1329,21 @@ class SubmitToolResultsRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     allow_partial: _builtins.bool
     """Keep these results and wait for the missing ones. Status, history and events
-    stay as they are until the last one is there; then all are committed in call
-    order, and the turn goes on. A kept result is final: a second one for its
-    call is refused, and an interrupt or the deadline answers only the calls that
-    still wait.
+    do not change until the last result arrives; then all are committed in call
+    order, and the turn continues. A kept result is final: a second result for
+    its call is refused, and an interrupt or the deadline answers only the calls
+    that are still open.
     """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolResultInput]:
-        """One result for each call that still waits, or with allow_partial for some of
-        them. A request of more than 3 MiB is refused: larger results come by parts.
+        """One result for each call that is still open, or with allow_partial for some
+        of them. A request of more than 3 MiB is refused: send larger results in
+        several requests.
         """
 
     def __init__(
@@ -1370,14 +1372,16 @@ class SubmitToolResultsResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MISSING_TOOL_CALL_IDS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Sequence of the newest durable event after this request: read your writes."""
+    """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
     @_builtins.property
     def missing_tool_call_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the calls that still wait, in call order; empty when the turn goes on."""
+        """Ids of the calls that are still open, in call order; empty if the turn
+        continues.
+        """
 
     def __init__(
         self,
@@ -1405,15 +1409,15 @@ class ListPendingActionsRequest(_message.Message):
     CHAT_ID_FIELD_NUMBER: _builtins.int
     TOOL_NAMES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most items of the page; 0 means 50, more than 200 means 200."""
+    """Maximum number of items; 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
-    """next_page_token of the page before; empty means the first page."""
+    """next_page_token of the previous page; empty means the first page."""
     chat_id: _builtins.str
-    """Only this chat; empty means all of the caller's."""
+    """Only this chat; empty means all chats of the caller."""
     @_builtins.property
     def tool_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only actions in which a call of one of these tools still waits; empty means
-        any. A page may be short, or empty, though more follow.
+        """Only actions with an open call of one of these tools; empty means any. A
+        page may be short or empty although more follow.
         """
 
     def __init__(
@@ -1441,11 +1445,11 @@ class ListPendingActionsResponse(_message.Message):
     ACTIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty at the end."""
+    """Token for the next page; empty at the end."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.PendingAction]:
-        """The actions, first deadline first, with the calls that still wait; a page
-        holds at most about 2 MiB.
+        """The actions, earliest deadline first, with their open calls; a page has at
+        most about 2 MiB.
         """
 
     def __init__(
@@ -1476,11 +1480,11 @@ class SubscribeRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     until: Global___SubscribeUntil.ValueType
-    """When the stream ends by itself."""
+    """When the server ends the stream."""
     include_deltas: _builtins.bool
-    """Whether live pieces of answers are sent; absent means yes. Pieces that the
-    client holds, because resume_from is inside an answer, are taken back by
-    preview_reset in any case.
+    """Whether live pieces of answers are sent; absent means yes. If resume_from is
+    inside an answer, preview_reset voids the pieces that the client holds in
+    any case.
     """
     @_builtins.property
     def resume_from(self) -> _chat_pb2.Cursor:
@@ -1490,8 +1494,8 @@ class SubscribeRequest(_message.Message):
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Pause between heartbeats of a stream with nothing else to send; 1 to 300
-        seconds; absent means the server's, 15 seconds unless it was set otherwise.
+        """Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+        absent means the server's setting, 15 seconds by default.
         """
 
     def __init__(
@@ -1527,9 +1531,7 @@ class SubscribeResponse(_message.Message):
 
     @_builtins.property
     def cursor(self) -> _chat_pb2.Cursor:
-        """Up to where this stream has sent, this event included: what to store and
-        to resume from.
-        """
+        """Position of this stream, this event included: store it and resume from it."""
 
     def __init__(
         self,
@@ -1576,16 +1578,16 @@ class WatchChatsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Cursor of the last response; empty means from now."""
+    """Cursor of the last response; empty means from now on."""
     root_chat_id: _builtins.str
-    """Only the family of this chat; empty means all of the caller's."""
+    """Only the family of this chat; empty means all chats of the caller."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only chats that have all of these labels."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Pause between heartbeats; absent means 15 seconds."""
+        """Interval between heartbeats; absent means 15 seconds."""
 
     def __init__(
         self,
@@ -1648,15 +1650,15 @@ class ListEventsRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     after_sequence: _builtins.int
-    """Only events behind this sequence; 0 means from the first. CURSOR_EXPIRED when
-    a retention has dropped some of those.
+    """Only events after this sequence; 0 means from the first. CURSOR_EXPIRED if a
+    retention has removed some of them.
     """
     page_size: _builtins.int
-    """Most events of the page; 0 means 50, more than 200 means 200."""
+    """Maximum number of events; 0 means 50, more than 200 means 200."""
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """How long to wait for the first event when there is none yet; absent means
-        not at all; at most 60 seconds. A server that shuts down waits no longer.
+        """How long to wait for the first event if there is none yet, at most 60
+        seconds; absent means no wait. A server that shuts down ends the wait.
         """
 
     def __init__(
@@ -1687,7 +1689,7 @@ class ListEventsResponse(_message.Message):
     """Sequence of the newest durable event of the chat."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.ChatEvent]:
-        """Durable events, in order; a page holds at most about 2 MiB."""
+        """Durable events, in order; a page has at most about 2 MiB."""
 
     def __init__(
         self,
@@ -1719,13 +1721,13 @@ class RunTurnRequest(_message.Message):
     chat_id: _builtins.str
     """UUID of the chat."""
     request_id: _builtins.str
-    """UUID chosen by the client. The same id with the same request gets the
-    stored response again for 24 hours; empty means no such protection.
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
     """
     busy_behavior: _chat_pb2.BusyBehavior.ValueType
-    """What to do when the chat is busy."""
+    """What to do if the chat is busy."""
     until_action: _builtins.bool
-    """Whether the stream ends too when the turn needs client tools."""
+    """Whether the stream also ends when the turn needs client tools."""
     include_deltas: _builtins.bool
     """Whether live pieces of answers are sent; absent means yes."""
     @_builtins.property
@@ -1734,7 +1736,7 @@ class RunTurnRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _chat_pb2.TurnOptions:
-        """Choices for the message's turn."""
+        """Options for the message's turn."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ChatServiceStub(object):
-    """Durable chats with models: create one, send a message, subscribe. The service
-    runs the step loop by itself; closing a stream never cancels work.
+    """Durable chats with models: create a chat, send a message, subscribe. The
+    service runs the step loop itself; closing a stream never cancels work.
 
     Guarantees of Subscribe:
 
@@ -37,7 +37,7 @@ class ChatServiceStub(object):
     middle of a step: with a cursor inside the open attempt, exactly the
     missing text follows, on any server that shares the database. On the
     server that runs the turn it follows live; on another one it follows
-    together, when the answer is committed.
+    all at once, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
     deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -48,8 +48,8 @@ class ChatServiceStub(object):
     time: those of another one come only after the message_committed that
     closes the attempt, or else after preview_reset. (After retry_scheduled,
     which closes an attempt without a message, it is preview_reset.) A client
-    that comes back with a cursor inside an attempt that was lost gets the
-    durable events since then first, and preview_reset behind them.
+    that resumes with a cursor inside an attempt that was lost first gets the
+    durable events since then, and then preview_reset.
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
     changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -58,15 +58,15 @@ class ChatServiceStub(object):
     9. Every mutating response carries the sequence of its event (read your
     writes).
 
-    Requests with a request_id: each owner and each RPC has ids of its own, and
-    upper and lower case of the UUID are the same id. Two requests are the same
-    when they decode to the same message. So the order of fields and of map
-    entries in the bytes does not matter, nor does a default value that is
-    written out where the field has no presence. Everything else matters: text
-    and JSON are compared by their bytes, without any normalisation; a field with
-    presence that holds its default is not one that is absent; and fields that
-    the server does not know count too. Another request with the same id is
-    refused (REQUEST_ID_REUSED). Only successes are stored.
+    Requests with a request_id: ids are separate for each owner and each RPC, and
+    the case of the UUID's letters does not matter. Two requests are the same if
+    they decode to the same message. So the order of fields and of map entries in
+    the bytes does not matter, nor does an explicit default value in a field
+    without presence. Everything else matters: text and JSON are compared by their
+    bytes, without normalisation; a field with presence that is set to its default
+    differs from an absent field; and fields that the server does not know count
+    too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+    successes are stored.
     """
 
     def __init__(self, channel):
@@ -203,8 +203,8 @@ class ChatServiceStub(object):
 
 
 class ChatServiceServicer(object):
-    """Durable chats with models: create one, send a message, subscribe. The service
-    runs the step loop by itself; closing a stream never cancels work.
+    """Durable chats with models: create a chat, send a message, subscribe. The
+    service runs the step loop itself; closing a stream never cancels work.
 
     Guarantees of Subscribe:
 
@@ -214,7 +214,7 @@ class ChatServiceServicer(object):
     middle of a step: with a cursor inside the open attempt, exactly the
     missing text follows, on any server that shares the database. On the
     server that runs the turn it follows live; on another one it follows
-    together, when the answer is committed.
+    all at once, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
     deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -225,8 +225,8 @@ class ChatServiceServicer(object):
     time: those of another one come only after the message_committed that
     closes the attempt, or else after preview_reset. (After retry_scheduled,
     which closes an attempt without a message, it is preview_reset.) A client
-    that comes back with a cursor inside an attempt that was lost gets the
-    durable events since then first, and preview_reset behind them.
+    that resumes with a cursor inside an attempt that was lost first gets the
+    durable events since then, and then preview_reset.
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
     changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -235,15 +235,15 @@ class ChatServiceServicer(object):
     9. Every mutating response carries the sequence of its event (read your
     writes).
 
-    Requests with a request_id: each owner and each RPC has ids of its own, and
-    upper and lower case of the UUID are the same id. Two requests are the same
-    when they decode to the same message. So the order of fields and of map
-    entries in the bytes does not matter, nor does a default value that is
-    written out where the field has no presence. Everything else matters: text
-    and JSON are compared by their bytes, without any normalisation; a field with
-    presence that holds its default is not one that is absent; and fields that
-    the server does not know count too. Another request with the same id is
-    refused (REQUEST_ID_REUSED). Only successes are stored.
+    Requests with a request_id: ids are separate for each owner and each RPC, and
+    the case of the UUID's letters does not matter. Two requests are the same if
+    they decode to the same message. So the order of fields and of map entries in
+    the bytes does not matter, nor does an explicit default value in a field
+    without presence. Everything else matters: text and JSON are compared by their
+    bytes, without normalisation; a field with presence that is set to its default
+    differs from an absent field; and fields that the server does not know count
+    too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+    successes are stored.
     """
 
     def CreateChat(self, request, context):
@@ -289,21 +289,21 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteChat(self, request, context):
-        """Deletes a chat; its streams end.
+        """Deletes a chat and ends its streams.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendMessage(self, request, context):
-        """Sends a user's message: starts a turn, or queues when one is open.
+        """Sends a user's message: starts a turn, or queues the message if one is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EditMessage(self, request, context):
-        """Replaces a user's message and removes all behind it.
+        """Replaces a user's message and removes all messages after it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -324,35 +324,36 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteQueuedMessage(self, request, context):
-        """Removes a message from the queue; absent is success.
+        """Removes a message from the queue; succeeds if it is not there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PromoteQueuedMessage(self, request, context):
-        """Moves a queued message to the head and starts it as soon as possible.
+        """Moves a queued message to the head of the queue and starts it as soon as
+        possible.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReorderQueuedMessages(self, request, context):
-        """Puts the queue in another order.
+        """Changes the order of the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InterruptChat(self, request, context):
-        """Stops the open turn and keeps what it has.
+        """Stops the open turn and keeps its partial results.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryTurn(self, request, context):
-        """Tries the failed turn again.
+        """Runs the failed turn again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -366,37 +367,37 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClearContext(self, request, context):
-        """Lets the context begin anew without a summary.
+        """Starts a new context for the model, without a summary.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RegenerateTitle(self, request, context):
-        """Writes a new title.
+        """Generates a new title.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitToolResults(self, request, context):
-        """Hands in results of client tools. The first complete answer counts, and a
-        later one is refused. Nothing keeps two clients from running the same call:
-        a tool whose effect must come once remembers the call's id.
+        """Submits results of client tools. The first complete submission counts; a
+        later one is refused. Two clients may run the same call: a tool that must
+        take effect only once has to remember the call's id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPendingActions(self, request, context):
-        """Lists what the caller's chats wait for.
+        """Lists the actions that the caller's chats wait for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Subscribe(self, request, context):
-        """Follows one chat: what happened, then what happens.
+        """Follows one chat: past events first, then live events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -411,7 +412,7 @@ class ChatServiceServicer(object):
 
     def ListEvents(self, request, context):
         """Returns the durable events of Subscribe in pages, with a bounded wait for
-        the next: for callers that cannot stream.
+        the next event: for callers that cannot stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -561,8 +562,8 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService(object):
-    """Durable chats with models: create one, send a message, subscribe. The service
-    runs the step loop by itself; closing a stream never cancels work.
+    """Durable chats with models: create a chat, send a message, subscribe. The
+    service runs the step loop itself; closing a stream never cancels work.
 
     Guarantees of Subscribe:
 
@@ -572,7 +573,7 @@ class ChatService(object):
     middle of a step: with a cursor inside the open attempt, exactly the
     missing text follows, on any server that shares the database. On the
     server that runs the turn it follows live; on another one it follows
-    together, when the answer is committed.
+    all at once, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
     deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -583,8 +584,8 @@ class ChatService(object):
     time: those of another one come only after the message_committed that
     closes the attempt, or else after preview_reset. (After retry_scheduled,
     which closes an attempt without a message, it is preview_reset.) A client
-    that comes back with a cursor inside an attempt that was lost gets the
-    durable events since then first, and preview_reset behind them.
+    that resumes with a cursor inside an attempt that was lost first gets the
+    durable events since then, and then preview_reset.
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
     changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -593,15 +594,15 @@ class ChatService(object):
     9. Every mutating response carries the sequence of its event (read your
     writes).
 
-    Requests with a request_id: each owner and each RPC has ids of its own, and
-    upper and lower case of the UUID are the same id. Two requests are the same
-    when they decode to the same message. So the order of fields and of map
-    entries in the bytes does not matter, nor does a default value that is
-    written out where the field has no presence. Everything else matters: text
-    and JSON are compared by their bytes, without any normalisation; a field with
-    presence that holds its default is not one that is absent; and fields that
-    the server does not know count too. Another request with the same id is
-    refused (REQUEST_ID_REUSED). Only successes are stored.
+    Requests with a request_id: ids are separate for each owner and each RPC, and
+    the case of the UUID's letters does not matter. Two requests are the same if
+    they decode to the same message. So the order of fields and of map entries in
+    the bytes does not matter, nor does an explicit default value in a field
+    without presence. Everything else matters: text and JSON are compared by their
+    bytes, without normalisation; a field with presence that is set to its default
+    differs from an absent field; and fields that the server does not know count
+    too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+    successes are stored.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ChatServiceStub:
-    """Durable chats with models: create one, send a message, subscribe. The service
-    runs the step loop by itself; closing a stream never cancels work.
+    """Durable chats with models: create a chat, send a message, subscribe. The
+    service runs the step loop itself; closing a stream never cancels work.
 
     Guarantees of Subscribe:
 
@@ -38,7 +38,7 @@ class ChatServiceStub:
        middle of a step: with a cursor inside the open attempt, exactly the
        missing text follows, on any server that shares the database. On the
        server that runs the turn it follows live; on another one it follows
-       together, when the answer is committed.
+       all at once, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
        deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -49,8 +49,8 @@ class ChatServiceStub:
        time: those of another one come only after the message_committed that
        closes the attempt, or else after preview_reset. (After retry_scheduled,
        which closes an attempt without a message, it is preview_reset.) A client
-       that comes back with a cursor inside an attempt that was lost gets the
-       durable events since then first, and preview_reset behind them.
+       that resumes with a cursor inside an attempt that was lost first gets the
+       durable events since then, and then preview_reset.
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
        changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -59,15 +59,15 @@ class ChatServiceStub:
     9. Every mutating response carries the sequence of its event (read your
        writes).
 
-    Requests with a request_id: each owner and each RPC has ids of its own, and
-    upper and lower case of the UUID are the same id. Two requests are the same
-    when they decode to the same message. So the order of fields and of map
-    entries in the bytes does not matter, nor does a default value that is
-    written out where the field has no presence. Everything else matters: text
-    and JSON are compared by their bytes, without any normalisation; a field with
-    presence that holds its default is not one that is absent; and fields that
-    the server does not know count too. Another request with the same id is
-    refused (REQUEST_ID_REUSED). Only successes are stored.
+    Requests with a request_id: ids are separate for each owner and each RPC, and
+    the case of the UUID's letters does not matter. Two requests are the same if
+    they decode to the same message. So the order of fields and of map entries in
+    the bytes does not matter, nor does an explicit default value in a field
+    without presence. Everything else matters: text and JSON are compared by their
+    bytes, without normalisation; a field with presence that is set to its default
+    differs from an absent field; and fields that the server does not know count
+    too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+    successes are stored.
     """
 
     @_typing.overload
@@ -87,53 +87,55 @@ class ChatServiceStub:
     UnarchiveChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UnarchiveChatRequest, _chat_service_pb2.UnarchiveChatResponse]
     """Unarchives a chat and its children."""
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]
-    """Deletes a chat; its streams end."""
+    """Deletes a chat and ends its streams."""
     SendMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]
-    """Sends a user's message: starts a turn, or queues when one is open."""
+    """Sends a user's message: starts a turn, or queues the message if one is open."""
     EditMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.EditMessageRequest, _chat_service_pb2.EditMessageResponse]
-    """Replaces a user's message and removes all behind it."""
+    """Replaces a user's message and removes all messages after it."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListMessagesRequest, _chat_service_pb2.ListMessagesResponse]
     """Lists the messages of a chat in order."""
     ListQueuedMessages: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListQueuedMessagesRequest, _chat_service_pb2.ListQueuedMessagesResponse]
     """Lists the queue of a chat in order."""
     DeleteQueuedMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteQueuedMessageRequest, _chat_service_pb2.DeleteQueuedMessageResponse]
-    """Removes a message from the queue; absent is success."""
+    """Removes a message from the queue; succeeds if it is not there."""
     PromoteQueuedMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.PromoteQueuedMessageRequest, _chat_service_pb2.PromoteQueuedMessageResponse]
-    """Moves a queued message to the head and starts it as soon as possible."""
+    """Moves a queued message to the head of the queue and starts it as soon as
+    possible.
+    """
     ReorderQueuedMessages: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ReorderQueuedMessagesRequest, _chat_service_pb2.ReorderQueuedMessagesResponse]
-    """Puts the queue in another order."""
+    """Changes the order of the queue."""
     InterruptChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.InterruptChatRequest, _chat_service_pb2.InterruptChatResponse]
-    """Stops the open turn and keeps what it has."""
+    """Stops the open turn and keeps its partial results."""
     RetryTurn: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RetryTurnRequest, _chat_service_pb2.RetryTurnResponse]
-    """Tries the failed turn again."""
+    """Runs the failed turn again."""
     CompactChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CompactChatRequest, _chat_service_pb2.CompactChatResponse]
     """Summarises the context."""
     ClearContext: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ClearContextRequest, _chat_service_pb2.ClearContextResponse]
-    """Lets the context begin anew without a summary."""
+    """Starts a new context for the model, without a summary."""
     RegenerateTitle: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]
-    """Writes a new title."""
+    """Generates a new title."""
     SubmitToolResults: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]
-    """Hands in results of client tools. The first complete answer counts, and a
-    later one is refused. Nothing keeps two clients from running the same call:
-    a tool whose effect must come once remembers the call's id.
+    """Submits results of client tools. The first complete submission counts; a
+    later one is refused. Two clients may run the same call: a tool that must
+    take effect only once has to remember the call's id.
     """
     ListPendingActions: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListPendingActionsRequest, _chat_service_pb2.ListPendingActionsResponse]
-    """Lists what the caller's chats wait for."""
+    """Lists the actions that the caller's chats wait for."""
     Subscribe: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]
-    """Follows one chat: what happened, then what happens."""
+    """Follows one chat: past events first, then live events."""
     WatchChats: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.WatchChatsRequest, _chat_service_pb2.WatchChatsResponse]
     """Follows all chats of the caller."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListEventsRequest, _chat_service_pb2.ListEventsResponse]
     """Returns the durable events of Subscribe in pages, with a bounded wait for
-    the next: for callers that cannot stream.
+    the next event: for callers that cannot stream.
     """
     RunTurn: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.RunTurnRequest, _chat_service_pb2.RunTurnResponse]
     """Sends a message and follows its turn to the end."""
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
-    """Durable chats with models: create one, send a message, subscribe. The service
-    runs the step loop by itself; closing a stream never cancels work.
+    """Durable chats with models: create a chat, send a message, subscribe. The
+    service runs the step loop itself; closing a stream never cancels work.
 
     Guarantees of Subscribe:
 
@@ -143,7 +145,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
        middle of a step: with a cursor inside the open attempt, exactly the
        missing text follows, on any server that shares the database. On the
        server that runs the turn it follows live; on another one it follows
-       together, when the answer is committed.
+       all at once, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
        deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -154,8 +156,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
        time: those of another one come only after the message_committed that
        closes the attempt, or else after preview_reset. (After retry_scheduled,
        which closes an attempt without a message, it is preview_reset.) A client
-       that comes back with a cursor inside an attempt that was lost gets the
-       durable events since then first, and preview_reset behind them.
+       that resumes with a cursor inside an attempt that was lost first gets the
+       durable events since then, and then preview_reset.
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
        changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -164,15 +166,15 @@ class ChatServiceAsyncStub(ChatServiceStub):
     9. Every mutating response carries the sequence of its event (read your
        writes).
 
-    Requests with a request_id: each owner and each RPC has ids of its own, and
-    upper and lower case of the UUID are the same id. Two requests are the same
-    when they decode to the same message. So the order of fields and of map
-    entries in the bytes does not matter, nor does a default value that is
-    written out where the field has no presence. Everything else matters: text
-    and JSON are compared by their bytes, without any normalisation; a field with
-    presence that holds its default is not one that is absent; and fields that
-    the server does not know count too. Another request with the same id is
-    refused (REQUEST_ID_REUSED). Only successes are stored.
+    Requests with a request_id: ids are separate for each owner and each RPC, and
+    the case of the UUID's letters does not matter. Two requests are the same if
+    they decode to the same message. So the order of fields and of map entries in
+    the bytes does not matter, nor does an explicit default value in a field
+    without presence. Everything else matters: text and JSON are compared by their
+    bytes, without normalisation; a field with presence that is set to its default
+    differs from an absent field; and fields that the server does not know count
+    too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+    successes are stored.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -189,52 +191,54 @@ class ChatServiceAsyncStub(ChatServiceStub):
     UnarchiveChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UnarchiveChatRequest, _chat_service_pb2.UnarchiveChatResponse]  # type: ignore[assignment]
     """Unarchives a chat and its children."""
     DeleteChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]  # type: ignore[assignment]
-    """Deletes a chat; its streams end."""
+    """Deletes a chat and ends its streams."""
     SendMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]  # type: ignore[assignment]
-    """Sends a user's message: starts a turn, or queues when one is open."""
+    """Sends a user's message: starts a turn, or queues the message if one is open."""
     EditMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.EditMessageRequest, _chat_service_pb2.EditMessageResponse]  # type: ignore[assignment]
-    """Replaces a user's message and removes all behind it."""
+    """Replaces a user's message and removes all messages after it."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListMessagesRequest, _chat_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists the messages of a chat in order."""
     ListQueuedMessages: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListQueuedMessagesRequest, _chat_service_pb2.ListQueuedMessagesResponse]  # type: ignore[assignment]
     """Lists the queue of a chat in order."""
     DeleteQueuedMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteQueuedMessageRequest, _chat_service_pb2.DeleteQueuedMessageResponse]  # type: ignore[assignment]
-    """Removes a message from the queue; absent is success."""
+    """Removes a message from the queue; succeeds if it is not there."""
     PromoteQueuedMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.PromoteQueuedMessageRequest, _chat_service_pb2.PromoteQueuedMessageResponse]  # type: ignore[assignment]
-    """Moves a queued message to the head and starts it as soon as possible."""
+    """Moves a queued message to the head of the queue and starts it as soon as
+    possible.
+    """
     ReorderQueuedMessages: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ReorderQueuedMessagesRequest, _chat_service_pb2.ReorderQueuedMessagesResponse]  # type: ignore[assignment]
-    """Puts the queue in another order."""
+    """Changes the order of the queue."""
     InterruptChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.InterruptChatRequest, _chat_service_pb2.InterruptChatResponse]  # type: ignore[assignment]
-    """Stops the open turn and keeps what it has."""
+    """Stops the open turn and keeps its partial results."""
     RetryTurn: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RetryTurnRequest, _chat_service_pb2.RetryTurnResponse]  # type: ignore[assignment]
-    """Tries the failed turn again."""
+    """Runs the failed turn again."""
     CompactChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CompactChatRequest, _chat_service_pb2.CompactChatResponse]  # type: ignore[assignment]
     """Summarises the context."""
     ClearContext: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ClearContextRequest, _chat_service_pb2.ClearContextResponse]  # type: ignore[assignment]
-    """Lets the context begin anew without a summary."""
+    """Starts a new context for the model, without a summary."""
     RegenerateTitle: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]  # type: ignore[assignment]
-    """Writes a new title."""
+    """Generates a new title."""
     SubmitToolResults: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]  # type: ignore[assignment]
-    """Hands in results of client tools. The first complete answer counts, and a
-    later one is refused. Nothing keeps two clients from running the same call:
-    a tool whose effect must come once remembers the call's id.
+    """Submits results of client tools. The first complete submission counts; a
+    later one is refused. Two clients may run the same call: a tool that must
+    take effect only once has to remember the call's id.
     """
     ListPendingActions: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListPendingActionsRequest, _chat_service_pb2.ListPendingActionsResponse]  # type: ignore[assignment]
-    """Lists what the caller's chats wait for."""
+    """Lists the actions that the caller's chats wait for."""
     Subscribe: _aio.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]  # type: ignore[assignment]
-    """Follows one chat: what happened, then what happens."""
+    """Follows one chat: past events first, then live events."""
     WatchChats: _aio.UnaryStreamMultiCallable[_chat_service_pb2.WatchChatsRequest, _chat_service_pb2.WatchChatsResponse]  # type: ignore[assignment]
     """Follows all chats of the caller."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListEventsRequest, _chat_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Returns the durable events of Subscribe in pages, with a bounded wait for
-    the next: for callers that cannot stream.
+    the next event: for callers that cannot stream.
     """
     RunTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.RunTurnRequest, _chat_service_pb2.RunTurnResponse]  # type: ignore[assignment]
     """Sends a message and follows its turn to the end."""
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Durable chats with models: create one, send a message, subscribe. The service
-    runs the step loop by itself; closing a stream never cancels work.
+    """Durable chats with models: create a chat, send a message, subscribe. The
+    service runs the step loop itself; closing a stream never cancels work.
 
     Guarantees of Subscribe:
 
@@ -244,7 +248,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
        middle of a step: with a cursor inside the open attempt, exactly the
        missing text follows, on any server that shares the database. On the
        server that runs the turn it follows live; on another one it follows
-       together, when the answer is committed.
+       all at once, when the answer is committed.
     3. A slow reader never slows the run or another reader, and loses nothing:
        deltas it has not read are merged into larger ones.
     4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -255,8 +259,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
        time: those of another one come only after the message_committed that
        closes the attempt, or else after preview_reset. (After retry_scheduled,
        which closes an attempt without a message, it is preview_reset.) A client
-       that comes back with a cursor inside an attempt that was lost gets the
-       durable events since then first, and preview_reset behind them.
+       that resumes with a cursor inside an attempt that was lost first gets the
+       durable events since then, and then preview_reset.
     6. A stream that ends without stream_end was cut: reconnect. Stream end never
        changes chat state.
     7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -265,15 +269,15 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     9. Every mutating response carries the sequence of its event (read your
        writes).
 
-    Requests with a request_id: each owner and each RPC has ids of its own, and
-    upper and lower case of the UUID are the same id. Two requests are the same
-    when they decode to the same message. So the order of fields and of map
-    entries in the bytes does not matter, nor does a default value that is
-    written out where the field has no presence. Everything else matters: text
-    and JSON are compared by their bytes, without any normalisation; a field with
-    presence that holds its default is not one that is absent; and fields that
-    the server does not know count too. Another request with the same id is
-    refused (REQUEST_ID_REUSED). Only successes are stored.
+    Requests with a request_id: ids are separate for each owner and each RPC, and
+    the case of the UUID's letters does not matter. Two requests are the same if
+    they decode to the same message. So the order of fields and of map entries in
+    the bytes does not matter, nor does an explicit default value in a field
+    without presence. Everything else matters: text and JSON are compared by their
+    bytes, without normalisation; a field with presence that is set to its default
+    differs from an absent field; and fields that the server does not know count
+    too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+    successes are stored.
     """
 
     @_abc_1.abstractmethod
@@ -330,7 +334,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteChatResponse, _abc.Awaitable[_chat_service_pb2.DeleteChatResponse]]:
-        """Deletes a chat; its streams end."""
+        """Deletes a chat and ends its streams."""
 
     @_abc_1.abstractmethod
     def SendMessage(
@@ -338,7 +342,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.SendMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.SendMessageResponse, _abc.Awaitable[_chat_service_pb2.SendMessageResponse]]:
-        """Sends a user's message: starts a turn, or queues when one is open."""
+        """Sends a user's message: starts a turn, or queues the message if one is open."""
 
     @_abc_1.abstractmethod
     def EditMessage(
@@ -346,7 +350,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.EditMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.EditMessageResponse, _abc.Awaitable[_chat_service_pb2.EditMessageResponse]]:
-        """Replaces a user's message and removes all behind it."""
+        """Replaces a user's message and removes all messages after it."""
 
     @_abc_1.abstractmethod
     def ListMessages(
@@ -370,7 +374,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteQueuedMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteQueuedMessageResponse, _abc.Awaitable[_chat_service_pb2.DeleteQueuedMessageResponse]]:
-        """Removes a message from the queue; absent is success."""
+        """Removes a message from the queue; succeeds if it is not there."""
 
     @_abc_1.abstractmethod
     def PromoteQueuedMessage(
@@ -378,7 +382,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.PromoteQueuedMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.PromoteQueuedMessageResponse, _abc.Awaitable[_chat_service_pb2.PromoteQueuedMessageResponse]]:
-        """Moves a queued message to the head and starts it as soon as possible."""
+        """Moves a queued message to the head of the queue and starts it as soon as
+        possible.
+        """
 
     @_abc_1.abstractmethod
     def ReorderQueuedMessages(
@@ -386,7 +392,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ReorderQueuedMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ReorderQueuedMessagesResponse, _abc.Awaitable[_chat_service_pb2.ReorderQueuedMessagesResponse]]:
-        """Puts the queue in another order."""
+        """Changes the order of the queue."""
 
     @_abc_1.abstractmethod
     def InterruptChat(
@@ -394,7 +400,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.InterruptChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.InterruptChatResponse, _abc.Awaitable[_chat_service_pb2.InterruptChatResponse]]:
-        """Stops the open turn and keeps what it has."""
+        """Stops the open turn and keeps its partial results."""
 
     @_abc_1.abstractmethod
     def RetryTurn(
@@ -402,7 +408,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RetryTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RetryTurnResponse, _abc.Awaitable[_chat_service_pb2.RetryTurnResponse]]:
-        """Tries the failed turn again."""
+        """Runs the failed turn again."""
 
     @_abc_1.abstractmethod
     def CompactChat(
@@ -418,7 +424,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ClearContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ClearContextResponse, _abc.Awaitable[_chat_service_pb2.ClearContextResponse]]:
-        """Lets the context begin anew without a summary."""
+        """Starts a new context for the model, without a summary."""
 
     @_abc_1.abstractmethod
     def RegenerateTitle(
@@ -426,7 +432,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RegenerateTitleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RegenerateTitleResponse, _abc.Awaitable[_chat_service_pb2.RegenerateTitleResponse]]:
-        """Writes a new title."""
+        """Generates a new title."""
 
     @_abc_1.abstractmethod
     def SubmitToolResults(
@@ -434,9 +440,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.SubmitToolResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.SubmitToolResultsResponse, _abc.Awaitable[_chat_service_pb2.SubmitToolResultsResponse]]:
-        """Hands in results of client tools. The first complete answer counts, and a
-        later one is refused. Nothing keeps two clients from running the same call:
-        a tool whose effect must come once remembers the call's id.
+        """Submits results of client tools. The first complete submission counts; a
+        later one is refused. Two clients may run the same call: a tool that must
+        take effect only once has to remember the call's id.
         """
 
     @_abc_1.abstractmethod
@@ -445,7 +451,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ListPendingActionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListPendingActionsResponse, _abc.Awaitable[_chat_service_pb2.ListPendingActionsResponse]]:
-        """Lists what the caller's chats wait for."""
+        """Lists the actions that the caller's chats wait for."""
 
     @_abc_1.abstractmethod
     def Subscribe(
@@ -453,7 +459,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.SubscribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.SubscribeResponse], _abc.AsyncIterator[_chat_service_pb2.SubscribeResponse]]:
-        """Follows one chat: what happened, then what happens."""
+        """Follows one chat: past events first, then live events."""
 
     @_abc_1.abstractmethod
     def WatchChats(
@@ -470,7 +476,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListEventsResponse, _abc.Awaitable[_chat_service_pb2.ListEventsResponse]]:
         """Returns the durable events of Subscribe in pages, with a bounded wait for
-        the next: for callers that cannot stream.
+        the next event: for callers that cannot stream.
         """
 
     @_abc_1.abstractmethod

@@ -27,70 +27,70 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 1
-    """UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+    """UNAUTHENTICATED. There is no key, more than one, or an unknown key. Send
     "authorization: Bearer chatd_..." metadata, once.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 2
-    """PERMISSION_DENIED. The key is known but may not do this."""
+    """PERMISSION_DENIED. The key is valid but may not do this."""
     ERROR_REASON_CHAT_NOT_FOUND: _ErrorReason.ValueType  # 3
     """NOT_FOUND. No chat with this id belongs to the caller."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 4
-    """NOT_FOUND. No message with this id is in the chat."""
+    """NOT_FOUND. The chat has no message with this id."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 5
-    """INVALID_ARGUMENT. One or more fields break a rule; BadRequest lists every
-    violation at once.
+    """INVALID_ARGUMENT. One or more fields are invalid; BadRequest lists all
+    violations.
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
-    not come.
+    """INVALID_ARGUMENT. The request is not a valid protobuf message of this RPC, or
+    it is missing.
     """
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT. The request is larger than chatd accepts."""
     ERROR_REASON_TOOL_RESULTS_MISMATCH: _ErrorReason.ValueType  # 8
-    """INVALID_ARGUMENT. The results do not match the calls that still wait;
-    BadRequest lists each id that is missing (unless allow_partial), unexpected,
-    repeated or answered already, and each output_json that is not JSON.
+    """INVALID_ARGUMENT. The results do not match the open calls; BadRequest lists
+    each id that is missing (unless allow_partial), unexpected, repeated or
+    already answered, and each output_json that is not JSON.
     """
     ERROR_REASON_NOT_WAITING_FOR_ACTION: _ErrorReason.ValueType  # 9
     """FAILED_PRECONDITION. The chat does not wait for client tool results;
-    metadata "status" says what it does.
+    metadata "status" is its status.
     """
     ERROR_REASON_CHAT_BUSY: _ErrorReason.ValueType  # 10
-    """FAILED_PRECONDITION. The chat is busy and the message said REJECT."""
+    """FAILED_PRECONDITION. The chat is busy and the message has REJECT."""
     ERROR_REASON_CHAT_ARCHIVED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION. The chat is archived; unarchive it first."""
     ERROR_REASON_WRONG_STATUS: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. The command is not possible in the chat's status;
-    metadata "status" names it.
+    """FAILED_PRECONDITION. The command is not possible in the chat's status, which
+    is metadata "status".
     """
     ERROR_REASON_NOTHING_TO_COMPACT: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION. There is nothing that a compaction could shorten."""
+    """FAILED_PRECONDITION. There is nothing to compact."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 14
     """ABORTED. The etag is not the current one; read the object again."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 15
-    """ALREADY_EXISTS. The request_id was used before with another request of the
-    same RPC. (Each RPC keeps ids of its own.)
+    """ALREADY_EXISTS. The request_id was used before with a different request of
+    the same RPC. (Each RPC has its own ids.)
     """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 16
-    """OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
-    "oldest_sequence" and "head_sequence" say what is there.
+    """OUT_OF_RANGE. The cursor is older than the log; metadata "oldest_sequence"
+    and "head_sequence" give the range of the log.
     """
     ERROR_REASON_CURSOR_AHEAD: _ErrorReason.ValueType  # 17
-    """OUT_OF_RANGE. The cursor is beyond the head of the log, as after the
-    restore of a backup; start again without a cursor.
+    """OUT_OF_RANGE. The cursor is beyond the head of the log, for example after a
+    backup was restored; start again without a cursor.
     """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 18
-    """RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again."""
+    """RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to retry."""
     ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
-    too many calls of one connection or server that need no key or have sent no
-    request yet.
+    too many calls of one connection or server that need no key or have not sent
+    their request yet.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION. The chat's queue of messages is full."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
-    """UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
-    says when to try again. Other RPCs are answered until it is gone.
+    """UNAVAILABLE. The server is shutting down and accepts no new streams;
+    RetryInfo says when to retry. Other RPCs work until it exits.
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 22
     """UNAVAILABLE. The database cannot be reached or cannot write (disk full)."""
@@ -100,89 +100,89 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 24
     """INVALID_ARGUMENT. No configured model has this name; metadata "models"
-    lists some that exist.
+    gives some examples.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 25
-    """INTERNAL. A defect of the server; the message carries an id that is also
-    in the server's log.
+    """INTERNAL. A defect of the server; the message contains an id that is also in
+    the server's log.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a request was refused. Every error status that chatd itself gives carries
+    """Why a request was refused. Every error status from chatd itself carries
     exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
     the name of one of these values without the ERROR_REASON_ prefix. Reasons are
-    stable; messages are for people and may change. What grpc answers by itself
-    has no ErrorInfo: an unknown method, a request or metadata above grpc's
-    limits, a lost connection.
+    stable; messages are for people and may change. Errors that grpc itself
+    returns have no ErrorInfo: for an unknown method, a request or metadata above
+    grpc's limits, or a lost connection.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 1
-"""UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+"""UNAUTHENTICATED. There is no key, more than one, or an unknown key. Send
 "authorization: Bearer chatd_..." metadata, once.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 2
-"""PERMISSION_DENIED. The key is known but may not do this."""
+"""PERMISSION_DENIED. The key is valid but may not do this."""
 ERROR_REASON_CHAT_NOT_FOUND: ErrorReason.ValueType  # 3
 """NOT_FOUND. No chat with this id belongs to the caller."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 4
-"""NOT_FOUND. No message with this id is in the chat."""
+"""NOT_FOUND. The chat has no message with this id."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 5
-"""INVALID_ARGUMENT. One or more fields break a rule; BadRequest lists every
-violation at once.
+"""INVALID_ARGUMENT. One or more fields are invalid; BadRequest lists all
+violations.
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
-not come.
+"""INVALID_ARGUMENT. The request is not a valid protobuf message of this RPC, or
+it is missing.
 """
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT. The request is larger than chatd accepts."""
 ERROR_REASON_TOOL_RESULTS_MISMATCH: ErrorReason.ValueType  # 8
-"""INVALID_ARGUMENT. The results do not match the calls that still wait;
-BadRequest lists each id that is missing (unless allow_partial), unexpected,
-repeated or answered already, and each output_json that is not JSON.
+"""INVALID_ARGUMENT. The results do not match the open calls; BadRequest lists
+each id that is missing (unless allow_partial), unexpected, repeated or
+already answered, and each output_json that is not JSON.
 """
 ERROR_REASON_NOT_WAITING_FOR_ACTION: ErrorReason.ValueType  # 9
 """FAILED_PRECONDITION. The chat does not wait for client tool results;
-metadata "status" says what it does.
+metadata "status" is its status.
 """
 ERROR_REASON_CHAT_BUSY: ErrorReason.ValueType  # 10
-"""FAILED_PRECONDITION. The chat is busy and the message said REJECT."""
+"""FAILED_PRECONDITION. The chat is busy and the message has REJECT."""
 ERROR_REASON_CHAT_ARCHIVED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION. The chat is archived; unarchive it first."""
 ERROR_REASON_WRONG_STATUS: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. The command is not possible in the chat's status;
-metadata "status" names it.
+"""FAILED_PRECONDITION. The command is not possible in the chat's status, which
+is metadata "status".
 """
 ERROR_REASON_NOTHING_TO_COMPACT: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION. There is nothing that a compaction could shorten."""
+"""FAILED_PRECONDITION. There is nothing to compact."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 14
 """ABORTED. The etag is not the current one; read the object again."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 15
-"""ALREADY_EXISTS. The request_id was used before with another request of the
-same RPC. (Each RPC keeps ids of its own.)
+"""ALREADY_EXISTS. The request_id was used before with a different request of
+the same RPC. (Each RPC has its own ids.)
 """
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 16
-"""OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
-"oldest_sequence" and "head_sequence" say what is there.
+"""OUT_OF_RANGE. The cursor is older than the log; metadata "oldest_sequence"
+and "head_sequence" give the range of the log.
 """
 ERROR_REASON_CURSOR_AHEAD: ErrorReason.ValueType  # 17
-"""OUT_OF_RANGE. The cursor is beyond the head of the log, as after the
-restore of a backup; start again without a cursor.
+"""OUT_OF_RANGE. The cursor is beyond the head of the log, for example after a
+backup was restored; start again without a cursor.
 """
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 18
-"""RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again."""
+"""RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to retry."""
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
-too many calls of one connection or server that need no key or have sent no
-request yet.
+too many calls of one connection or server that need no key or have not sent
+their request yet.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION. The chat's queue of messages is full."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
-"""UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
-says when to try again. Other RPCs are answered until it is gone.
+"""UNAVAILABLE. The server is shutting down and accepts no new streams;
+RetryInfo says when to retry. Other RPCs work until it exits.
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 22
 """UNAVAILABLE. The database cannot be reached or cannot write (disk full)."""
@@ -192,11 +192,11 @@ implement it.
 """
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 24
 """INVALID_ARGUMENT. No configured model has this name; metadata "models"
-lists some that exist.
+gives some examples.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
-"""INTERNAL. A defect of the server; the message carries an id that is also
-in the server's log.
+"""INTERNAL. A defect of the server; the message contains an id that is also in
+the server's log.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
@@ -209,11 +209,11 @@ class _ErrorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorKind.V
     ERROR_KIND_UNSPECIFIED: _ErrorKind.ValueType  # 0
     """Never sent."""
     ERROR_KIND_GENERIC: _ErrorKind.ValueType  # 1
-    """Anything without a better kind."""
+    """Any other failure."""
     ERROR_KIND_OVERLOADED: _ErrorKind.ValueType  # 2
     """The provider is overloaded. Retried."""
     ERROR_KIND_RATE_LIMIT: _ErrorKind.ValueType  # 3
-    """The provider limits the rate. Retried, not before its Retry-After."""
+    """The provider limits the rate. Retried, but not before its Retry-After."""
     ERROR_KIND_TIMEOUT: _ErrorKind.ValueType  # 4
     """The connection failed, was cut or timed out. Retried."""
     ERROR_KIND_STREAM_SILENCE: _ErrorKind.ValueType  # 5
@@ -227,29 +227,31 @@ class _ErrorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorKind.V
     ERROR_KIND_MISSING_KEY: _ErrorKind.ValueType  # 9
     """No key is configured for the provider."""
     ERROR_KIND_PROVIDER_DISABLED: _ErrorKind.ValueType  # 10
-    """The provider is switched off."""
+    """The provider is disabled."""
     ERROR_KIND_CONTENT_FILTER: _ErrorKind.ValueType  # 11
     """The provider's content filter refused the prompt or the answer."""
     ERROR_KIND_CONTEXT_EXCEEDED: _ErrorKind.ValueType  # 12
-    """The context is longer than the model takes."""
+    """The context is longer than the model allows."""
     ERROR_KIND_OUTPUT_TOO_LARGE: _ErrorKind.ValueType  # 13
-    """The answer or a batch of tool results is larger than chatd takes."""
+    """The answer or a batch of tool results is larger than chatd allows."""
     ERROR_KIND_WORKER_LOST: _ErrorKind.ValueType  # 14
-    """Workers were lost again and again while they worked on the chat."""
+    """Workers were lost repeatedly while they ran the chat."""
     ERROR_KIND_INTERNAL: _ErrorKind.ValueType  # 15
     """A defect of the server."""
 
 class ErrorKind(_ErrorKind, metaclass=_ErrorKindEnumTypeWrapper):
-    """Why a model call failed: drives retry, status and what a client shows."""
+    """Why a model call failed. It determines the retry, the status and what a
+    client shows.
+    """
 
 ERROR_KIND_UNSPECIFIED: ErrorKind.ValueType  # 0
 """Never sent."""
 ERROR_KIND_GENERIC: ErrorKind.ValueType  # 1
-"""Anything without a better kind."""
+"""Any other failure."""
 ERROR_KIND_OVERLOADED: ErrorKind.ValueType  # 2
 """The provider is overloaded. Retried."""
 ERROR_KIND_RATE_LIMIT: ErrorKind.ValueType  # 3
-"""The provider limits the rate. Retried, not before its Retry-After."""
+"""The provider limits the rate. Retried, but not before its Retry-After."""
 ERROR_KIND_TIMEOUT: ErrorKind.ValueType  # 4
 """The connection failed, was cut or timed out. Retried."""
 ERROR_KIND_STREAM_SILENCE: ErrorKind.ValueType  # 5
@@ -263,23 +265,23 @@ ERROR_KIND_USAGE_LIMIT: ErrorKind.ValueType  # 8
 ERROR_KIND_MISSING_KEY: ErrorKind.ValueType  # 9
 """No key is configured for the provider."""
 ERROR_KIND_PROVIDER_DISABLED: ErrorKind.ValueType  # 10
-"""The provider is switched off."""
+"""The provider is disabled."""
 ERROR_KIND_CONTENT_FILTER: ErrorKind.ValueType  # 11
 """The provider's content filter refused the prompt or the answer."""
 ERROR_KIND_CONTEXT_EXCEEDED: ErrorKind.ValueType  # 12
-"""The context is longer than the model takes."""
+"""The context is longer than the model allows."""
 ERROR_KIND_OUTPUT_TOO_LARGE: ErrorKind.ValueType  # 13
-"""The answer or a batch of tool results is larger than chatd takes."""
+"""The answer or a batch of tool results is larger than chatd allows."""
 ERROR_KIND_WORKER_LOST: ErrorKind.ValueType  # 14
-"""Workers were lost again and again while they worked on the chat."""
+"""Workers were lost repeatedly while they ran the chat."""
 ERROR_KIND_INTERNAL: ErrorKind.ValueType  # 15
 """A defect of the server."""
 Global___ErrorKind: _TypeAlias = ErrorKind  # noqa: Y015
 
 @_typing.final
 class ChatError(_message.Message):
-    """A failed model call or turn. Data, never an RPC status: it travels in events
-    and on the chat.
+    """A failed model call or turn. It is data in events and on the chat, never an
+    RPC status.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -292,20 +294,22 @@ class ChatError(_message.Message):
     HTTP_STATUS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     kind: Global___ErrorKind.ValueType
-    """What kind of failure it is."""
+    """The kind of failure."""
     message: _builtins.str
     """One sentence for people, without keys or URLs."""
     detail: _builtins.str
-    """The provider's own words, shortened; empty when there are none."""
+    """The provider's own message, shortened; empty if there is none."""
     provider: _builtins.str
-    """Name of the provider, for example "anthropic"; empty when none is to blame."""
+    """Name of the provider, for example "anthropic"; empty if no provider caused
+    the failure.
+    """
     retryable: _builtins.bool
     """Whether the same request may succeed later."""
     http_status: _builtins.int
-    """HTTP status of the provider's answer; absent when there was none."""
+    """HTTP status of the provider's response; absent if there was none."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """How long the provider asked to wait; absent when it did not say."""
+        """How long the provider asked to wait; absent if it did not ask."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class _ActionResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Acti
     ACTION_RESOLUTION_EXPIRED: _ActionResolution.ValueType  # 2
     """The deadline passed."""
     ACTION_RESOLUTION_CANCELLED: _ActionResolution.ValueType  # 3
-    """An interrupt, an edit, another message or the end of the chat cut it."""
+    """An interrupt, an edit, another message or the end of the chat cancelled it."""
 
 class ActionResolution(_ActionResolution, metaclass=_ActionResolutionEnumTypeWrapper):
     """How an action was resolved."""
@@ -50,7 +50,7 @@ ACTION_RESOLUTION_SUBMITTED: ActionResolution.ValueType  # 1
 ACTION_RESOLUTION_EXPIRED: ActionResolution.ValueType  # 2
 """The deadline passed."""
 ACTION_RESOLUTION_CANCELLED: ActionResolution.ValueType  # 3
-"""An interrupt, an edit, another message or the end of the chat cut it."""
+"""An interrupt, an edit, another message or the end of the chat cancelled it."""
 Global___ActionResolution: _TypeAlias = ActionResolution  # noqa: Y015
 
 class _CompactionSource:
@@ -62,19 +62,19 @@ class _CompactionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Comp
     COMPACTION_SOURCE_UNSPECIFIED: _CompactionSource.ValueType  # 0
     """Never sent."""
     COMPACTION_SOURCE_AUTO: _CompactionSource.ValueType  # 1
-    """The service, because the context ran full."""
+    """The service, because the context was full."""
     COMPACTION_SOURCE_MANUAL: _CompactionSource.ValueType  # 2
     """A client."""
     COMPACTION_SOURCE_CLEAR: _CompactionSource.ValueType  # 3
     """A client, without a summary: ClearContext."""
 
 class CompactionSource(_CompactionSource, metaclass=_CompactionSourceEnumTypeWrapper):
-    """What asked for a compaction."""
+    """Who requested a compaction."""
 
 COMPACTION_SOURCE_UNSPECIFIED: CompactionSource.ValueType  # 0
 """Never sent."""
 COMPACTION_SOURCE_AUTO: CompactionSource.ValueType  # 1
-"""The service, because the context ran full."""
+"""The service, because the context was full."""
 COMPACTION_SOURCE_MANUAL: CompactionSource.ValueType  # 2
 """A client."""
 COMPACTION_SOURCE_CLEAR: CompactionSource.ValueType  # 3
@@ -90,44 +90,44 @@ class _StreamEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strea
     STREAM_END_REASON_UNSPECIFIED: _StreamEndReason.ValueType  # 0
     """Never sent."""
     STREAM_END_REASON_UNTIL_REACHED: _StreamEndReason.ValueType  # 1
-    """The chat reached the status that "until" named."""
+    """The chat reached a status that "until" names."""
     STREAM_END_REASON_CHAT_DELETED: _StreamEndReason.ValueType  # 2
     """The chat was deleted."""
     STREAM_END_REASON_DRAINING: _StreamEndReason.ValueType  # 3
     """The server is shutting down; resume, on another replica if there is one."""
     STREAM_END_REASON_MAX_DURATION: _StreamEndReason.ValueType  # 4
-    """The stream is as old as a stream may be; resume."""
+    """The stream has reached its maximum age; resume."""
     STREAM_END_REASON_PERMISSION_CHANGED: _StreamEndReason.ValueType  # 5
-    """The caller may not read the chat any more. Not sent yet: the stream of a
+    """The caller may no longer read the chat. Not sent yet: the stream of a
     revoked key ends with UNAUTHENTICATED.
     """
 
 class StreamEndReason(_StreamEndReason, metaclass=_StreamEndReasonEnumTypeWrapper):
-    """Why a stream ended on purpose."""
+    """Why the server ended a stream."""
 
 STREAM_END_REASON_UNSPECIFIED: StreamEndReason.ValueType  # 0
 """Never sent."""
 STREAM_END_REASON_UNTIL_REACHED: StreamEndReason.ValueType  # 1
-"""The chat reached the status that "until" named."""
+"""The chat reached a status that "until" names."""
 STREAM_END_REASON_CHAT_DELETED: StreamEndReason.ValueType  # 2
 """The chat was deleted."""
 STREAM_END_REASON_DRAINING: StreamEndReason.ValueType  # 3
 """The server is shutting down; resume, on another replica if there is one."""
 STREAM_END_REASON_MAX_DURATION: StreamEndReason.ValueType  # 4
-"""The stream is as old as a stream may be; resume."""
+"""The stream has reached its maximum age; resume."""
 STREAM_END_REASON_PERMISSION_CHANGED: StreamEndReason.ValueType  # 5
-"""The caller may not read the chat any more. Not sent yet: the stream of a
+"""The caller may no longer read the chat. Not sent yet: the stream of a
 revoked key ends with UNAUTHENTICATED.
 """
 Global___StreamEndReason: _TypeAlias = StreamEndReason  # noqa: Y015
 
 @_typing.final
 class ChatEvent(_message.Message):
-    """Something that happened in a chat.
+    """An event of a chat.
 
     Durable events have a sequence: 1, 2, 3, ... in each chat, without gaps, never
-    rewritten. Live events have sequence 0 and are a courtesy: a client that
-    ignores all of them still has the whole truth.
+    rewritten. Live events have sequence 0 and are optional: a client that ignores
+    all of them still gets all durable data.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -174,19 +174,19 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def action_required(self) -> Global___ActionRequired:
-        """Durable: the client owes results; they can be submitted now."""
+        """Durable: the chat waits for client tool results; they can be submitted now."""
 
     @_builtins.property
     def action_resolved(self) -> Global___ActionResolved:
-        """Durable: the client owes nothing any more."""
+        """Durable: the chat no longer waits for client tool results."""
 
     @_builtins.property
     def retry_scheduled(self) -> Global___RetryScheduled:
-        """Durable: a model call failed and will be tried again."""
+        """Durable: a model call failed and will be retried."""
 
     @_builtins.property
     def history_truncated(self) -> Global___HistoryTruncated:
-        """Durable: messages were removed by an edit."""
+        """Durable: an edit removed messages."""
 
     @_builtins.property
     def compaction_finished(self) -> Global___CompactionFinished:
@@ -202,8 +202,8 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
-        """Live: the chat as it is, sent first on a stream without a cursor, or with
-        one that says "snapshot unfinished".
+        """Live: the current state of the chat. It comes first on a stream without a
+        cursor, or with one that has snapshot_unfinished.
         """
 
     @_builtins.property
@@ -213,14 +213,14 @@ class ChatEvent(_message.Message):
     @_builtins.property
     def message_part(self) -> Global___MessagePart:
         """Live: a piece of an answer in progress. A server that does not run the turn
-        sends the pieces of an answer when it is committed, just before
+        sends the pieces when the answer is committed, just before
         message_committed.
         """
 
     @_builtins.property
     def tool_call_started(self) -> Global___ToolCallStarted:
         """Live, and only from the server that runs the turn: a tool of the service
-        began.
+        started.
         """
 
     @_builtins.property
@@ -235,7 +235,7 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def preview_reset(self) -> Global___PreviewReset:
-        """Live: forget the pieces of the answer in progress."""
+        """Live: discard the pieces of the answer in progress."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
@@ -243,11 +243,11 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def caught_up(self) -> Global___CaughtUp:
-        """Live: all that had happened was sent; from here on it is live."""
+        """Live: everything before the start of the stream was sent; live events follow."""
 
     @_builtins.property
     def stream_end(self) -> Global___StreamEnd:
-        """Live: the stream ends on purpose."""
+        """Live: the server ends the stream."""
 
     def __init__(
         self,
@@ -294,8 +294,8 @@ class MessageCommitted(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
-    """The attempt that it closes; empty when it closes none: a user's message,
-    results that no attempt made, and results of tools that are followed by more
+    """The attempt that it closes; empty if it closes none: a user's message,
+    results that no attempt produced, and tool results that are followed by more
     results of the same batch.
     """
     @_builtins.property
@@ -328,10 +328,10 @@ class StatusChanged(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
     status: _chat_pb2.ChatStatus.ValueType
-    """What the chat does now."""
+    """The new status."""
     turn_id: _builtins.str
-    """The turn that is open, or that just ended; empty when there is none, as in a
-    chat that was created without a message.
+    """The turn that is open or has just ended; empty if there is none, as in a chat
+    that was created without a message.
     """
     stop_reason: _chat_pb2.StopReason.ValueType
     """Why the turn ended; unspecified while it is open."""
@@ -360,7 +360,7 @@ Global___StatusChanged: _TypeAlias = StatusChanged  # noqa: Y015
 
 @_typing.final
 class QueueChanged(_message.Message):
-    """The queue changed. Carries the whole queue, in order."""
+    """The queue changed. Contains the whole queue, in order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -384,7 +384,7 @@ Global___QueueChanged: _TypeAlias = QueueChanged  # noqa: Y015
 
 @_typing.final
 class QueueEntry(_message.Message):
-    """One message of the queue, shortened."""
+    """One queued message, shortened."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -393,7 +393,7 @@ class QueueEntry(_message.Message):
     message_id: _builtins.str
     """UUID of the queued message."""
     preview: _builtins.str
-    """The first 200 characters of its text and of the contents of its file
+    """The first 200 characters of its text and of the content of its file
     references.
     """
     def __init__(
@@ -412,14 +412,16 @@ Global___QueueEntry: _TypeAlias = QueueEntry  # noqa: Y015
 
 @_typing.final
 class ActionRequired(_message.Message):
-    """The client owes results of tools. Sent only when they can be submitted."""
+    """The chat waits for the client's tool results. Sent only when they can be
+    submitted.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ACTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def action(self) -> _tool_pb2.PendingAction:
-        """What the chat waits for."""
+        """The action that the chat waits for."""
 
     def __init__(
         self,
@@ -436,14 +438,14 @@ Global___ActionRequired: _TypeAlias = ActionRequired  # noqa: Y015
 
 @_typing.final
 class ActionResolved(_message.Message):
-    """The client owes nothing any more."""
+    """The chat no longer waits for the client's tool results."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_ID_FIELD_NUMBER: _builtins.int
     RESOLUTION_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """The turn that had asked."""
+    """The turn that required the action."""
     resolution: Global___ActionResolution.ValueType
     """How it was resolved."""
     def __init__(
@@ -462,7 +464,7 @@ Global___ActionResolved: _TypeAlias = ActionResolved  # noqa: Y015
 
 @_typing.final
 class RetryScheduled(_message.Message):
-    """A model call failed and will be tried again."""
+    """A model call failed and will be retried."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -480,7 +482,7 @@ class RetryScheduled(_message.Message):
     """The turn."""
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
-        """How long the service waits."""
+        """How long the service waits before the next attempt."""
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
@@ -510,13 +512,13 @@ Global___RetryScheduled: _TypeAlias = RetryScheduled  # noqa: Y015
 
 @_typing.final
 class HistoryTruncated(_message.Message):
-    """Messages were removed by an edit."""
+    """An edit removed messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_REMOVED_POSITION_FIELD_NUMBER: _builtins.int
     first_removed_position: _builtins.int
-    """Position of the first removed message; all behind it went too."""
+    """Position of the first removed message; all later ones were removed too."""
     def __init__(
         self,
         *,
@@ -532,7 +534,7 @@ Global___HistoryTruncated: _TypeAlias = HistoryTruncated  # noqa: Y015
 
 @_typing.final
 class CompactionFinished(_message.Message):
-    """A compaction is done: the model's context begins anew."""
+    """A compaction is done: the model's context starts again from here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -541,10 +543,10 @@ class CompactionFinished(_message.Message):
     TOKENS_BEFORE_FIELD_NUMBER: _builtins.int
     TOKENS_AFTER_FIELD_NUMBER: _builtins.int
     source: Global___CompactionSource.ValueType
-    """What asked for it."""
+    """Who requested it."""
     boundary_position: _builtins.int
-    """Position from which the context begins now; after ClearContext that of the
-    next message.
+    """Position from which the context starts now; after ClearContext, the position
+    of the next message.
     """
     tokens_before: _builtins.int
     """Tokens of the context before; absent when unknown."""
@@ -575,8 +577,9 @@ Global___CompactionFinished: _TypeAlias = CompactionFinished  # noqa: Y015
 
 @_typing.final
 class ChatUpdated(_message.Message):
-    """Fields of the chat changed. Each field is the new value, absent ones did not
-    change. The log of a chat that was created with any of them begins with it.
+    """Fields of the chat changed. Each field holds the new value; absent fields did
+    not change. The log of a chat that was created with any of them starts with
+    this event.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -591,14 +594,14 @@ class ChatUpdated(_message.Message):
     model: _builtins.str
     """New model."""
     system_prompt: _builtins.str
-    """New system prompt, its first 1,000 characters."""
+    """New system prompt, only its first 1,000 characters."""
     @_builtins.property
     def labels(self) -> Global___Labels:
         """New labels, all of them."""
 
     @_builtins.property
     def tools(self) -> Global___ToolNames:
-        """Names of the client tools, when they changed."""
+        """Names of the client tools, if they changed."""
 
     def __init__(
         self,
@@ -713,7 +716,7 @@ class SubagentChanged(_message.Message):
     title: _builtins.str
     """Its title."""
     tool_call_id: _builtins.str
-    """The tool call of the parent that made it."""
+    """The tool call of the parent that created it."""
     def __init__(
         self,
         *,
@@ -732,7 +735,7 @@ Global___SubagentChanged: _TypeAlias = SubagentChanged  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """The chat as it is, without its messages. With all that a chat may hold it is
+    """The current state of the chat, without its messages. Its size is limited to
     one response: the queue is shortened here, and so are long arguments of
     pending calls.
     """
@@ -752,8 +755,8 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def pending_action(self) -> _tool_pb2.PendingAction:
-        """What it waits for, calls that have their result already included; present
-        only in status REQUIRES_ACTION.
+        """The action that it waits for, including calls that already have a result;
+        present only in status REQUIRES_ACTION.
         """
 
     def __init__(
@@ -773,7 +776,7 @@ Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
 class SnapshotMessages(_message.Message):
-    """Messages of the snapshot, in order; as many of these events as needed."""
+    """Messages of the snapshot, in order, in one or more events."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -813,7 +816,7 @@ class MessagePart(_message.Message):
     """The attempt that it belongs to."""
     part_index: _builtins.int
     """Index of the part in the message that the attempt will commit. Indexes may
-    be skipped: a part that is empty (reasoning without text) has no piece.
+    be skipped: an empty part (reasoning without text) has no piece.
     """
     delta_offset: _builtins.int
     """Where it begins in the attempt's canonical form, in bytes."""
@@ -829,8 +832,8 @@ class MessagePart(_message.Message):
 
     @_builtins.property
     def part(self) -> _message_pb2.Part:
-        """A whole part that came at once: a provider's tool result, a source, a
-        file, a refusal, a provider's note.
+        """A part that arrived whole: a provider's tool result, a source, a file, a
+        refusal, a provider's note.
         """
 
     def __init__(
@@ -891,7 +894,7 @@ Global___ToolCallPiece: _TypeAlias = ToolCallPiece  # noqa: Y015
 
 @_typing.final
 class ToolCallStarted(_message.Message):
-    """A tool of the service began."""
+    """A tool of the service started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -906,7 +909,7 @@ class ToolCallStarted(_message.Message):
     tool_name: _builtins.str
     """Name of the tool."""
     delta_offset: _builtins.int
-    """Where it stands in the attempt's canonical form, in bytes."""
+    """Where it is in the attempt's canonical form, in bytes."""
     def __init__(
         self,
         *,
@@ -925,10 +928,10 @@ Global___ToolCallStarted: _TypeAlias = ToolCallStarted  # noqa: Y015
 
 @_typing.final
 class ToolCallFinished(_message.Message):
-    """A tool of the service ended, and a crash cannot change its result any more:
-    the same result is committed when the whole batch is done. Comes without
-    tool_call_started for a call that was answered without being run, and not at
-    all when no call of the batch was run.
+    """A tool of the service ended, and its result survives a crash: the same result
+    is committed with the whole batch. There is no tool_call_started before it
+    for a call that was answered without being run, and no such event at all if
+    no call of the batch was run.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -939,7 +942,7 @@ class ToolCallFinished(_message.Message):
     attempt_id: _builtins.str
     """The attempt (a batch of tools) that it belongs to."""
     delta_offset: _builtins.int
-    """Where it stands in the attempt's canonical form, in bytes."""
+    """Where it is in the attempt's canonical form, in bytes."""
     @_builtins.property
     def result(self) -> _message_pb2.ToolResultPart:
         """The result."""
@@ -971,9 +974,9 @@ class CompactionStarted(_message.Message):
     attempt_id: _builtins.str
     """The attempt that it belongs to."""
     source: Global___CompactionSource.ValueType
-    """What asked for it."""
+    """Who requested it."""
     delta_offset: _builtins.int
-    """Where it stands in the attempt's canonical form, in bytes."""
+    """Where it is in the attempt's canonical form, in bytes."""
     def __init__(
         self,
         *,
@@ -991,7 +994,7 @@ Global___CompactionStarted: _TypeAlias = CompactionStarted  # noqa: Y015
 
 @_typing.final
 class PreviewReset(_message.Message):
-    """Forget all pieces of the answer in progress: what comes next belongs to
+    """Discard all pieces of the answer in progress: the next pieces belong to
     another attempt.
     """
 
@@ -1021,8 +1024,8 @@ class Heartbeat(_message.Message):
 
     HEAD_SEQUENCE_FIELD_NUMBER: _builtins.int
     head_sequence: _builtins.int
-    """Newest durable event of the chat, for information; never store it as a
-    cursor.
+    """Sequence of the newest durable event, for information only; never store it
+    as a cursor.
     """
     def __init__(
         self,
@@ -1039,7 +1042,7 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class CaughtUp(_message.Message):
-    """All that had happened when the stream began was sent."""
+    """Everything before the start of the stream was sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1056,7 +1059,7 @@ Global___CaughtUp: _TypeAlias = CaughtUp  # noqa: Y015
 
 @_typing.final
 class StreamEnd(_message.Message):
-    """The stream ends on purpose, with status OK. A stream that ends without this
+    """The server ends the stream, with status OK. A stream that ends without this
     event was cut: reconnect with the last cursor.
     """
 
@@ -1065,10 +1068,10 @@ class StreamEnd(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     reason: Global___StreamEndReason.ValueType
-    """Why."""
+    """The reason."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to wait before a resume; absent means not at all. Present when the
+        """How long to wait before a resume; absent means no wait. Present if the
         server is shutting down.
         """
 

@@ -31,7 +31,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_SYSTEM: _Role.ValueType  # 1
     """Instructions of the chat's owner."""
     ROLE_USER: _Role.ValueType  # 2
-    """A person, or the program that speaks for one."""
+    """A person, or a program that acts for one."""
     ROLE_ASSISTANT: _Role.ValueType  # 3
     """The model."""
     ROLE_TOOL: _Role.ValueType  # 4
@@ -45,7 +45,7 @@ ROLE_UNSPECIFIED: Role.ValueType  # 0
 ROLE_SYSTEM: Role.ValueType  # 1
 """Instructions of the chat's owner."""
 ROLE_USER: Role.ValueType  # 2
-"""A person, or the program that speaks for one."""
+"""A person, or a program that acts for one."""
 ROLE_ASSISTANT: Role.ValueType  # 3
 """The model."""
 ROLE_TOOL: Role.ValueType  # 4
@@ -65,7 +65,7 @@ class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visibility
     VISIBILITY_USER: _Visibility.ValueType  # 2
     """Clients only."""
     VISIBILITY_MODEL: _Visibility.ValueType  # 3
-    """The model only: the summary that a compaction leaves."""
+    """The model only: the summary that a compaction creates."""
 
 class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
     """Who sees a message."""
@@ -77,7 +77,7 @@ VISIBILITY_BOTH: Visibility.ValueType  # 1
 VISIBILITY_USER: Visibility.ValueType  # 2
 """Clients only."""
 VISIBILITY_MODEL: Visibility.ValueType  # 3
-"""The model only: the summary that a compaction leaves."""
+"""The model only: the summary that a compaction creates."""
 Global___Visibility: _TypeAlias = Visibility  # noqa: Y015
 
 class _FinishReason:
@@ -91,19 +91,19 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_END_TURN: _FinishReason.ValueType  # 1
     """The answer is complete."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 2
-    """The model wants tools to run."""
+    """The model calls tools."""
     FINISH_REASON_MAX_TOKENS: _FinishReason.ValueType  # 3
     """The answer was cut at the token limit."""
     FINISH_REASON_REFUSAL: _FinishReason.ValueType  # 4
     """The model refused."""
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 5
-    """The provider's filter cut the answer."""
+    """The provider's content filter cut off the answer."""
     FINISH_REASON_PAUSED: _FinishReason.ValueType  # 6
-    """The provider paused a long answer; the service goes on by itself."""
+    """The provider paused a long answer; the service continues it."""
     FINISH_REASON_CONTEXT_EXCEEDED: _FinishReason.ValueType  # 7
-    """The context ran full."""
+    """The context window is full."""
     FINISH_REASON_INTERRUPTED: _FinishReason.ValueType  # 8
-    """A user's interrupt cut the answer."""
+    """A user's interrupt cut off the answer."""
     FINISH_REASON_OTHER: _FinishReason.ValueType  # 9
     """The provider gave a reason that chatd does not know."""
 
@@ -115,19 +115,19 @@ FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_END_TURN: FinishReason.ValueType  # 1
 """The answer is complete."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 2
-"""The model wants tools to run."""
+"""The model calls tools."""
 FINISH_REASON_MAX_TOKENS: FinishReason.ValueType  # 3
 """The answer was cut at the token limit."""
 FINISH_REASON_REFUSAL: FinishReason.ValueType  # 4
 """The model refused."""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 5
-"""The provider's filter cut the answer."""
+"""The provider's content filter cut off the answer."""
 FINISH_REASON_PAUSED: FinishReason.ValueType  # 6
-"""The provider paused a long answer; the service goes on by itself."""
+"""The provider paused a long answer; the service continues it."""
 FINISH_REASON_CONTEXT_EXCEEDED: FinishReason.ValueType  # 7
-"""The context ran full."""
+"""The context window is full."""
 FINISH_REASON_INTERRUPTED: FinishReason.ValueType  # 8
-"""A user's interrupt cut the answer."""
+"""A user's interrupt cut off the answer."""
 FINISH_REASON_OTHER: FinishReason.ValueType  # 9
 """The provider gave a reason that chatd does not know."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
@@ -145,11 +145,11 @@ class _ToolExecutorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolExec
     TOOL_EXECUTOR_CLIENT: _ToolExecutor.ValueType  # 2
     """The client: the chat pauses in REQUIRES_ACTION."""
     TOOL_EXECUTOR_PROVIDER: _ToolExecutor.ValueType  # 3
-    """The model's vendor, within the answer."""
+    """The model's provider, within the answer."""
     TOOL_EXECUTOR_NONE: _ToolExecutor.ValueType  # 4
-    """Nobody: no such tool, or the answer was cut. The call gets an error result.
-    (So does each call of an answer above the limit of calls; it keeps the
-    executor that it would have had, and nobody is asked to run it.)
+    """Nobody: the tool does not exist, or the answer was cut off. The call gets an
+    error result. (Calls above the limit of calls per answer get one too; they
+    keep their executor, but are not run.)
     """
 
 class ToolExecutor(_ToolExecutor, metaclass=_ToolExecutorEnumTypeWrapper):
@@ -162,11 +162,11 @@ TOOL_EXECUTOR_SERVER: ToolExecutor.ValueType  # 1
 TOOL_EXECUTOR_CLIENT: ToolExecutor.ValueType  # 2
 """The client: the chat pauses in REQUIRES_ACTION."""
 TOOL_EXECUTOR_PROVIDER: ToolExecutor.ValueType  # 3
-"""The model's vendor, within the answer."""
+"""The model's provider, within the answer."""
 TOOL_EXECUTOR_NONE: ToolExecutor.ValueType  # 4
-"""Nobody: no such tool, or the answer was cut. The call gets an error result.
-(So does each call of an answer above the limit of calls; it keeps the
-executor that it would have had, and nobody is asked to run it.)
+"""Nobody: the tool does not exist, or the answer was cut off. The call gets an
+error result. (Calls above the limit of calls per answer get one too; they
+keep their executor, but are not run.)
 """
 Global___ToolExecutor: _TypeAlias = ToolExecutor  # noqa: Y015
 
@@ -181,18 +181,16 @@ class _ToolErrorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolErr
     TOOL_ERROR_KIND_FAILED: _ToolErrorKind.ValueType  # 1
     """The tool failed."""
     TOOL_ERROR_KIND_INTERRUPTED: _ToolErrorKind.ValueType  # 2
-    """The call was cut before it started or while it could be stopped cleanly."""
+    """The call was interrupted before it started, or stopped cleanly."""
     TOOL_ERROR_KIND_OUTCOME_UNKNOWN: _ToolErrorKind.ValueType  # 3
-    """The call had started and nobody knows how it ended. It may have had its
-    effect.
-    """
+    """The call had started, and its end is unknown. It may have taken effect."""
     TOOL_ERROR_KIND_EXPIRED: _ToolErrorKind.ValueType  # 4
-    """The client gave no result before the deadline."""
+    """The client sent no result before the deadline."""
     TOOL_ERROR_KIND_ANSWER_CUT: _ToolErrorKind.ValueType  # 5
-    """The model's answer was cut, so the call never ran."""
+    """The model's answer was cut off, so the call never ran."""
     TOOL_ERROR_KIND_INVALID_CALL: _ToolErrorKind.ValueType  # 6
-    """No such tool, arguments that are not valid, or a call above the 256 of one
-    answer that are run.
+    """The tool does not exist, the arguments are invalid, or the call is above the
+    limit of 256 calls per answer.
     """
 
 class ToolErrorKind(_ToolErrorKind, metaclass=_ToolErrorKindEnumTypeWrapper):
@@ -203,26 +201,22 @@ TOOL_ERROR_KIND_UNSPECIFIED: ToolErrorKind.ValueType  # 0
 TOOL_ERROR_KIND_FAILED: ToolErrorKind.ValueType  # 1
 """The tool failed."""
 TOOL_ERROR_KIND_INTERRUPTED: ToolErrorKind.ValueType  # 2
-"""The call was cut before it started or while it could be stopped cleanly."""
+"""The call was interrupted before it started, or stopped cleanly."""
 TOOL_ERROR_KIND_OUTCOME_UNKNOWN: ToolErrorKind.ValueType  # 3
-"""The call had started and nobody knows how it ended. It may have had its
-effect.
-"""
+"""The call had started, and its end is unknown. It may have taken effect."""
 TOOL_ERROR_KIND_EXPIRED: ToolErrorKind.ValueType  # 4
-"""The client gave no result before the deadline."""
+"""The client sent no result before the deadline."""
 TOOL_ERROR_KIND_ANSWER_CUT: ToolErrorKind.ValueType  # 5
-"""The model's answer was cut, so the call never ran."""
+"""The model's answer was cut off, so the call never ran."""
 TOOL_ERROR_KIND_INVALID_CALL: ToolErrorKind.ValueType  # 6
-"""No such tool, arguments that are not valid, or a call above the 256 of one
-answer that are run.
+"""The tool does not exist, the arguments are invalid, or the call is above the
+limit of 256 calls per answer.
 """
 Global___ToolErrorKind: _TypeAlias = ToolErrorKind  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """One durable message of a chat. Immutable once sent, but for removal by an
-    edit.
-    """
+    """One durable message of a chat. Immutable, except that an edit may remove it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -245,7 +239,7 @@ class Message(_message.Message):
     chat_id: _builtins.str
     """UUID of its chat."""
     position: _builtins.int
-    """Order in the chat, rising; numbers of removed messages are not reused."""
+    """Order in the chat, increasing; numbers of removed messages are not reused."""
     role: Global___Role.ValueType
     """Who it is from."""
     visibility: Global___Visibility.ValueType
@@ -253,26 +247,26 @@ class Message(_message.Message):
     turn_id: _builtins.str
     """The turn that it belongs to."""
     attempt_id: _builtins.str
-    """The attempt that made it; empty for a user's message, and for results that
-    no attempt of the service made: the client's, and those of calls that were
-    answered without being run.
+    """The attempt that produced it; empty for a user's message, and for results
+    that no attempt of the service produced: the client's, and those of calls
+    that were answered without being run.
     """
     model: _builtins.str
     """"provider/model" that wrote it; empty unless the role is ASSISTANT."""
     finish_reason: Global___FinishReason.ValueType
     """Why the answer ended; unspecified unless the role is ASSISTANT."""
     compressed: _builtins.bool
-    """Whether a compaction made it."""
+    """Whether a compaction created it."""
     sequence: _builtins.int
-    """Sequence of the event that announced it."""
+    """Sequence of its message_committed event."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """Its content, in order."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens of the answer, as far as the provider had told when it ended or was
-        cut; absent unless the role is ASSISTANT.
+        """Tokens of the answer, as far as the provider had reported them when it ended;
+        absent unless the role is ASSISTANT.
         """
 
     @_builtins.property
@@ -307,7 +301,7 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class QueuedMessage(_message.Message):
-    """A message that waits for its turn."""
+    """A message that waits in the queue."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -315,7 +309,7 @@ class QueuedMessage(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
-    """UUID; the message keeps it when it is promoted into the history."""
+    """UUID; the message keeps it when it moves to the history."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """Its content, in order."""
@@ -364,16 +358,16 @@ class Part(_message.Message):
 
     @_builtins.property
     def tool_call(self) -> Global___ToolCallPart:
-        """A request of the model to run a tool."""
+        """The model calls a tool."""
 
     @_builtins.property
     def tool_result(self) -> Global___ToolResultPart:
-        """The answer to a tool call."""
+        """The result of a tool call."""
 
     @_builtins.property
     def source(self) -> Global___SourcePart:
-        """A source that the answer rests on; follows directly after the result
-        or the text that it came with.
+        """A source that the answer is based on; directly after the result or the
+        text that it came with.
         """
 
     @_builtins.property
@@ -382,15 +376,15 @@ class Part(_message.Message):
 
     @_builtins.property
     def file_reference(self) -> Global___FileReferencePart:
-        """A place in a file of the client's."""
+        """A range of lines in one of the client's files."""
 
     @_builtins.property
     def refusal(self) -> Global___RefusalPart:
-        """The model's words of refusal."""
+        """The model's refusal."""
 
     @_builtins.property
     def provider_note(self) -> Global___ProviderNotePart:
-        """What a client may know of a provider's block that chatd does not know."""
+        """The visible facts of a provider's block that chatd does not know."""
 
     def __init__(
         self,
@@ -445,7 +439,7 @@ class ReasoningPart(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text; may be empty when the provider hides it."""
+    """The text; may be empty if the provider hides it."""
     def __init__(
         self,
         *,
@@ -461,7 +455,7 @@ Global___ReasoningPart: _TypeAlias = ReasoningPart  # noqa: Y015
 
 @_typing.final
 class ToolCallPart(_message.Message):
-    """A request of the model to run a tool."""
+    """The model calls a tool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -471,11 +465,11 @@ class ToolCallPart(_message.Message):
     EXECUTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """Ours, unique in the chat."""
+    """Assigned by chatd, unique in the chat."""
     tool_name: _builtins.str
     """Name of the tool."""
     arguments_json: _builtins.str
-    """JSON exactly as the model wrote it; may be invalid when the answer was cut."""
+    """JSON exactly as the model wrote it; may be invalid if the answer was cut off."""
     executor: Global___ToolExecutor.ValueType
     """Who executes it."""
     @_builtins.property
@@ -501,7 +495,7 @@ Global___ToolCallPart: _TypeAlias = ToolCallPart  # noqa: Y015
 
 @_typing.final
 class ToolResultPart(_message.Message):
-    """The answer to a tool call."""
+    """The result of a tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -516,7 +510,7 @@ class ToolResultPart(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """The call that it answers."""
+    """The call."""
     tool_name: _builtins.str
     """Name of the tool."""
     output_json: _builtins.str
@@ -526,23 +520,23 @@ class ToolResultPart(_message.Message):
     is_error: _builtins.bool
     """Whether the tool failed."""
     error_kind: Global___ToolErrorKind.ValueType
-    """Why it is an error; unspecified when it is none."""
+    """Why it is an error; unspecified if it is not."""
     truncated: _builtins.bool
-    """Whether the output was cut at a size limit. It is plain text then, and ends
-    with a note that says so.
+    """Whether the output was cut at a size limit. Then it is plain text and ends
+    with a note about it.
     """
     executor: Global___ToolExecutor.ValueType
     """Who executed the call."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the call finished or was interrupted; when the client's result was
-        submitted.
+        """When the call finished or was interrupted; for a client's call, when the
+        result was submitted.
         """
 
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultFile]:
-        """Files of the result, for example images. They are not in the output, and its
-        size limit does not cut them.
+        """Files of the result, for example images. They are not part of the output, and
+        its size limit does not cut them.
         """
 
     def __init__(
@@ -601,7 +595,7 @@ Global___ResultFile: _TypeAlias = ResultFile  # noqa: Y015
 
 @_typing.final
 class SourcePart(_message.Message):
-    """A source that an answer rests on."""
+    """A source that an answer is based on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -613,7 +607,7 @@ class SourcePart(_message.Message):
     title: _builtins.str
     """Its title; may be empty."""
     cited_text: _builtins.str
-    """Words cited from it; may be empty."""
+    """Text cited from it; may be empty."""
     def __init__(
         self,
         *,
@@ -667,7 +661,7 @@ Global___FilePart: _TypeAlias = FilePart  # noqa: Y015
 
 @_typing.final
 class FileReferencePart(_message.Message):
-    """A place in a file of the client's."""
+    """A range of lines in one of the client's files."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -682,7 +676,7 @@ class FileReferencePart(_message.Message):
     end_line: _builtins.int
     """Last line, inclusive; 0 means the whole file."""
     content: _builtins.str
-    """The text there; may be empty."""
+    """The text of these lines; may be empty."""
     def __init__(
         self,
         *,
@@ -701,13 +695,13 @@ Global___FileReferencePart: _TypeAlias = FileReferencePart  # noqa: Y015
 
 @_typing.final
 class RefusalPart(_message.Message):
-    """The model's words of refusal."""
+    """The model's refusal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The words; may be empty."""
+    """The text; may be empty."""
     def __init__(
         self,
         *,
@@ -723,7 +717,7 @@ Global___RefusalPart: _TypeAlias = RefusalPart  # noqa: Y015
 
 @_typing.final
 class ProviderNotePart(_message.Message):
-    """What a client may know of a provider's block that chatd does not know."""
+    """The visible facts of a provider's block that chatd does not know."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -749,8 +743,8 @@ Global___ProviderNotePart: _TypeAlias = ProviderNotePart  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Tokens of one answer, or of a whole chat (Chat.usage_total says what counts).
-    Absent means that the provider did not say, which is not zero.
+    """Tokens of one answer, or of a whole chat (see Chat.usage_total for what
+    counts). Absent means that the provider did not report it, which is not zero.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -764,21 +758,21 @@ class Usage(_message.Message):
     CONTEXT_LIMIT_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
-    """Tokens of the prompt, cached ones left out."""
+    """Tokens of the prompt, without cached ones."""
     output_tokens: _builtins.int
-    """Tokens of the answer, reasoning included."""
+    """Tokens of the answer, including reasoning."""
     reasoning_tokens: _builtins.int
-    """Of the output, tokens of reasoning."""
+    """Reasoning tokens, a part of output_tokens."""
     cache_read_tokens: _builtins.int
     """Prompt tokens read from the provider's cache."""
     cache_write_tokens: _builtins.int
     """Prompt tokens written to the provider's cache."""
     context_tokens: _builtins.int
-    """Tokens that the whole context holds after this answer; of a chat: after the
-    newest one that counted.
+    """Tokens in the whole context after this answer; for a chat: after its newest
+    answer that counts.
     """
     context_limit: _builtins.int
-    """Tokens that the model's context can hold; of a chat: as context_tokens."""
+    """Size of the model's context window; for a chat: at the same answer."""
     cost_micros: _builtins.int
     """Cost in millionths of a US dollar."""
     def __init__(
@@ -834,16 +828,14 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class UserMessage(_message.Message):
-    """What a client says: the content of a user's message."""
+    """The content of a user's message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PARTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserPart]:
-        """Text, files and file references; at least one part, at most 256, at most
-        512 KiB together.
-        """
+        """Text, files and file references: 1 to 256 parts, at most 512 KiB in total."""
 
     def __init__(
         self,
@@ -869,9 +861,7 @@ class UserPart(_message.Message):
     FILE_REFERENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def text(self) -> Global___UserText:
-        """Text, not empty; a message of nothing but white space is refused (see
-        UserText).
-        """
+        """Text, not empty; a message of only white space is refused (see UserText)."""
 
     @_builtins.property
     def file(self) -> Global___FilePart:
@@ -879,7 +869,7 @@ class UserPart(_message.Message):
 
     @_builtins.property
     def file_reference(self) -> Global___FileReferencePart:
-        """A place in a file of the client's."""
+        """A range of lines in one of the client's files."""
 
     def __init__(
         self,
@@ -900,9 +890,9 @@ Global___UserPart: _TypeAlias = UserPart  # noqa: Y015
 
 @_typing.final
 class UserText(_message.Message):
-    """Text of a user. It is kept as it came: not trimmed, not normalised.
+    """Text of a user. It is stored unchanged: not trimmed, not normalised.
 
-    White space is what Unicode calls White_Space, and U+001C to U+001F. Other
+    White space is Unicode's White_Space property, and U+001C to U+001F. Other
     invisible characters are text: a message of only U+0000 or U+200B is accepted.
     """
 

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class ToolDefinition(_message.Message):
     """A tool that the client executes. Declared on CreateChat and offered to the
-    model beside the service's own tools.
+    model together with the service's own tools.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -58,7 +58,7 @@ Global___ToolDefinition: _TypeAlias = ToolDefinition  # noqa: Y015
 
 @_typing.final
 class PendingToolCall(_message.Message):
-    """A call of a client tool in an action that is open."""
+    """A call of a client tool in an open action."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -68,20 +68,20 @@ class PendingToolCall(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """The call's id, to be sent back with the result. Unique in the chat, and the
-    same for every client that runs the call, and each time it is run.
+    """The call's id; send it back with the result. Unique in the chat, and the same
+    for every client that runs the call, and for each time it runs.
     """
     tool_name: _builtins.str
     """Name of the tool."""
     arguments_json: _builtins.str
     """JSON exactly as the model wrote it. An event (action_required, snapshot)
-    has room for 16 KiB of them together: what does not fit is empty there, and
-    stands in ListPendingActions and in the message of the calls.
+    has room for 16 KiB of arguments in total: those that do not fit are empty
+    there. ListPendingActions and the message of the calls have all of them.
     """
     answered: _builtins.bool
-    """Whether its result was submitted already, with allow_partial. Only a
-    snapshot shows such calls: action_required comes before any result, and
-    ListPendingActions leaves them out.
+    """Whether its result was already submitted, with allow_partial. Only a
+    snapshot has such calls: action_required comes before any result, and
+    ListPendingActions omits them.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -106,7 +106,7 @@ Global___PendingToolCall: _TypeAlias = PendingToolCall  # noqa: Y015
 
 @_typing.final
 class PendingAction(_message.Message):
-    """What a chat in REQUIRES_ACTION waits for."""
+    """The tool calls that a chat in REQUIRES_ACTION waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -118,19 +118,19 @@ class PendingAction(_message.Message):
     chat_id: _builtins.str
     """The chat that waits."""
     turn_id: _builtins.str
-    """The turn that asked."""
+    """The turn of these calls."""
     sequence: _builtins.int
-    """Sequence of the event that asked."""
+    """Sequence of its action_required event."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingToolCall]:
         """The calls of the step that the client must answer, in call order, at most
-        256; in ListPendingActions those that still wait for their result.
+        256; in ListPendingActions only those that are still open.
         """
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the service stops waiting and answers the calls that still wait as
-        expired. A submit counts until it has done so, also a late one.
+        """When the service stops waiting and answers the open calls as expired. Until
+        it has done so, even a late submission counts.
         """
 
     def __init__(
@@ -152,7 +152,7 @@ Global___PendingAction: _TypeAlias = PendingAction  # noqa: Y015
 
 @_typing.final
 class ToolResultInput(_message.Message):
-    """The client's answer to one tool call."""
+    """The client's result of one tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -162,16 +162,16 @@ class ToolResultInput(_message.Message):
     IS_ERROR_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """The call that it answers."""
+    """The call."""
     output_json: _builtins.str
-    """Valid JSON (RFC 8259: no NaN, no Infinity). Plain text once it is cut."""
+    """Valid JSON (RFC 8259: no NaN, no Infinity). If cut, it becomes plain text."""
     output_text: _builtins.str
     """Plain text."""
     is_error: _builtins.bool
     """Whether the tool failed."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ResultFile]:
-        """Files of the result, uploaded before. Not implemented yet."""
+        """Files of the result, already uploaded. Not implemented yet."""
 
     def __init__(
         self,

@@ -39,14 +39,14 @@ export declare type GetServerInfoResponse = Message<"chatd.v1.GetServerInfoRespo
   version: string;
 
   /**
-   * Rises with every addition to the contract.
+   * Increases with every addition to the contract.
    *
    * @generated from field: int32 api_revision = 2;
    */
   apiRevision: number;
 
   /**
-   * Id of this server process; another after a restart.
+   * Id of this server process; it changes with every restart.
    *
    * @generated from field: string instance_id = 3;
    */
@@ -68,14 +68,14 @@ export declare type GetServerInfoResponse = Message<"chatd.v1.GetServerInfoRespo
   limits: Limit[];
 
   /**
-   * Model of chats that name none.
+   * Model for chats that name none.
    *
    * @generated from field: string default_model = 6;
    */
   defaultModel: string;
 
   /**
-   * Pause between heartbeats of a stream that names none.
+   * Interval between heartbeats for streams that set none.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 7;
    */
@@ -116,7 +116,7 @@ export declare type Limit = Message<"chatd.v1.Limit"> & {
   unit: string;
 
   /**
-   * What it is for, in one sentence.
+   * Its purpose, in one sentence.
    *
    * @generated from field: string reason = 4;
    */
@@ -130,13 +130,13 @@ export declare type Limit = Message<"chatd.v1.Limit"> & {
 export declare const LimitSchema: GenMessage<Limit>;
 
 /**
- * What operators and clients ask about the server.
+ * Information about the server, for operators and clients.
  *
  * @generated from service chatd.v1.AdminService
  */
 export declare const AdminService: GenService<{
   /**
-   * Says what this server is and what its limits are. Needs no key.
+   * Returns the version and the limits of this server. Needs no key.
    *
    * @generated from rpc chatd.v1.AdminService.GetServerInfo
    */

@@ -33,7 +33,7 @@ export const LimitSchema = /*@__PURE__*/
   messageDesc(file_chatd_v1_admin_service, 2);
 
 /**
- * What operators and clients ask about the server.
+ * Information about the server, for operators and clients.
  *
  * @generated from service chatd.v1.AdminService
  */

@@ -15,7 +15,7 @@ import type { Usage } from "./message_pb.js";
 export declare const file_chatd_v1_chat: GenFile;
 
 /**
- * Choices for one turn.
+ * Options for one turn.
  *
  * @generated from message chatd.v1.TurnOptions
  */
@@ -28,22 +28,22 @@ export declare type TurnOptions = Message<"chatd.v1.TurnOptions"> & {
   model: string;
 
   /**
-   * How much the model may think.
+   * How much the model may reason.
    *
    * @generated from field: chatd.v1.ReasoningEffort reasoning_effort = 2;
    */
   reasoningEffort: ReasoningEffort;
 
   /**
-   * Most answers of the turn, retries not counted; absent means the limit
-   * "steps_per_turn", 1,200.
+   * Maximum number of answers in the turn, not counting retries; absent means
+   * the limit "steps_per_turn", 1,200.
    *
    * @generated from field: optional int32 max_steps = 3;
    */
   maxSteps?: number | undefined;
 
   /**
-   * Most tokens of one answer; absent means the model's default.
+   * Maximum number of tokens per answer; absent means the model's default.
    *
    * @generated from field: optional int32 max_output_tokens = 4;
    */
@@ -84,28 +84,28 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   title: string;
 
   /**
-   * What it does now.
+   * Its status.
    *
    * @generated from field: chatd.v1.ChatStatus status = 3;
    */
   status: ChatStatus;
 
   /**
-   * Whether it is archived; an archived chat takes no messages.
+   * Whether it is archived. An archived chat accepts no messages.
    *
    * @generated from field: bool archived = 4;
    */
   archived: boolean;
 
   /**
-   * Labels of the owner's choice.
+   * Labels chosen by the owner.
    *
    * @generated from field: map<string, string> labels = 5;
    */
   labels: { [key: string]: string };
 
   /**
-   * "provider/model" of its turns.
+   * "provider/model" for its turns.
    *
    * @generated from field: string model = 6;
    */
@@ -133,15 +133,15 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   actionTimeout?: Duration | undefined;
 
   /**
-   * Id of the open turn; empty when none is open.
+   * Id of the open turn; empty if none is open.
    *
    * @generated from field: string turn_id = 10;
    */
   turnId: string;
 
   /**
-   * Why the last turn ended; unspecified while one is open, and before the
-   * first.
+   * Why the last turn ended; unspecified while a turn is open, and before the
+   * first turn.
    *
    * @generated from field: chatd.v1.StopReason stop_reason = 11;
    */
@@ -169,15 +169,15 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   headSequence: bigint;
 
   /**
-   * Sequence of the oldest durable event that the log still has: 1 unless the
-   * server has a retention, head_sequence + 1 when that has dropped them all.
+   * Sequence of the oldest durable event in the log: 1 unless the server has a
+   * retention; head_sequence + 1 if the retention has removed all events.
    *
    * @generated from field: int64 oldest_sequence = 15;
    */
   oldestSequence: bigint;
 
   /**
-   * Counts committed transitions.
+   * Number of committed transitions.
    *
    * @generated from field: int64 revision = 16;
    */
@@ -198,17 +198,17 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   rootChatId: string;
 
   /**
-   * Sum over every answer that was committed, also of those that an edit has
-   * removed since, and over every model call that an interrupt cut, also when it
-   * had said nothing and so left no message. A call that failed, or was lost with
-   * its server, does not count: what a provider charges may be more.
+   * Sum over all committed answers, including those that an edit has removed, and
+   * over all model calls that an interrupt cut off, even those without output. A
+   * call that failed, or was lost with its server, does not count: the provider
+   * may charge for more.
    *
    * @generated from field: chatd.v1.Usage usage_total = 19;
    */
   usageTotal?: Usage | undefined;
 
   /**
-   * Changes when a field changes that UpdateChat may change; not with the run.
+   * Changes when a field changes that UpdateChat can set; not with the run.
    *
    * @generated from field: string etag = 20;
    */
@@ -236,12 +236,12 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
 export declare const ChatSchema: GenMessage<Chat>;
 
 /**
- * A position in what a stream sends. Store it and hand it back as it is.
+ * A position in a stream. Store it and send it back unchanged.
  *
- * The cursor of a response is the position up to which that stream has sent;
- * resuming with it continues exactly behind it, on any server that shares the
- * database (see guarantee 2 of ChatService for when). Of an attempt that was
- * committed meanwhile the message comes, and not its missing pieces.
+ * The cursor of a response is the position up to which that stream has sent.
+ * A resume continues exactly after it, on any server that shares the database
+ * (see guarantee 2 of ChatService for when). If the attempt was committed
+ * meanwhile, the message follows, not the missing pieces.
  *
  * @generated from message chatd.v1.Cursor
  */
@@ -254,22 +254,22 @@ export declare type Cursor = Message<"chatd.v1.Cursor"> & {
   sequence: bigint;
 
   /**
-   * The open attempt whose deltas were being sent; empty when none was.
+   * The open attempt whose deltas were being sent; empty if there was none.
    *
    * @generated from field: string attempt_id = 2;
    */
   attemptId: string;
 
   /**
-   * How many bytes of that attempt were sent: UTF-8 bytes of its canonical
-   * form, so that the number means the same however deltas were merged.
+   * How many bytes of that attempt were sent: UTF-8 bytes of its canonical form,
+   * so the number does not depend on how deltas were merged.
    *
    * @generated from field: int64 delta_offset = 3;
    */
   deltaOffset: bigint;
 
   /**
-   * The stream was cut before its snapshot was complete; a resume sends a new
+   * The stream ended before its snapshot was complete; a resume sends a new
    * snapshot.
    *
    * @generated from field: bool snapshot_unfinished = 4;
@@ -284,7 +284,7 @@ export declare type Cursor = Message<"chatd.v1.Cursor"> & {
 export declare const CursorSchema: GenMessage<Cursor>;
 
 /**
- * What a chat does now.
+ * Status of a chat.
  *
  * @generated from enum chatd.v1.ChatStatus
  */
@@ -297,35 +297,35 @@ export enum ChatStatus {
   UNSPECIFIED = 0,
 
   /**
-   * Idle: no turn is open, the queue is empty.
+   * Idle: no turn is open and the queue is empty.
    *
    * @generated from enum value: CHAT_STATUS_WAITING = 1;
    */
   WAITING = 1,
 
   /**
-   * There is work, and no worker holds it yet.
+   * There is work, and no worker has taken it yet.
    *
    * @generated from enum value: CHAT_STATUS_PENDING = 2;
    */
   PENDING = 2,
 
   /**
-   * A worker works on it.
+   * A worker runs the turn.
    *
    * @generated from enum value: CHAT_STATUS_RUNNING = 3;
    */
   RUNNING = 3,
 
   /**
-   * A worker was asked to stop and saves the partial step.
+   * A worker was asked to stop and is saving the partial step.
    *
    * @generated from enum value: CHAT_STATUS_INTERRUPTING = 4;
    */
   INTERRUPTING = 4,
 
   /**
-   * The client owes results of tools.
+   * The chat waits for the client's tool results.
    *
    * @generated from enum value: CHAT_STATUS_REQUIRES_ACTION = 5;
    */
@@ -358,7 +358,7 @@ export enum StopReason {
   UNSPECIFIED = 0,
 
   /**
-   * The model was done, or a tool that ends the turn was run.
+   * The model finished, or a tool that ends the turn was run.
    *
    * @generated from enum value: STOP_REASON_END_TURN = 1;
    */
@@ -372,7 +372,7 @@ export enum StopReason {
   MAX_TOKENS = 2,
 
   /**
-   * The turn took as many steps as it may, or the provider paused ten times in a
+   * The turn reached its limit of steps, or the provider paused ten times in a
    * row.
    *
    * @generated from enum value: STOP_REASON_MAX_STEPS = 3;
@@ -387,14 +387,14 @@ export enum StopReason {
   REFUSAL = 4,
 
   /**
-   * The provider's filter cut the answer.
+   * The provider's content filter cut off the answer.
    *
    * @generated from enum value: STOP_REASON_CONTENT_FILTER = 5;
    */
   CONTENT_FILTER = 5,
 
   /**
-   * InterruptChat, or a message that took its place.
+   * InterruptChat, or another message that interrupted it.
    *
    * @generated from enum value: STOP_REASON_INTERRUPTED = 6;
    */
@@ -415,14 +415,14 @@ export enum StopReason {
   ERROR = 8,
 
   /**
-   * A compaction was asked for, and is done.
+   * A requested compaction is done.
    *
    * @generated from enum value: STOP_REASON_COMPACTED = 9;
    */
   COMPACTED = 9,
 
   /**
-   * The context ran full.
+   * The context window is full.
    *
    * @generated from enum value: STOP_REASON_CONTEXT_EXCEEDED = 10;
    */
@@ -435,7 +435,7 @@ export enum StopReason {
 export declare const StopReasonSchema: GenEnum<StopReason>;
 
 /**
- * How much a model may think.
+ * How much a model may reason before it answers.
  *
  * @generated from enum chatd.v1.ReasoningEffort
  */
@@ -448,49 +448,49 @@ export enum ReasoningEffort {
   UNSPECIFIED = 0,
 
   /**
-   * Not at all.
+   * None.
    *
    * @generated from enum value: REASONING_EFFORT_NONE = 1;
    */
   NONE = 1,
 
   /**
-   * As little as possible.
+   * Minimal.
    *
    * @generated from enum value: REASONING_EFFORT_MINIMAL = 2;
    */
   MINIMAL = 2,
 
   /**
-   * Little.
+   * Low.
    *
    * @generated from enum value: REASONING_EFFORT_LOW = 3;
    */
   LOW = 3,
 
   /**
-   * A medium amount.
+   * Medium.
    *
    * @generated from enum value: REASONING_EFFORT_MEDIUM = 4;
    */
   MEDIUM = 4,
 
   /**
-   * Much.
+   * High.
    *
    * @generated from enum value: REASONING_EFFORT_HIGH = 5;
    */
   HIGH = 5,
 
   /**
-   * Very much.
+   * Very high.
    *
    * @generated from enum value: REASONING_EFFORT_XHIGH = 6;
    */
   XHIGH = 6,
 
   /**
-   * As much as possible.
+   * The maximum.
    *
    * @generated from enum value: REASONING_EFFORT_MAX = 7;
    */
@@ -516,7 +516,7 @@ export enum BusyBehavior {
   UNSPECIFIED = 0,
 
   /**
-   * Queue the message; it starts a turn of its own when the open one is over.
+   * Queue the message; it starts its own turn after the open one.
    *
    * @generated from enum value: BUSY_BEHAVIOR_QUEUE = 1;
    */

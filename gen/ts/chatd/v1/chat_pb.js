@@ -43,7 +43,7 @@ export const ChatStatusSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_chat, 0);
 
 /**
- * What a chat does now.
+ * Status of a chat.
  *
  * @generated from enum chatd.v1.ChatStatus
  */
@@ -71,7 +71,7 @@ export const ReasoningEffortSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_chat, 2);
 
 /**
- * How much a model may think.
+ * How much a model may reason before it answers.
  *
  * @generated from enum chatd.v1.ReasoningEffort
  */

@@ -22,8 +22,8 @@ export declare const file_chatd_v1_chat_service: GenFile;
  */
 export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & {
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 1;
    */
@@ -37,7 +37,7 @@ export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & 
   title: string;
 
   /**
-   * "provider/model" of the turns; empty means the server's default.
+   * "provider/model" for the turns; empty means the server's default.
    *
    * @generated from field: string model = 3;
    */
@@ -58,16 +58,16 @@ export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & 
   labels: { [key: string]: string };
 
   /**
-   * Client tools, at most 128, names unique, 512 KiB together with
-   * descriptions and schemas.
+   * Client tools, at most 128, with unique names; at most 512 KiB in total,
+   * including descriptions and schemas.
    *
    * @generated from field: repeated chatd.v1.ToolDefinition tools = 6;
    */
   tools: ToolDefinition[];
 
   /**
-   * How long the service waits for results of client tools; absent means 5
-   * minutes; 1 second to 7 days.
+   * How long the service waits for results of client tools, 1 second to 7 days;
+   * absent means 5 minutes.
    *
    * @generated from field: google.protobuf.Duration action_timeout = 7;
    */
@@ -81,7 +81,7 @@ export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & 
   message?: UserMessage | undefined;
 
   /**
-   * Choices for the first turn; refused without a message.
+   * Options for the first turn; refused without a message.
    *
    * @generated from field: chatd.v1.TurnOptions options = 9;
    */
@@ -108,15 +108,16 @@ export declare type CreateChatResponse = Message<"chatd.v1.CreateChatResponse"> 
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
 
   /**
-   * The first message, absent when the request had none; without its parts, which
-   * are those of the request, where the response would be above 1 MiB with them.
+   * The first message; absent if the request had none. If it would make the
+   * response larger than 1 MiB, its parts are omitted: they are those of the
+   * request.
    *
    * @generated from field: chatd.v1.Message message = 3;
    */
@@ -176,21 +177,21 @@ export declare const GetChatResponseSchema: GenMessage<GetChatResponse>;
  */
 export declare type ListChatsRequest = Message<"chatd.v1.ListChatsRequest"> & {
   /**
-   * Most items of the page; 0 means 50, more than 200 means 200.
+   * Maximum number of items; 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before; empty means the first page.
+   * next_page_token of the previous page; empty means the first page.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Whether archived chats are listed too.
+   * Whether to include archived chats.
    *
    * @generated from field: bool include_archived = 3;
    */
@@ -224,14 +225,14 @@ export declare const ListChatsRequestSchema: GenMessage<ListChatsRequest>;
  */
 export declare type ListChatsResponse = Message<"chatd.v1.ListChatsResponse"> & {
   /**
-   * The chats, newest first; a page holds at most about 2 MiB.
+   * The chats, newest first; a page has at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.Chat chats = 1;
    */
   chats: Chat[];
 
   /**
-   * Token of the next page; empty at the end.
+   * Token for the next page; empty at the end.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -258,15 +259,15 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
   requestId: string;
 
   /**
-   * The new values; only fields named by update_mask are read.
+   * The new values; only fields named in update_mask are read.
    *
    * @generated from field: chatd.v1.Chat chat = 3;
    */
@@ -274,14 +275,14 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
 
   /**
    * Any of "title", "labels", "model", "system_prompt", "tools" and
-   * "action_timeout"; empty means every one that is set.
+   * "action_timeout"; empty means all fields that are set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 4;
    */
   updateMask?: FieldMask | undefined;
 
   /**
-   * The etag that was read; empty means any.
+   * The etag that the client has read; empty means any.
    *
    * @generated from field: string etag = 5;
    */
@@ -308,7 +309,7 @@ export declare type UpdateChatResponse = Message<"chatd.v1.UpdateChatResponse"> 
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -335,8 +336,8 @@ export declare type ArchiveChatRequest = Message<"chatd.v1.ArchiveChatRequest"> 
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -363,7 +364,7 @@ export declare type ArchiveChatResponse = Message<"chatd.v1.ArchiveChatResponse"
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -390,8 +391,8 @@ export declare type UnarchiveChatRequest = Message<"chatd.v1.UnarchiveChatReques
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -418,7 +419,7 @@ export declare type UnarchiveChatResponse = Message<"chatd.v1.UnarchiveChatRespo
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -445,8 +446,8 @@ export declare type DeleteChatRequest = Message<"chatd.v1.DeleteChatRequest"> & 
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -466,7 +467,7 @@ export declare const DeleteChatRequestSchema: GenMessage<DeleteChatRequest>;
  */
 export declare type DeleteChatResponse = Message<"chatd.v1.DeleteChatResponse"> & {
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 1;
    */
@@ -493,8 +494,8 @@ export declare type SendMessageRequest = Message<"chatd.v1.SendMessageRequest"> 
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -508,21 +509,21 @@ export declare type SendMessageRequest = Message<"chatd.v1.SendMessageRequest"> 
   message?: UserMessage | undefined;
 
   /**
-   * What to do when the chat is busy.
+   * What to do if the chat is busy.
    *
    * @generated from field: chatd.v1.BusyBehavior busy_behavior = 4;
    */
   busyBehavior: BusyBehavior;
 
   /**
-   * Choices for the message's turn.
+   * Options for the message's turn.
    *
    * @generated from field: chatd.v1.TurnOptions options = 5;
    */
   options?: TurnOptions | undefined;
 
   /**
-   * With INTERRUPT: cut only this turn; empty means whichever is open.
+   * With INTERRUPT: interrupt only this turn; empty means any open turn.
    *
    * @generated from field: string expected_turn_id = 6;
    */
@@ -549,21 +550,21 @@ export declare type SendMessageResponse = Message<"chatd.v1.SendMessageResponse"
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
 
   /**
-   * Where the message went; without its parts, which are those of the request,
-   * where the response would be above 1 MiB with them.
+   * Where the message is now. If it would make the response larger than 1 MiB,
+   * its parts are omitted: they are those of the request.
    *
    * @generated from oneof chatd.v1.SendMessageResponse.placed
    */
   placed: {
     /**
-     * Into the history: its turn has begun.
+     * In the history: its turn has begun.
      *
      * @generated from field: chatd.v1.Message message = 3;
      */
@@ -571,7 +572,7 @@ export declare type SendMessageResponse = Message<"chatd.v1.SendMessageResponse"
     case: "message";
   } | {
     /**
-     * Into the queue.
+     * In the queue.
      *
      * @generated from field: chatd.v1.QueuedMessage queued_message = 4;
      */
@@ -580,7 +581,7 @@ export declare type SendMessageResponse = Message<"chatd.v1.SendMessageResponse"
   } | { case: undefined; value?: undefined };
 
   /**
-   * Whether an open turn was cut, or is being cut now.
+   * Whether an open turn was interrupted or is being interrupted.
    *
    * @generated from field: bool interrupted = 5;
    */
@@ -607,8 +608,8 @@ export declare type EditMessageRequest = Message<"chatd.v1.EditMessageRequest"> 
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -629,7 +630,7 @@ export declare type EditMessageRequest = Message<"chatd.v1.EditMessageRequest"> 
   message?: UserMessage | undefined;
 
   /**
-   * Choices for the new message's turn.
+   * Options for the new message's turn.
    *
    * @generated from field: chatd.v1.TurnOptions options = 5;
    */
@@ -656,15 +657,15 @@ export declare type EditMessageResponse = Message<"chatd.v1.EditMessageResponse"
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
 
   /**
-   * The new message; without its parts, which are those of the request, where the
-   * response would be above 1 MiB with them.
+   * The new message. If it would make the response larger than 1 MiB, its parts
+   * are omitted: they are those of the request.
    *
    * @generated from field: chatd.v1.Message message = 3;
    */
@@ -691,21 +692,21 @@ export declare type ListMessagesRequest = Message<"chatd.v1.ListMessagesRequest"
   chatId: string;
 
   /**
-   * Most items of the page; 0 means 50, more than 200 means 200.
+   * Maximum number of items; 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before; empty means the first page.
+   * next_page_token of the previous page; empty means the first page.
    *
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
 
   /**
-   * Only messages behind this position; 0 means from the first.
+   * Only messages after this position; 0 means from the first.
    *
    * @generated from field: int64 after_position = 4;
    */
@@ -725,14 +726,14 @@ export declare const ListMessagesRequestSchema: GenMessage<ListMessagesRequest>;
  */
 export declare type ListMessagesResponse = Message<"chatd.v1.ListMessagesResponse"> & {
   /**
-   * The messages, in order; a page holds at most about 2 MiB.
+   * The messages, in order; a page has at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.Message messages = 1;
    */
   messages: Message$1[];
 
   /**
-   * Token of the next page; empty at the end.
+   * Token for the next page; empty at the end.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -759,14 +760,14 @@ export declare type ListQueuedMessagesRequest = Message<"chatd.v1.ListQueuedMess
   chatId: string;
 
   /**
-   * Most items of the page; 0 means 50, more than 200 means 200.
+   * Maximum number of items; 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before; empty means the first page.
+   * next_page_token of the previous page; empty means the first page.
    *
    * @generated from field: string page_token = 3;
    */
@@ -786,14 +787,14 @@ export declare const ListQueuedMessagesRequestSchema: GenMessage<ListQueuedMessa
  */
 export declare type ListQueuedMessagesResponse = Message<"chatd.v1.ListQueuedMessagesResponse"> & {
   /**
-   * The queue, head first; a page holds at most about 2 MiB.
+   * The queue, head first; a page has at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.QueuedMessage queued_messages = 1;
    */
   queuedMessages: QueuedMessage[];
 
   /**
-   * Token of the next page; empty at the end.
+   * Token for the next page; empty at the end.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -820,8 +821,8 @@ export declare type DeleteQueuedMessageRequest = Message<"chatd.v1.DeleteQueuedM
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -855,7 +856,7 @@ export declare type DeleteQueuedMessageResponse = Message<"chatd.v1.DeleteQueued
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -882,8 +883,8 @@ export declare type PromoteQueuedMessageRequest = Message<"chatd.v1.PromoteQueue
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -917,7 +918,7 @@ export declare type PromoteQueuedMessageResponse = Message<"chatd.v1.PromoteQueu
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -944,15 +945,15 @@ export declare type ReorderQueuedMessagesRequest = Message<"chatd.v1.ReorderQueu
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
   requestId: string;
 
   /**
-   * Ids of exactly the queued messages, in the new order.
+   * Ids of all queued messages, in the new order.
    *
    * @generated from field: repeated string message_ids = 3;
    */
@@ -979,7 +980,7 @@ export declare type ReorderQueuedMessagesResponse = Message<"chatd.v1.ReorderQue
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -1006,15 +1007,15 @@ export declare type InterruptChatRequest = Message<"chatd.v1.InterruptChatReques
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
   requestId: string;
 
   /**
-   * Cut only this turn; empty means whichever is open.
+   * Interrupt only this turn; empty means any open turn.
    *
    * @generated from field: string expected_turn_id = 3;
    */
@@ -1041,14 +1042,14 @@ export declare type InterruptChatResponse = Message<"chatd.v1.InterruptChatRespo
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
 
   /**
-   * Whether a turn was cut, or is being cut now.
+   * Whether a turn was interrupted or is being interrupted.
    *
    * @generated from field: bool interrupted = 3;
    */
@@ -1075,8 +1076,8 @@ export declare type RetryTurnRequest = Message<"chatd.v1.RetryTurnRequest"> & {
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1103,7 +1104,7 @@ export declare type RetryTurnResponse = Message<"chatd.v1.RetryTurnResponse"> & 
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -1130,8 +1131,8 @@ export declare type CompactChatRequest = Message<"chatd.v1.CompactChatRequest"> 
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1158,7 +1159,7 @@ export declare type CompactChatResponse = Message<"chatd.v1.CompactChatResponse"
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -1185,8 +1186,8 @@ export declare type ClearContextRequest = Message<"chatd.v1.ClearContextRequest"
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1213,7 +1214,7 @@ export declare type ClearContextResponse = Message<"chatd.v1.ClearContextRespons
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -1240,8 +1241,8 @@ export declare type RegenerateTitleRequest = Message<"chatd.v1.RegenerateTitleRe
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1268,7 +1269,7 @@ export declare type RegenerateTitleResponse = Message<"chatd.v1.RegenerateTitleR
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
@@ -1295,16 +1296,17 @@ export declare type SubmitToolResultsRequest = Message<"chatd.v1.SubmitToolResul
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
   requestId: string;
 
   /**
-   * One result for each call that still waits, or with allow_partial for some of
-   * them. A request of more than 3 MiB is refused: larger results come by parts.
+   * One result for each call that is still open, or with allow_partial for some
+   * of them. A request of more than 3 MiB is refused: send larger results in
+   * several requests.
    *
    * @generated from field: repeated chatd.v1.ToolResultInput results = 3;
    */
@@ -1312,10 +1314,10 @@ export declare type SubmitToolResultsRequest = Message<"chatd.v1.SubmitToolResul
 
   /**
    * Keep these results and wait for the missing ones. Status, history and events
-   * stay as they are until the last one is there; then all are committed in call
-   * order, and the turn goes on. A kept result is final: a second one for its
-   * call is refused, and an interrupt or the deadline answers only the calls that
-   * still wait.
+   * do not change until the last result arrives; then all are committed in call
+   * order, and the turn continues. A kept result is final: a second result for
+   * its call is refused, and an interrupt or the deadline answers only the calls
+   * that are still open.
    *
    * @generated from field: bool allow_partial = 4;
    */
@@ -1342,14 +1344,15 @@ export declare type SubmitToolResultsResponse = Message<"chatd.v1.SubmitToolResu
   chat?: Chat | undefined;
 
   /**
-   * Sequence of the newest durable event after this request: read your writes.
+   * Sequence of the newest durable event after this request (read your writes).
    *
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
 
   /**
-   * Ids of the calls that still wait, in call order; empty when the turn goes on.
+   * Ids of the calls that are still open, in call order; empty if the turn
+   * continues.
    *
    * @generated from field: repeated string missing_tool_call_ids = 3;
    */
@@ -1369,29 +1372,29 @@ export declare const SubmitToolResultsResponseSchema: GenMessage<SubmitToolResul
  */
 export declare type ListPendingActionsRequest = Message<"chatd.v1.ListPendingActionsRequest"> & {
   /**
-   * Most items of the page; 0 means 50, more than 200 means 200.
+   * Maximum number of items; 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before; empty means the first page.
+   * next_page_token of the previous page; empty means the first page.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Only this chat; empty means all of the caller's.
+   * Only this chat; empty means all chats of the caller.
    *
    * @generated from field: string chat_id = 3;
    */
   chatId: string;
 
   /**
-   * Only actions in which a call of one of these tools still waits; empty means
-   * any. A page may be short, or empty, though more follow.
+   * Only actions with an open call of one of these tools; empty means any. A
+   * page may be short or empty although more follow.
    *
    * @generated from field: repeated string tool_names = 4;
    */
@@ -1411,15 +1414,15 @@ export declare const ListPendingActionsRequestSchema: GenMessage<ListPendingActi
  */
 export declare type ListPendingActionsResponse = Message<"chatd.v1.ListPendingActionsResponse"> & {
   /**
-   * The actions, first deadline first, with the calls that still wait; a page
-   * holds at most about 2 MiB.
+   * The actions, earliest deadline first, with their open calls; a page has at
+   * most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.PendingAction actions = 1;
    */
   actions: PendingAction[];
 
   /**
-   * Token of the next page; empty at the end.
+   * Token for the next page; empty at the end.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -1454,24 +1457,24 @@ export declare type SubscribeRequest = Message<"chatd.v1.SubscribeRequest"> & {
   resumeFrom?: Cursor | undefined;
 
   /**
-   * When the stream ends by itself.
+   * When the server ends the stream.
    *
    * @generated from field: chatd.v1.SubscribeUntil until = 3;
    */
   until: SubscribeUntil;
 
   /**
-   * Whether live pieces of answers are sent; absent means yes. Pieces that the
-   * client holds, because resume_from is inside an answer, are taken back by
-   * preview_reset in any case.
+   * Whether live pieces of answers are sent; absent means yes. If resume_from is
+   * inside an answer, preview_reset voids the pieces that the client holds in
+   * any case.
    *
    * @generated from field: optional bool include_deltas = 4;
    */
   includeDeltas?: boolean | undefined;
 
   /**
-   * Pause between heartbeats of a stream with nothing else to send; 1 to 300
-   * seconds; absent means the server's, 15 seconds unless it was set otherwise.
+   * Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+   * absent means the server's setting, 15 seconds by default.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 5;
    */
@@ -1498,8 +1501,7 @@ export declare type SubscribeResponse = Message<"chatd.v1.SubscribeResponse"> & 
   event?: ChatEvent | undefined;
 
   /**
-   * Up to where this stream has sent, this event included: what to store and
-   * to resume from.
+   * Position of this stream, this event included: store it and resume from it.
    *
    * @generated from field: chatd.v1.Cursor cursor = 2;
    */
@@ -1519,14 +1521,14 @@ export declare const SubscribeResponseSchema: GenMessage<SubscribeResponse>;
  */
 export declare type WatchChatsRequest = Message<"chatd.v1.WatchChatsRequest"> & {
   /**
-   * Cursor of the last response; empty means from now.
+   * Cursor of the last response; empty means from now on.
    *
    * @generated from field: string cursor = 1;
    */
   cursor: string;
 
   /**
-   * Only the family of this chat; empty means all of the caller's.
+   * Only the family of this chat; empty means all chats of the caller.
    *
    * @generated from field: string root_chat_id = 2;
    */
@@ -1540,7 +1542,7 @@ export declare type WatchChatsRequest = Message<"chatd.v1.WatchChatsRequest"> & 
   labels: { [key: string]: string };
 
   /**
-   * Pause between heartbeats; absent means 15 seconds.
+   * Interval between heartbeats; absent means 15 seconds.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 4;
    */
@@ -1601,23 +1603,23 @@ export declare type ListEventsRequest = Message<"chatd.v1.ListEventsRequest"> & 
   chatId: string;
 
   /**
-   * Only events behind this sequence; 0 means from the first. CURSOR_EXPIRED when
-   * a retention has dropped some of those.
+   * Only events after this sequence; 0 means from the first. CURSOR_EXPIRED if a
+   * retention has removed some of them.
    *
    * @generated from field: int64 after_sequence = 2;
    */
   afterSequence: bigint;
 
   /**
-   * Most events of the page; 0 means 50, more than 200 means 200.
+   * Maximum number of events; 0 means 50, more than 200 means 200.
    *
    * @generated from field: int32 page_size = 3;
    */
   pageSize: number;
 
   /**
-   * How long to wait for the first event when there is none yet; absent means
-   * not at all; at most 60 seconds. A server that shuts down waits no longer.
+   * How long to wait for the first event if there is none yet, at most 60
+   * seconds; absent means no wait. A server that shuts down ends the wait.
    *
    * @generated from field: google.protobuf.Duration wait = 4;
    */
@@ -1637,7 +1639,7 @@ export declare const ListEventsRequestSchema: GenMessage<ListEventsRequest>;
  */
 export declare type ListEventsResponse = Message<"chatd.v1.ListEventsResponse"> & {
   /**
-   * Durable events, in order; a page holds at most about 2 MiB.
+   * Durable events, in order; a page has at most about 2 MiB.
    *
    * @generated from field: repeated chatd.v1.ChatEvent events = 1;
    */
@@ -1671,8 +1673,8 @@ export declare type RunTurnRequest = Message<"chatd.v1.RunTurnRequest"> & {
   chatId: string;
 
   /**
-   * UUID chosen by the client. The same id with the same request gets the
-   * stored response again for 24 hours; empty means no such protection.
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1686,21 +1688,21 @@ export declare type RunTurnRequest = Message<"chatd.v1.RunTurnRequest"> & {
   message?: UserMessage | undefined;
 
   /**
-   * What to do when the chat is busy.
+   * What to do if the chat is busy.
    *
    * @generated from field: chatd.v1.BusyBehavior busy_behavior = 4;
    */
   busyBehavior: BusyBehavior;
 
   /**
-   * Choices for the message's turn.
+   * Options for the message's turn.
    *
    * @generated from field: chatd.v1.TurnOptions options = 5;
    */
   options?: TurnOptions | undefined;
 
   /**
-   * Whether the stream ends too when the turn needs client tools.
+   * Whether the stream also ends when the turn needs client tools.
    *
    * @generated from field: bool until_action = 6;
    */
@@ -1748,7 +1750,7 @@ export declare type RunTurnResponse = Message<"chatd.v1.RunTurnResponse"> & {
 export declare const RunTurnResponseSchema: GenMessage<RunTurnResponse>;
 
 /**
- * When a stream ends by itself.
+ * When the server ends a stream.
  *
  * @generated from enum chatd.v1.SubscribeUntil
  */
@@ -1788,8 +1790,8 @@ export enum SubscribeUntil {
 export declare const SubscribeUntilSchema: GenEnum<SubscribeUntil>;
 
 /**
- * Durable chats with models: create one, send a message, subscribe. The service
- * runs the step loop by itself; closing a stream never cancels work.
+ * Durable chats with models: create a chat, send a message, subscribe. The
+ * service runs the step loop itself; closing a stream never cancels work.
  *
  * Guarantees of Subscribe:
  *
@@ -1799,7 +1801,7 @@ export declare const SubscribeUntilSchema: GenEnum<SubscribeUntil>;
  *    middle of a step: with a cursor inside the open attempt, exactly the
  *    missing text follows, on any server that shares the database. On the
  *    server that runs the turn it follows live; on another one it follows
- *    together, when the answer is committed.
+ *    all at once, when the answer is committed.
  * 3. A slow reader never slows the run or another reader, and loses nothing:
  *    deltas it has not read are merged into larger ones.
  * 4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -1810,8 +1812,8 @@ export declare const SubscribeUntilSchema: GenEnum<SubscribeUntil>;
  *    time: those of another one come only after the message_committed that
  *    closes the attempt, or else after preview_reset. (After retry_scheduled,
  *    which closes an attempt without a message, it is preview_reset.) A client
- *    that comes back with a cursor inside an attempt that was lost gets the
- *    durable events since then first, and preview_reset behind them.
+ *    that resumes with a cursor inside an attempt that was lost first gets the
+ *    durable events since then, and then preview_reset.
  * 6. A stream that ends without stream_end was cut: reconnect. Stream end never
  *    changes chat state.
  * 7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -1820,15 +1822,15 @@ export declare const SubscribeUntilSchema: GenEnum<SubscribeUntil>;
  * 9. Every mutating response carries the sequence of its event (read your
  *    writes).
  *
- * Requests with a request_id: each owner and each RPC has ids of its own, and
- * upper and lower case of the UUID are the same id. Two requests are the same
- * when they decode to the same message. So the order of fields and of map
- * entries in the bytes does not matter, nor does a default value that is
- * written out where the field has no presence. Everything else matters: text
- * and JSON are compared by their bytes, without any normalisation; a field with
- * presence that holds its default is not one that is absent; and fields that
- * the server does not know count too. Another request with the same id is
- * refused (REQUEST_ID_REUSED). Only successes are stored.
+ * Requests with a request_id: ids are separate for each owner and each RPC, and
+ * the case of the UUID's letters does not matter. Two requests are the same if
+ * they decode to the same message. So the order of fields and of map entries in
+ * the bytes does not matter, nor does an explicit default value in a field
+ * without presence. Everything else matters: text and JSON are compared by their
+ * bytes, without normalisation; a field with presence that is set to its default
+ * differs from an absent field; and fields that the server does not know count
+ * too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+ * successes are stored.
  *
  * @generated from service chatd.v1.ChatService
  */
@@ -1894,7 +1896,7 @@ export declare const ChatService: GenService<{
     output: typeof UnarchiveChatResponseSchema;
   },
   /**
-   * Deletes a chat; its streams end.
+   * Deletes a chat and ends its streams.
    *
    * @generated from rpc chatd.v1.ChatService.DeleteChat
    */
@@ -1904,7 +1906,7 @@ export declare const ChatService: GenService<{
     output: typeof DeleteChatResponseSchema;
   },
   /**
-   * Sends a user's message: starts a turn, or queues when one is open.
+   * Sends a user's message: starts a turn, or queues the message if one is open.
    *
    * @generated from rpc chatd.v1.ChatService.SendMessage
    */
@@ -1914,7 +1916,7 @@ export declare const ChatService: GenService<{
     output: typeof SendMessageResponseSchema;
   },
   /**
-   * Replaces a user's message and removes all behind it.
+   * Replaces a user's message and removes all messages after it.
    *
    * @generated from rpc chatd.v1.ChatService.EditMessage
    */
@@ -1944,7 +1946,7 @@ export declare const ChatService: GenService<{
     output: typeof ListQueuedMessagesResponseSchema;
   },
   /**
-   * Removes a message from the queue; absent is success.
+   * Removes a message from the queue; succeeds if it is not there.
    *
    * @generated from rpc chatd.v1.ChatService.DeleteQueuedMessage
    */
@@ -1954,7 +1956,8 @@ export declare const ChatService: GenService<{
     output: typeof DeleteQueuedMessageResponseSchema;
   },
   /**
-   * Moves a queued message to the head and starts it as soon as possible.
+   * Moves a queued message to the head of the queue and starts it as soon as
+   * possible.
    *
    * @generated from rpc chatd.v1.ChatService.PromoteQueuedMessage
    */
@@ -1964,7 +1967,7 @@ export declare const ChatService: GenService<{
     output: typeof PromoteQueuedMessageResponseSchema;
   },
   /**
-   * Puts the queue in another order.
+   * Changes the order of the queue.
    *
    * @generated from rpc chatd.v1.ChatService.ReorderQueuedMessages
    */
@@ -1974,7 +1977,7 @@ export declare const ChatService: GenService<{
     output: typeof ReorderQueuedMessagesResponseSchema;
   },
   /**
-   * Stops the open turn and keeps what it has.
+   * Stops the open turn and keeps its partial results.
    *
    * @generated from rpc chatd.v1.ChatService.InterruptChat
    */
@@ -1984,7 +1987,7 @@ export declare const ChatService: GenService<{
     output: typeof InterruptChatResponseSchema;
   },
   /**
-   * Tries the failed turn again.
+   * Runs the failed turn again.
    *
    * @generated from rpc chatd.v1.ChatService.RetryTurn
    */
@@ -2004,7 +2007,7 @@ export declare const ChatService: GenService<{
     output: typeof CompactChatResponseSchema;
   },
   /**
-   * Lets the context begin anew without a summary.
+   * Starts a new context for the model, without a summary.
    *
    * @generated from rpc chatd.v1.ChatService.ClearContext
    */
@@ -2014,7 +2017,7 @@ export declare const ChatService: GenService<{
     output: typeof ClearContextResponseSchema;
   },
   /**
-   * Writes a new title.
+   * Generates a new title.
    *
    * @generated from rpc chatd.v1.ChatService.RegenerateTitle
    */
@@ -2024,9 +2027,9 @@ export declare const ChatService: GenService<{
     output: typeof RegenerateTitleResponseSchema;
   },
   /**
-   * Hands in results of client tools. The first complete answer counts, and a
-   * later one is refused. Nothing keeps two clients from running the same call:
-   * a tool whose effect must come once remembers the call's id.
+   * Submits results of client tools. The first complete submission counts; a
+   * later one is refused. Two clients may run the same call: a tool that must
+   * take effect only once has to remember the call's id.
    *
    * @generated from rpc chatd.v1.ChatService.SubmitToolResults
    */
@@ -2036,7 +2039,7 @@ export declare const ChatService: GenService<{
     output: typeof SubmitToolResultsResponseSchema;
   },
   /**
-   * Lists what the caller's chats wait for.
+   * Lists the actions that the caller's chats wait for.
    *
    * @generated from rpc chatd.v1.ChatService.ListPendingActions
    */
@@ -2046,7 +2049,7 @@ export declare const ChatService: GenService<{
     output: typeof ListPendingActionsResponseSchema;
   },
   /**
-   * Follows one chat: what happened, then what happens.
+   * Follows one chat: past events first, then live events.
    *
    * @generated from rpc chatd.v1.ChatService.Subscribe
    */
@@ -2067,7 +2070,7 @@ export declare const ChatService: GenService<{
   },
   /**
    * Returns the durable events of Subscribe in pages, with a bounded wait for
-   * the next: for callers that cannot stream.
+   * the next event: for callers that cannot stream.
    *
    * @generated from rpc chatd.v1.ChatService.ListEvents
    */

@@ -373,7 +373,7 @@ export const SubscribeUntilSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_chat_service, 0);
 
 /**
- * When a stream ends by itself.
+ * When the server ends a stream.
  *
  * @generated from enum chatd.v1.SubscribeUntil
  */
@@ -381,8 +381,8 @@ export const SubscribeUntil = /*@__PURE__*/
   tsEnum(SubscribeUntilSchema);
 
 /**
- * Durable chats with models: create one, send a message, subscribe. The service
- * runs the step loop by itself; closing a stream never cancels work.
+ * Durable chats with models: create a chat, send a message, subscribe. The
+ * service runs the step loop itself; closing a stream never cancels work.
  *
  * Guarantees of Subscribe:
  *
@@ -392,7 +392,7 @@ export const SubscribeUntil = /*@__PURE__*/
  *    middle of a step: with a cursor inside the open attempt, exactly the
  *    missing text follows, on any server that shares the database. On the
  *    server that runs the turn it follows live; on another one it follows
- *    together, when the answer is committed.
+ *    all at once, when the answer is committed.
  * 3. A slow reader never slows the run or another reader, and loses nothing:
  *    deltas it has not read are merged into larger ones.
  * 4. The deltas of an attempt that a subscriber got are a prefix of the
@@ -403,8 +403,8 @@ export const SubscribeUntil = /*@__PURE__*/
  *    time: those of another one come only after the message_committed that
  *    closes the attempt, or else after preview_reset. (After retry_scheduled,
  *    which closes an attempt without a message, it is preview_reset.) A client
- *    that comes back with a cursor inside an attempt that was lost gets the
- *    durable events since then first, and preview_reset behind them.
+ *    that resumes with a cursor inside an attempt that was lost first gets the
+ *    durable events since then, and then preview_reset.
  * 6. A stream that ends without stream_end was cut: reconnect. Stream end never
  *    changes chat state.
  * 7. Cursor too old: OUT_OF_RANGE, reason CURSOR_EXPIRED, with the oldest and
@@ -413,15 +413,15 @@ export const SubscribeUntil = /*@__PURE__*/
  * 9. Every mutating response carries the sequence of its event (read your
  *    writes).
  *
- * Requests with a request_id: each owner and each RPC has ids of its own, and
- * upper and lower case of the UUID are the same id. Two requests are the same
- * when they decode to the same message. So the order of fields and of map
- * entries in the bytes does not matter, nor does a default value that is
- * written out where the field has no presence. Everything else matters: text
- * and JSON are compared by their bytes, without any normalisation; a field with
- * presence that holds its default is not one that is absent; and fields that
- * the server does not know count too. Another request with the same id is
- * refused (REQUEST_ID_REUSED). Only successes are stored.
+ * Requests with a request_id: ids are separate for each owner and each RPC, and
+ * the case of the UUID's letters does not matter. Two requests are the same if
+ * they decode to the same message. So the order of fields and of map entries in
+ * the bytes does not matter, nor does an explicit default value in a field
+ * without presence. Everything else matters: text and JSON are compared by their
+ * bytes, without normalisation; a field with presence that is set to its default
+ * differs from an absent field; and fields that the server does not know count
+ * too. A different request with the same id is refused (REQUEST_ID_REUSED). Only
+ * successes are stored.
  *
  * @generated from service chatd.v1.ChatService
  */

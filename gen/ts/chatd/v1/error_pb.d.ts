@@ -12,14 +12,14 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 export declare const file_chatd_v1_error: GenFile;
 
 /**
- * A failed model call or turn. Data, never an RPC status: it travels in events
- * and on the chat.
+ * A failed model call or turn. It is data in events and on the chat, never an
+ * RPC status.
  *
  * @generated from message chatd.v1.ChatError
  */
 export declare type ChatError = Message<"chatd.v1.ChatError"> & {
   /**
-   * What kind of failure it is.
+   * The kind of failure.
    *
    * @generated from field: chatd.v1.ErrorKind kind = 1;
    */
@@ -33,14 +33,15 @@ export declare type ChatError = Message<"chatd.v1.ChatError"> & {
   message: string;
 
   /**
-   * The provider's own words, shortened; empty when there are none.
+   * The provider's own message, shortened; empty if there is none.
    *
    * @generated from field: string detail = 3;
    */
   detail: string;
 
   /**
-   * Name of the provider, for example "anthropic"; empty when none is to blame.
+   * Name of the provider, for example "anthropic"; empty if no provider caused
+   * the failure.
    *
    * @generated from field: string provider = 4;
    */
@@ -54,14 +55,14 @@ export declare type ChatError = Message<"chatd.v1.ChatError"> & {
   retryable: boolean;
 
   /**
-   * HTTP status of the provider's answer; absent when there was none.
+   * HTTP status of the provider's response; absent if there was none.
    *
    * @generated from field: optional int32 http_status = 6;
    */
   httpStatus?: number | undefined;
 
   /**
-   * How long the provider asked to wait; absent when it did not say.
+   * How long the provider asked to wait; absent if it did not ask.
    *
    * @generated from field: google.protobuf.Duration retry_after = 7;
    */
@@ -75,12 +76,12 @@ export declare type ChatError = Message<"chatd.v1.ChatError"> & {
 export declare const ChatErrorSchema: GenMessage<ChatError>;
 
 /**
- * Why a request was refused. Every error status that chatd itself gives carries
+ * Why a request was refused. Every error status from chatd itself carries
  * exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
  * the name of one of these values without the ERROR_REASON_ prefix. Reasons are
- * stable; messages are for people and may change. What grpc answers by itself
- * has no ErrorInfo: an unknown method, a request or metadata above grpc's
- * limits, a lost connection.
+ * stable; messages are for people and may change. Errors that grpc itself
+ * returns have no ErrorInfo: for an unknown method, a request or metadata above
+ * grpc's limits, or a lost connection.
  *
  * @generated from enum chatd.v1.ErrorReason
  */
@@ -93,7 +94,7 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * UNAUTHENTICATED. No key, more than one, or a key that is not known. Send
+   * UNAUTHENTICATED. There is no key, more than one, or an unknown key. Send
    * "authorization: Bearer chatd_..." metadata, once.
    *
    * @generated from enum value: ERROR_REASON_UNAUTHENTICATED = 1;
@@ -101,7 +102,7 @@ export enum ErrorReason {
   UNAUTHENTICATED = 1,
 
   /**
-   * PERMISSION_DENIED. The key is known but may not do this.
+   * PERMISSION_DENIED. The key is valid but may not do this.
    *
    * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 2;
    */
@@ -115,23 +116,23 @@ export enum ErrorReason {
   CHAT_NOT_FOUND = 3,
 
   /**
-   * NOT_FOUND. No message with this id is in the chat.
+   * NOT_FOUND. The chat has no message with this id.
    *
    * @generated from enum value: ERROR_REASON_MESSAGE_NOT_FOUND = 4;
    */
   MESSAGE_NOT_FOUND = 4,
 
   /**
-   * INVALID_ARGUMENT. One or more fields break a rule; BadRequest lists every
-   * violation at once.
+   * INVALID_ARGUMENT. One or more fields are invalid; BadRequest lists all
+   * violations.
    *
    * @generated from enum value: ERROR_REASON_INVALID_FIELD = 5;
    */
   INVALID_FIELD = 5,
 
   /**
-   * INVALID_ARGUMENT. The request is no protobuf message of this RPC, or it did
-   * not come.
+   * INVALID_ARGUMENT. The request is not a valid protobuf message of this RPC, or
+   * it is missing.
    *
    * @generated from enum value: ERROR_REASON_MALFORMED_REQUEST = 6;
    */
@@ -145,9 +146,9 @@ export enum ErrorReason {
   MESSAGE_TOO_LARGE = 7,
 
   /**
-   * INVALID_ARGUMENT. The results do not match the calls that still wait;
-   * BadRequest lists each id that is missing (unless allow_partial), unexpected,
-   * repeated or answered already, and each output_json that is not JSON.
+   * INVALID_ARGUMENT. The results do not match the open calls; BadRequest lists
+   * each id that is missing (unless allow_partial), unexpected, repeated or
+   * already answered, and each output_json that is not JSON.
    *
    * @generated from enum value: ERROR_REASON_TOOL_RESULTS_MISMATCH = 8;
    */
@@ -155,14 +156,14 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION. The chat does not wait for client tool results;
-   * metadata "status" says what it does.
+   * metadata "status" is its status.
    *
    * @generated from enum value: ERROR_REASON_NOT_WAITING_FOR_ACTION = 9;
    */
   NOT_WAITING_FOR_ACTION = 9,
 
   /**
-   * FAILED_PRECONDITION. The chat is busy and the message said REJECT.
+   * FAILED_PRECONDITION. The chat is busy and the message has REJECT.
    *
    * @generated from enum value: ERROR_REASON_CHAT_BUSY = 10;
    */
@@ -176,15 +177,15 @@ export enum ErrorReason {
   CHAT_ARCHIVED = 11,
 
   /**
-   * FAILED_PRECONDITION. The command is not possible in the chat's status;
-   * metadata "status" names it.
+   * FAILED_PRECONDITION. The command is not possible in the chat's status, which
+   * is metadata "status".
    *
    * @generated from enum value: ERROR_REASON_WRONG_STATUS = 12;
    */
   WRONG_STATUS = 12,
 
   /**
-   * FAILED_PRECONDITION. There is nothing that a compaction could shorten.
+   * FAILED_PRECONDITION. There is nothing to compact.
    *
    * @generated from enum value: ERROR_REASON_NOTHING_TO_COMPACT = 13;
    */
@@ -198,31 +199,31 @@ export enum ErrorReason {
   ETAG_MISMATCH = 14,
 
   /**
-   * ALREADY_EXISTS. The request_id was used before with another request of the
-   * same RPC. (Each RPC keeps ids of its own.)
+   * ALREADY_EXISTS. The request_id was used before with a different request of
+   * the same RPC. (Each RPC has its own ids.)
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 15;
    */
   REQUEST_ID_REUSED = 15,
 
   /**
-   * OUT_OF_RANGE. The cursor is older than what the log keeps; metadata
-   * "oldest_sequence" and "head_sequence" say what is there.
+   * OUT_OF_RANGE. The cursor is older than the log; metadata "oldest_sequence"
+   * and "head_sequence" give the range of the log.
    *
    * @generated from enum value: ERROR_REASON_CURSOR_EXPIRED = 16;
    */
   CURSOR_EXPIRED = 16,
 
   /**
-   * OUT_OF_RANGE. The cursor is beyond the head of the log, as after the
-   * restore of a backup; start again without a cursor.
+   * OUT_OF_RANGE. The cursor is beyond the head of the log, for example after a
+   * backup was restored; start again without a cursor.
    *
    * @generated from enum value: ERROR_REASON_CURSOR_AHEAD = 17;
    */
   CURSOR_AHEAD = 17,
 
   /**
-   * RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to try again.
+   * RESOURCE_EXHAUSTED. Too many requests; RetryInfo says when to retry.
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED = 18;
    */
@@ -230,8 +231,8 @@ export enum ErrorReason {
 
   /**
    * RESOURCE_EXHAUSTED. Too many open streams on this chat or of this caller, or
-   * too many calls of one connection or server that need no key or have sent no
-   * request yet.
+   * too many calls of one connection or server that need no key or have not sent
+   * their request yet.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_STREAMS = 19;
    */
@@ -245,8 +246,8 @@ export enum ErrorReason {
   QUEUE_FULL = 20,
 
   /**
-   * UNAVAILABLE. The server is shutting down and takes no new streams; RetryInfo
-   * says when to try again. Other RPCs are answered until it is gone.
+   * UNAVAILABLE. The server is shutting down and accepts no new streams;
+   * RetryInfo says when to retry. Other RPCs work until it exits.
    *
    * @generated from enum value: ERROR_REASON_DRAINING = 21;
    */
@@ -269,15 +270,15 @@ export enum ErrorReason {
 
   /**
    * INVALID_ARGUMENT. No configured model has this name; metadata "models"
-   * lists some that exist.
+   * gives some examples.
    *
    * @generated from enum value: ERROR_REASON_MODEL_NOT_FOUND = 24;
    */
   MODEL_NOT_FOUND = 24,
 
   /**
-   * INTERNAL. A defect of the server; the message carries an id that is also
-   * in the server's log.
+   * INTERNAL. A defect of the server; the message contains an id that is also in
+   * the server's log.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 25;
    */
@@ -290,7 +291,8 @@ export enum ErrorReason {
 export declare const ErrorReasonSchema: GenEnum<ErrorReason>;
 
 /**
- * Why a model call failed: drives retry, status and what a client shows.
+ * Why a model call failed. It determines the retry, the status and what a
+ * client shows.
  *
  * @generated from enum chatd.v1.ErrorKind
  */
@@ -303,7 +305,7 @@ export enum ErrorKind {
   UNSPECIFIED = 0,
 
   /**
-   * Anything without a better kind.
+   * Any other failure.
    *
    * @generated from enum value: ERROR_KIND_GENERIC = 1;
    */
@@ -317,7 +319,7 @@ export enum ErrorKind {
   OVERLOADED = 2,
 
   /**
-   * The provider limits the rate. Retried, not before its Retry-After.
+   * The provider limits the rate. Retried, but not before its Retry-After.
    *
    * @generated from enum value: ERROR_KIND_RATE_LIMIT = 3;
    */
@@ -366,7 +368,7 @@ export enum ErrorKind {
   MISSING_KEY = 9,
 
   /**
-   * The provider is switched off.
+   * The provider is disabled.
    *
    * @generated from enum value: ERROR_KIND_PROVIDER_DISABLED = 10;
    */
@@ -380,21 +382,21 @@ export enum ErrorKind {
   CONTENT_FILTER = 11,
 
   /**
-   * The context is longer than the model takes.
+   * The context is longer than the model allows.
    *
    * @generated from enum value: ERROR_KIND_CONTEXT_EXCEEDED = 12;
    */
   CONTEXT_EXCEEDED = 12,
 
   /**
-   * The answer or a batch of tool results is larger than chatd takes.
+   * The answer or a batch of tool results is larger than chatd allows.
    *
    * @generated from enum value: ERROR_KIND_OUTPUT_TOO_LARGE = 13;
    */
   OUTPUT_TOO_LARGE = 13,
 
   /**
-   * Workers were lost again and again while they worked on the chat.
+   * Workers were lost repeatedly while they ran the chat.
    *
    * @generated from enum value: ERROR_KIND_WORKER_LOST = 14;
    */

@@ -25,12 +25,12 @@ export const ErrorReasonSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_error, 0);
 
 /**
- * Why a request was refused. Every error status that chatd itself gives carries
+ * Why a request was refused. Every error status from chatd itself carries
  * exactly one google.rpc.ErrorInfo whose domain is "chatd" and whose reason is
  * the name of one of these values without the ERROR_REASON_ prefix. Reasons are
- * stable; messages are for people and may change. What grpc answers by itself
- * has no ErrorInfo: an unknown method, a request or metadata above grpc's
- * limits, a lost connection.
+ * stable; messages are for people and may change. Errors that grpc itself
+ * returns have no ErrorInfo: for an unknown method, a request or metadata above
+ * grpc's limits, or a lost connection.
  *
  * @generated from enum chatd.v1.ErrorReason
  */
@@ -44,7 +44,8 @@ export const ErrorKindSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_error, 1);
 
 /**
- * Why a model call failed: drives retry, status and what a client shows.
+ * Why a model call failed. It determines the retry, the status and what a
+ * client shows.
  *
  * @generated from enum chatd.v1.ErrorKind
  */

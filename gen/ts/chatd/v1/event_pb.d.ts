@@ -16,11 +16,11 @@ import type { PendingAction } from "./tool_pb.js";
 export declare const file_chatd_v1_event: GenFile;
 
 /**
- * Something that happened in a chat.
+ * An event of a chat.
  *
  * Durable events have a sequence: 1, 2, 3, ... in each chat, without gaps, never
- * rewritten. Live events have sequence 0 and are a courtesy: a client that
- * ignores all of them still has the whole truth.
+ * rewritten. Live events have sequence 0 and are optional: a client that ignores
+ * all of them still gets all durable data.
  *
  * @generated from message chatd.v1.ChatEvent
  */
@@ -40,7 +40,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
   eventTime?: Timestamp | undefined;
 
   /**
-   * What happened. A client ignores kinds that it does not know.
+   * The event. A client ignores kinds that it does not know.
    *
    * @generated from oneof chatd.v1.ChatEvent.event
    */
@@ -70,7 +70,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "queueChanged";
   } | {
     /**
-     * Durable: the client owes results; they can be submitted now.
+     * Durable: the chat waits for client tool results; they can be submitted now.
      *
      * @generated from field: chatd.v1.ActionRequired action_required = 13;
      */
@@ -78,7 +78,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "actionRequired";
   } | {
     /**
-     * Durable: the client owes nothing any more.
+     * Durable: the chat no longer waits for client tool results.
      *
      * @generated from field: chatd.v1.ActionResolved action_resolved = 14;
      */
@@ -86,7 +86,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "actionResolved";
   } | {
     /**
-     * Durable: a model call failed and will be tried again.
+     * Durable: a model call failed and will be retried.
      *
      * @generated from field: chatd.v1.RetryScheduled retry_scheduled = 15;
      */
@@ -94,7 +94,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "retryScheduled";
   } | {
     /**
-     * Durable: messages were removed by an edit.
+     * Durable: an edit removed messages.
      *
      * @generated from field: chatd.v1.HistoryTruncated history_truncated = 16;
      */
@@ -126,8 +126,8 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "subagentChanged";
   } | {
     /**
-     * Live: the chat as it is, sent first on a stream without a cursor, or with
-     * one that says "snapshot unfinished".
+     * Live: the current state of the chat. It comes first on a stream without a
+     * cursor, or with one that has snapshot_unfinished.
      *
      * @generated from field: chatd.v1.Snapshot snapshot = 30;
      */
@@ -144,7 +144,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
   } | {
     /**
      * Live: a piece of an answer in progress. A server that does not run the turn
-     * sends the pieces of an answer when it is committed, just before
+     * sends the pieces when the answer is committed, just before
      * message_committed.
      *
      * @generated from field: chatd.v1.MessagePart message_part = 32;
@@ -154,7 +154,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
   } | {
     /**
      * Live, and only from the server that runs the turn: a tool of the service
-     * began.
+     * started.
      *
      * @generated from field: chatd.v1.ToolCallStarted tool_call_started = 33;
      */
@@ -179,7 +179,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "compactionStarted";
   } | {
     /**
-     * Live: forget the pieces of the answer in progress.
+     * Live: discard the pieces of the answer in progress.
      *
      * @generated from field: chatd.v1.PreviewReset preview_reset = 36;
      */
@@ -195,7 +195,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "heartbeat";
   } | {
     /**
-     * Live: all that had happened was sent; from here on it is live.
+     * Live: everything before the start of the stream was sent; live events follow.
      *
      * @generated from field: chatd.v1.CaughtUp caught_up = 38;
      */
@@ -203,7 +203,7 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "caughtUp";
   } | {
     /**
-     * Live: the stream ends on purpose.
+     * Live: the server ends the stream.
      *
      * @generated from field: chatd.v1.StreamEnd stream_end = 39;
      */
@@ -232,8 +232,8 @@ export declare type MessageCommitted = Message<"chatd.v1.MessageCommitted"> & {
   message?: Message$1 | undefined;
 
   /**
-   * The attempt that it closes; empty when it closes none: a user's message,
-   * results that no attempt made, and results of tools that are followed by more
+   * The attempt that it closes; empty if it closes none: a user's message,
+   * results that no attempt produced, and tool results that are followed by more
    * results of the same batch.
    *
    * @generated from field: string attempt_id = 2;
@@ -254,15 +254,15 @@ export declare const MessageCommittedSchema: GenMessage<MessageCommitted>;
  */
 export declare type StatusChanged = Message<"chatd.v1.StatusChanged"> & {
   /**
-   * What the chat does now.
+   * The new status.
    *
    * @generated from field: chatd.v1.ChatStatus status = 1;
    */
   status: ChatStatus;
 
   /**
-   * The turn that is open, or that just ended; empty when there is none, as in a
-   * chat that was created without a message.
+   * The turn that is open or has just ended; empty if there is none, as in a chat
+   * that was created without a message.
    *
    * @generated from field: string turn_id = 2;
    */
@@ -297,7 +297,7 @@ export declare type StatusChanged = Message<"chatd.v1.StatusChanged"> & {
 export declare const StatusChangedSchema: GenMessage<StatusChanged>;
 
 /**
- * The queue changed. Carries the whole queue, in order.
+ * The queue changed. Contains the whole queue, in order.
  *
  * @generated from message chatd.v1.QueueChanged
  */
@@ -317,7 +317,7 @@ export declare type QueueChanged = Message<"chatd.v1.QueueChanged"> & {
 export declare const QueueChangedSchema: GenMessage<QueueChanged>;
 
 /**
- * One message of the queue, shortened.
+ * One queued message, shortened.
  *
  * @generated from message chatd.v1.QueueEntry
  */
@@ -330,7 +330,7 @@ export declare type QueueEntry = Message<"chatd.v1.QueueEntry"> & {
   messageId: string;
 
   /**
-   * The first 200 characters of its text and of the contents of its file
+   * The first 200 characters of its text and of the content of its file
    * references.
    *
    * @generated from field: string preview = 2;
@@ -345,13 +345,14 @@ export declare type QueueEntry = Message<"chatd.v1.QueueEntry"> & {
 export declare const QueueEntrySchema: GenMessage<QueueEntry>;
 
 /**
- * The client owes results of tools. Sent only when they can be submitted.
+ * The chat waits for the client's tool results. Sent only when they can be
+ * submitted.
  *
  * @generated from message chatd.v1.ActionRequired
  */
 export declare type ActionRequired = Message<"chatd.v1.ActionRequired"> & {
   /**
-   * What the chat waits for.
+   * The action that the chat waits for.
    *
    * @generated from field: chatd.v1.PendingAction action = 1;
    */
@@ -365,13 +366,13 @@ export declare type ActionRequired = Message<"chatd.v1.ActionRequired"> & {
 export declare const ActionRequiredSchema: GenMessage<ActionRequired>;
 
 /**
- * The client owes nothing any more.
+ * The chat no longer waits for the client's tool results.
  *
  * @generated from message chatd.v1.ActionResolved
  */
 export declare type ActionResolved = Message<"chatd.v1.ActionResolved"> & {
   /**
-   * The turn that had asked.
+   * The turn that required the action.
    *
    * @generated from field: string turn_id = 1;
    */
@@ -392,7 +393,7 @@ export declare type ActionResolved = Message<"chatd.v1.ActionResolved"> & {
 export declare const ActionResolvedSchema: GenMessage<ActionResolved>;
 
 /**
- * A model call failed and will be tried again.
+ * A model call failed and will be retried.
  *
  * @generated from message chatd.v1.RetryScheduled
  */
@@ -412,7 +413,7 @@ export declare type RetryScheduled = Message<"chatd.v1.RetryScheduled"> & {
   attemptNumber: number;
 
   /**
-   * How long the service waits.
+   * How long the service waits before the next attempt.
    *
    * @generated from field: google.protobuf.Duration delay = 3;
    */
@@ -447,13 +448,13 @@ export declare type RetryScheduled = Message<"chatd.v1.RetryScheduled"> & {
 export declare const RetryScheduledSchema: GenMessage<RetryScheduled>;
 
 /**
- * Messages were removed by an edit.
+ * An edit removed messages.
  *
  * @generated from message chatd.v1.HistoryTruncated
  */
 export declare type HistoryTruncated = Message<"chatd.v1.HistoryTruncated"> & {
   /**
-   * Position of the first removed message; all behind it went too.
+   * Position of the first removed message; all later ones were removed too.
    *
    * @generated from field: int64 first_removed_position = 1;
    */
@@ -467,21 +468,21 @@ export declare type HistoryTruncated = Message<"chatd.v1.HistoryTruncated"> & {
 export declare const HistoryTruncatedSchema: GenMessage<HistoryTruncated>;
 
 /**
- * A compaction is done: the model's context begins anew.
+ * A compaction is done: the model's context starts again from here.
  *
  * @generated from message chatd.v1.CompactionFinished
  */
 export declare type CompactionFinished = Message<"chatd.v1.CompactionFinished"> & {
   /**
-   * What asked for it.
+   * Who requested it.
    *
    * @generated from field: chatd.v1.CompactionSource source = 1;
    */
   source: CompactionSource;
 
   /**
-   * Position from which the context begins now; after ClearContext that of the
-   * next message.
+   * Position from which the context starts now; after ClearContext, the position
+   * of the next message.
    *
    * @generated from field: int64 boundary_position = 2;
    */
@@ -509,8 +510,9 @@ export declare type CompactionFinished = Message<"chatd.v1.CompactionFinished"> 
 export declare const CompactionFinishedSchema: GenMessage<CompactionFinished>;
 
 /**
- * Fields of the chat changed. Each field is the new value, absent ones did not
- * change. The log of a chat that was created with any of them begins with it.
+ * Fields of the chat changed. Each field holds the new value; absent fields did
+ * not change. The log of a chat that was created with any of them starts with
+ * this event.
  *
  * @generated from message chatd.v1.ChatUpdated
  */
@@ -537,14 +539,14 @@ export declare type ChatUpdated = Message<"chatd.v1.ChatUpdated"> & {
   labels?: Labels | undefined;
 
   /**
-   * New system prompt, its first 1,000 characters.
+   * New system prompt, only its first 1,000 characters.
    *
    * @generated from field: optional string system_prompt = 4;
    */
   systemPrompt?: string | undefined;
 
   /**
-   * Names of the client tools, when they changed.
+   * Names of the client tools, if they changed.
    *
    * @generated from field: chatd.v1.ToolNames tools = 5;
    */
@@ -625,7 +627,7 @@ export declare type SubagentChanged = Message<"chatd.v1.SubagentChanged"> & {
   title: string;
 
   /**
-   * The tool call of the parent that made it.
+   * The tool call of the parent that created it.
    *
    * @generated from field: string tool_call_id = 4;
    */
@@ -639,7 +641,7 @@ export declare type SubagentChanged = Message<"chatd.v1.SubagentChanged"> & {
 export declare const SubagentChangedSchema: GenMessage<SubagentChanged>;
 
 /**
- * The chat as it is, without its messages. With all that a chat may hold it is
+ * The current state of the chat, without its messages. Its size is limited to
  * one response: the queue is shortened here, and so are long arguments of
  * pending calls.
  *
@@ -661,8 +663,8 @@ export declare type Snapshot = Message<"chatd.v1.Snapshot"> & {
   queue: QueueEntry[];
 
   /**
-   * What it waits for, calls that have their result already included; present
-   * only in status REQUIRES_ACTION.
+   * The action that it waits for, including calls that already have a result;
+   * present only in status REQUIRES_ACTION.
    *
    * @generated from field: chatd.v1.PendingAction pending_action = 3;
    */
@@ -676,7 +678,7 @@ export declare type Snapshot = Message<"chatd.v1.Snapshot"> & {
 export declare const SnapshotSchema: GenMessage<Snapshot>;
 
 /**
- * Messages of the snapshot, in order; as many of these events as needed.
+ * Messages of the snapshot, in order, in one or more events.
  *
  * @generated from message chatd.v1.SnapshotMessages
  */
@@ -710,7 +712,7 @@ export declare type MessagePart = Message<"chatd.v1.MessagePart"> & {
 
   /**
    * Index of the part in the message that the attempt will commit. Indexes may
-   * be skipped: a part that is empty (reasoning without text) has no piece.
+   * be skipped: an empty part (reasoning without text) has no piece.
    *
    * @generated from field: int32 part_index = 2;
    */
@@ -754,8 +756,8 @@ export declare type MessagePart = Message<"chatd.v1.MessagePart"> & {
     case: "toolCall";
   } | {
     /**
-     * A whole part that came at once: a provider's tool result, a source, a
-     * file, a refusal, a provider's note.
+     * A part that arrived whole: a provider's tool result, a source, a file, a
+     * refusal, a provider's note.
      *
      * @generated from field: chatd.v1.Part part = 7;
      */
@@ -820,7 +822,7 @@ export declare type ToolCallPiece = Message<"chatd.v1.ToolCallPiece"> & {
 export declare const ToolCallPieceSchema: GenMessage<ToolCallPiece>;
 
 /**
- * A tool of the service began.
+ * A tool of the service started.
  *
  * @generated from message chatd.v1.ToolCallStarted
  */
@@ -847,7 +849,7 @@ export declare type ToolCallStarted = Message<"chatd.v1.ToolCallStarted"> & {
   toolName: string;
 
   /**
-   * Where it stands in the attempt's canonical form, in bytes.
+   * Where it is in the attempt's canonical form, in bytes.
    *
    * @generated from field: int64 delta_offset = 4;
    */
@@ -861,10 +863,10 @@ export declare type ToolCallStarted = Message<"chatd.v1.ToolCallStarted"> & {
 export declare const ToolCallStartedSchema: GenMessage<ToolCallStarted>;
 
 /**
- * A tool of the service ended, and a crash cannot change its result any more:
- * the same result is committed when the whole batch is done. Comes without
- * tool_call_started for a call that was answered without being run, and not at
- * all when no call of the batch was run.
+ * A tool of the service ended, and its result survives a crash: the same result
+ * is committed with the whole batch. There is no tool_call_started before it
+ * for a call that was answered without being run, and no such event at all if
+ * no call of the batch was run.
  *
  * @generated from message chatd.v1.ToolCallFinished
  */
@@ -884,7 +886,7 @@ export declare type ToolCallFinished = Message<"chatd.v1.ToolCallFinished"> & {
   result?: ToolResultPart | undefined;
 
   /**
-   * Where it stands in the attempt's canonical form, in bytes.
+   * Where it is in the attempt's canonical form, in bytes.
    *
    * @generated from field: int64 delta_offset = 3;
    */
@@ -911,14 +913,14 @@ export declare type CompactionStarted = Message<"chatd.v1.CompactionStarted"> & 
   attemptId: string;
 
   /**
-   * What asked for it.
+   * Who requested it.
    *
    * @generated from field: chatd.v1.CompactionSource source = 2;
    */
   source: CompactionSource;
 
   /**
-   * Where it stands in the attempt's canonical form, in bytes.
+   * Where it is in the attempt's canonical form, in bytes.
    *
    * @generated from field: int64 delta_offset = 3;
    */
@@ -932,7 +934,7 @@ export declare type CompactionStarted = Message<"chatd.v1.CompactionStarted"> & 
 export declare const CompactionStartedSchema: GenMessage<CompactionStarted>;
 
 /**
- * Forget all pieces of the answer in progress: what comes next belongs to
+ * Discard all pieces of the answer in progress: the next pieces belong to
  * another attempt.
  *
  * @generated from message chatd.v1.PreviewReset
@@ -959,8 +961,8 @@ export declare const PreviewResetSchema: GenMessage<PreviewReset>;
  */
 export declare type Heartbeat = Message<"chatd.v1.Heartbeat"> & {
   /**
-   * Newest durable event of the chat, for information; never store it as a
-   * cursor.
+   * Sequence of the newest durable event, for information only; never store it
+   * as a cursor.
    *
    * @generated from field: int64 head_sequence = 1;
    */
@@ -974,7 +976,7 @@ export declare type Heartbeat = Message<"chatd.v1.Heartbeat"> & {
 export declare const HeartbeatSchema: GenMessage<Heartbeat>;
 
 /**
- * All that had happened when the stream began was sent.
+ * Everything before the start of the stream was sent.
  *
  * @generated from message chatd.v1.CaughtUp
  */
@@ -988,21 +990,21 @@ export declare type CaughtUp = Message<"chatd.v1.CaughtUp"> & {
 export declare const CaughtUpSchema: GenMessage<CaughtUp>;
 
 /**
- * The stream ends on purpose, with status OK. A stream that ends without this
+ * The server ends the stream, with status OK. A stream that ends without this
  * event was cut: reconnect with the last cursor.
  *
  * @generated from message chatd.v1.StreamEnd
  */
 export declare type StreamEnd = Message<"chatd.v1.StreamEnd"> & {
   /**
-   * Why.
+   * The reason.
    *
    * @generated from field: chatd.v1.StreamEndReason reason = 1;
    */
   reason: StreamEndReason;
 
   /**
-   * How long to wait before a resume; absent means not at all. Present when the
+   * How long to wait before a resume; absent means no wait. Present if the
    * server is shutting down.
    *
    * @generated from field: google.protobuf.Duration retry_delay = 2;
@@ -1044,7 +1046,7 @@ export enum ActionResolution {
   EXPIRED = 2,
 
   /**
-   * An interrupt, an edit, another message or the end of the chat cut it.
+   * An interrupt, an edit, another message or the end of the chat cancelled it.
    *
    * @generated from enum value: ACTION_RESOLUTION_CANCELLED = 3;
    */
@@ -1057,7 +1059,7 @@ export enum ActionResolution {
 export declare const ActionResolutionSchema: GenEnum<ActionResolution>;
 
 /**
- * What asked for a compaction.
+ * Who requested a compaction.
  *
  * @generated from enum chatd.v1.CompactionSource
  */
@@ -1070,7 +1072,7 @@ export enum CompactionSource {
   UNSPECIFIED = 0,
 
   /**
-   * The service, because the context ran full.
+   * The service, because the context was full.
    *
    * @generated from enum value: COMPACTION_SOURCE_AUTO = 1;
    */
@@ -1097,7 +1099,7 @@ export enum CompactionSource {
 export declare const CompactionSourceSchema: GenEnum<CompactionSource>;
 
 /**
- * Why a stream ended on purpose.
+ * Why the server ended a stream.
  *
  * @generated from enum chatd.v1.StreamEndReason
  */
@@ -1110,7 +1112,7 @@ export enum StreamEndReason {
   UNSPECIFIED = 0,
 
   /**
-   * The chat reached the status that "until" named.
+   * The chat reached a status that "until" names.
    *
    * @generated from enum value: STREAM_END_REASON_UNTIL_REACHED = 1;
    */
@@ -1131,14 +1133,14 @@ export enum StreamEndReason {
   DRAINING = 3,
 
   /**
-   * The stream is as old as a stream may be; resume.
+   * The stream has reached its maximum age; resume.
    *
    * @generated from enum value: STREAM_END_REASON_MAX_DURATION = 4;
    */
   MAX_DURATION = 4,
 
   /**
-   * The caller may not read the chat any more. Not sent yet: the stream of a
+   * The caller may no longer read the chat. Not sent yet: the stream of a
    * revoked key ends with UNAUTHENTICATED.
    *
    * @generated from enum value: STREAM_END_REASON_PERMISSION_CHANGED = 5;

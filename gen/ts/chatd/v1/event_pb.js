@@ -211,7 +211,7 @@ export const CompactionSourceSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_event, 1);
 
 /**
- * What asked for a compaction.
+ * Who requested a compaction.
  *
  * @generated from enum chatd.v1.CompactionSource
  */
@@ -225,7 +225,7 @@ export const StreamEndReasonSchema = /*@__PURE__*/
   enumDesc(file_chatd_v1_event, 2);
 
 /**
- * Why a stream ended on purpose.
+ * Why the server ended a stream.
  *
  * @generated from enum chatd.v1.StreamEndReason
  */

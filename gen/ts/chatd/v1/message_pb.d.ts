@@ -12,8 +12,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 export declare const file_chatd_v1_message: GenFile;
 
 /**
- * One durable message of a chat. Immutable once sent, but for removal by an
- * edit.
+ * One durable message of a chat. Immutable, except that an edit may remove it.
  *
  * @generated from message chatd.v1.Message
  */
@@ -33,7 +32,7 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   chatId: string;
 
   /**
-   * Order in the chat, rising; numbers of removed messages are not reused.
+   * Order in the chat, increasing; numbers of removed messages are not reused.
    *
    * @generated from field: int64 position = 3;
    */
@@ -68,9 +67,9 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   turnId: string;
 
   /**
-   * The attempt that made it; empty for a user's message, and for results that
-   * no attempt of the service made: the client's, and those of calls that were
-   * answered without being run.
+   * The attempt that produced it; empty for a user's message, and for results
+   * that no attempt of the service produced: the client's, and those of calls
+   * that were answered without being run.
    *
    * @generated from field: string attempt_id = 8;
    */
@@ -91,15 +90,15 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   finishReason: FinishReason;
 
   /**
-   * Tokens of the answer, as far as the provider had told when it ended or was
-   * cut; absent unless the role is ASSISTANT.
+   * Tokens of the answer, as far as the provider had reported them when it ended;
+   * absent unless the role is ASSISTANT.
    *
    * @generated from field: chatd.v1.Usage usage = 11;
    */
   usage?: Usage | undefined;
 
   /**
-   * Whether a compaction made it.
+   * Whether a compaction created it.
    *
    * @generated from field: bool compressed = 12;
    */
@@ -113,7 +112,7 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * Sequence of the event that announced it.
+   * Sequence of its message_committed event.
    *
    * @generated from field: int64 sequence = 14;
    */
@@ -127,13 +126,13 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
 export declare const MessageSchema: GenMessage<Message>;
 
 /**
- * A message that waits for its turn.
+ * A message that waits in the queue.
  *
  * @generated from message chatd.v1.QueuedMessage
  */
 export declare type QueuedMessage = Message$1<"chatd.v1.QueuedMessage"> & {
   /**
-   * UUID; the message keeps it when it is promoted into the history.
+   * UUID; the message keeps it when it moves to the history.
    *
    * @generated from field: string message_id = 1;
    */
@@ -167,7 +166,7 @@ export declare const QueuedMessageSchema: GenMessage<QueuedMessage>;
  */
 export declare type Part = Message$1<"chatd.v1.Part"> & {
   /**
-   * What it is. A client ignores kinds that it does not know.
+   * The content. A client ignores kinds that it does not know.
    *
    * @generated from oneof chatd.v1.Part.kind
    */
@@ -189,7 +188,7 @@ export declare type Part = Message$1<"chatd.v1.Part"> & {
     case: "reasoning";
   } | {
     /**
-     * A request of the model to run a tool.
+     * The model calls a tool.
      *
      * @generated from field: chatd.v1.ToolCallPart tool_call = 3;
      */
@@ -197,7 +196,7 @@ export declare type Part = Message$1<"chatd.v1.Part"> & {
     case: "toolCall";
   } | {
     /**
-     * The answer to a tool call.
+     * The result of a tool call.
      *
      * @generated from field: chatd.v1.ToolResultPart tool_result = 4;
      */
@@ -205,8 +204,8 @@ export declare type Part = Message$1<"chatd.v1.Part"> & {
     case: "toolResult";
   } | {
     /**
-     * A source that the answer rests on; follows directly after the result
-     * or the text that it came with.
+     * A source that the answer is based on; directly after the result or the
+     * text that it came with.
      *
      * @generated from field: chatd.v1.SourcePart source = 5;
      */
@@ -222,7 +221,7 @@ export declare type Part = Message$1<"chatd.v1.Part"> & {
     case: "file";
   } | {
     /**
-     * A place in a file of the client's.
+     * A range of lines in one of the client's files.
      *
      * @generated from field: chatd.v1.FileReferencePart file_reference = 7;
      */
@@ -230,7 +229,7 @@ export declare type Part = Message$1<"chatd.v1.Part"> & {
     case: "fileReference";
   } | {
     /**
-     * The model's words of refusal.
+     * The model's refusal.
      *
      * @generated from field: chatd.v1.RefusalPart refusal = 8;
      */
@@ -238,7 +237,7 @@ export declare type Part = Message$1<"chatd.v1.Part"> & {
     case: "refusal";
   } | {
     /**
-     * What a client may know of a provider's block that chatd does not know.
+     * The visible facts of a provider's block that chatd does not know.
      *
      * @generated from field: chatd.v1.ProviderNotePart provider_note = 9;
      */
@@ -280,7 +279,7 @@ export declare const TextPartSchema: GenMessage<TextPart>;
  */
 export declare type ReasoningPart = Message$1<"chatd.v1.ReasoningPart"> & {
   /**
-   * The text; may be empty when the provider hides it.
+   * The text; may be empty if the provider hides it.
    *
    * @generated from field: string text = 1;
    */
@@ -294,13 +293,13 @@ export declare type ReasoningPart = Message$1<"chatd.v1.ReasoningPart"> & {
 export declare const ReasoningPartSchema: GenMessage<ReasoningPart>;
 
 /**
- * A request of the model to run a tool.
+ * The model calls a tool.
  *
  * @generated from message chatd.v1.ToolCallPart
  */
 export declare type ToolCallPart = Message$1<"chatd.v1.ToolCallPart"> & {
   /**
-   * Ours, unique in the chat.
+   * Assigned by chatd, unique in the chat.
    *
    * @generated from field: string tool_call_id = 1;
    */
@@ -314,7 +313,7 @@ export declare type ToolCallPart = Message$1<"chatd.v1.ToolCallPart"> & {
   toolName: string;
 
   /**
-   * JSON exactly as the model wrote it; may be invalid when the answer was cut.
+   * JSON exactly as the model wrote it; may be invalid if the answer was cut off.
    *
    * @generated from field: string arguments_json = 3;
    */
@@ -342,13 +341,13 @@ export declare type ToolCallPart = Message$1<"chatd.v1.ToolCallPart"> & {
 export declare const ToolCallPartSchema: GenMessage<ToolCallPart>;
 
 /**
- * The answer to a tool call.
+ * The result of a tool call.
  *
  * @generated from message chatd.v1.ToolResultPart
  */
 export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
   /**
-   * The call that it answers.
+   * The call.
    *
    * @generated from field: string tool_call_id = 1;
    */
@@ -362,7 +361,7 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
   toolName: string;
 
   /**
-   * What the tool gave.
+   * The output of the tool.
    *
    * @generated from oneof chatd.v1.ToolResultPart.output
    */
@@ -392,15 +391,15 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
   isError: boolean;
 
   /**
-   * Why it is an error; unspecified when it is none.
+   * Why it is an error; unspecified if it is not.
    *
    * @generated from field: chatd.v1.ToolErrorKind error_kind = 6;
    */
   errorKind: ToolErrorKind;
 
   /**
-   * Whether the output was cut at a size limit. It is plain text then, and ends
-   * with a note that says so.
+   * Whether the output was cut at a size limit. Then it is plain text and ends
+   * with a note about it.
    *
    * @generated from field: bool truncated = 7;
    */
@@ -414,16 +413,16 @@ export declare type ToolResultPart = Message$1<"chatd.v1.ToolResultPart"> & {
   executor: ToolExecutor;
 
   /**
-   * When the call finished or was interrupted; when the client's result was
-   * submitted.
+   * When the call finished or was interrupted; for a client's call, when the
+   * result was submitted.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 9;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * Files of the result, for example images. They are not in the output, and its
-   * size limit does not cut them.
+   * Files of the result, for example images. They are not part of the output, and
+   * its size limit does not cut them.
    *
    * @generated from field: repeated chatd.v1.ResultFile files = 10;
    */
@@ -471,7 +470,7 @@ export declare type ResultFile = Message$1<"chatd.v1.ResultFile"> & {
 export declare const ResultFileSchema: GenMessage<ResultFile>;
 
 /**
- * A source that an answer rests on.
+ * A source that an answer is based on.
  *
  * @generated from message chatd.v1.SourcePart
  */
@@ -491,7 +490,7 @@ export declare type SourcePart = Message$1<"chatd.v1.SourcePart"> & {
   title: string;
 
   /**
-   * Words cited from it; may be empty.
+   * Text cited from it; may be empty.
    *
    * @generated from field: string cited_text = 3;
    */
@@ -555,7 +554,7 @@ export declare type FilePart = Message$1<"chatd.v1.FilePart"> & {
 export declare const FilePartSchema: GenMessage<FilePart>;
 
 /**
- * A place in a file of the client's.
+ * A range of lines in one of the client's files.
  *
  * @generated from message chatd.v1.FileReferencePart
  */
@@ -582,7 +581,7 @@ export declare type FileReferencePart = Message$1<"chatd.v1.FileReferencePart"> 
   endLine: number;
 
   /**
-   * The text there; may be empty.
+   * The text of these lines; may be empty.
    *
    * @generated from field: string content = 4;
    */
@@ -596,13 +595,13 @@ export declare type FileReferencePart = Message$1<"chatd.v1.FileReferencePart"> 
 export declare const FileReferencePartSchema: GenMessage<FileReferencePart>;
 
 /**
- * The model's words of refusal.
+ * The model's refusal.
  *
  * @generated from message chatd.v1.RefusalPart
  */
 export declare type RefusalPart = Message$1<"chatd.v1.RefusalPart"> & {
   /**
-   * The words; may be empty.
+   * The text; may be empty.
    *
    * @generated from field: string text = 1;
    */
@@ -616,7 +615,7 @@ export declare type RefusalPart = Message$1<"chatd.v1.RefusalPart"> & {
 export declare const RefusalPartSchema: GenMessage<RefusalPart>;
 
 /**
- * What a client may know of a provider's block that chatd does not know.
+ * The visible facts of a provider's block that chatd does not know.
  *
  * @generated from message chatd.v1.ProviderNotePart
  */
@@ -643,28 +642,28 @@ export declare type ProviderNotePart = Message$1<"chatd.v1.ProviderNotePart"> & 
 export declare const ProviderNotePartSchema: GenMessage<ProviderNotePart>;
 
 /**
- * Tokens of one answer, or of a whole chat (Chat.usage_total says what counts).
- * Absent means that the provider did not say, which is not zero.
+ * Tokens of one answer, or of a whole chat (see Chat.usage_total for what
+ * counts). Absent means that the provider did not report it, which is not zero.
  *
  * @generated from message chatd.v1.Usage
  */
 export declare type Usage = Message$1<"chatd.v1.Usage"> & {
   /**
-   * Tokens of the prompt, cached ones left out.
+   * Tokens of the prompt, without cached ones.
    *
    * @generated from field: optional int64 input_tokens = 1;
    */
   inputTokens?: bigint | undefined;
 
   /**
-   * Tokens of the answer, reasoning included.
+   * Tokens of the answer, including reasoning.
    *
    * @generated from field: optional int64 output_tokens = 2;
    */
   outputTokens?: bigint | undefined;
 
   /**
-   * Of the output, tokens of reasoning.
+   * Reasoning tokens, a part of output_tokens.
    *
    * @generated from field: optional int64 reasoning_tokens = 3;
    */
@@ -685,15 +684,15 @@ export declare type Usage = Message$1<"chatd.v1.Usage"> & {
   cacheWriteTokens?: bigint | undefined;
 
   /**
-   * Tokens that the whole context holds after this answer; of a chat: after the
-   * newest one that counted.
+   * Tokens in the whole context after this answer; for a chat: after its newest
+   * answer that counts.
    *
    * @generated from field: optional int64 context_tokens = 6;
    */
   contextTokens?: bigint | undefined;
 
   /**
-   * Tokens that the model's context can hold; of a chat: as context_tokens.
+   * Size of the model's context window; for a chat: at the same answer.
    *
    * @generated from field: optional int64 context_limit = 7;
    */
@@ -714,14 +713,13 @@ export declare type Usage = Message$1<"chatd.v1.Usage"> & {
 export declare const UsageSchema: GenMessage<Usage>;
 
 /**
- * What a client says: the content of a user's message.
+ * The content of a user's message.
  *
  * @generated from message chatd.v1.UserMessage
  */
 export declare type UserMessage = Message$1<"chatd.v1.UserMessage"> & {
   /**
-   * Text, files and file references; at least one part, at most 256, at most
-   * 512 KiB together.
+   * Text, files and file references: 1 to 256 parts, at most 512 KiB in total.
    *
    * @generated from field: repeated chatd.v1.UserPart parts = 1;
    */
@@ -741,14 +739,13 @@ export declare const UserMessageSchema: GenMessage<UserMessage>;
  */
 export declare type UserPart = Message$1<"chatd.v1.UserPart"> & {
   /**
-   * What it is.
+   * The content.
    *
    * @generated from oneof chatd.v1.UserPart.kind
    */
   kind: {
     /**
-     * Text, not empty; a message of nothing but white space is refused (see
-     * UserText).
+     * Text, not empty; a message of only white space is refused (see UserText).
      *
      * @generated from field: chatd.v1.UserText text = 1;
      */
@@ -764,7 +761,7 @@ export declare type UserPart = Message$1<"chatd.v1.UserPart"> & {
     case: "file";
   } | {
     /**
-     * A place in a file of the client's.
+     * A range of lines in one of the client's files.
      *
      * @generated from field: chatd.v1.FileReferencePart file_reference = 3;
      */
@@ -780,9 +777,9 @@ export declare type UserPart = Message$1<"chatd.v1.UserPart"> & {
 export declare const UserPartSchema: GenMessage<UserPart>;
 
 /**
- * Text of a user. It is kept as it came: not trimmed, not normalised.
+ * Text of a user. It is stored unchanged: not trimmed, not normalised.
  *
- * White space is what Unicode calls White_Space, and U+001C to U+001F. Other
+ * White space is Unicode's White_Space property, and U+001C to U+001F. Other
  * invisible characters are text: a message of only U+0000 or U+200B is accepted.
  *
  * @generated from message chatd.v1.UserText
@@ -823,7 +820,7 @@ export enum Role {
   SYSTEM = 1,
 
   /**
-   * A person, or the program that speaks for one.
+   * A person, or a program that acts for one.
    *
    * @generated from enum value: ROLE_USER = 2;
    */
@@ -877,7 +874,7 @@ export enum Visibility {
   USER = 2,
 
   /**
-   * The model only: the summary that a compaction leaves.
+   * The model only: the summary that a compaction creates.
    *
    * @generated from enum value: VISIBILITY_MODEL = 3;
    */
@@ -910,7 +907,7 @@ export enum FinishReason {
   END_TURN = 1,
 
   /**
-   * The model wants tools to run.
+   * The model calls tools.
    *
    * @generated from enum value: FINISH_REASON_TOOL_CALLS = 2;
    */
@@ -931,28 +928,28 @@ export enum FinishReason {
   REFUSAL = 4,
 
   /**
-   * The provider's filter cut the answer.
+   * The provider's content filter cut off the answer.
    *
    * @generated from enum value: FINISH_REASON_CONTENT_FILTER = 5;
    */
   CONTENT_FILTER = 5,
 
   /**
-   * The provider paused a long answer; the service goes on by itself.
+   * The provider paused a long answer; the service continues it.
    *
    * @generated from enum value: FINISH_REASON_PAUSED = 6;
    */
   PAUSED = 6,
 
   /**
-   * The context ran full.
+   * The context window is full.
    *
    * @generated from enum value: FINISH_REASON_CONTEXT_EXCEEDED = 7;
    */
   CONTEXT_EXCEEDED = 7,
 
   /**
-   * A user's interrupt cut the answer.
+   * A user's interrupt cut off the answer.
    *
    * @generated from enum value: FINISH_REASON_INTERRUPTED = 8;
    */
@@ -999,16 +996,16 @@ export enum ToolExecutor {
   CLIENT = 2,
 
   /**
-   * The model's vendor, within the answer.
+   * The model's provider, within the answer.
    *
    * @generated from enum value: TOOL_EXECUTOR_PROVIDER = 3;
    */
   PROVIDER = 3,
 
   /**
-   * Nobody: no such tool, or the answer was cut. The call gets an error result.
-   * (So does each call of an answer above the limit of calls; it keeps the
-   * executor that it would have had, and nobody is asked to run it.)
+   * Nobody: the tool does not exist, or the answer was cut off. The call gets an
+   * error result. (Calls above the limit of calls per answer get one too; they
+   * keep their executor, but are not run.)
    *
    * @generated from enum value: TOOL_EXECUTOR_NONE = 4;
    */
@@ -1041,37 +1038,36 @@ export enum ToolErrorKind {
   FAILED = 1,
 
   /**
-   * The call was cut before it started or while it could be stopped cleanly.
+   * The call was interrupted before it started, or stopped cleanly.
    *
    * @generated from enum value: TOOL_ERROR_KIND_INTERRUPTED = 2;
    */
   INTERRUPTED = 2,
 
   /**
-   * The call had started and nobody knows how it ended. It may have had its
-   * effect.
+   * The call had started, and its end is unknown. It may have taken effect.
    *
    * @generated from enum value: TOOL_ERROR_KIND_OUTCOME_UNKNOWN = 3;
    */
   OUTCOME_UNKNOWN = 3,
 
   /**
-   * The client gave no result before the deadline.
+   * The client sent no result before the deadline.
    *
    * @generated from enum value: TOOL_ERROR_KIND_EXPIRED = 4;
    */
   EXPIRED = 4,
 
   /**
-   * The model's answer was cut, so the call never ran.
+   * The model's answer was cut off, so the call never ran.
    *
    * @generated from enum value: TOOL_ERROR_KIND_ANSWER_CUT = 5;
    */
   ANSWER_CUT = 5,
 
   /**
-   * No such tool, arguments that are not valid, or a call above the 256 of one
-   * answer that are run.
+   * The tool does not exist, the arguments are invalid, or the call is above the
+   * limit of 256 calls per answer.
    *
    * @generated from enum value: TOOL_ERROR_KIND_INVALID_CALL = 6;
    */

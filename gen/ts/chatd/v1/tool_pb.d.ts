@@ -14,7 +14,7 @@ export declare const file_chatd_v1_tool: GenFile;
 
 /**
  * A tool that the client executes. Declared on CreateChat and offered to the
- * model beside the service's own tools.
+ * model together with the service's own tools.
  *
  * @generated from message chatd.v1.ToolDefinition
  */
@@ -50,14 +50,14 @@ export declare type ToolDefinition = Message<"chatd.v1.ToolDefinition"> & {
 export declare const ToolDefinitionSchema: GenMessage<ToolDefinition>;
 
 /**
- * A call of a client tool in an action that is open.
+ * A call of a client tool in an open action.
  *
  * @generated from message chatd.v1.PendingToolCall
  */
 export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
   /**
-   * The call's id, to be sent back with the result. Unique in the chat, and the
-   * same for every client that runs the call, and each time it is run.
+   * The call's id; send it back with the result. Unique in the chat, and the same
+   * for every client that runs the call, and for each time it runs.
    *
    * @generated from field: string tool_call_id = 1;
    */
@@ -72,8 +72,8 @@ export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
 
   /**
    * JSON exactly as the model wrote it. An event (action_required, snapshot)
-   * has room for 16 KiB of them together: what does not fit is empty there, and
-   * stands in ListPendingActions and in the message of the calls.
+   * has room for 16 KiB of arguments in total: those that do not fit are empty
+   * there. ListPendingActions and the message of the calls have all of them.
    *
    * @generated from field: string arguments_json = 3;
    */
@@ -87,9 +87,9 @@ export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * Whether its result was submitted already, with allow_partial. Only a
-   * snapshot shows such calls: action_required comes before any result, and
-   * ListPendingActions leaves them out.
+   * Whether its result was already submitted, with allow_partial. Only a
+   * snapshot has such calls: action_required comes before any result, and
+   * ListPendingActions omits them.
    *
    * @generated from field: bool answered = 5;
    */
@@ -103,7 +103,7 @@ export declare type PendingToolCall = Message<"chatd.v1.PendingToolCall"> & {
 export declare const PendingToolCallSchema: GenMessage<PendingToolCall>;
 
 /**
- * What a chat in REQUIRES_ACTION waits for.
+ * The tool calls that a chat in REQUIRES_ACTION waits for.
  *
  * @generated from message chatd.v1.PendingAction
  */
@@ -116,7 +116,7 @@ export declare type PendingAction = Message<"chatd.v1.PendingAction"> & {
   chatId: string;
 
   /**
-   * The turn that asked.
+   * The turn of these calls.
    *
    * @generated from field: string turn_id = 2;
    */
@@ -124,22 +124,22 @@ export declare type PendingAction = Message<"chatd.v1.PendingAction"> & {
 
   /**
    * The calls of the step that the client must answer, in call order, at most
-   * 256; in ListPendingActions those that still wait for their result.
+   * 256; in ListPendingActions only those that are still open.
    *
    * @generated from field: repeated chatd.v1.PendingToolCall tool_calls = 3;
    */
   toolCalls: PendingToolCall[];
 
   /**
-   * When the service stops waiting and answers the calls that still wait as
-   * expired. A submit counts until it has done so, also a late one.
+   * When the service stops waiting and answers the open calls as expired. Until
+   * it has done so, even a late submission counts.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 4;
    */
   deadline?: Timestamp | undefined;
 
   /**
-   * Sequence of the event that asked.
+   * Sequence of its action_required event.
    *
    * @generated from field: int64 sequence = 5;
    */
@@ -153,28 +153,28 @@ export declare type PendingAction = Message<"chatd.v1.PendingAction"> & {
 export declare const PendingActionSchema: GenMessage<PendingAction>;
 
 /**
- * The client's answer to one tool call.
+ * The client's result of one tool call.
  *
  * @generated from message chatd.v1.ToolResultInput
  */
 export declare type ToolResultInput = Message<"chatd.v1.ToolResultInput"> & {
   /**
-   * The call that it answers.
+   * The call.
    *
    * @generated from field: string tool_call_id = 1;
    */
   toolCallId: string;
 
   /**
-   * What the tool gave; at most 512 KiB. The client's results of one step have
-   * 16 MiB together: one that is too long for what is left is cut, with a note at
-   * its end, but to no less than 64 KiB (and up to a character).
+   * The output of the tool, at most 512 KiB. The client's results of one step
+   * have at most 16 MiB in total: a result that is too long for the rest is cut,
+   * with a note at its end, but to no less than 64 KiB (at a character boundary).
    *
    * @generated from oneof chatd.v1.ToolResultInput.output
    */
   output: {
     /**
-     * Valid JSON (RFC 8259: no NaN, no Infinity). Plain text once it is cut.
+     * Valid JSON (RFC 8259: no NaN, no Infinity). If cut, it becomes plain text.
      *
      * @generated from field: string output_json = 2;
      */
@@ -198,7 +198,7 @@ export declare type ToolResultInput = Message<"chatd.v1.ToolResultInput"> & {
   isError: boolean;
 
   /**
-   * Files of the result, uploaded before. Not implemented yet.
+   * Files of the result, already uploaded. Not implemented yet.
    *
    * @generated from field: repeated chatd.v1.ResultFile files = 5;
    */
