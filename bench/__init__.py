@@ -1,1 +1,1 @@
-"""Measures the product beside a floor (its building blocks alone) and a naive stack."""
+"""Compares the product with a floor (its building blocks alone) and a naive stack."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print a table and the goals that were missed, write
+"""`python -m bench`: measures, prints a table and the missed goals, and writes
 bench/results/latest.json.
 """
 
@@ -36,14 +36,14 @@ async def measured(
     results: Path,
     console: Console,
 ) -> list[Row]:
-    """Measure these rows; one that cannot be measured says why and has no numbers."""
+    """Measure these rows; a row that cannot be measured has a reason instead of numbers."""
     rows: dict[str, Row] = {}
     for group, measure in groups.items():
         wanted = [name for name in group if name in names]
         if not wanted:
             continue
         shown = " ".join(wanted)
-        # On the disk that the checkout is on: a folder of memory would make commits free.
+        # On the same disk as the checkout: on a RAM disk, commits would cost nothing.
         with (
             tempfile.TemporaryDirectory(dir=results, prefix="run-") as folder,
             console.status(shown) as status,
@@ -52,15 +52,15 @@ async def measured(
                 folder=Path(folder),
                 rounds=rounds,
                 quick=quick,
-                progress=lambda text: status.update(f"{shown}: {text}"),  # noqa: B023  used at once
+                progress=lambda text: status.update(f"{shown}: {text}"),  # noqa: B023  called within the iteration
             )
             try:
                 found = await measure(context)
-            except Exception as error:  # noqa: BLE001  one row's trouble must not lose the others
+            except Exception as error:  # noqa: BLE001  a failed row must not lose the others
                 why = _words(error)
                 found = [Row(name=name, unit="", why=why, is_failure=True) for name in wanted]
         rows |= {row.name: judged(row) for row in found}
-        # After each group, so that a run that is stopped has not been for nothing.
+        # After each group, so that an aborted run keeps its results.
         write(list(rows.values()), results)
         for name in wanted:
             console.print(f"  {name}: {_line(rows[name])}", highlight=False)
@@ -68,7 +68,7 @@ async def measured(
 
 
 def write(rows: Sequence[Row], results: Path) -> str:
-    """Write the rows to latest.json; return what was written."""
+    """Write the rows to latest.json; return the text."""
     encoded = msgspec.json.format(msgspec.json.encode(rows)).decode()
     (results / "latest.json").write_text(encoded + "\n", encoding="utf-8")
     return encoded
@@ -93,7 +93,6 @@ def _number(value: float | None) -> str:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return the table for people."""
     drawn = Table(title="chatd: product, floors and naive stack in one run")
     sides = ("product", "floor", "durable", "naive", "/ floor", "/ durable", "/ naive")
     for name in ("row", *sides, "p99 ms", "floor's"):
@@ -119,7 +118,7 @@ _MET = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}
 
 
 def misses(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each goal that was not met, and for each row that was not measured."""
+    """Return a line for each missed goal and for each row that was not measured."""
     lines = []
     for row in rows:
         if row.product is None:
@@ -132,7 +131,7 @@ def misses(rows: Sequence[Row]) -> list[str]:
 
 
 def tell(rows: Sequence[Row], console: Console) -> None:
-    """Print the tables, and at the end what misses its goal."""
+    """Print the tables and then the missed goals."""
     console.print(table(rows))
     for row in rows:
         if row.cases:
@@ -141,19 +140,18 @@ def tell(rows: Sequence[Row], console: Console) -> None:
 
 
 def tell_misses(rows: Sequence[Row], console: Console) -> None:
-    """Print what misses its goal, one line each."""
+    """Print the missed goals, one per line."""
     lines = misses(rows)
-    console.print("Goals that were missed:" if lines else "No goal was missed.")
+    console.print("Missed goals:" if lines else "All goals met.")
     for line in lines:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def table_of_cases(row: Row) -> Table:
-    """Return the table of the cases of a row."""
     drawn = Table(title=f"{row.name}: longest callback of the event loop in each case")
     for name in ("case", "CPU ms", "wall ms"):
         drawn.add_column(name, justify="left" if name == "case" else "right", no_wrap=True)
-    drawn.add_column("which, and in how many of the looks at it")
+    drawn.add_column("which, and in how many of its samples")
     for case in row.cases:
         drawn.add_row(case.name, f"{case.cpu_ms:.1f}", f"{case.wall_ms:.1f}", case.where)
     return drawn
@@ -170,7 +168,7 @@ def _names(text: str) -> list[str]:
 def main(
     given: Sequence[str] | None = None, groups: Groups = GROUPS, results: Path = RESULTS
 ) -> int:
-    """Run. A missed goal is said and is no failure; 1 means that a measurement broke."""
+    """Run the bench. The exit code is 0 despite missed goals, and 1 if a measurement failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", default="", metavar="NAME,...", help="only these rows")
     parser.add_argument("--quick", action="store_true", help="small sizes, one sample of each")
@@ -178,7 +176,7 @@ def main(
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     arguments = parser.parse_args(given)
     names = _names(arguments.rows)
-    # What people read goes to standard error, so that --json gives JSON and nothing else.
+    # Text for people goes to standard error, so that --json prints only JSON to standard output.
     console = Console(stderr=True)
     results.mkdir(exist_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -202,7 +200,7 @@ def main(
         tell_misses(rows, console)
     else:
         out = Console()
-        # A file or a pipe has no width of its own.
+        # A file or a pipe has no width.
         tell(rows, Console(width=None if out.is_terminal else TABLE_WIDTH))
     return int(any(row.is_failure for row in rows))
 

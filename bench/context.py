@@ -1,4 +1,4 @@
-"""What every row is given."""
+"""The context that every row gets."""
 
 import asyncio
 import sys
@@ -17,27 +17,27 @@ LOAD_SECONDS_MAX = 300.0
 
 
 class Context(msgspec.Struct, frozen=True):
-    """Where a row works, how often it samples, and how it says what it does."""
+    """A folder, the number of samples, and a way to report progress."""
 
     #: Empty, on a disk, removed afterwards.
     folder: Path
     #: Samples of each side.
     rounds: int
-    #: Small sizes, to see that all of it works.
+    #: Small sizes, to test that everything works.
     quick: bool
     progress: Callable[[str], None]
 
     def size(self, full: int, quick: int) -> int:
-        """Return the size of something."""
+        """Return the size for this run."""
         return quick if self.quick else full
 
 
 Measure: TypeAlias = Callable[[Context], Awaitable[list[Row]]]
-"""How rows are measured; rows that come from the same runs come together."""
+"""Measures rows; rows from the same runs come together."""
 
 
 async def loaded(server: Server, task: Task) -> tuple[Seen, float]:
-    """Let a client of its own process work; return what it saw, and the server's CPU seconds."""
+    """Run a load client in its own process; return its result and the server's CPU seconds."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -67,12 +67,12 @@ async def loaded(server: Server, task: Task) -> tuple[Seen, float]:
 async def _line(stream: asyncio.StreamReader) -> bytes:
     line = await stream.readline()
     if not line:
-        raise LoadFailed("the load client died; what it said stands above")
+        raise LoadFailed("the load client died; see its output above")
     return line
 
 
 class LoadFailed(Exception):
-    """The client did not see what it should have seen."""
+    """The client did not get what it expected."""
 
 
 def per_unit(seconds: float, units: int, **detail: float) -> Sample:

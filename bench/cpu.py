@@ -9,10 +9,10 @@ IS_LINUX: bool = sys.platform == "linux"
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process: all threads, also those that have ended.
+    """Return the CPU time of a process: of all threads, including those that have ended.
 
-    Linux gives it in nanoseconds by a clock that is made from the pid (what glibc's
-    clock_getcpuclockid returns); elsewhere psutil's resolution of 10 ms has to do.
+    Linux reports it in nanoseconds through a clock derived from the pid (as glibc's
+    clock_getcpuclockid returns it); elsewhere psutil's resolution of 10 ms must do.
     """
     if IS_LINUX:
         return time.clock_gettime((~pid << 3) | 2)
@@ -21,5 +21,4 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process."""
     return int(psutil.Process(pid).memory_info().rss)

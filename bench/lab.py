@@ -1,4 +1,4 @@
-"""A client of the watched server: what the cases of `loop_longest` are made of."""
+"""A client of the watched server, for the cases of `loop_longest`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from chatd_server.store.shared.wake import LocalWake
 from chatd_server.store.sqlite.store import SqliteStore
 
 TEXT_BYTES_MAX = 262_144
-"""Of one text part; two of them are the largest user's message."""
+"""Limit for one text part; two of them make the largest user's message."""
 HOME = "watched"
 SANDBOX = "sandbox/echo"
 SETTLED = pb.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
@@ -51,11 +51,10 @@ class Lab:
         return msgspec.json.decode(told, type=Longest)
 
     async def call(self, method: str, request: Any) -> Any:
-        """Call a unary RPC."""
         return await getattr(self._stub, method)(request, metadata=self._metadata)
 
     async def refused(self, method: str, request: Any) -> None:
-        """Call one that must be refused."""
+        """Call an RPC that must be refused."""
         try:
             await self.call(method, request)
         except grpc.aio.AioRpcError:
@@ -63,22 +62,21 @@ class Lab:
         raise AssertionError(f"{method} was not refused")
 
     async def chat(self, model: str = SANDBOX, **fields: Any) -> str:
-        """Make a chat."""
+        """Create a chat."""
         made = await self.call("CreateChat", pb.CreateChatRequest(model=model, **fields))
         return str(made.chat.chat_id)
 
     async def send(self, chat_id: str, *texts: str) -> None:
-        """Send a message."""
         request = pb.SendMessageRequest(chat_id=chat_id, message=message(*texts))
         await self.call("SendMessage", request)
 
     async def turn(self, chat_id: str, *texts: str) -> None:
-        """Follow a chat while it answers a message."""
+        """Send a message and follow the chat until its turn ends."""
         await self.send(chat_id, *texts)
         await self.follow(chat_id)
 
     async def follow(self, chat_id: str, after: int | None = None, until: int = SETTLED) -> int:
-        """Follow a chat until nothing more comes; return how many responses came."""
+        """Follow a chat until the stream ends; return the number of responses."""
         request = pb.SubscribeRequest(chat_id=chat_id, until=until)  # type: ignore[arg-type]  # a number of the enum
         if after is not None:
             request.resume_from.sequence = after
@@ -91,14 +89,13 @@ class Lab:
 
 
 def message(*texts: str) -> message_pb2.UserMessage:
-    """Return a user's message."""
     return message_pb2.UserMessage(
         parts=[message_pb2.UserPart(text=message_pb2.UserText(text=text)) for text in texts]
     )
 
 
 def filled(piece: str, size: int = TEXT_BYTES_MAX) -> str:
-    """Return a text of whole pieces that is as long as it may be."""
+    """Return a text of maximum length made of whole pieces."""
     return piece * (size // len(piece.encode()))
 
 
@@ -108,7 +105,7 @@ def _text(path: Path) -> str:
 
 @asynccontextmanager
 async def watched(folder: Path, vendor: str, url: str) -> AsyncIterator[Lab]:
-    """Run the watched server, and a client of it; without a URL its database is SQLite."""
+    """Run the watched server and a client; without a URL its database is SQLite."""
     home = folder / HOME
     command = ["-m", "bench.probe", "--home", str(home)]
     environment = product_environment(vendor)
@@ -126,9 +123,9 @@ async def watched(folder: Path, vendor: str, url: str) -> AsyncIterator[Lab]:
 async def seed(
     home: Path, url: str, histories: Mapping[str, Sequence[tuple[Part, ...]]]
 ) -> dict[str, str]:
-    """Write chats with these user messages, before the server starts; return their ids.
+    """Write chats with these user messages before the server starts; return their ids.
 
-    Each message begins a turn that is cut at once.
+    Each message begins a turn that is interrupted at once.
     """
     _make(home)
     clock = RealClock()

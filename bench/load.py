@@ -1,8 +1,8 @@
-"""The load client, a process of its own: the same for product, floor and naive stack.
+"""The load client, in its own process: the same for product, floor and naive stack.
 
-It reads what to do as one line of JSON, prepares chats and streams, prints `{"ready": true}`, waits
-for another line, does it, and prints what it saw. What the server spends meanwhile is measured by
-whoever started it.
+It reads its task as one line of JSON, prepares chats and streams, prints `{"ready": true}`, waits
+for another line, does the task, and prints the result. The process that started it measures the
+server meanwhile.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ from chatd.v1 import chat_pb2, message_pb2
 from chatd.v1 import chat_service_pb2 as pb
 
 STREAMS_PER_CHANNEL = 64
-"""Below the 100 streams that many servers allow on one connection."""
+"""Below 100, the usual limit of streams per connection."""
 CHANNELS_MAX = 160
 SENDERS = 4
 AT_ONCE = 50
-"""RPCs in flight while chats are made and messages are sent."""
+"""Concurrent RPCs while chats are created and messages are sent."""
 
 _STAMP = re.compile(r"@(\d{19}) ")
 _SERVICE = "/chatd.v1.ChatService/"
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to do. `kind`: stream (a message to each chat, until each turn has ended), hold
-    (streams, and nothing else), send (a message to each chat, and no streams), replay (streams of
-    one chat, one after the other, until caught up).
+    """A task. `kind`: stream (a message to each chat, until each turn has ended), hold (only
+    streams), send (a message to each chat, without streams), replay (streams of one chat, one after
+    the other, until caught up).
     """
 
     kind: str
@@ -44,19 +44,19 @@ class Task(msgspec.Struct, frozen=True):
     key: str = ""
     model: str = ""
     chats: int = 1
-    #: Turns that are open at once, with one subscriber each; latencies are then from SendMessage
-    #: to the first delta. 0: all, and latencies are those of the deltas.
+    #: Number of open turns, with one subscriber each; latencies are then from SendMessage to the
+    #: first delta. 0: all at once, and latencies are those of the deltas.
     turns: int = 0
     subscribers: int = 1
     text: str = ""
-    #: Deltas that each subscriber must see, or events; another number is a failure.
+    #: Deltas or events that each subscriber must get; any other number is a failure.
     tokens: int = 0
     #: The chat that is replayed.
     chat_id: str = ""
 
 
 class Seen(msgspec.Struct):
-    """What the client saw."""
+    """The result of a task."""
 
     seconds: float = 0.0
     tokens: int = 0
@@ -79,13 +79,13 @@ class Client:
         self._latencies: list[int] = []
         self._caught_up = asyncio.Semaphore(0)
         self._following: list[asyncio.Task[int]] = []
-        #: When the first delta of each chat came.
+        #: When the first delta of each chat arrived.
         self._first: dict[str, int] = {}
-        #: Takes the first failure of a stream.
+        #: Gets the first failure of a stream.
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def prepare(self) -> None:
-        """Make the chats and open the streams."""
+        """Create the chats and open the streams."""
         if self._task.kind == "replay":
             return
         request = pb.CreateChatRequest(model=self._task.model)
@@ -103,7 +103,7 @@ class Client:
         await self._until_caught_up(len(self._following) % AT_ONCE)
 
     async def work(self) -> Seen:
-        """Do what is measured."""
+        """Do the measured part."""
         began = time.perf_counter()
         if self._task.kind == "replay":
             events = sum([await self._replay() for _ in range(self._task.subscribers)])
@@ -123,7 +123,7 @@ class Client:
         return seen
 
     async def close(self) -> None:
-        """Leave."""
+        """Close all channels."""
         for follow in self._following:
             follow.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
@@ -134,8 +134,8 @@ class Client:
     # --- inside ------------------------------------------------------------------------------
 
     async def _wake_all(self) -> list[int]:
-        """Send to one chat after the other and follow its turn; return nanoseconds until the first
-        delta came.
+        """Send to one chat after the other and follow its turn; return the nanoseconds until the
+        first delta.
         """
         waited: list[int] = []
         left = iter(zip(self._requests(), self._following, strict=True))
@@ -151,7 +151,7 @@ class Client:
         return waited
 
     async def _replay(self) -> int:
-        """Read the log of a chat from its begin; return how many events it had."""
+        """Read the log of a chat from its beginning; return the number of events."""
         request = pb.SubscribeRequest(chat_id=self._task.chat_id)
         request.resume_from.SetInParent()
         call = _subscribe(self._streams[0])(request, metadata=self._metadata)
@@ -166,7 +166,7 @@ class Client:
 
     async def _until_caught_up(self, streams: int) -> None:
         caught_up = asyncio.create_task(self._acquired(streams))
-        # A stream that fails must not leave us waiting for it.
+        # If a stream fails, do not wait for it.
         await asyncio.wait([caught_up, self._failed], return_when=asyncio.FIRST_COMPLETED)
         if not caught_up.done():
             caught_up.cancel()
@@ -182,7 +182,7 @@ class Client:
             self._failed.set_exception(error)
 
     async def _follow(self, channel: grpc.aio.Channel, chat_id: str) -> int:
-        """Read a stream until its turn ends; return how many frames came after its beginning."""
+        """Read a stream until its turn ends; return the number of frames after its beginning."""
         call = _subscribe(channel)(pb.SubscribeRequest(chat_id=chat_id), metadata=self._metadata)
         frames = 0
         keep = self._latencies.append
@@ -211,7 +211,7 @@ class Client:
         ]
 
     async def _calls(self, name: str, requests: Sequence[Any], response: Any) -> list[Any]:
-        """Call, with AT_ONCE in flight."""
+        """Call all of them, with AT_ONCE calls in flight."""
         methods = [
             channel.unary_unary(
                 f"{_SERVICE}{name}",
@@ -234,7 +234,7 @@ class Client:
 
 def _check(found: int, expected: int) -> None:
     if found != expected:
-        raise AssertionError(f"{found} came, and not {expected}")
+        raise AssertionError(f"expected {expected}, got {found}")
 
 
 def _subscribe(channel: grpc.aio.Channel) -> Any:
@@ -260,7 +260,7 @@ def _channel(address: str) -> grpc.aio.Channel:
 
 
 async def main(task: Task) -> None:
-    """Prepare, wait for the word, work, say what was seen."""
+    """Prepare, wait for the start line, work, print the result."""
     loop = asyncio.get_running_loop()
     client = Client(task)
     await client.prepare()

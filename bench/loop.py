@@ -1,4 +1,4 @@
-"""Which event loop a program runs on."""
+"""The event loop that a program runs on."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def run_fast(main: Coroutine[Any, Any, T]) -> T:
-    """Run a program on uvloop where it is installed, else on asyncio's own loop."""
+    """Run a program on uvloop if it is installed, else on asyncio's own loop."""
     try:
         import uvloop  # noqa: PLC0415  not installed everywhere
     except ImportError:

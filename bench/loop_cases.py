@@ -1,4 +1,4 @@
-"""The cases of `loop_longest`: the largest of everything that is accepted."""
+"""The cases of `loop_longest`: the largest input of every kind that is accepted."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from chatd_server.domain.limits import ANSWER_PARTS_MAX, PARTS_MAX
 from chatd_server.domain.message import Part, Text
 
 Case: TypeAlias = Callable[[Lab, Mapping[str, str]], Awaitable[object]]
-"""Does what it measures. It is given the ids of the seeded chats."""
+"""Runs what is measured. Gets the ids of the seeded chats."""
 
 _WORDS = filled("lorem ipsum ")
 
@@ -40,7 +40,7 @@ def vendor_says(text: str) -> Case:
 
 
 def refused(method: str, request: Callable[[], Any]) -> Case:
-    """Send what must be refused."""
+    """Send a request that must be refused."""
 
     async def case(lab: Lab, _: Mapping[str, str]) -> None:
         await lab.refused(method, request())
@@ -49,7 +49,7 @@ def refused(method: str, request: Callable[[], Any]) -> Case:
 
 
 def seeded(name: str, do: Callable[[Lab, str], Awaitable[object]]) -> Case:
-    """Do something with a chat that was there before."""
+    """Use a seeded chat."""
 
     async def case(lab: Lab, ids: Mapping[str, str]) -> None:
         await do(lab, ids[name])
@@ -125,7 +125,7 @@ async def _pending(lab: Lab, count: int, arguments: str = "{}") -> tuple[str, li
 
 
 def submits(count: int, output: str, *, is_json: bool = True) -> Case:
-    """Hand in so many results."""
+    """Submit this many results."""
 
     async def case(lab: Lab, _: Mapping[str, str]) -> None:
         chat, calls = await _pending(lab, count)
@@ -143,7 +143,7 @@ def submits(count: int, output: str, *, is_json: bool = True) -> Case:
 
 
 def keeps(output: str) -> Case:
-    """Hand in 32 results by parts, and look at what was kept."""
+    """Submit 32 results in parts, and check what was kept."""
 
     async def case(lab: Lab, _: Mapping[str, str]) -> None:
         chat, calls = await _pending(lab, 32)
@@ -231,7 +231,7 @@ async def _long_chats(lab: Lab, _: Mapping[str, str]) -> None:
 
 
 def queue(*texts: str) -> Case:
-    """Fill a queue, look at it, and let it go."""
+    """Fill a queue, list it, and let its turns run."""
 
     async def case(lab: Lab, _: Mapping[str, str]) -> None:
         chat = await lab.chat()
@@ -257,7 +257,7 @@ _WIDE = (Text("x"),) * PARTS_MAX
 
 
 def histories(messages: int) -> Mapping[str, Sequence[tuple[Part, ...]]]:
-    """Return the user messages of the seeded chats; one has so many, the others fewer."""
+    """Return the user messages of the seeded chats; one has this many, the others fewer."""
     return {
         "many": [(Text("hello"),)] * messages,
         "large": [_MESSAGE] * (messages // 200),
@@ -267,9 +267,9 @@ def histories(messages: int) -> Mapping[str, Sequence[tuple[Part, ...]]]:
 
 
 FIRST = vendor_says(str(Directive(tokens=1)))
-"""A turn that is not looked at."""
+"""A turn that is not measured."""
 QUICK = ("nothing large", "sandbox: unreadable lines", "read: messages of 256 parts")
-"""Cases that show that all of it works."""
+"""Cases that show that everything works."""
 
 CASES: Mapping[str, Case] = {
     "nothing large": says("hello"),
@@ -307,7 +307,7 @@ CASES: Mapping[str, Case] = {
     "answer: vendor, 5,000 deltas": vendor_says(str(Directive(tokens=5000))),
     "answer: vendor, 300 steps": vendor_says(str(Directive(steps=300))),
     "answer: vendor, 768 KiB in steps": vendor_says(str(Directive(steps=3, bytes=250_000))),
-    # what a chat is made with
+    # fields of a chat
     "chat: prompt and 64 labels": _labels_and_prompt,
     "chat: 128 tools of 4 KiB": _largest_tools,
     "chat: vendor, 128 tools of 4 KiB": _vendor_with_tools,

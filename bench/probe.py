@@ -1,9 +1,9 @@
-"""The product's server with a probe in its event loop: how long the longest callback took.
+"""The product's server with a probe in its event loop that measures the longest callback.
 
-Run as a program it takes `--home`, serves until SIGTERM, and prints where it listens and where
-the probe does: each connection there is told what was longest since the one before it.
+Run as a program, it takes `--home`, serves until SIGTERM, and prints its own address and the
+probe's: each connection to the probe gets the longest callbacks since the previous one.
 
-It runs on asyncio's own loop, whose callbacks all pass one function; uvloop's cannot be watched.
+It runs on asyncio's own loop, where every callback passes one function; uvloop's cannot be watched.
 """
 
 import argparse
@@ -28,25 +28,25 @@ from chatd_server.cli.serve import run
 from chatd_server.config.load import load
 
 LOOK_SECONDS = 0.004
-"""Pause between two looks at what a callback does that takes long."""
+"""Interval between two samples of a long callback's stack."""
 LONG_SECONDS = 0.008
-"""Callbacks that are shorter are not looked at."""
+"""Shorter callbacks are not sampled."""
 OURS = "chatd_server"
-"""Frames of this package say best where a callback is."""
+"""Frames of this package name the place best."""
 
 
 class Longest(msgspec.Struct):
-    """The longest callbacks of a time, by CPU and by wall time."""
+    """The longest callbacks of a period, by CPU and by wall time."""
 
     cpu_ms: float = 0.0
     wall_ms: float = 0.0
-    #: The callback that took most CPU: its name, and where it was most of the time.
+    #: The callback with the most CPU time: its name, and where it was in most samples.
     where: str = ""
     callbacks: int = 0
 
 
 class Probe:
-    """Watches every callback of the loop that runs in the thread that made it."""
+    """Watches every callback of the loop in the thread that created it."""
 
     def __init__(self) -> None:
         self._longest = Longest()
@@ -58,7 +58,7 @@ class Probe:
         self._lock = threading.Lock()
 
     def install(self) -> None:
-        """Watch from now on, in this thread's loops."""
+        """Start to watch the loops of this thread."""
         plain = events.Handle._run  # noqa: SLF001  the one place that every callback passes
 
         def watched(handle: events.Handle) -> None:
@@ -72,11 +72,11 @@ class Probe:
                 self._began = 0.0
                 self._ended(handle, spent, (time.perf_counter() - wall) * 1e3)
 
-        setattr(events.Handle, "_run", watched)  # noqa: B010  mypy holds that nobody may
+        setattr(events.Handle, "_run", watched)  # noqa: B010  mypy forbids the assignment
         threading.Thread(target=self._look, daemon=True).start()
 
     def take(self) -> Longest:
-        """Return what was longest since the last call."""
+        """Return the longest callbacks since the last call."""
         with self._lock:
             longest, self._longest = self._longest, Longest()
         return longest
@@ -96,7 +96,7 @@ class Probe:
         return "; ".join([_name(handle), *places])
 
     def _look(self) -> None:
-        """Note where a long callback is, a few times in a row."""
+        """Sample the place of a long callback, a few times in a row."""
         while True:
             time.sleep(LOOK_SECONDS)
             began, number = self._began, self._number
@@ -109,7 +109,7 @@ class Probe:
 
 
 def _innermost(frame: FrameType | None) -> str:
-    """Return the innermost function of ours, and what it has called."""
+    """Return our innermost function and what it has called."""
     called = ""
     while frame is not None:
         code = frame.f_code
@@ -122,7 +122,7 @@ def _innermost(frame: FrameType | None) -> str:
 
 
 def _name(handle: events.Handle) -> str:
-    """Return what a callback is: of a task, where it waits now."""
+    """Name a callback; for a task, the place where it waits."""
     callback: Any = handle._callback  # type: ignore[attr-defined]  # noqa: SLF001
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
@@ -136,7 +136,7 @@ def _name(handle: events.Handle) -> str:
 
 
 def _serve(probe: Probe) -> str:
-    """Answer at a port of its own, from a thread: the loop has no work of the probe's."""
+    """Answer on a separate port from a thread, so that the probe adds no work to the loop."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
@@ -150,7 +150,7 @@ def _serve(probe: Probe) -> str:
 
 
 def main() -> None:
-    """Serve, and say where."""
+    """Serve, and print the addresses."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", required=True)
     given = parser.parse_args()

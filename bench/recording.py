@@ -1,7 +1,7 @@
-"""What the product commits in one turn, commit by commit, for a floor that writes the same.
+"""Records the product's commits in one turn, for a floor that writes the same.
 
-A real server answers one message. Triggers in its database note each state of the chat's row and
-each row of the tool journal; what else a commit wrote stands in the tables.
+A real server answers one message. Triggers in its database record each state of the chat's row and
+each row of the tool journal; everything else that a commit wrote is in the tables.
 """
 
 import sqlite3
@@ -34,13 +34,13 @@ CREATE TRIGGER bench_closed AFTER DELETE ON tool_journal
 
 
 class OtherCommits(Exception):
-    """The product commits a turn in another way than the floor: one of them has to change."""
+    """The product's commits no longer match the floor's: change one of them."""
 
 
 async def recorded(folder: Path, vendor: str, directive: Directive) -> Path:
-    """Let a server of its own answer one message, and write what it committed to a file.
+    """Let a separate server answer one message, and write its commits to a file.
 
-    `directive` is without steps, or has one.
+    `directive` has no steps or one step.
     """
     home = folder / "recorded"
     home.mkdir()
@@ -68,7 +68,7 @@ async def recorded(folder: Path, vendor: str, directive: Directive) -> Path:
 async def four_sides(
     folder: Path, vendor: str, directive: Directive, runs_max: int = RUNS_MAX
 ) -> AsyncIterator[list[Server]]:
-    """Run all sides and a durable floor, whose commits are those of the product for a directive."""
+    """Run all sides and a durable floor that makes the product's commits for a directive."""
     recording = await recorded(folder, vendor, directive)
     async with (
         all_sides(folder, vendor, runs_max) as three,
@@ -80,7 +80,7 @@ async def four_sides(
 def _read(connection: sqlite3.Connection, steps: int) -> Recording:
     connection.row_factory = sqlite3.Row
     rows = [dict(row) for row in connection.execute("SELECT * FROM bench_chats ORDER BY rowid")]
-    # Not made by a step of the turn: the row as CreateChat has made it.
+    # The first row is from CreateChat, not from a step of the turn.
     made, *changed = rows
     connection.row_factory = None
     commits = [
@@ -100,13 +100,13 @@ def _read(connection: sqlite3.Connection, steps: int) -> Recording:
 def _commit(
     connection: sqlite3.Connection, before: dict[str, Any], after: dict[str, Any], number: int
 ) -> Written:
-    """Return what the commit wrote that left the chat's row like this, the number-th of all."""
+    """Return the rows of commit `number`, which left the chat's row like this."""
     changed = {name: value for name, value in after.items() if value != before[name]}
     journal: Sequence[tuple[str, bool]] = connection.execute(
         "SELECT call_id, is_start FROM bench_journal WHERE number = ? ORDER BY rowid", (number,)
     ).fetchall()
     return written(
-        # Every commit writes its state, also one that leaves it as it is.
+        # Every commit writes its state, even an unchanged one.
         {**changed, "state": after["state"]},
         *log_between(connection, after["id"], before["head_sequence"], after["head_sequence"]),
         started=[call_id for call_id, is_start in journal if is_start],

@@ -1,4 +1,4 @@
-"""One row of the table, and how its numbers come together from several runs."""
+"""One row of the table, and how it is computed from several runs."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import median
@@ -9,16 +9,16 @@ SIDES = ("product", "floor", "durable", "naive")
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What one run of one side gave: the number of the row, and numbers beside it."""
+    """The result of one run of one side: the number of the row, and further numbers."""
 
     value: float
     detail: dict[str, float] = {}
-    #: The values of which this is the median, in the order of the rounds.
+    #: The values, in the order of the rounds, if this is their median.
     values: tuple[float, ...] = ()
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """One goal of a row, and what was measured."""
+    """One goal of a row, and the measured value."""
 
     goal: str
     value: float | None
@@ -26,18 +26,18 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One case of a row that is the worst of many."""
+    """One case of a row that is the worst of many cases."""
 
     name: str
     cpu_ms: float
     wall_ms: float
-    #: What took so long.
+    #: The place that took so long.
     where: str
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row, as `bench/results/latest.json` has it. `why` says why a number is missing;
-    `is_failure`, that something went wrong. `goals` and `met` are filled in by `rows.goals.judged`.
+    """One row, as in `bench/results/latest.json`. `why` is the reason for a missing number;
+    `is_failure` means that something went wrong. `rows.goals.judged` fills in `goals` and `met`.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Row(msgspec.Struct, frozen=True):
     ratio_to_durable: float | None = None
     ratio_to_naive: float | None = None
     goals: list[Judged] = []
-    #: None: there is no goal.
+    #: None: the row has no goal.
     met: bool | None = None
     why: str = ""
     is_failure: bool = False
     detail: dict[str, dict[str, float]] = {}
-    #: Of each side, the number of each round.
+    #: For each side, the number of each round.
     rounds: dict[str, list[float]] = {}
     cases: list[Case] = []
 
 
 Sides = Mapping[str, Callable[[], Awaitable[Sample]]]
-"""How to take one sample of each side; a side that is left out stays empty."""
+"""How to take one sample of each side; sides that are left out stay empty."""
 
 
 async def alternate(
@@ -87,7 +87,6 @@ def _median(samples: Sequence[Sample]) -> Sample:
 
 
 def row(name: str, unit: str, samples: Mapping[str, Sample]) -> Row:
-    """Return the row of these samples."""
     sides = [side for side in SIDES if side in samples]
     values = {side: samples[side].value for side in sides}
     return Row(

@@ -1,4 +1,4 @@
-"""The programs that are measured, each a process of its own with a provider of its own."""
+"""The measured programs, each in its own process with its own provider."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ from bench.cpu import cpu_seconds, resident_bytes
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 RUNS_MAX = 20_000
-"""Chats that the product may work on at once: more than any row has."""
+"""The product's number of slots: more chats than any row has."""
 MODEL = "anthropic/claude-sonnet-4-6"
 ROOT = Path(__file__).parents[1]
 
 
 class NotStarted(Exception):
-    """A program that is needed did not start; the text says what it wrote."""
+    """A required program did not start; the message is its output."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Server(msgspec.Struct, frozen=True):
     side: str
     address: str
     pid: int
-    #: Its API key; empty where keys are not checked.
+    #: Its API key; empty if keys are not checked.
     key: str = ""
 
     @property
@@ -87,26 +87,25 @@ async def _stopped(process: asyncio.subprocess.Process) -> None:
 
 @asynccontextmanager
 async def provider(folder: Path) -> AsyncIterator[str]:
-    """Run a fake vendor; give its address."""
+    """Run a fake vendor; yield its address."""
     log = folder / "provider.log"
     async with program(["-m", "bench.floors.provider"], log) as (_, told):
         yield told["address"]
 
 
 def product_command(home: Path, runs_max: int = RUNS_MAX) -> list[str]:
-    """Return how the product is started: as a user starts it, with keys and a database."""
+    """Return the command that a user would start: with keys and a database."""
     arguments = ["serve", "--json", "--home", str(home), "--port", "0", "--drain-seconds", "1"]
     return ["-m", "chatd_server", *arguments, "--runs-max", str(runs_max)]
 
 
 def product_environment(vendor: str) -> dict[str, str]:
-    """Return what the product is told of its vendor."""
+    """Return the environment that points the product to the vendor."""
     return {"CHATD_ANTHROPIC_BASE_URL": f"http://{vendor}", "CHATD_ANTHROPIC_API_KEY": "sk-bench"}
 
 
 @asynccontextmanager
 async def product(folder: Path, vendor: str, runs_max: int = RUNS_MAX) -> AsyncIterator[Server]:
-    """Run the product."""
     home = folder / "home"
     log = folder / "product.log"
     command = product_command(home, runs_max)
@@ -125,7 +124,6 @@ async def replaying(folder: Path, database: Path) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def floor(folder: Path, vendor: str) -> AsyncIterator[Server]:
-    """Run the floor."""
     log = folder / "floor.log"
     async with program(["-m", "bench.floors.server", vendor], log) as (process, told):
         yield Server("floor", told["address"], process.pid)
@@ -142,7 +140,6 @@ async def durable(folder: Path, vendor: str, recording: Path) -> AsyncIterator[S
 
 @asynccontextmanager
 async def naive(folder: Path, vendor: str) -> AsyncIterator[Server]:
-    """Run the naive stack."""
     log = folder / "naive.log"
     url = f"sqlite+aiosqlite:///{folder / 'naive.db'}"
     async with program(["-m", "bench.floors.naive", vendor, url], log) as (process, told):
@@ -153,7 +150,7 @@ async def naive(folder: Path, vendor: str) -> AsyncIterator[Server]:
 async def all_sides(
     folder: Path, vendor: str, runs_max: int = RUNS_MAX
 ) -> AsyncIterator[list[Server]]:
-    """Run product, floor and naive stack beside each other; only one is given work at a time."""
+    """Run product, floor and naive stack together; only one gets work at a time."""
     async with (
         product(folder, vendor, runs_max) as first,
         floor(folder, vendor) as second,

@@ -1,9 +1,9 @@
-"""Writes answers and measures it; a program of its own, so that each side has its own process.
+"""Writes answers and measures it; a separate program, so that each side has its own process.
 
 `python -m bench.write SIDE CHATS ROUNDS FOLDER [POSTGRES_URL]` prints one line of JSON: CPU of this
-process and latency per write. A round is one write of every chat, all at the same time. Only the
-rounds of writes are timed; what a chat needs between two answers (the begin of the next attempt)
-is written but not timed, by the product and by the floor of SQLite: it fills the same log.
+process and latency per write. A round is one write to every chat, all at the same time. Only the
+rounds of writes are timed. What a chat needs between two answers (the start of the next attempt) is
+written but not timed, by the product and by the SQLite floor: it fills the same log.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ Write = Callable[[], Awaitable[object]]
 
 
 class Stopwatch:
-    """CPU of this process and latency, over rounds of writes that run at the same time."""
+    """CPU of this process and latency, over rounds of concurrent writes."""
 
     def __init__(self) -> None:
         self._cpu = 0.0
@@ -61,7 +61,7 @@ class Stopwatch:
         self.is_warm = False
 
     async def round(self, writes: Sequence[Write]) -> None:
-        """Write all, and count it once it is warm."""
+        """Write all; count the round after the warm-up."""
         latencies: list[float] = []
 
         async def one(write: Write) -> None:
@@ -103,7 +103,7 @@ class Author:
         self._answer = self._made()
 
     async def start(self) -> None:
-        """Begin an attempt: what an answer needs before it."""
+        """Begin the attempt that an answer needs."""
         self._attempt = AttemptId(new_uuid(RealClock().now()))
         command = StartAttempt(
             command_id=f"{self._attempt}:start",
@@ -117,7 +117,7 @@ class Author:
         self._answer = self._made()
 
     def _made(self) -> CommitAnswer:
-        """Return 2 KB of text and a call that was cut: two messages, two events."""
+        """Return 2 KB of text and a truncated call: two messages, two events."""
         call_id, now = new_tool_call_id(), RealClock().now()
         return CommitAnswer(
             command_id=f"{self._attempt}:answer",
@@ -134,14 +134,14 @@ class Author:
         )
 
     async def answer(self) -> None:
-        """Commit the answer: what is measured."""
+        """Commit the answer: the measured part."""
         applied = await self._store.apply(self._state.id, self._answer, known=self._state)
         assert len(applied.events) == 2
         self._state = applied.state
 
 
 async def authors(store: Store, chats: int) -> list[Author]:
-    """Make chats, and hold them."""
+    """Create chats and acquire them."""
     clock = RealClock()
     for _ in range(chats):
         chat_id = ChatId(new_uuid(clock.now()))
@@ -190,7 +190,7 @@ async def product(chats: int, rounds: int, folder: Path, url: str) -> Sample:
 
 
 async def rows_of_product(folder: Path) -> Written:
-    """Let the product write one answer; return what it wrote."""
+    """Let the product write one answer; return its rows."""
     pattern = folder / "pattern"
     pattern.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -202,7 +202,7 @@ async def rows_of_product(folder: Path) -> Written:
 
 
 async def held_by_product(chats: int, folder: Path, url: str) -> None:
-    """Let the product make chats that a worker holds."""
+    """Let the product create chats that a worker holds."""
     async with AsyncExitStack() as stack:
         if url:
             await migrate(url)
@@ -240,7 +240,7 @@ async def floor(chats: int, rounds: int, folder: Path, url: str) -> Sample:
 
 
 def _same_thread(path: Path, rows: Written, rounds: int) -> float:
-    """Return CPU microseconds of a write without any thread: what no server can do."""
+    """Return the CPU microseconds of a write without a thread, which no server can do."""
     connection = connect(path)
     (chat, *_) = held_in(connection)
     cursor = connection.cursor()
@@ -255,7 +255,7 @@ def _same_thread(path: Path, rows: Written, rounds: int) -> float:
 
 
 class OrmChat:
-    """Writes one chat by the ORM."""
+    """Writes one chat through the ORM."""
 
     def __init__(self, database: OrmDatabase, row_id: int, rows: Written, lock: Any) -> None:
         self._database = database
@@ -305,7 +305,7 @@ class OrmChat:
 
 
 class NoLock:
-    """PostgreSQL takes many writers."""
+    """PostgreSQL allows many writers."""
 
     async def __aenter__(self) -> None:
         """Enter."""
@@ -333,7 +333,7 @@ SIDES = {"product": product, "floor": floor, "naive": naive}
 
 
 async def main(side: str, chats: int, rounds: int, folder: Path, url: str) -> None:
-    """Measure one side, and say what it gave."""
+    """Measure one side, and print the result."""
     settle()  # as a server does, for all sides
     sample = await SIDES[side](chats, rounds, folder, url)
     print(msgspec.json.encode(sample).decode(), flush=True)

@@ -1,1 +1,1 @@
-"""What the product is compared with: own code, as small as it can be."""
+"""What the product is compared with: purpose-built code, as small as possible."""

@@ -1,4 +1,4 @@
-"""The least that a commit takes: the drivers, and nothing above them."""
+"""The minimum cost of a commit: the database drivers alone."""
 
 import asyncio
 import queue
@@ -34,11 +34,11 @@ GROUP_MAX = 256
 
 
 class Missed(Exception):
-    """A compare missed: the floor itself is wrong."""
+    """A compare-and-set missed: the floor itself is wrong."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection that is as durable as the product's."""
+    """Open a connection with the product's durability settings."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -47,13 +47,13 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def held_in(connection: sqlite3.Connection) -> list[FloorChat]:
-    """Return the chats of a database that a worker holds."""
+    """Return the chats that a worker holds."""
     query = f"SELECT {FloorChat.COLUMNS} FROM chats WHERE worker_id IS NOT NULL"  # noqa: S608  a constant
     return [FloorChat(row) for row in connection.execute(query).fetchall()]
 
 
 def write_commit(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written) -> None:
-    """Write the rows of one commit, inside a transaction."""
+    """Write the rows of one commit, within a transaction."""
     now = time.time_ns() // 1000
     sequence, position, epoch = chat.sequence, chat.position, chat.epoch
     head, following = sequence + len(rows.events), position + len(rows.messages)
@@ -92,7 +92,7 @@ def _write_journal(cursor: sqlite3.Cursor, chat: FloorChat, rows: Written, now: 
 
 
 class SqliteFloor:
-    """One thread that writes whatever waits as one transaction, and nothing else."""
+    """One thread that writes all waiting commits as one transaction."""
 
     def __init__(self, path: Path) -> None:
         self._connection = connect(path)
@@ -102,17 +102,17 @@ class SqliteFloor:
         self._thread.start()
 
     def held(self) -> list[FloorChat]:
-        """Return the chats of the database that a worker holds."""
+        """Return the chats that a worker holds."""
         return held_in(self._connection)
 
     async def write(self, chat: FloorChat, rows: Written) -> None:
-        """Write one commit; returns once it is on the disk."""
+        """Write one commit; return when it is on disk."""
         future: asyncio.Future[None] = self._loop.create_future()
         self._queue.put((chat, rows, future))
         await future
 
     async def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
@@ -124,7 +124,7 @@ class SqliteFloor:
             try:
                 while len(group) < GROUP_MAX:
                     following = self._queue.get_nowait()
-                    assert following is not None, "closed while somebody waits"
+                    assert following is not None, "closed while a write waits"
                     group.append(following)
             except queue.Empty:
                 pass
@@ -167,7 +167,7 @@ SELECT id FROM written
 
 
 class PostgresFloor:
-    """One statement for each answer, on connections that stay with their chats."""
+    """One statement per answer, on connections pinned to their chats."""
 
     def __init__(self, connections: Sequence[Any], rows: Written) -> None:
         self._links = connections
@@ -175,17 +175,15 @@ class PostgresFloor:
 
     @classmethod
     async def open(cls, url: str, rows: Written, connections: int) -> "PostgresFloor":
-        """Connect."""
         links = [await asyncpg.connect(url) for _ in range(connections)]
         return cls(links, rows)
 
     async def chats(self) -> list[FloorChat]:
-        """Return the chats of the database."""
         found = await self._links[0].fetch(f"SELECT {FloorChat.COLUMNS} FROM chats ORDER BY id")  # noqa: S608  a constant
         return [FloorChat(tuple(row)) for row in found]
 
     def writer(self, number: int) -> Callable[[FloorChat], Awaitable[None]]:
-        """Return how to write on one connection."""
+        """Return the write function of one connection."""
         fetchval = self._links[number].fetchval
         rows = self._rows
         count, events = len(rows.messages), len(rows.events)
@@ -220,6 +218,5 @@ class PostgresFloor:
         return write
 
     async def close(self) -> None:
-        """Disconnect."""
         for link in self._links:
             await link.close()

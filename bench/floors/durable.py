@@ -1,7 +1,7 @@
 """The durable floor: the floor's server, which also makes the product's commits.
 
-The same transactions with the same rows in the same tables, from one thread that commits whatever
-waits together. It decides and encodes nothing of what it writes: the rows are a recording.
+It runs the same transactions with the same rows in the same tables, from one thread that commits
+everything that waits. It decides and encodes nothing: the rows are a recording.
 """
 
 import contextlib
@@ -46,18 +46,18 @@ class DurableFloor(Floor):
         self._database = SqliteFloor(path)
 
     def made(self, chat_id: str) -> DurableChat:  # noqa: ARG002  the database has ids of its own
-        """Return a new chat, with its row: made at once, for no row measures that."""
+        """Return a new chat with its row, written directly: no row of the table measures that."""
         uuid = fresh_id()
         values = {**self._chat, "uuid": uuid, "root_id": uuid}
         columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        # The names are those of the recorded row.
+        # The names come from the recorded row.
         insert = f"INSERT INTO chats ({columns}) VALUES ({marks})"  # noqa: S608
         self._made.execute(insert, tuple(values.values()))
         found = f"SELECT {FloorChat.COLUMNS} FROM chats WHERE uuid = ?"  # noqa: S608  a constant
         return DurableChat(FloorChat(self._made.execute(found, (uuid,)).fetchone()))
 
     async def commit(self, chat: Chat, what: Commit) -> None:
-        """Write the rows of this commit; returns once they are on the disk."""
+        """Write the rows of this commit; return when they are on disk."""
         rows = self._commits[what]
         assert isinstance(chat, DurableChat)
         assert rows is not None, f"no {what} was recorded"
@@ -65,7 +65,6 @@ class DurableFloor(Floor):
 
 
 async def main(provider: str, recording: Recording, database: Path) -> None:
-    """Serve."""
     await serve(DurableFloor(provider, recording, database))
 
 

@@ -1,4 +1,4 @@
-"""The few messages of the contract that floor and naive server speak, for the same client."""
+"""The few contract messages that floor and naive server send, for the same client."""
 
 from chatd.v1 import chat_pb2, event_pb2
 from chatd.v1 import chat_service_pb2 as pb
@@ -19,7 +19,7 @@ def text(attempt_id: str, offset: int, piece: str) -> pb.SubscribeResponse:
 
 
 def caught_up() -> pb.SubscribeResponse:
-    """Return what ends the beginning of a stream."""
+    """Return the caught_up event of a stream."""
     return pb.SubscribeResponse(event=event_pb2.ChatEvent(caught_up=event_pb2.CaughtUp()))
 
 
@@ -41,5 +41,4 @@ def logged(sequence: int, message_id: str, text: str) -> pb.SubscribeResponse:
 
 
 def user_text(request: pb.SendMessageRequest) -> str:
-    """Return the text of a user's message."""
     return request.message.parts[0].text.text

@@ -1,8 +1,8 @@
-"""The naive stack: what one writes first, with the libraries that come to mind first.
+"""The naive stack: the obvious first implementation, with the best-known libraries.
 
-httpx and httpx-sse, json, asyncio's own loop, a queue for each subscriber, one typed message
-built and written for each delta and subscriber, SQLAlchemy's ORM for what has to stay. Keys are
-not checked, nothing is resumed: it does less than the product.
+httpx and httpx-sse, json, asyncio's own loop, a queue per subscriber, one typed message built and
+serialised per delta and subscriber, SQLAlchemy's ORM for durable data. It checks no keys and
+resumes nothing: it does less than the product.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Naive:
         self._database = database
         self._chats: dict[str, Chat] = {}
         self._turns: set[asyncio.Task[None]] = set()
-        # SQLite takes one writer at a time.
+        # SQLite allows one writer at a time.
         self._writes = asyncio.Lock()
 
     # --- RPCs --------------------------------------------------------------------------------
@@ -54,7 +54,6 @@ class Naive:
         request: pb.CreateChatRequest,  # noqa: ARG002  grpc's
         context: object,  # noqa: ARG002  grpc's
     ) -> pb.CreateChatResponse:
-        """Answer CreateChat."""
         chat_id = str(uuid.uuid4())
         async with self._writes:
             self._chats[chat_id] = Chat(await self._database.add_chat(chat_id))
@@ -65,7 +64,6 @@ class Naive:
         request: pb.SendMessageRequest,
         context: object,  # noqa: ARG002  grpc's
     ) -> pb.SendMessageResponse:
-        """Answer SendMessage."""
         chat = self._chats[request.chat_id]
         text = frames.user_text(request)
         await self._add(chat, "user", [{"type": "text", "text": text}])
@@ -76,7 +74,6 @@ class Naive:
         return pb.SendMessageResponse(chat=chat_pb2.Chat(chat_id=request.chat_id), sequence=1)
 
     async def subscribe(self, request: pb.SubscribeRequest, context: Any) -> None:
-        """Answer Subscribe."""
         chat = self._chats[request.chat_id]
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         chat.queues.append(queue)
@@ -102,7 +99,7 @@ class Naive:
             queue.put_nowait(None)
 
     async def _step(self, chat: Chat) -> bool:
-        """Call the model; run its tool if it asks for one, and say whether it did."""
+        """Call the model and run its tool, if it calls one; return whether it did."""
         text, call_id = "", ""
         async for event in self._events(chat):
             if event["type"] == "content_block_start":
@@ -128,7 +125,7 @@ class Naive:
                 yield json.loads(event.data)
 
     async def _add(self, chat: Chat, role: str, content: list[dict[str, Any]]) -> None:
-        """Add a message: one transaction."""
+        """Add a message in one transaction."""
         chat.messages.append({"role": role, "content": content})
         async with self._writes, self._database.session.begin() as session:
             row = await self._database.chat(session, chat.row_id)
@@ -163,7 +160,7 @@ class Naive:
 
 
 async def main(provider: str, database_url: str) -> None:
-    """Listen on a free port and say so."""
+    """Listen on a free port and print it."""
     async with orm_database(database_url) as database:
         server = grpc.aio.server()
         naive = Naive(provider, database)

@@ -1,4 +1,4 @@
-"""The rows of a chat by SQLAlchemy's ORM, as one writes it without a thought about cost."""
+"""The rows of a chat through SQLAlchemy's ORM, written without regard to cost."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -85,7 +85,7 @@ class OrmDatabase:
         self.session = async_sessionmaker(engine, expire_on_commit=False)
 
     async def add_chat(self, uuid: str) -> int:
-        """Make a chat; return its row id."""
+        """Create a chat; return its row id."""
         async with self.session.begin() as session:
             chat = Chat(
                 uuid=uuid,
@@ -101,7 +101,6 @@ class OrmDatabase:
             return chat.id
 
     async def chat(self, session: AsyncSession, row_id: int) -> Chat:
-        """Load a chat."""
         return (await session.execute(select(Chat).where(Chat.id == row_id))).scalar_one()
 
 

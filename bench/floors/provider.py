@@ -1,7 +1,7 @@
-"""A fake vendor: HTTP/1.1 server-sent events in Anthropic's shape, from bytes made beforehand.
+"""A fake vendor: HTTP/1.1 server-sent events in Anthropic's format, from prepared bytes.
 
-Run as a program, it prints where it listens. It reads what to do from the newest user's message
-(`bench.directive`), so product, floor and naive stack are told the same in the same way.
+Run as a program, it prints its address. The newest user's message tells it what to do
+(`bench.directive`), so product, floor and naive stack get the same instructions.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from bench.directive import Directive, directive_in
 from bench.loop import run_fast
 
 SLOTS = 20
-"""Streams of one rate are spread over so many moments of a period, as strangers' streams are."""
+"""Streams of one rate are spread over this many moments of a period, like independent streams."""
 WRITE_BUFFER_BYTES = 1 << 30
-"""A burst never waits for its reader here: it is the reader that is measured."""
+"""A burst never waits for its reader: the reader is what the bench measures."""
 TOOL = "current_time"
-"""The tool that steps call; the product has it built in."""
+"""The tool that steps call; it is built into the product."""
 STAMP_DIGITS = 19
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -72,18 +72,18 @@ _DONE = _TEXT_STOP + _stop("end_turn")
 
 
 def stamped(nanoseconds: int) -> bytes:
-    """Return one delta that says when it was sent: 155 bytes, like a vendor's."""
+    """Return one delta with its send time: 155 bytes, like a vendor's."""
     return _DELTA_BEFORE + b"%019d" % nanoseconds + _DELTA_AFTER
 
 
 def burst(tokens: int) -> bytes:
-    """Return a whole answer, one chunk for each event."""
+    """Return a whole answer, one chunk per event."""
     deltas = _chunk(stamped(0)) * tokens
     return _HEAD + _chunk(_START + _TEXT_START) + deltas + _chunk(_DONE) + _END
 
 
 def step(directive: Directive, results: int) -> bytes:
-    """Return the answer of one step: text and a call, or a word when all steps are done."""
+    """Return the answer of one step: text and a call, or one word after the last step."""
     if results >= directive.steps:
         return burst(1)
     text = ("lorem ipsum " * (directive.bytes // 12 + 1))[: directive.bytes] or "."
@@ -96,7 +96,7 @@ def step(directive: Directive, results: int) -> bytes:
 
 
 class Wheel:
-    """Sends a delta to each stream of one rate, once in each period, from one timer."""
+    """Sends a delta to each stream of one rate, once per period, from one timer."""
 
     def __init__(self, rate: int) -> None:
         self._pause = 1 / rate / SLOTS
@@ -105,7 +105,7 @@ class Wheel:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, stream: "_Paced") -> None:
-        """Begin with a stream in the slot that is the emptiest."""
+        """Add a stream to the slot with the fewest streams."""
         min(self._slots, key=len).append(stream)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._turn())
@@ -125,14 +125,14 @@ class Wheel:
 
 
 class _Paced:
-    """One stream that is being sent at a rate."""
+    """One stream that is sent at a fixed rate."""
 
     def __init__(self, transport: asyncio.Transport, tokens: int) -> None:
         self._transport = transport
         self._left = tokens
 
     def tick(self) -> bool:
-        """Send the next delta; say whether there is more."""
+        """Send the next delta; return whether there is more."""
         if self._transport.is_closing():
             return False
         self._left -= 1
@@ -145,7 +145,7 @@ class _Paced:
 
 
 class Provider:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self) -> None:
         self._wheels: dict[int, Wheel] = {}
@@ -154,7 +154,6 @@ class Provider:
         self.samples: list[tuple[int, float, int]] = []
 
     def answer(self, body: bytes, transport: asyncio.Transport) -> None:
-        """Answer one request."""
         directive = directive_in(body)
         if directive.hold:
             transport.write(_HEAD + _chunk(_START + _TEXT_START))
@@ -174,7 +173,7 @@ class Provider:
             transport.write(self._bursts[tokens])
 
     def report(self, transport: asyncio.Transport) -> None:
-        """Hand out the samples, and forget them."""
+        """Send the samples and clear them."""
         body = json.dumps(self.samples).encode()
         self.samples = []
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -182,7 +181,7 @@ class Provider:
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1, as much of it as the three clients use."""
+    """The part of HTTP/1.1 that the three clients use."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -210,7 +209,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Listen on a free port and say so."""
+    """Listen on a free port and print it."""
     provider = Provider()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(provider), "127.0.0.1", 0, backlog=4096)

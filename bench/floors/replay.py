@@ -1,7 +1,7 @@
-"""The floor of a replay: the rows of the log in, one frame for each event out.
+"""The floor of a replay: reads rows of the log, sends one frame for each event.
 
-It reads the database that the product wrote, a page at a time in a thread, and sends what a row
-holds as it stands: nothing is decoded, nothing is decided, no key is checked.
+It reads the product's database, a page at a time in a thread, and sends the stored bytes
+unchanged: it decodes nothing, decides nothing and checks no key.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class ReplayFloor(Floor):
         self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     async def subscribe(self, request: bytes, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
-        """Answer Subscribe: all that follows the cursor."""
+        """Answer Subscribe with everything after the cursor."""
         asked = pb.SubscribeRequest.FromString(request)
         sequence = asked.resume_from.sequence
         (chat,) = self._reader.execute(_CHAT, (asked.chat_id,)).fetchone()
@@ -52,7 +52,6 @@ class ReplayFloor(Floor):
 if __name__ == "__main__":
 
     async def main() -> None:
-        """Serve."""
         await serve(ReplayFloor(Path(sys.argv[1])))
 
     with contextlib.suppress(KeyboardInterrupt):

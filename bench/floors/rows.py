@@ -1,7 +1,7 @@
 """The rows that one commit writes, read back from a database that the product wrote.
 
-So a floor and the ORM write exactly what the product writes, value for value, without deciding or
-encoding anything.
+So a floor and the ORM write exactly what the product writes, value for value, without decisions or
+encoding.
 """
 
 import secrets
@@ -14,37 +14,37 @@ from typing import Any
 import msgspec
 
 COUNTED = ("revision", "head_sequence", "next_position", "updated_at", "epoch")
-"""Columns of a chat that count on from the chat's own."""
+"""Columns of a chat that are incremented from their current value."""
 Values = Mapping[str, Any]
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What one commit wrote; positions and sequences count from the chat's own."""
+    """The rows of one commit; positions and sequences are relative to the chat's own."""
 
-    #: The statement that changes the chat's row, and what it sets besides the counters.
+    #: The statement that updates the chat's row, and the values it sets besides the counters.
     update: str
     values: tuple[Any, ...]
     #: (role, content), in order.
     messages: tuple[tuple[str, bytes], ...] = ()
-    #: (kind, payload), in order; those without a payload refer to the messages.
+    #: (kind, payload), in order; events without a payload refer to the messages.
     events: tuple[tuple[int, bytes | None], ...] = ()
     #: Whether it grants the lease.
     is_acquisition: bool = False
-    #: Rows of the tool journal: ids of calls that began, and how many of the open ones ended.
+    #: Rows of the tool journal: ids of started calls, and how many open ones ended.
     started: tuple[str, ...] = ()
     closed: int = 0
 
     @property
     def state(self) -> bytes:
-        """The value of `chats.state`: the last that every commit sets."""
+        """The value of `chats.state`, the last column that every commit sets."""
         state: bytes = self.values[-1]
         return state
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """The schema, a new chat's row, and the commits of a turn with one step, or with none."""
+    """The schema, a new chat's row, and the commits of a turn with one step or none."""
 
-    #: Statements that make the tables and the indexes.
+    #: Statements that create the tables and the indexes.
     schema: list[str]
     #: A new chat: columns and values.
     chat: dict[str, Any]
@@ -65,7 +65,7 @@ def written(
     started: Iterable[str] = (),
     closed: int = 0,
 ) -> Written:
-    """Return what a commit wrote that changed these columns of the chat."""
+    """Return the rows of a commit that changed these columns of the chat."""
     names = [name for name in changed if name not in (*COUNTED, "state")]
     setters = "".join(f", {name} = ?" for name in (*names, "state"))
     update = (
@@ -87,12 +87,12 @@ def written(
 
 
 def start_of(rows: Written) -> Written:
-    """Return what the begin of an attempt writes: the chat, and a command's row."""
+    """Return the rows of the start of an attempt: the chat, and a command's row."""
     return written({"state": rows.state})
 
 
 def written_by_product(path: Path) -> Written:
-    """Return what the newest commit of a database wrote."""
+    """Return the rows of the newest commit in a database."""
     with closing(sqlite3.connect(path)) as connection:
         newest = "SELECT chat, sequence FROM commands ORDER BY rowid DESC LIMIT 1"
         chat, head = connection.execute(newest).fetchone()
@@ -107,7 +107,7 @@ def written_by_product(path: Path) -> Written:
 def log_between(
     connection: sqlite3.Connection, chat: int, after: int, head: int
 ) -> tuple[Sequence[tuple[str, bytes]], Sequence[tuple[int, bytes | None]]]:
-    """Return the messages and the events of a chat that were logged between two sequences."""
+    """Return the messages and events of a chat that were logged between two sequences."""
     messages = connection.execute(
         "SELECT role, content FROM messages WHERE chat = ? AND sequence > ? AND sequence <= ?"
         " ORDER BY position",
@@ -122,19 +122,19 @@ def log_between(
 
 
 class FloorChat:
-    """What a writer has to know of a chat to write the next rows."""
+    """The values of a chat that a writer needs for the next rows."""
 
     __slots__ = ("epoch", "open", "position", "revision", "row_id", "sequence", "uuid")
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         self.row_id, self.uuid, self.revision, self.epoch, self.sequence, self.position = row
-        #: Calls that the tool journal has.
+        #: Calls in the tool journal.
         self.open: list[str] = []
 
     COLUMNS = "id, uuid, revision, epoch, head_sequence, next_position"
 
 
 def fresh_id() -> str:
-    """Return an id of the length of a UUID; drawing it is no part of writing."""
+    """Return an id as long as a UUID; generating it is not part of a write."""
     text = secrets.token_hex(16)
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,8 +1,8 @@
-"""The floor: a vendor's stream in, a hub, Subscribe out, from the same building blocks.
+"""The floor: from a vendor's stream through a hub to Subscribe, with the same building blocks.
 
-httpx's interface on aiohttp's transport, a splitter of a few lines, msgspec, bytes that are
-serialised once for all subscribers, grpc.aio, uvloop where it is. No database, no key, no retry,
-no resume: what is left is what any server of this kind has to do.
+httpx's interface on aiohttp's transport, a splitter of a few lines, msgspec, frames serialised once
+for all subscribers, grpc.aio, uvloop where it is installed. No database, no key, no retry, no
+resume: only what any server of this kind must do.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from chatd.v1 import chat_pb2
 from chatd.v1 import chat_service_pb2 as pb
 
 TIME = '{"time":"2026-01-01T00:00:00+00:00","weekday":"Thursday","timezone":"UTC"}'
-"""What the tool gives: as long as the product's."""
+"""The tool's result, as long as the product's."""
 _BODY_HEAD = b'{"model":"bench","max_tokens":32000,"stream":true,"messages":['
 
 
@@ -50,7 +50,7 @@ _encode = msgspec.json.encode
 
 
 class Answer:
-    """What one model call gave."""
+    """The result of one model call."""
 
     __slots__ = ("call_id", "stop_reason", "texts")
 
@@ -65,7 +65,7 @@ Commit: TypeAlias = Literal["send", "begin", "answer", "results", "last"]
 
 
 class Subscriber:
-    """Frames that wait, and who waits for them."""
+    """Waiting frames, and the stream that waits for them."""
 
     __slots__ = ("frames", "woken")
 
@@ -85,7 +85,7 @@ class Subscriber:
 
 
 class Chat:
-    """Subscribers, and the history as JSON that is never made again."""
+    """Subscribers, and the history as JSON that is encoded only once."""
 
     __slots__ = ("history", "offset", "subscribers")
 
@@ -95,7 +95,7 @@ class Chat:
         self.offset = 0
 
     def add(self, role: str, content: list[dict[str, object]]) -> None:
-        # With the comma behind it, so that one join makes the body of a request.
+        # With a trailing comma, so that one join makes the body of a request.
         self.history.append(_encode({"role": role, "content": content}) + b",")
 
     def tell(self, frame: bytes) -> None:
@@ -127,13 +127,12 @@ class Floor:
     # --- RPCs --------------------------------------------------------------------------------
 
     async def create(self, request: bytes, context: object) -> bytes:  # noqa: ARG002  grpc's
-        """Answer CreateChat."""
         chat_id = f"chat-{len(self._chats)}"
         self._chats[chat_id] = self.made(chat_id)
         return pb.CreateChatResponse(chat=chat_pb2.Chat(chat_id=chat_id)).SerializeToString()
 
     async def send(self, request: bytes, context: object) -> bytes:  # noqa: ARG002  grpc's
-        """Answer SendMessage: begin a turn, unless it only asks for the bare cost of the RPC."""
+        """Answer SendMessage: begin a turn, unless the client only measures the RPC itself."""
         asked = pb.SendMessageRequest.FromString(request)
         await self.commit(self._chats[asked.chat_id], "send")
         if HOLD not in frames.user_text(asked):
@@ -144,7 +143,6 @@ class Floor:
         return pb.SendMessageResponse(chat=answered, sequence=1).SerializeToString()
 
     async def subscribe(self, request: bytes, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
-        """Answer Subscribe."""
         chat = self._chats[pb.SubscribeRequest.FromString(request).chat_id]
         subscriber = Subscriber()
         chat.subscribers.append(subscriber)
@@ -213,7 +211,7 @@ Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]  # type:
 
 
 async def serve(floor: Floor) -> None:
-    """Listen on a free port and say so."""
+    """Listen on a free port and print it."""
     server = grpc.aio.server()
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "CreateChat": grpc.unary_unary_rpc_method_handler(floor.create),
@@ -231,7 +229,6 @@ async def serve(floor: Floor) -> None:
 
 
 async def main(provider: str) -> None:
-    """Serve."""
     await serve(Floor(provider))
 
 

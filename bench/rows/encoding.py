@@ -1,4 +1,4 @@
-"""Making a request's body, alone: what of step 200 is not there at step 10."""
+"""Encoding of a request's body, alone: the cost that step 200 has and step 10 has not."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,14 +27,14 @@ from chatd_server.providers.http.transport import Transport
 EARLY = (5, 15)
 LATE = (195, 205)
 TURNS = 5
-"""Turns of each sample; the median of each step counts."""
+"""Turns per sample; the median of each step counts."""
 MESSAGE_BYTES = 2048
 
 _FLOOR_HEAD = b'{"model":"claude-sonnet-4-6","stream":true,"max_tokens":32000,"messages":['
 
 
 def history(steps: int) -> list[Message]:
-    """Return a question, and the two messages of 2 KB in all that each step adds."""
+    """Return a question, and for each step two messages with 2 KB in total."""
     messages = [_message(1, Role.USER, Text("go"))]
     for step in range(steps):
         call = ToolCall(ToolCallId(f"call_{step}"), "current_time", "{}", Executor.SERVER, 0)
@@ -66,7 +66,7 @@ def _product(messages: Sequence[Message]) -> list[float]:
 
 
 def _floor(messages: Sequence[Message]) -> list[float]:
-    # Every fragment with the comma behind it, so that one join makes the body.
+    # Every fragment with a trailing comma, so that one join makes the body.
     fragments = [_encoded(it) + b"," for it in messages]
     kept: list[bytes] = []
 
@@ -83,7 +83,7 @@ def _naive(messages: Sequence[Message]) -> list[float]:
 
 
 def _timed(encode: Callable[[int], bytes], messages: int) -> list[float]:
-    """Return CPU microseconds of the request of each step."""
+    """Return the CPU microseconds of each step's request."""
     spent = []
     for known in range(1, messages + 1, 2):
         began = time.thread_time_ns()
@@ -98,7 +98,7 @@ def _encoded(message: Message) -> bytes:
 
 
 async def encode_10_200(context: Context) -> list[Row]:
-    """Measure `conversation.encode` beside a join of fragments that were encoded before."""
+    """Compare `conversation.encode` with a join of already encoded fragments."""
     early, late = (EARLY, LATE) if not context.quick else ((3, 6), (12, 15))
     messages = history(late[1] + 1)
 

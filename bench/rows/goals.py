@@ -1,4 +1,4 @@
-"""The goals of all rows, as data: the tables, the JSON and the list of misses follow from it.
+"""The goals of all rows, as data: the tables, the JSON and the list of misses use them.
 
 docs/performance.md has the same goals in the same words; a test compares them.
 """
@@ -12,7 +12,7 @@ from bench.result import Judged, Row
 
 
 class Measure(StrEnum):
-    """What a goal bounds, in words around the bound."""
+    """What a goal limits; the text has a place for the limit."""
 
     TO_FLOOR = "at most {} of the floor"
     TO_DURABLE = "at most {} of the durable floor"
@@ -24,13 +24,13 @@ class Measure(StrEnum):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """A bound of one measure."""
+    """A limit for one measure."""
 
     measure: Measure
     most: float
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the goal as text."""
         return self.measure.format(f"{self.most:g}")
 
 
@@ -60,11 +60,11 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
     "loop_longest": _LOOP,
     "loop_longest_pg": _LOOP,
 }
-"""Every bound of each row; a row is met when all of its bounds hold."""
+"""The limits of each row; a row meets its goals if all of them hold."""
 
 
 def _to_floor(name: str) -> Callable[[Row], float | None]:
-    """Return how a number of `detail` is compared; None when the floor's drowned in noise."""
+    """Return how a number of `detail` is compared; None if the floor's value is lost in noise."""
 
     def read(row: Row) -> float | None:
         product, floor = (row.detail.get(side, {}).get(name) for side in ("product", "floor"))
@@ -85,7 +85,7 @@ READ: Mapping[Measure, Callable[[Row], float | None]] = {
 
 
 def judged(row: Row) -> Row:
-    """Return the row with its goals. A goal whose value is missing is not met."""
+    """Return the row with its goals. A goal without a value is not met."""
     found = [_judged(goal, READ[goal.measure](row)) for goal in GOALS[row.name]]
     return msgspec.structs.replace(row, goals=found, met=all(it.met for it in found))
 
@@ -95,5 +95,5 @@ def _judged(goal: Goal, value: float | None) -> Judged:
 
 
 def in_words(name: str) -> str:
-    """Return what has to hold of a row."""
+    """Return the goals of a row as text."""
     return "; ".join(map(str, GOALS[name]))

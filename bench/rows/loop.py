@@ -1,4 +1,4 @@
-"""The longest turn of the event loop, under the largest of everything that is accepted."""
+"""The longest callback of the event loop, with the largest accepted inputs."""
 
 from bench.context import Context
 from bench.lab import HOME, seed, watched
@@ -14,13 +14,13 @@ UNIT = "CPU ms of the longest callback"
 async def loop_longest(context: Context) -> list[Row]:
     """Measure the product alone: how long its longest callback takes in each case.
 
-    Other sides would say nothing: what they accept is not bounded.
+    The other sides do not limit their inputs, so a comparison would mean nothing.
     """
     return [await _measured(context, "loop_longest", "")]
 
 
 async def loop_longest_pg(context: Context) -> list[Row]:
-    """Measure the same on PostgreSQL; without one the row says so."""
+    """Measure the same on PostgreSQL; if there is none, the row says so."""
     name = "loop_longest_pg"
     try:
         with running_postgres() as server:
@@ -33,7 +33,7 @@ async def _measured(context: Context, name: str, url: str) -> Row:
     cases: list[Case] = []
     ids = await seed(context.folder / HOME, url, histories(context.size(MESSAGES, 500)))
     async with provider(context.folder) as vendor, watched(context.folder, vendor, url) as lab:
-        # The first turn waits for what the start still loads, which is not looked at.
+        # The first turn includes lazy loading, which is not measured.
         await FIRST(lab, ids)
         for case in QUICK if context.quick else CASES:
             context.progress(case)

@@ -35,9 +35,9 @@ KIB = 1024
 
 
 async def unary_send(context: Context) -> list[Row]:
-    """Measure SendMessage to waiting chats of a server that has no hands free to begin a turn.
+    """Measure SendMessage to waiting chats on a server whose slots are all taken.
 
-    The product may run one chat at once, and that one's model never goes on. So each call is
+    The product has one slot, taken by a chat whose model never continues. So each call is
     checked, decided and committed, and nothing more. The others begin no turn either; the durable
     floor makes the same commit.
     """
@@ -71,7 +71,7 @@ async def unary_send(context: Context) -> list[Row]:
 
 
 async def cold_start(context: Context) -> list[Row]:
-    """Measure the first start in an empty folder, until health says SERVING."""
+    """Measure the first start in an empty folder, until health is SERVING."""
 
     async def product() -> Sample:
         with tempfile.TemporaryDirectory(dir=context.folder) as folder:
@@ -122,12 +122,12 @@ async def _healthy(address: str) -> None:
 
 
 async def idle_10000(context: Context) -> list[Row]:
-    """Measure what an open stream on which nothing happens holds, and what it spends."""
+    """Measure the memory and CPU of an open stream without events."""
     chats = context.size(IDLE_CHATS, 50)
     streams = context.size(IDLE_STREAMS, 500)
     samples: dict[str, Sample] = {}
     async with provider(context.folder) as vendor, all_sides(context.folder, vendor) as servers:
-        # One sample of each, one after the other: memory that was used once stays.
+        # One sample of each, one after the other: a process keeps memory that it has used.
         for server in servers:
             context.progress(server.side)
             samples[server.side] = await _idle(server, chats, streams // chats)
@@ -158,7 +158,7 @@ async def _idle(server: Server, chats: int, subscribers: int) -> Sample:
     try:
         process.stdin.write(msgspec.json.encode(task) + b"\n")
         if not await process.stdout.readline():
-            raise LoadFailed("the load client died; what it said stands above")
+            raise LoadFailed("the load client died; see its output above")
         held = server.resident_bytes - before
         cpu = server.cpu_seconds
         await asyncio.sleep(IDLE_SECONDS)

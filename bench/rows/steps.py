@@ -1,9 +1,9 @@
-"""Steps of one long turn: what a step with a tool costs, and how that grows with the history.
+"""Steps of one long turn: the cost of a step with a tool, and how it grows with the history.
 
-One chat, one turn, one tool call beside some text in every step. The fake vendor notes the
-server's CPU time whenever a request arrives, so the cost of step n is what was spent between
-request n and request n + 1: parse the answer, commit it, run the tool, commit its result, make
-the next request and send it. The durable floor makes the same two commits for each step.
+One chat, one turn, one tool call and some text in every step. The fake vendor records the server's
+CPU time at each request, so the cost of step n is the CPU time between request n and request
+n + 1: parse the answer, commit it, run the tool, commit its result, build the next request and send
+it. The durable floor makes the same two commits for each step.
 """
 
 import json
@@ -22,7 +22,7 @@ from bench.servers import MODEL, Server, provider
 
 EARLY = (5, 15)
 LATE = (195, 205)
-"""Steps whose mean stands for step 10 and step 200."""
+"""The steps whose mean is reported as step 10 and step 200."""
 STEPS = 206
 MESSAGE_BYTES = 2048
 SMALL_STEPS = 50
@@ -30,7 +30,7 @@ UNIT = "CPU us per step"
 
 
 async def step_tool(context: Context) -> list[Row]:
-    """Measure a step with a tool in a turn of 50 small ones, all of it: durable, with a key."""
+    """Measure a whole step with a tool in a turn of 50 small ones: durable, with a key."""
     steps = context.size(SMALL_STEPS, 10)
 
     async with (
@@ -81,7 +81,7 @@ def _sampling(
     told = msgspec.structs.replace(directive, pid=server.pid)
 
     async def sample() -> Sample:
-        # The last answer is one word, and its stamp is the only delta that the client counts.
+        # The last answer is one word; its time stamp is the only delta that the client counts.
         task = Task(
             kind="stream",
             address=server.address,
@@ -106,7 +106,7 @@ def _per_step(taken: dict[int, tuple[float, int]], window: tuple[int, int]) -> f
 
 
 async def _samples(vendor: str) -> dict[int, tuple[float, int]]:
-    """Return CPU seconds and bytes of the request that followed so many results."""
+    """Return the CPU seconds and the bytes of the request after each number of results."""
     async with httpx.AsyncClient() as client:
         found: list[Any] = json.loads((await client.get(f"http://{vendor}/")).content)
     return {results: (cpu, size) for results, cpu, size in found}

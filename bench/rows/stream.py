@@ -1,4 +1,4 @@
-"""Tokens from a vendor to subscribers: CPU per delivered token, and how late it comes."""
+"""Tokens from a vendor to subscribers: CPU per delivered token, and latency."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,17 +12,17 @@ from bench.servers import MODEL, Server, all_sides, provider
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """How many chats and subscribers, and what each chat is sent."""
+    """The number of chats and subscribers, and what each chat gets."""
 
     chats: int
     subscribers: int
     tokens: int
-    #: Deltas per second of each chat; 0: as fast as they are read.
+    #: Deltas per second in each chat; 0: as fast as they are read.
     rate: int
 
 
 def streaming(name: str, full: Shape, quick: Shape) -> Measure:
-    """Return how a row of streamed tokens is measured."""
+    """Return the measurement of a row of streamed tokens."""
 
     async def measure(context: Context) -> list[Row]:
         shape = quick if context.quick else full
@@ -31,7 +31,7 @@ def streaming(name: str, full: Shape, quick: Shape) -> Measure:
             all_sides(context.folder, vendor) as servers,
         ):
             sides: Sides = {it.side: _sampling(it, shape) for it in servers}
-            # The first run also connects to the vendor, and imports what it needs.
+            # The first run also connects to the vendor and imports modules.
             await alternate(sides, 1, lambda what: context.progress(f"{what}, to warm up"))
             samples = await alternate(sides, context.rounds, context.progress)
         return [row(name, "CPU us per delivered token", samples)]

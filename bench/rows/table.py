@@ -25,6 +25,6 @@ GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("loop_longest",): loop.loop_longest,
     ("loop_longest_pg",): loop.loop_longest_pg,
 }
-"""Rows that come from the same runs, and how they are measured."""
+"""Rows from the same runs, and how they are measured."""
 
 NAMES = tuple(name for group in GROUPS for name in group)

@@ -1,4 +1,4 @@
-"""What a turn costs besides its tokens, how soon it begins, and what was missed meanwhile."""
+"""The cost of a turn besides its tokens, the time until it begins, and the cost of a replay."""
 
 import shutil
 import sqlite3
@@ -19,7 +19,7 @@ AT_ONCE = 20
 WAKES = 300
 REPLAYED = 10_000
 REPLAYS = 5
-"""How often each sample reads the log, one stream after the other."""
+"""Reads of the log per sample, one stream after the other."""
 REPLAYED_TEXT = Text("lorem ipsum " * 40)
 CHAT = "replayed"
 
@@ -27,8 +27,8 @@ CHAT = "replayed"
 async def turn_plain(context: Context) -> list[Row]:
     """Measure turns without tools, 20 at once; their answers are one word.
 
-    The durable floor makes the same three commits. Without a bound the side that answers
-    SendMessage soonest has the most turns open, and pays for the most connections to the vendor.
+    The durable floor makes the same three commits. Without the limit, the side that answers
+    SendMessage first would have the most open turns, and the most connections to the vendor.
     """
     turns = context.size(TURNS, 30)
 
@@ -44,7 +44,7 @@ async def turn_plain(context: Context) -> list[Row]:
 
 
 async def wake_to_first_token(context: Context) -> list[Row]:
-    """Measure how long a message waits for the first delta, one chat after the other."""
+    """Measure the time from a message to the first delta, one chat after the other."""
     turns = context.size(WAKES, 10)
 
     def sampling(server: Server) -> Callable[[], Awaitable[Sample]]:
@@ -67,7 +67,7 @@ async def _alternated(
         four_sides(context.folder, vendor, Directive()) as servers,
     ):
         sides: Sides = {it.side: sampling(it) for it in servers}
-        # The first run also connects to the vendor, and imports what it needs.
+        # The first run also connects to the vendor and imports modules.
         await alternate(sides, 1, lambda what: context.progress(f"{what}, to warm up"))
         return await alternate(sides, context.rounds, context.progress)
 
@@ -86,13 +86,13 @@ def _task(server: Server, chats: int, turns: int) -> Task:
 
 
 async def replay_10000(context: Context) -> list[Row]:
-    """Measure a subscriber that resumes 10,000 events behind.
+    """Measure a subscriber that resumes 10,000 events behind the head.
 
-    The floor reads the same rows. There is no naive stack: it does not resume.
+    The floor reads the same rows. The naive stack cannot resume, so it is left out.
     """
     home = context.folder / "home"
     events = context.size(REPLAYED, 500)
-    # A message and its interrupt are four events, CreateChat is one.
+    # A message and its interrupt are four events; CreateChat is one.
     ids = await seed(home, "", {CHAT: [(REPLAYED_TEXT,)] * (events // 4)})
     with closing(sqlite3.connect(home / DATABASE)) as connection:
         (found,) = connection.execute("SELECT max(sequence) FROM events").fetchone()

@@ -19,11 +19,11 @@ POSTGRES_WRITERS = 16
 SAMPLE_SECONDS_MAX = 180.0
 SIDES = ("product", "floor", "naive")
 ROUNDS_MIN = 5
-"""The goal is to be held by five runs, and a sample takes a second or so."""
+"""The goal asks for five runs, and a sample takes about a second."""
 
 
 def sqlite(name: str, chats: int, writes: int) -> Measure:
-    """Return how writes to SQLite are measured."""
+    """Return the measurement of writes to SQLite."""
 
     async def measure(context: Context) -> list[Row]:
         count = max(1, context.size(writes, writes // 10) // chats)
@@ -35,7 +35,7 @@ def sqlite(name: str, chats: int, writes: int) -> Measure:
 
 
 def postgres(name: str, writes: int) -> Measure:
-    """Return how writes to PostgreSQL are measured; without one the row says so."""
+    """Return the measurement of writes to PostgreSQL; if there is none, the row says so."""
 
     async def measure(context: Context) -> list[Row]:
         count = max(1, context.size(writes, writes // 10) // POSTGRES_WRITERS)
@@ -66,7 +66,7 @@ def _server() -> Iterator[Postgres]:
 def _sampling(
     context: Context, side: str, chats: int, count: int, server: Postgres | None = None
 ) -> Callable[[], Awaitable[Sample]]:
-    # The ORM is slow enough for fewer rounds to be as exact.
+    # The ORM is so slow that fewer rounds are just as exact.
     rounds = max(1, count // 4) if side == "naive" else count
 
     async def sample() -> Sample:
@@ -99,7 +99,7 @@ async def _measured(arguments: Sequence[str]) -> Sample:
             process.kill()
             await process.wait()
     if not told:
-        raise LoadFailed(f"bench.write {arguments[0]} died; what it said stands above")
+        raise LoadFailed(f"bench.write {arguments[0]} died; see its output above")
     return msgspec.json.decode(told, type=Sample)
 
 

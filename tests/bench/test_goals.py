@@ -118,7 +118,7 @@ def test_a_missed_goal_ends_the_output_and_is_no_failure(
     code = main(["--rows", "encode_10_200,step_tool,write_pg_16"], groups, tmp_path)
     assert code == 0
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "Goals that were missed:",
+        "Missed goals:",
         "  step_tool: 3; goal: at most 2 of the durable floor",
         "  write_pg_16: not measured: no PostgreSQL",
     ]
@@ -135,7 +135,7 @@ def test_the_file_has_the_goals_of_each_row(tmp_path: Path) -> None:
 def test_a_run_that_meets_all_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty list would leave open whether there was one."""
     assert main(["--rows", "encode_10_200"], {("encode_10_200",): _met}, tmp_path) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "No goal was missed."
+    assert capsys.readouterr().out.splitlines()[-1] == "All goals met."
 
 
 def test_a_measurement_that_breaks_is_a_failure(
