@@ -10,7 +10,7 @@ from tests.kit.world import World
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """Give a scenario on a store of its own, with a worker that is running."""
+    """Yield a scenario with its own store and a running worker."""
     async with World(tmp_path / "chats.db") as world:
         world.start()
         yield world

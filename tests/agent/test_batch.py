@@ -1,4 +1,4 @@
-"""Which calls of a batch run, and what their results look like."""
+"""Which calls of a batch run, and the form of their results."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The step in progress: what was shown is what is stored, whenever it is sealed."""
+"""The step in progress: the text that was shown equals the text that is stored."""
 
 from collections.abc import Iterable
 
@@ -44,7 +44,7 @@ SMILE = "\U0001f600"
 
 
 class Played:
-    """A draft that some parts were streamed into."""
+    """A draft that has received some parts."""
 
     def __init__(self, *parts: AnswerPart) -> None:
         self.clock = ManualClock()
@@ -68,7 +68,7 @@ def text_of(part: Part) -> str:
 
 
 def test_an_answer_keeps_every_part_in_stream_order() -> None:
-    """Reasoning, text, a vendor's search with its source and a call stand as they came."""
+    """Reasoning, text, a vendor's search with its source and a call keep their order."""
     signature = Native("vendor", '{"signature":"x"}', "model")
     played = Played(
         Delta(0, PieceKind.REASONING, ""),
@@ -123,7 +123,7 @@ def test_an_answer_keeps_every_part_in_stream_order() -> None:
 def test_the_executor_is_resolved_when_the_call_is_emitted(
     name: str, by_provider: bool, executor: Executor
 ) -> None:
-    """A client's name wins over a built-in; an unknown one is nobody's."""
+    """A client's name wins over a built-in; an unknown name gets no executor."""
     played = Played(CallStarted(0, "v", name, by_provider), PartEnded(0), end())
     (call,) = played.draft.seal().parts
     assert isinstance(call, ToolCall)
@@ -174,7 +174,7 @@ async def test_a_call_is_stamped_when_it_was_emitted() -> None:
 )
 @pytest.mark.parametrize("kind", [PieceKind.TEXT, PieceKind.REASONING, PieceKind.REFUSAL])
 def test_surrogates_are_joined_or_replaced(kind: PieceKind, deltas: list[str], whole: str) -> None:
-    """Shown and stored text agree, and both can travel."""
+    """Shown and stored text agree, and both are well-formed."""
     played = Played(*(Delta(0, kind, delta) for delta in deltas), end())
     (part,) = played.draft.seal().parts
     assert text_of(part) == whole
@@ -182,7 +182,7 @@ def test_surrogates_are_joined_or_replaced(kind: PieceKind, deltas: list[str], w
 
 
 def test_arguments_stay_the_vendors_text() -> None:
-    """Escapes, blanks and even broken JSON are not touched; a raw lone surrogate cannot stay."""
+    """Escapes, blanks and even broken JSON do not change; a raw lone surrogate is replaced."""
     raw = '{ "a" : "\\ud83d\\u0000", \n'
     played = Played(
         CallStarted(0, "v", "shell"),
@@ -200,7 +200,7 @@ def test_arguments_stay_the_vendors_text() -> None:
 
 
 def test_arguments_that_came_without_deltas_are_shown_too() -> None:
-    """The whole text at the end counts when nothing came before it."""
+    """The whole text at the end is used if no delta came before it."""
     played = Played(
         CallStarted(0, "v", "shell"), PartEnded(0, None, '{"a":1}'), end(FinishReason.TOOL_CALLS)
     )
@@ -210,7 +210,7 @@ def test_arguments_that_came_without_deltas_are_shown_too() -> None:
 
 
 def test_texts_inside_whole_parts_can_travel() -> None:
-    """A source's title and a vendor's result are cleaned like everything else."""
+    """A source's title and a vendor's result are cleaned like all other text."""
     played = Played(
         WholePart(0, Source("http://a.example", title=f"x{HIGH}")),
         ProviderResult(1, "v", "search", f"{HIGH}{LOW}", native=Native("vendor", f'"{LOW}"')),
@@ -232,7 +232,7 @@ def test_a_call_that_never_ended_takes_the_whole_answer_out_of_running() -> None
 
 
 def test_a_partial_step_keeps_text_reasoning_and_the_call_in_progress() -> None:
-    """Sealed in the middle of arguments, the call has what came of them."""
+    """If it is sealed within the arguments, the call has the part that arrived."""
     played = Played(
         Delta(0, PieceKind.REASONING, "hm"),
         PartEnded(0),
@@ -250,13 +250,13 @@ def test_a_partial_step_keeps_text_reasoning_and_the_call_in_progress() -> None:
 
 
 def test_a_partial_step_of_nothing_is_nothing() -> None:
-    """A part that was opened and got nothing is not worth a message."""
+    """A part that was opened but stayed empty makes no message."""
     played = Played(Delta(0, PieceKind.REASONING, ""))
     assert played.draft.seal_partial() == ()
 
 
 def test_a_result_of_an_earlier_paused_answer_finds_its_call() -> None:
-    """A vendor that paused gives the result with its next answer."""
+    """A vendor that paused sends the result with its next answer."""
     played = Played()
     played.draft.begin(AttemptId("next"), played.writer, {"v1": ToolCallId("call_before")})
     played.play([ProviderResult(0, "v1", "search", "[]"), end()])
@@ -266,7 +266,7 @@ def test_a_result_of_an_earlier_paused_answer_finds_its_call() -> None:
 
 
 def test_begin_empties_the_draft() -> None:
-    """Nothing of a failed attempt is left in the next one."""
+    """Nothing of a failed attempt remains in the next one."""
     played = Played(Delta(0, PieceKind.TEXT, "half"), UsageSeen(Usage(input_tokens=5)))
     played.draft.abandon()
     assert played.writer.is_abandoned
@@ -277,7 +277,7 @@ def test_begin_empties_the_draft() -> None:
 
 
 def test_closing_does_not_void_what_was_shown() -> None:
-    """After the commit, giving up the draft touches no live part."""
+    """After the commit, abandoning the draft affects no live part."""
     played = Played(Delta(0, PieceKind.TEXT, "hello"))
     played.draft.close()
     played.draft.abandon()
@@ -293,7 +293,7 @@ def test_closing_does_not_void_what_was_shown() -> None:
     ],
 )
 def test_an_answer_has_a_longest_list_of_parts(more: AnswerPart) -> None:
-    """A part more fails it; the parts that are there may still grow."""
+    """One more part fails; the existing parts may still grow."""
     played = Played(*[Delta(n, PieceKind.TEXT, "x") for n in range(ANSWER_PARTS_MAX)])
     played.play([Delta(ANSWER_PARTS_MAX - 1, PieceKind.TEXT, "x")])
 
@@ -303,7 +303,7 @@ def test_an_answer_has_a_longest_list_of_parts(more: AnswerPart) -> None:
 
 
 def test_each_answer_is_counted_by_itself() -> None:
-    """A turn of many steps is no long answer."""
+    """The limit is per answer, not per turn."""
     played = Played(*[Delta(n, PieceKind.TEXT, "x") for n in range(ANSWER_PARTS_MAX)])
     played.draft.begin(AttemptId("next"), played.writer)
     played.play([CallStarted(0, "v", "shell")])

@@ -1,4 +1,4 @@
-"""A held chat: who may write, and what a refusal means."""
+"""A held chat: who may write, and the meaning of a refusal."""
 
 import asyncio
 from pathlib import Path
@@ -52,7 +52,7 @@ async def hold(world: World, chat: Chat) -> Held:
 async def test_a_stop_that_forbids_writing_is_looked_at_before_a_commit(
     tmp_path: Path, cause: StopCause
 ) -> None:
-    """Also when the lease in the database would still let it through."""
+    """Even if the lease in the database is still valid."""
     async with World(tmp_path / "chats.db") as world:
         chat, held = await held_chat(world)
         revision = chat.state.revision
@@ -64,7 +64,7 @@ async def test_a_stop_that_forbids_writing_is_looked_at_before_a_commit(
 
 
 async def test_a_refusal_that_is_no_interrupt_is_a_defect(tmp_path: Path) -> None:
-    """It is raised, not read as a stop."""
+    """It is raised, not taken for a stop."""
     async with World(tmp_path / "chats.db") as world:
         _, held = await held_chat(world)
         with pytest.raises(WrongStatus):
@@ -73,7 +73,7 @@ async def test_a_refusal_that_is_no_interrupt_is_a_defect(tmp_path: Path) -> Non
 
 
 async def test_a_turn_that_is_held_before_its_next_attempt_waits_for_it(tmp_path: Path) -> None:
-    """The time of the next attempt stands in the database, whoever holds the chat."""
+    """The time of the next attempt is in the database, whoever holds the chat."""
     async with World(tmp_path / "chats.db") as world:
         chat, held = await held_chat(world)
         attempt_id = AttemptId("attempt")
@@ -101,7 +101,7 @@ async def test_a_turn_that_is_held_before_its_next_attempt_waits_for_it(tmp_path
 async def test_what_is_planned_is_seen_at_once_and_replaced_by_what_was_committed(
     tmp_path: Path,
 ) -> None:
-    """The prediction decides what comes next, and nothing of it stays."""
+    """The prediction decides the next action, and is then dropped."""
     async with World(tmp_path / "chats.db") as world:
         chat, held = await held_chat(world)
         plan_answer(held)
@@ -117,7 +117,7 @@ async def test_what_is_planned_is_seen_at_once_and_replaced_by_what_was_committe
 
 
 async def test_what_a_refused_commit_had_planned_is_gone(tmp_path: Path) -> None:
-    """All of it: the run goes on from the last commit, which here means that it stops."""
+    """The whole plan is dropped: the run continues from the last commit, which here stops it."""
     async with World(tmp_path / "chats.db") as world:
         chat, held = await held_chat(world)
         before, state = list(held.history), held.state
@@ -131,7 +131,7 @@ async def test_what_a_refused_commit_had_planned_is_gone(tmp_path: Path) -> None
 
 
 async def test_a_long_history_is_put_into_the_prompt_in_pieces(tmp_path: Path) -> None:
-    """Others run in between, and nothing is left out or taken twice."""
+    """Other tasks run in between, and no message is missing or duplicated."""
     async with World(tmp_path / "chats.db") as world:
         _, held = await held_chat(world)
         state = held.state

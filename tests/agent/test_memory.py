@@ -1,7 +1,7 @@
-"""What a turn leaves behind: nothing that waits for the cyclic collector.
+"""A turn leaves no reference cycle that only the cyclic collector could free.
 
-A turn holds its chat's whole history, and the collector of a server looks at old objects seldom
-(`chatd_server.collector`). A cycle would keep every history of every turn until then.
+A turn holds its chat's whole history, and a server's collector rarely visits old objects
+(`chatd_server.collector`). A cycle would keep every history until then.
 """
 
 import gc
@@ -61,13 +61,13 @@ async def after_a_retry(world: World) -> None:
 
 
 async def failed_at_once(world: World) -> None:
-    """A failure that no retry helps."""
+    """A failure that is not retried."""
     world.model.fails(ErrorKind.AUTH)
     await (await world.chat("go")).until(Status.ERROR)
 
 
 async def failed_after_all_attempts(world: World) -> None:
-    """The whole ladder."""
+    """All attempts fail."""
     world.model.fails(ErrorKind.RATE_LIMIT, times=ATTEMPTS_MAX)
     chat = await world.chat("go")
     for _ in range(ATTEMPTS_MAX - 1):
@@ -76,7 +76,7 @@ async def failed_after_all_attempts(world: World) -> None:
 
 
 async def interrupted_in_the_stream(world: World) -> None:
-    """A stop in the middle of an answer."""
+    """A stop during an answer."""
     gate = Gate()
     world.model.says(text("half", gate))
     chat = await world.chat("go")
@@ -86,7 +86,7 @@ async def interrupted_in_the_stream(world: World) -> None:
 
 
 async def interrupted_in_a_tool(world: World) -> None:
-    """A stop in the middle of a tool."""
+    """A stop during a tool."""
     gate = world.tool("look").hangs()
     world.model.says(calls("look"))
     chat = await world.chat("go")
@@ -111,7 +111,7 @@ async def interrupted_in_a_tool(world: World) -> None:
     ],
 )
 async def test_a_turn_leaves_nothing_for_the_collector(world: World, turn: Turn) -> None:
-    """Its history goes with its last reference, however it ends."""
+    """Its history is freed with its last reference, however the turn ends."""
     await turn(world)
     await world.process.drain()
     assert [held.id for held in gc.get_objects() if isinstance(held, Held)] == []

@@ -1,4 +1,4 @@
-"""What a turn owes, as a table."""
+"""The next action of a turn, as a table."""
 
 from collections.abc import Iterator, Sequence
 
@@ -177,7 +177,7 @@ def test_next_action(
 
 
 def test_next_action_looks_at_the_end_only() -> None:
-    """Step two thousand costs what step two does."""
+    """Step two thousand costs as much as step two."""
 
     class Counting(list[Message]):
         looks = 0

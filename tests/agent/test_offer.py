@@ -1,4 +1,4 @@
-"""The tools that a chat has now: which sources are asked, and when."""
+"""The tools that a chat has now: which sources are queried, and when."""
 
 import asyncio
 from collections.abc import Hashable, Sequence
@@ -33,11 +33,10 @@ class Shelf:
     gate: Gate | None = None
 
     def version(self, chat: ChatState, model: str) -> Hashable:  # noqa: ARG002  the port's
-        """Return how often it was changed."""
         return self.changes
 
     async def tools(self, chat: ChatState, model: str) -> Sequence[Tool]:  # noqa: ARG002  the port's
-        """Return them, once the gate is open."""
+        """Return the tools once the gate is open."""
         self.asked += 1
         if self.gate is not None:
             await self.gate.pass_through()
@@ -45,7 +44,7 @@ class Shelf:
 
 
 async def test_a_source_is_asked_again_only_after_a_change() -> None:
-    """The two hundredth step of a turn pays a comparison."""
+    """The two hundredth step of a turn costs one comparison."""
     shelf = Shelf([FixedTool("look")])
     offer, stop = ToolOffer([shelf], RecordingObserver()), Stop()
     await offer.refresh(CHAT, MODEL, stop)
@@ -60,7 +59,7 @@ async def test_a_source_is_asked_again_only_after_a_change() -> None:
 
 
 async def test_a_change_of_the_chat_changes_its_tools() -> None:
-    """Its owner may have given it others."""
+    """Its owner may have changed them."""
     offer, stop = ToolOffer([Shelf([FixedTool("look")])], RecordingObserver()), Stop()
     await offer.refresh(CHAT, MODEL, stop)
     config = ChatConfig(tools=(ClientTool("mine"),), version=CHAT.config.version + 1)
@@ -69,7 +68,7 @@ async def test_a_change_of_the_chat_changes_its_tools() -> None:
 
 
 async def test_the_first_source_with_a_name_has_it() -> None:
-    """Of the others the log says that they are not offered."""
+    """The log reports the others as hidden."""
     observer = RecordingObserver()
     first, second = FixedTool("look"), FixedTool("look")
     offer = ToolOffer([Shelf([first]), Shelf([second])], observer)
@@ -80,7 +79,7 @@ async def test_the_first_source_with_a_name_has_it() -> None:
 
 
 async def test_a_stop_cuts_a_source_that_takes_long() -> None:
-    """The tools are as they were before."""
+    """The tools do not change."""
     gate = Gate()
     shelf = Shelf([FixedTool("look")], gate=gate)
     offer, stop = ToolOffer([shelf], RecordingObserver()), Stop()

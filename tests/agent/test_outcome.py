@@ -1,4 +1,4 @@
-"""What a tool gave, as a result."""
+"""Conversion of a tool's output to a result."""
 
 import pytest
 
@@ -26,5 +26,5 @@ CALL = OpenCall(id=ToolCallId("c"), name="shell", executor=Executor.SERVER, crea
 def test_a_result_says_whose_fault_an_error_is(
     given: ToolOutput, kind: ToolErrorKind | None
 ) -> None:
-    """A call that the model wrote wrongly is told apart from a tool that failed."""
+    """An invalid call of the model differs from a failed tool."""
     assert result_of(CALL, given, 2).error is kind

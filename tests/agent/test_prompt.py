@@ -1,4 +1,4 @@
-"""What the model gets of the history."""
+"""The part of the history that the model gets."""
 
 import msgspec
 import pytest
@@ -104,7 +104,7 @@ def prompt_of(*messages: Message) -> Prompt:
     ],
 )
 def test_prompt(history: list[Message], seen: list[Message]) -> None:
-    """The whole history at once, and message by message, give the same."""
+    """The whole history at once gives the same prompt as message by message."""
     assert prompt_of(*history).messages == seen
     grown = Prompt()
     for one in history:
@@ -113,7 +113,7 @@ def test_prompt(history: list[Message], seen: list[Message]) -> None:
 
 
 def test_a_prompt_grows_in_place() -> None:
-    """The list and the messages in it are the same objects from step to step."""
+    """The list and its messages stay the same objects from step to step."""
     prompt = prompt_of(user("go"))
     messages, first = prompt.messages, prompt.messages[0]
     prompt.extend([answer("on it", call("a")), result("a")])
@@ -129,7 +129,7 @@ def test_a_paused_answer_says_what_it_asked() -> None:
 
 
 def test_the_id_of_the_newest_answer_counts_only_for_its_model() -> None:
-    """A vendor that keeps the conversation knows its own answers, and no others."""
+    """A vendor that stores conversations knows only its own answers."""
     given = msgspec.structs.replace(answer("hi"), model="test/a", response_id="resp_1")
     prompt = prompt_of(user("go"), given, user("on", position=3))
     assert prompt.response_id_of("test/a") == "resp_1"
@@ -138,7 +138,7 @@ def test_the_id_of_the_newest_answer_counts_only_for_its_model() -> None:
 
 
 def test_a_clients_name_hides_a_built_in() -> None:
-    """The model is offered the client's tool once, under the client's schema."""
+    """The model gets only the client's tool, with the client's schema."""
     box = Toolbox((FixedTool("shell"), FixedTool("open")), [ClientTool("open", "mine")])
     assert box.names == ("shell", "open")
     assert box.specs[1].description == "mine"

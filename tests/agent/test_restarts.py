@@ -1,4 +1,4 @@
-"""A vendor that begins its answer anew in the middle of a stream."""
+"""A vendor that restarts its answer within a stream."""
 
 from chatd_server.domain.answer_parts import Delta, Finished, Restarted
 from chatd_server.domain.chat import Status
@@ -10,7 +10,7 @@ from tests.kit.world import World
 
 
 async def test_an_answer_that_begins_anew_is_the_second_one_alone(world: World) -> None:
-    """What was shown is void, and the answer goes on as another attempt of the same call."""
+    """The text so far is void, and the answer continues as another attempt of the same call."""
     world.model.plays(
         Delta(0, PieceKind.TEXT, "half"),
         Restarted(),
@@ -31,7 +31,7 @@ async def test_an_answer_that_begins_anew_is_the_second_one_alone(world: World) 
 
 
 async def test_an_answer_that_begins_anew_for_ever_is_a_failure(world: World) -> None:
-    """The restarts of one call are bounded; then the ladder of attempts decides."""
+    """The number of restarts per call is limited; then the retries apply."""
     for _ in range(ATTEMPTS_MAX):
         world.model.plays(*(Restarted() for _ in range(RESTARTS_MAX + 1)))
     chat = await world.chat("go")

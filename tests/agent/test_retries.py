@@ -1,4 +1,4 @@
-"""The ladder of attempts, on a held clock."""
+"""Retries of a model call, on a held clock."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 async def test_a_failed_attempt_is_tried_again_from_the_beginning(world: World) -> None:
-    """Its parts are void, the retry is announced, and the answer is the second one's alone."""
+    """Its parts are void, the retry is announced, and only the second answer counts."""
     world.model.fails(ErrorKind.OVERLOADED, text("half"))
     world.model.says(text("whole"))
     chat = await world.chat("go")
@@ -37,7 +37,7 @@ async def test_a_failed_attempt_is_tried_again_from_the_beginning(world: World) 
 
 
 async def test_the_ladder_doubles_and_ends(world: World) -> None:
-    """Twenty-five calls, then the turn fails with the last error."""
+    """After twenty-five calls the turn fails with the last error."""
     world.model.fails(ErrorKind.RATE_LIMIT, times=ATTEMPTS_MAX)
     chat = await world.chat("go")
     waits = [await world.clock.advance_to("retry") for _ in range(ATTEMPTS_MAX - 1)]
@@ -49,7 +49,7 @@ async def test_the_ladder_doubles_and_ends(world: World) -> None:
 
 
 async def test_retry_after_is_a_floor(world: World) -> None:
-    """The vendor's wish counts when it is longer than the rung, also beyond a minute."""
+    """The vendor's retry-after counts if it is longer than the delay, even above a minute."""
     world.model.fails(ErrorKind.RATE_LIMIT, retry_after_seconds=90)
     world.model.fails(ErrorKind.RATE_LIMIT, retry_after_seconds=0.5)
     world.model.says(text("whole"))
@@ -74,7 +74,7 @@ async def test_what_cannot_get_better_is_not_tried_again(world: World, kind: Err
 
 
 async def test_each_step_climbs_the_ladder_anew(world: World) -> None:
-    """A commit in between forgets the failures before it."""
+    """A commit in between resets the count of failures."""
     world.tool("shell")
     world.model.fails(ErrorKind.OVERLOADED, times=2)
     world.model.says(calls("shell"))
@@ -87,7 +87,7 @@ async def test_each_step_climbs_the_ladder_anew(world: World) -> None:
 
 
 async def test_the_ladder_survives_a_crash(world: World) -> None:
-    """The next worker waits out the time of the next attempt, and counts on."""
+    """The next worker waits out the delay and continues the count."""
     world.model.fails(ErrorKind.RATE_LIMIT, times=2)
     world.model.fails(ErrorKind.RATE_LIMIT, retry_after_seconds=100)
     chat = await world.chat("go")
@@ -111,7 +111,7 @@ async def test_the_ladder_survives_a_crash(world: World) -> None:
 
 
 async def test_a_stream_that_just_stops_is_a_failure_that_is_tried_again(world: World) -> None:
-    """An adapter must not do it; nothing is committed when one does."""
+    """An adapter must not end like this; if one does, nothing is committed."""
     world.model.plays(Delta(0, PieceKind.TEXT, "half"))
     world.model.plays(Delta(0, PieceKind.TEXT, "whole"), Finished(FinishReason.END_TURN, Usage()))
     chat = await world.chat("go")

@@ -1,4 +1,4 @@
-"""A worker that leaves in order: what it gives back, and what the next one finds."""
+"""A worker that shuts down: what it releases, and what the next worker finds."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 async def test_shutdown_during_a_tool_gives_the_chat_back(world: World) -> None:
-    """Pending, never waiting: what finished is in the journal, and another worker goes on."""
+    """Pending, never waiting: finished outcomes are journalled, and another worker continues."""
     quick = world.tool("quick")
     quick.gives("42")
     shell = world.tool("shell")
@@ -35,7 +35,7 @@ async def test_shutdown_during_a_tool_gives_the_chat_back(world: World) -> None:
 
 
 async def test_shutdown_in_the_middle_of_text_drops_the_attempt(world: World) -> None:
-    """The next worker asks the model again; what was shown is void."""
+    """The next worker calls the model again; the text so far is void."""
     gate = Gate()
     world.model.says(text("half", gate))
     chat = await world.chat("go")
@@ -62,7 +62,7 @@ async def test_a_leaving_worker_that_finds_an_interrupt_keeps_the_step(world: Wo
     await chat.interrupt()
     world.process.worker.drain()
     await world.clock.sleeping("drain")
-    world.process.worker._stop_runs()  # at once: the drain would meet a heartbeat on its way
+    world.process.worker._stop_runs()  # directly: a drain would let a heartbeat run first
     await world.process.task
     state = await chat.ended()
     assert state.stop_reason is StopReason.INTERRUPTED
@@ -70,7 +70,7 @@ async def test_a_leaving_worker_that_finds_an_interrupt_keeps_the_step(world: Wo
 
 
 async def test_a_shutdown_just_before_the_tools_lets_another_worker_run_them(world: World) -> None:
-    """The answer is kept; what never began is not marked as started, so it is not unknown."""
+    """The answer is kept; a call that never began is not marked as started."""
     shell = world.tool("shell")
     process = world.process
     world.model.says(calls("shell"), does(process.leaves_at_once))
@@ -119,7 +119,7 @@ async def test_a_leaving_worker_whose_answer_is_interrupted_keeps_it(world: Worl
 
 
 async def test_a_shutdown_at_the_end_of_the_last_tool_keeps_its_outcome(world: World) -> None:
-    """Its results are not committed any more, so it goes to the journal like any other."""
+    """Its results are no longer committed, so it is journalled like any other."""
     shell = world.tool("shell")
     process = world.process
     shell.then = process.leaves_at_once
@@ -137,7 +137,7 @@ async def test_a_shutdown_at_the_end_of_the_last_tool_keeps_its_outcome(world: W
 
 
 async def test_a_shutdown_while_another_outcome_is_written_loses_neither(world: World) -> None:
-    """The batch has not ended, so the last outcome goes to the journal too."""
+    """The batch has not ended, so the last outcome is journalled too."""
     quick, shell = world.tool("quick"), world.tool("shell")
     quick.gives("42")
     process = world.process

@@ -1,4 +1,4 @@
-"""A stop has a cause, and swallows its own cancellation only."""
+"""A stop has a cause, and swallows only its own cancellation."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -31,7 +31,7 @@ async def _start(stop: Stop, body: Coroutine[None, None, None]) -> asyncio.Task[
 
 
 async def test_a_stop_becomes_stopped_with_its_cause() -> None:
-    """The guarded body is cut at its await, and the task can write afterwards."""
+    """The guarded body is cancelled at its await, and the task can write afterwards."""
     stop = Stop()
     task = await _start(stop, _forever())
     stop.request(StopCause.SHUTDOWN)
@@ -49,7 +49,7 @@ async def test_the_first_cause_wins() -> None:
 
 
 async def test_a_foreign_cancel_passes_through() -> None:
-    """A cancellation that nobody gave a cause is not read as a stop."""
+    """A cancellation without a cause is not taken for a stop."""
     task = await _start(Stop(), _forever())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -58,7 +58,7 @@ async def test_a_foreign_cancel_passes_through() -> None:
 
 @pytest.mark.parametrize("order", ["stop first", "cancel first"])
 async def test_a_foreign_cancel_passes_through_beside_a_stop(order: str) -> None:
-    """When both come, the foreign one is not swallowed."""
+    """If both arrive, the foreign one is not swallowed."""
     stop = Stop()
     task = await _start(stop, _forever())
     if order == "stop first":
@@ -72,7 +72,7 @@ async def test_a_foreign_cancel_passes_through_beside_a_stop(order: str) -> None
 
 
 async def test_a_stop_between_two_guards_is_raised_by_the_next() -> None:
-    """No stop is lost because nobody was guarded when it came."""
+    """A stop that arrives outside a guard is not lost."""
     stop = Stop()
     stop.request(StopCause.LEASE_LOST)
     with pytest.raises(Stopped) as stopped:
@@ -96,7 +96,7 @@ async def test_a_stop_reaches_through_a_task_group() -> None:
 
 
 async def test_a_body_that_swallows_the_cancel_is_found_by_the_next_look() -> None:
-    """A guard that ends normally leaves the task uncancelled and the stop standing."""
+    """A guard that ends normally leaves the task uncancelled and the stop pending."""
     stop = Stop()
 
     async def stubborn() -> None:
@@ -135,7 +135,7 @@ async def test_a_request_from_inside_the_body_cuts_at_the_next_look() -> None:
 def test_a_cause_owns_its_consequences(
     cause: StopCause, keeps: bool, gives_back: bool, writes: bool
 ) -> None:
-    """The table of what follows from each cause."""
+    """The table of the consequences of each cause."""
     assert (cause.keeps_partial_step, cause.gives_back, cause.may_write) == (
         keeps,
         gives_back,

@@ -1,4 +1,4 @@
-"""What a stop leaves behind, by its cause."""
+"""The result of a stop, by its cause."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ async def golden(chat: Chat, name: str) -> None:
 
 
 async def test_interrupt_during_a_tool_keeps_the_step(world: World) -> None:
-    """A user's interrupt loses nothing: text, finished results, and an error for what was cut."""
+    """A user's interrupt loses nothing: text, finished results, and errors for cancelled calls."""
     world.tool("quick").gives("42")
     world.tool("shell").hangs()
     world.model.says(text("On it."), calls("quick"), calls("shell", '{"cmd":"ls"}'))
@@ -38,7 +38,7 @@ async def test_interrupt_during_a_tool_keeps_the_step(world: World) -> None:
 
 
 async def test_interrupt_keeps_the_answers_that_calls_got_without_a_run(world: World) -> None:
-    """What was shown of a call that nobody can execute is what is saved, word for word."""
+    """The result shown for a call that cannot be executed is saved unchanged."""
     gate = world.tool("shell").hangs()
     world.model.says(calls("gone"), calls("shell"))
     chat = await world.chat("go")
@@ -67,7 +67,7 @@ async def test_interrupt_keeps_the_answers_that_calls_got_without_a_run(world: W
 async def test_interrupt_in_the_middle_of_an_answer_keeps_what_came(
     world: World, name: str, spoken: object
 ) -> None:
-    """Text, reasoning and calls stand as they were shown; open calls get a result."""
+    """Text, reasoning and calls are saved as shown; open calls get a result."""
     gate = Gate()
     shell = world.tool("shell")
     assert callable(spoken)
@@ -84,7 +84,7 @@ async def test_interrupt_in_the_middle_of_an_answer_keeps_what_came(
 
 
 async def test_interrupt_before_the_first_part_leaves_no_message(world: World) -> None:
-    """There is nothing to keep, and what was shown of the attempt is void."""
+    """There is nothing to keep, and the attempt is void."""
     gate = Gate()
     world.model.says(gate, text("late"))
     chat = await world.chat("go")
@@ -98,7 +98,7 @@ async def test_interrupt_before_the_first_part_leaves_no_message(world: World) -
 
 
 async def test_interrupt_promotes_the_head_of_the_queue(world: World) -> None:
-    """A message that interrupts is worked next, behind the kept step."""
+    """A message that interrupts is next, after the saved step."""
     gate = Gate()
     world.model.says(text("On ", gate, "it"))
     world.model.says(text("Other."))
@@ -110,7 +110,7 @@ async def test_interrupt_promotes_the_head_of_the_queue(world: World) -> None:
 
 
 async def test_interrupt_while_waiting_for_a_retry(world: World) -> None:
-    """The ladder is left at once; nothing of the failed attempt is kept."""
+    """The wait ends at once; nothing of the failed attempt is kept."""
     world.model.fails(ErrorKind.OVERLOADED, text("half"))
     chat = await world.chat("go")
     assert await world.clock.sleeping("retry") == 1.0
@@ -121,7 +121,7 @@ async def test_interrupt_while_waiting_for_a_retry(world: World) -> None:
 
 
 async def test_a_tool_that_ignores_its_cancel_is_abandoned(world: World) -> None:
-    """After five seconds its outcome is unknown, and it is noted, not forgotten."""
+    """After five seconds its outcome is unknown, and it is recorded as abandoned."""
     gate = world.tool("shell").hangs(stubborn=True)
     world.model.says(calls("shell"))
     chat = await world.chat("go")
@@ -140,7 +140,7 @@ async def test_a_tool_that_ignores_its_cancel_is_abandoned(world: World) -> None
 
 
 async def test_a_tool_that_ends_while_it_is_cancelled_keeps_its_result(world: World) -> None:
-    """What really happened counts more than the stop."""
+    """The real result takes precedence over the stop."""
     gate = world.tool("shell").hangs(stubborn=True)
     world.model.says(calls("shell"))
     chat = await world.chat("go")
@@ -154,7 +154,7 @@ async def test_a_tool_that_ends_while_it_is_cancelled_keeps_its_result(world: Wo
 
 
 async def test_a_hint_of_another_process_is_looked_up_at_once(world: World) -> None:
-    """It carries no meaning: one beat for that chat says that it is interrupted."""
+    """It carries no data: one heartbeat for that chat finds the interrupt."""
     world.process.hears_commits = False
     gate = Gate()
     world.model.says(text("On ", gate, "it"))
@@ -168,7 +168,7 @@ async def test_a_hint_of_another_process_is_looked_up_at_once(world: World) -> N
 
 
 async def test_a_lost_interrupt_hint_is_found_at_the_next_beat(world: World) -> None:
-    """Hints may be lost; the heartbeat brings the status."""
+    """Hints may be lost; the heartbeat returns the status."""
     world.process.goes_deaf()
     gate = Gate()
     world.model.says(text("On ", gate, "it"))
@@ -184,7 +184,7 @@ async def test_a_lost_interrupt_hint_is_found_at_the_next_beat(world: World) -> 
 
 
 async def test_an_interrupt_whose_hint_comes_late_is_found_by_the_commit(world: World) -> None:
-    """The answer is refused, kept as the partial step, and its tools do not run."""
+    """The answer is refused and saved as the partial step, and its tools do not run."""
     world.process.goes_deaf()
     gate = Gate()
     shell = world.tool("shell")
@@ -200,7 +200,7 @@ async def test_an_interrupt_whose_hint_comes_late_is_found_by_the_commit(world: 
 
 
 async def test_a_lost_lease_writes_nothing(world: World) -> None:
-    """Another worker has the chat: the first ends without a word, whatever it had."""
+    """Another worker has the chat: the first one ends without writing, whatever it had."""
     gate, second = Gate(), Gate()
     shell = world.tool("shell")
     world.model.says(text("old"), calls("shell"), gate)
@@ -225,7 +225,7 @@ async def test_a_lost_lease_writes_nothing(world: World) -> None:
 
 
 async def test_a_commit_without_the_lease_is_refused(world: World) -> None:
-    """A worker that nobody told finds out when it writes."""
+    """A worker without a hint finds out when it writes."""
     gate = Gate()
     world.model.says(text("old"), gate)
     chat = await world.chat("go")
@@ -239,7 +239,7 @@ async def test_a_commit_without_the_lease_is_refused(world: World) -> None:
 
 
 async def test_an_edit_takes_the_chat_away_from_its_run(world: World) -> None:
-    """The old step is gone, and the new message is worked."""
+    """The old step is dropped, and the new message gets its turn."""
     gate = world.tool("shell").hangs()
     world.model.says(text("old"), calls("shell"))
     world.model.says(text("new"))
@@ -253,7 +253,7 @@ async def test_an_edit_takes_the_chat_away_from_its_run(world: World) -> None:
 
 
 async def test_a_deleted_chat_ends_its_run(world: World) -> None:
-    """Nothing is written any more, and nothing is reported as a failure."""
+    """Nothing more is written, and no failure is reported."""
     world.process.goes_deaf()
     gate = Gate()
     world.model.says(text("old", gate))
@@ -268,7 +268,7 @@ async def test_a_deleted_chat_ends_its_run(world: World) -> None:
 
 
 async def test_a_defect_in_an_interrupted_run_leaves_the_interrupt(world: World) -> None:
-    """The user's stop came first in the database: the chat waits, it is not in error."""
+    """The user's stop came first in the database: the chat is waiting, not in error."""
     world.process.goes_deaf()
     gate = Gate()
     world.model.plays(gate, RuntimeError("a defect"))
@@ -283,7 +283,7 @@ async def test_a_defect_in_an_interrupted_run_leaves_the_interrupt(world: World)
 
 
 async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> None:
-    """The run ends, the lease expires, and another run tries the turn."""
+    """The run ends, the lease expires, and another run continues the turn."""
     world.process.cable.breaks["Fail"] = OSError("a defect")
     world.model.plays(RuntimeError("a defect"))
     chat = await world.chat("go")
@@ -297,7 +297,7 @@ async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> No
 
 
 async def test_an_interrupt_before_the_commit_of_an_answer_runs_no_tool(world: World) -> None:
-    """The whole chain is refused: the answer is kept, and its calls are answered as interrupted."""
+    """The whole chain is refused: the answer is kept, and its calls get an interrupted result."""
     shell = world.tool("shell")
     world.model.says(calls("shell"))
     process = world.process
@@ -314,7 +314,7 @@ async def test_an_interrupt_before_the_commit_of_an_answer_runs_no_tool(world: W
 
 
 async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) -> None:
-    """They are answered as interrupted: nobody has to wonder whether they worked."""
+    """They get an interrupted result, so their outcome is never in doubt."""
     shell = world.tool("shell")
     world.model.says(calls("shell"))
     process = world.process
@@ -331,7 +331,7 @@ async def test_an_interrupt_between_journal_and_tools_runs_none(world: World) ->
 
 
 async def test_an_interrupt_before_the_commit_of_results_keeps_them(world: World) -> None:
-    """Also the last one, which is not in the journal."""
+    """Including the last one, which is not in the journal."""
     world.tool("quick").gives("42")
     last = world.tool("last").hangs()
     world.tools._tools["last"].gives("43")

@@ -37,7 +37,7 @@ async def results(chat: Chat) -> list[ToolResult]:
 
 
 async def test_an_answer_ends_the_turn(world: World) -> None:
-    """The user asks, the model streams and finishes, the chat waits."""
+    """The user asks, the model streams and finishes, the chat is waiting."""
     world.model.says(thinks("hm"), text("Hel", "lo"))
     chat = await world.chat("hi")
     await chat.ended()
@@ -51,7 +51,7 @@ async def test_an_answer_ends_the_turn(world: World) -> None:
 
 
 async def test_tools_run_and_their_results_go_back_to_the_model(world: World) -> None:
-    """Results are shown as they come and committed in call order."""
+    """Results are shown as they arrive and committed in call order."""
     slow = world.tool("slow").hangs()
     world.tool("quick").gives("42")
     world.model.says(text("On it."), calls("slow", '{"a":', "1}"), calls("quick"))
@@ -69,7 +69,7 @@ async def test_tools_run_and_their_results_go_back_to_the_model(world: World) ->
 
 
 async def test_the_vendors_id_of_an_answer_goes_back_to_its_model(world: World) -> None:
-    """It stands in the history, so that any worker can go on with it."""
+    """It is in the history, so that any worker can continue."""
     world.model.plays(
         Delta(0, PieceKind.TEXT, "hi"), Finished(FinishReason.END_TURN, Usage(), "resp_1")
     )
@@ -82,7 +82,7 @@ async def test_the_vendors_id_of_an_answer_goes_back_to_its_model(world: World) 
 
 
 async def test_a_tool_knows_its_turn_and_when_it_was_called(world: World) -> None:
-    """What it does may be bound to them."""
+    """Its effects may depend on them."""
     tool = world.tool("look")
     world.model.says(calls("look"))
     world.model.says(text("done"))
@@ -95,7 +95,7 @@ async def test_a_tool_knows_its_turn_and_when_it_was_called(world: World) -> Non
 
 
 async def test_between_two_waits_is_one_commit(world: World) -> None:
-    """What a wait gave is committed with what begins the next one; the last ends the turn."""
+    """One commit holds the results of a wait and the start of the next; the last ends the turn."""
     world.tool("shell")
     world.model.says(calls("shell"))
     world.model.says(text("Done."))
@@ -123,7 +123,7 @@ async def test_a_batch_of_which_nothing_runs_is_no_wait(world: World) -> None:
 
 
 async def test_an_attempt_is_shown_once_its_chain_is_committed(world: World) -> None:
-    """Nothing live runs ahead of the database."""
+    """No live part is ahead of the database."""
     world.tool("shell")
     world.model.says(calls("shell"))
     world.model.says(text("Done."))
@@ -145,7 +145,7 @@ async def test_an_attempt_is_shown_once_its_chain_is_committed(world: World) -> 
 
 
 async def test_the_context_is_one_list_appended_in_place(world: World) -> None:
-    """Every step hands on the same list, whose older messages are the same objects."""
+    """Every step passes on the same list, whose older messages are the same objects."""
     world.tool("shell")
     for _ in range(5):
         world.model.says(calls("shell"))
@@ -160,7 +160,7 @@ async def test_the_context_is_one_list_appended_in_place(world: World) -> None:
 
 
 async def test_an_unknown_tool_is_answered_with_what_there_is(world: World) -> None:
-    """The model is told, and goes on."""
+    """The model gets the names of the available tools, and continues."""
     world.tool("shell")
     world.model.says(calls("rm", '{"all":true}'))
     world.model.says(text("Sorry."))
@@ -170,7 +170,7 @@ async def test_an_unknown_tool_is_answered_with_what_there_is(world: World) -> N
 
 
 async def test_a_tool_that_raises_becomes_an_error_result(world: World) -> None:
-    """The result names the tool, and neither the traceback nor the exception's words."""
+    """The result names the tool, without the traceback or the exception's message."""
     world.tool("shell").error = ValueError("secret")
     world.tool("other")
     world.model.says(calls("shell"), calls("other"))
@@ -181,7 +181,7 @@ async def test_a_tool_that_raises_becomes_an_error_result(world: World) -> None:
 
 
 async def test_a_long_result_is_cut_live_and_committed_alike(world: World) -> None:
-    """What a subscriber saw is what the history has."""
+    """The history has what a subscriber saw."""
     world.tool("shell").gives("é" * TOOL_RESULT_BYTES_MAX)
     world.model.says(calls("shell"))
     world.model.says(text("Long."))
@@ -204,7 +204,7 @@ async def test_a_tool_that_ends_the_turn_ends_it(world: World) -> None:
 
 
 async def test_a_failed_tool_does_not_end_the_turn(world: World) -> None:
-    """Only a call without an error counts."""
+    """Only a successful call counts."""
     world.tool("done", ends_turn=True).gives("no", is_error=True)
     world.model.says(calls("done"))
     world.model.says(text("Then not."))
@@ -238,7 +238,7 @@ async def test_max_steps_runs_the_tools_of_the_last_answer(world: World) -> None
 async def test_calls_of_an_answer_that_was_cut_never_run(
     world: World, finish: FinishReason, stop_reason: StopReason
 ) -> None:
-    """Ours and the client's are answered in the same transition."""
+    """Our calls and the client's are answered in the same transition."""
     shell = world.tool("shell")
     world.model.says(text("I"), calls("shell"), calls("open"), finish=finish)
     chat = await world.chat("go", client_tools=["open"])
@@ -249,7 +249,7 @@ async def test_calls_of_an_answer_that_was_cut_never_run(
 
 
 async def test_a_call_that_never_ended_does_not_run(world: World) -> None:
-    """Also when the vendor says tool calls."""
+    """Even if the vendor's finish reason is tool calls."""
     shell = world.tool("shell")
     world.model.plays(
         CallStarted(0, "v", "shell"),
@@ -263,7 +263,7 @@ async def test_a_call_that_never_ended_does_not_run(world: World) -> None:
 
 
 async def test_an_empty_answer_ends_the_turn_and_stays_out_of_prompts(world: World) -> None:
-    """It is committed, and the next turn's context does not have it."""
+    """It is committed, but is not in the context of the next turn."""
     world.model.says(finish=FinishReason.TOOL_CALLS)
     world.model.says(text("Yes?"))
     chat = await world.chat("hello")
@@ -275,7 +275,7 @@ async def test_an_empty_answer_ends_the_turn_and_stays_out_of_prompts(world: Wor
 
 
 async def test_a_paused_answer_goes_on_without_a_new_message(world: World) -> None:
-    """The vendor's call is paired with the result that its next answer brings."""
+    """The vendor's call is paired with the result in its next answer."""
     world.model.plays(
         Delta(0, PieceKind.TEXT, "I look"),
         CallStarted(1, "srv", "web_search", by_provider=True),
@@ -295,7 +295,7 @@ async def test_a_paused_answer_goes_on_without_a_new_message(world: World) -> No
 
 
 async def test_pauses_in_a_row_are_bounded(world: World) -> None:
-    """A vendor that only pauses does not hold the turn for ever."""
+    """A vendor that only pauses does not keep the turn open for ever."""
     for _ in range(PAUSES_IN_A_ROW_MAX):
         world.model.says(text("wait"), finish=FinishReason.PAUSED)
     chat = await world.chat("go")
@@ -313,7 +313,7 @@ async def test_provider_results_stay_beside_their_call(world: World) -> None:
 
 
 async def test_a_surrogate_pair_cut_in_two_arrives_whole(world: World) -> None:
-    """Joined before it is shown and stored; what stays alone becomes U+FFFD; NUL survives."""
+    """It is joined before it is shown and stored; a lone half becomes U+FFFD; NUL survives."""
     world.model.says(text("a\ud83d", "\ude00b\x00", "\ud83d"))
     chat = await world.chat("smile")
     await chat.ended()
@@ -323,7 +323,7 @@ async def test_a_surrogate_pair_cut_in_two_arrives_whole(world: World) -> None:
 
 
 async def test_client_tools_are_asked_for_when_ours_are_done(world: World) -> None:
-    """No task waits: the run is over until the results are there."""
+    """No task waits: the run ends until the results arrive."""
     gate = world.tool("shell").hangs()
     world.model.says(calls("open", '{"x":1}'), calls("shell"))
     world.model.says(text("Both."))
@@ -340,7 +340,7 @@ async def test_client_tools_are_asked_for_when_ours_are_done(world: World) -> No
 
 
 async def test_a_clients_name_wins_over_a_built_in(world: World) -> None:
-    """The model is offered one tool of that name, and calls go to the client."""
+    """The model gets one tool of that name, and calls go to the client."""
     shell = world.tool("shell")
     world.model.says(calls("shell"))
     chat = await world.chat("go", client_tools=["shell"])
@@ -352,7 +352,7 @@ async def test_a_clients_name_wins_over_a_built_in(world: World) -> None:
 
 
 async def test_a_missed_deadline_answers_for_the_client(world: World) -> None:
-    """The model is told that the results expired, and goes on."""
+    """The model learns that the results expired, and continues."""
     world.model.says(calls("open"))
     world.model.says(text("Too late."))
     chat = await world.chat("go", client_tools=["open"], action_timeout_seconds=60)
@@ -366,7 +366,7 @@ async def test_a_missed_deadline_answers_for_the_client(world: World) -> None:
 
 
 async def test_a_model_that_is_not_configured_fails_the_turn(world: World) -> None:
-    """The chat says so, and a retry with the model back is possible."""
+    """The chat reports it, and a retry works once the model is configured again."""
     chat = await world.chat("hi", model="test/gone")
     state = await chat.until(Status.ERROR)
     assert state.last_error is not None
@@ -375,7 +375,7 @@ async def test_a_model_that_is_not_configured_fails_the_turn(world: World) -> No
 
 
 async def test_a_defect_fails_the_turn_with_an_id_of_the_log(world: World) -> None:
-    """Never silent: the chat shows an id, and the log has the place under it."""
+    """Never silent: the chat shows an id, and the log has the cause under that id."""
     chat = await world.chat("hi")  # the script is empty: the model raises an AssertionError
     state = await chat.until(Status.ERROR)
     noted = await world.until(Span.RUN_FAILED, chat=chat.id)
@@ -387,7 +387,7 @@ async def test_a_defect_fails_the_turn_with_an_id_of_the_log(world: World) -> No
 
 
 async def test_a_lost_answer_of_the_database_is_looked_up(world: World) -> None:
-    """A commit whose answer was lost is found again, and its messages are read."""
+    """A commit whose acknowledgement was lost is found again, and its messages are read."""
     world.tool("shell")
     world.process.cable.forgets_answers = True
     world.model.says(calls("shell"))
@@ -400,7 +400,7 @@ async def test_a_lost_answer_of_the_database_is_looked_up(world: World) -> None:
 
 
 async def test_calls_and_results_carry_the_time_when_they_happened(world: World) -> None:
-    """A call when it was emitted, a result when its tool was done; not when they were written."""
+    """A call when it was emitted, a result when its tool finished; not when they were written."""
     gate, in_text = world.tool("shell").hangs(), Gate()
     world.model.says(calls("shell"), text("and ", in_text, "so on"))
     world.model.says(text("Done."))
@@ -420,7 +420,7 @@ async def test_calls_and_results_carry_the_time_when_they_happened(world: World)
 
 
 async def test_a_tool_that_cancels_itself_has_failed(world: World) -> None:
-    """Nobody stopped the turn, so this is no interrupt."""
+    """The turn was not stopped, so this is not an interrupt."""
     world.tool("shell").error = asyncio.CancelledError()
     world.model.says(calls("shell"))
     world.model.says(text("Oh."))
@@ -430,7 +430,7 @@ async def test_a_tool_that_cancels_itself_has_failed(world: World) -> None:
 
 
 async def test_a_batch_that_is_too_large_fails_the_turn(world: World) -> None:
-    """The tools that still run are cancelled, and every call has a result."""
+    """The running tools are cancelled, and every call has a result."""
     world.process.live.results_max = 1
     hanging = world.tool("hanging").hangs()
     second = world.tool("second").hangs()
@@ -445,7 +445,7 @@ async def test_a_batch_that_is_too_large_fails_the_turn(world: World) -> None:
 
 
 async def test_a_last_result_that_is_too_much_is_kept_all_the_same(world: World) -> None:
-    """The turn fails, and the call has the outcome that it had: nobody has to wonder."""
+    """The turn fails, and the call keeps its real outcome."""
     world.process.live.results_max = 0
     world.tool("shell").gives("42")
     world.model.says(calls("shell"))

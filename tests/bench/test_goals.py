@@ -1,4 +1,4 @@
-"""Goals are data: what is printed, stored and documented follows from one table."""
+"""Goals are data: the output, the stored rows and the docs come from one table."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ OF_FLOOR = {
 
 
 def _row(name: str, product: float, **others: float) -> Row:
-    """Return a row; what is beside the numbers is as large as they are."""
+    """Return a row; its other numbers have the same size."""
     values = {"product": product, **others}
     return row(
         name,
@@ -32,7 +32,7 @@ def _row(name: str, product: float, **others: float) -> Row:
 
 
 def test_every_row_has_a_goal() -> None:
-    """And no goal is of a row that is gone."""
+    """And no goal belongs to a row that no longer exists."""
     assert sorted(GOALS) == sorted(NAMES)
     assert all(GOALS.values())
 
@@ -51,7 +51,7 @@ def test_the_docs_have_the_goals_of_the_table() -> None:
 
 @pytest.mark.parametrize("measure", list(Measure))
 def test_a_goal_is_met_up_to_its_bound(measure: Measure) -> None:
-    """Each measure reads the number that it names, and one that is missing is not met."""
+    """Each measure reads the number that it names; a goal without a value is not met."""
     others = dict.fromkeys(("floor", "durable", "naive"), 1.0)
     values = [READ[measure](_row("name", product, **others)) for product in (2.0, 3.0)]
     assert values == [2.0, 3.0]
@@ -60,7 +60,7 @@ def test_a_goal_is_met_up_to_its_bound(measure: Measure) -> None:
 
 
 def test_growth_is_not_compared_when_the_floors_drowned_in_noise() -> None:
-    """Over nothing, and over less than nothing, a ratio says nothing."""
+    """Divided by zero or a negative number, a ratio has no meaning."""
     for growth in (0.0, -1.0):
         samples = {
             "product": Sample(1, {"growth_us": 2}),
@@ -78,12 +78,12 @@ def test_a_row_is_met_only_when_all_of_its_goals_are() -> None:
 
 
 def test_what_was_not_measured_is_not_met() -> None:
-    """Why it was not measured stands next to it."""
+    """The reason is next to it."""
     assert judged(Row(name="write_pg_16", unit="", why="no PostgreSQL")).met is False
 
 
 def test_goals_read_as_sentences() -> None:
-    """A bound stands in the words as people write it."""
+    """A limit is written as people write it."""
     assert str(Goal(Measure.TO_DURABLE, 2.0)) == "at most 2 of the durable floor"
     assert in_words("e2e_100x50") == (
         "at most 0.33 of the naive stack; p99 at most 1.5 of the floor's"
@@ -109,7 +109,7 @@ async def _broken(_: Context) -> list[Row]:
 def test_a_missed_goal_ends_the_output_and_is_no_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bench measures; whoever reads it judges."""
+    """The bench measures; its reader judges."""
     groups: Groups = {
         ("encode_10_200",): _met,
         ("step_tool",): _missed,
@@ -125,7 +125,7 @@ def test_a_missed_goal_ends_the_output_and_is_no_failure(
 
 
 def test_the_file_has_the_goals_of_each_row(tmp_path: Path) -> None:
-    """With what was measured, for those who read JSON."""
+    """With the measured values, for readers of the JSON."""
     main(["--rows", "step_tool"], {("step_tool",): _missed}, tmp_path)
     rows = msgspec.json.decode((tmp_path / "latest.json").read_bytes(), type=list[Row])
     assert rows == [judged(_row("step_tool", 3.0, durable=1.0, naive=30.0))]
@@ -133,7 +133,7 @@ def test_the_file_has_the_goals_of_each_row(tmp_path: Path) -> None:
 
 
 def test_a_run_that_meets_all_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An empty list would leave open whether there was one."""
+    """An empty list would leave open whether any was missed."""
     assert main(["--rows", "encode_10_200"], {("encode_10_200",): _met}, tmp_path) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "All goals met."
 
@@ -141,6 +141,6 @@ def test_a_run_that_meets_all_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_measurement_that_breaks_is_a_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is a defect of the bench or of the server, and not a slow minute."""
+    """It is a defect of the bench or of the server, not a slow minute."""
     assert main(["--rows", "cold_start"], {("cold_start",): _broken}, tmp_path) == 1
     assert "cold_start: not measured: RuntimeError: the vendor died" in capsys.readouterr().out

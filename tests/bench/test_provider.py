@@ -1,4 +1,4 @@
-"""The fake vendor speaks as the real one does: the product's own decoder is the judge."""
+"""The fake vendor speaks the real protocol: the product's own decoder checks it."""
 
 import json
 
@@ -27,7 +27,7 @@ def _parts(response: bytes) -> list[AnswerPart]:
 
 
 def test_a_directive_survives_its_way_through_a_request() -> None:
-    """The newest one counts, whatever stands around it."""
+    """The newest one counts, whatever surrounds it."""
     asked = Directive(tokens=250, rate=50, pid=7)
     body = json.dumps({"messages": [str(Directive(tokens=9)), f"{asked} and more"]}).encode()
     assert directive_in(body) == asked
@@ -41,7 +41,7 @@ def test_a_burst_has_so_many_deltas() -> None:
 
 
 def test_steps_call_the_tool_until_there_are_enough_results() -> None:
-    """Step n asks for a tool beside its text; the last one only says a word."""
+    """Each step calls a tool and has text; the last one has only a word."""
     directive = Directive(steps=2, bytes=2048)
     for results in (0, 1):
         parts = _parts(step(directive, results))

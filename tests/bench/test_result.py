@@ -20,14 +20,14 @@ KEYS = {
 
 
 def test_a_row_has_every_key_also_when_nothing_was_measured() -> None:
-    """Readers of the file never have to ask whether a key is there."""
+    """Readers of the file never have to check for a key."""
     unmeasured = msgspec.to_builtins(Row(name="name", unit="us", why="no PostgreSQL"))
     assert unmeasured.keys() >= KEYS
     assert (unmeasured["product"], unmeasured["met"]) == (None, None)
 
 
 def test_ratios_are_the_product_over_the_other() -> None:
-    """Below one is better than the other."""
+    """Below one means better than the other."""
     values = {"product": 50.0, "floor": 40.0, "durable": 50.0, "naive": 200.0}
     found = row("name", "us", {side: Sample(value) for side, value in values.items()})
     ratios = (found.ratio_to_floor, found.ratio_to_durable, found.ratio_to_naive)
@@ -35,7 +35,7 @@ def test_ratios_are_the_product_over_the_other() -> None:
 
 
 async def test_sides_take_turns_and_the_median_counts() -> None:
-    """A B A B A B, so that a busy minute of the machine hits all sides; the row keeps all six."""
+    """A B A B A B, so that a busy minute affects all sides; the row keeps all six."""
     order: list[str] = []
     values = iter([3.0, 30.0, 1.0, 10.0, 2.0, 20.0])
 

@@ -1,4 +1,4 @@
-"""Tiny runs of the real thing: what is compared does the same, and gives numbers."""
+"""Tiny real runs: the compared sides do the same, and give numbers."""
 
 import os
 import sqlite3
@@ -40,21 +40,21 @@ def _is_measured(row: Row) -> bool:
 
 
 def test_cpu_time_of_a_process_is_its_own() -> None:
-    """Read from outside, it is what the process reads itself."""
+    """The value from outside is the one that the process reads itself."""
     sum(range(10_000_000))
     assert cpu_seconds(os.getpid()) == pytest.approx(time.process_time(), rel=0.1)
 
 
 @pytest.mark.timeout(120)
 async def test_all_three_stream_the_same_tokens(tmp_path: Path) -> None:
-    """The client counts every delta, and fails a run in which one is missing."""
+    """The client counts every delta, and fails if one is missing."""
     (row,) = await streaming("tiny", TINY, TINY)(_context(tmp_path))
     assert _is_measured(row)
 
 
 @pytest.mark.timeout(120)
 async def test_all_four_take_steps_with_a_tool(tmp_path: Path) -> None:
-    """The vendor notes each request, so a side that stops early gives no row."""
+    """The vendor records each request, so a side that stops early gives no row."""
     (row,) = await step_tool(_context(tmp_path))
     assert _is_measured(row)
     assert row.durable
@@ -80,7 +80,7 @@ async def test_product_and_floor_replay_the_same_events(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 async def test_the_durable_floor_commits_what_the_product_commits(tmp_path: Path) -> None:
-    """The same turn leaves the same rows in both databases, in as many transactions."""
+    """The same turn leaves the same rows in both databases, in the same number of transactions."""
     asked = Directive(steps=3, bytes=2048)
     async with provider(tmp_path) as vendor, AsyncExitStack() as stack:
         recording = await recorded(tmp_path, vendor, Directive(steps=1, bytes=2048))
@@ -104,7 +104,7 @@ async def test_the_durable_floor_commits_what_the_product_commits(tmp_path: Path
 
 
 def _turn_in(path: Path) -> list[tuple[str, int]]:
-    """Return what each commit behind CreateChat wrote: events, and bytes of the contents."""
+    """Return what each commit after CreateChat wrote: events, and bytes of the contents."""
     with closing(sqlite3.connect(path)) as connection:
         (left,) = connection.execute("SELECT count(*) FROM tool_journal").fetchone()
         assert left == 0
@@ -113,7 +113,7 @@ def _turn_in(path: Path) -> list[tuple[str, int]]:
             "SELECT e.sequence, e.kind, coalesce(m.role, ''), length(coalesce(content, payload))"
             " FROM events AS e LEFT JOIN messages AS m USING (chat, position) ORDER BY e.sequence"
         ).fetchall()
-    # The floor begins with the message: CreateChat, which no row measures, is left out.
+    # The floor starts with the message: no row measures CreateChat, so it is left out.
     message = next(number for number, row in enumerate(rows) if row[2] == "user")
     created = rows[message][0] - 1
     heads = [head for (head,) in commands if head > created]
@@ -140,7 +140,7 @@ async def test_the_longest_callback_of_each_case_is_named(tmp_path: Path, measur
 
 
 async def test_the_floor_writes_what_the_product_writes(tmp_path: Path) -> None:
-    """Value for value but for ids and numbers; else the ratio would compare two things."""
+    """Identical but for ids and numbers; otherwise the ratio would compare different work."""
     (tmp_path / "floor").mkdir()
     expected = await rows_of_product(tmp_path)
     sample = await floor(CHATS, ROUNDS, tmp_path / "floor", "")
@@ -153,7 +153,7 @@ async def test_the_floor_writes_what_the_product_writes(tmp_path: Path) -> None:
 
 
 async def test_product_and_orm_write_and_are_timed(tmp_path: Path) -> None:
-    """Every write of every chat is in the sample."""
+    """The sample has every write of every chat."""
     for side in (product, naive):
         folder = tmp_path / side.__name__
         folder.mkdir()

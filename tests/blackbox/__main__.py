@@ -1,6 +1,6 @@
 """Long runs of the outside client, with progress: `make storm` and `make races`.
 
-Exit code 1: a server broke its contract; the seed and the transcript are on the screen.
+Exit code 1: a server broke its contract; the seed and the transcript are printed.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ console = Console(highlight=False)
 program = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 SHAPES = {"sqlite": 1, "postgres": 1, "postgres, two servers": 2}
 REQUESTS_PER_SECOND = 50
-"""Of the hostile part: a number, not a time, so that its seed repeats it."""
+"""For the hostile part: a number of requests, not a time, so that the seed repeats it."""
 
 Act = Callable[[list[Server], Status], Awaitable[str]]
 
@@ -34,9 +34,9 @@ Act = Callable[[list[Server], Status], Awaitable[str]]
 @program.command()
 def storm(
     seconds: Annotated[float, typer.Option(help="How long, for each shape of servers.")] = 60,
-    seed: Annotated[int, typer.Option(help="0: another one each time.")] = 0,
+    seed: Annotated[int, typer.Option(help="0: a new one each time.")] = 0,
 ) -> None:
-    """Random chats, readers that are cut, servers that are killed; then hostile requests."""
+    """Random chats, interrupted streams, killed servers; then hostile requests."""
     seed = seed or random.randrange(1, 10**6)
     console.print(f"seed {seed}, {seconds:.0f} s for each of {', '.join(SHAPES)}")
 
@@ -65,7 +65,7 @@ def races(
     tries: Annotated[int, typer.Option(help="How many, of each program on each database.")] = 2000,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 1,
 ) -> None:
-    """Streams that begin while a turn begins or is cut."""
+    """Streams that begin while a turn begins or is interrupted."""
 
     async def run(servers: list[Server], status: Status) -> str:
         lines = []
@@ -91,7 +91,7 @@ def races(
 
 
 async def on_each_shape(acts: Sequence[Act], shapes: Sequence[str] = tuple(SHAPES)) -> int:
-    """Do everything over fresh servers of each shape; return how many violations there were."""
+    """Run everything on fresh servers of each shape; return the number of violations."""
     violations = 0
     with running_postgres() as postgres:
         for shape in shapes:
@@ -101,7 +101,7 @@ async def on_each_shape(acts: Sequence[Act], shapes: Sequence[str] = tuple(SHAPE
 
 
 async def happens(act: Act, shape: str, postgres: Postgres) -> bool:
-    """Do one thing over fresh servers, and print what came of it."""
+    """Run one part on fresh servers, and print its result."""
     url = "" if shape == "sqlite" else postgres.create_database()
     with (
         tempfile.TemporaryDirectory(prefix="chatd-storm-") as home,
@@ -119,12 +119,12 @@ async def happens(act: Act, shape: str, postgres: Postgres) -> bool:
 
 
 def counts(counted: dict[str, int]) -> str:
-    """Write counts in a line."""
+    """Format counts as one line."""
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counted.items()))
 
 
 def finish(violations: int, seed: int) -> None:
-    """Say how it ended, and end."""
+    """Print the result, and exit."""
     if violations:
         console.print(f"[bold red]{violations} violations[/]; seed {seed}")
         raise typer.Exit(1)

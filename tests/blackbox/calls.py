@@ -1,4 +1,4 @@
-"""What a client does besides to follow: unary calls that are repeated until they were heard."""
+"""A client's calls besides streams: unary calls, repeated until they are answered."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterable
@@ -21,16 +21,16 @@ from chatd.v1 import (
 from tests.blackbox.servers import Server
 from tests.blackbox.waits import OWED_SECONDS, RECONNECT_SECONDS, now, pause
 
-# A server that was killed is back within a second or two; gRPC would wait up to two minutes.
+# A killed server is back within a second or two; gRPC would wait up to two minutes.
 CHANNEL: list[tuple[str, int]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # Channels of one process share connections otherwise, and one reader could slow another.
+    # Channels of one process would share connections, and one reader could slow another.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 ANSWER_SECONDS = 2 * OWED_SECONDS
-"""A unary call is answered by then, restarts of the server included."""
+"""A unary call is answered within this time, including restarts of the server."""
 
 
 class Caller:
@@ -44,7 +44,7 @@ class Caller:
         self.metadata = (("authorization", f"Bearer {server.key}"),)
 
     async def ask(self, method: str, request: Any) -> Any:
-        """Call until there is an answer; the request id makes the repetitions one request."""
+        """Call until there is a response; the request id makes the repetitions one request."""
         if "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = request.request_id or str(uuid.uuid4())
         call = getattr(self.admin if method == "GetServerInfo" else self.stub, method)
@@ -60,14 +60,14 @@ class Caller:
             await pause(RECONNECT_SECONDS)
 
     async def implemented(self) -> set[str]:
-        """Return the names of the RPCs that this server has."""
+        """Return the names of the RPCs that this server implements."""
         info = await self.ask("GetServerInfo", admin_service_pb2.GetServerInfoRequest())
         return {name.rpartition("/")[2] for name in info.implemented_rpcs}
 
     async def create(
         self, text: str = "", tools: Iterable[str] = ()
     ) -> chat_service_pb2.CreateChatResponse:
-        """Create a chat, with its first message unless that is empty."""
+        """Create a chat, with a first message unless it is empty."""
         request = chat_service_pb2.CreateChatRequest(model="sandbox/echo")
         request.tools.extend(tool_pb2.ToolDefinition(name=name) for name in tools)
         if text:
@@ -76,7 +76,7 @@ class Caller:
         return response
 
     async def events(self, chat_id: str, after: int = 0) -> list[event_pb2.ChatEvent]:
-        """Return the log behind a sequence, page by page."""
+        """Return the log after a sequence, page by page."""
         found: list[event_pb2.ChatEvent] = []
         while True:
             request = chat_service_pb2.ListEventsRequest(
@@ -110,7 +110,7 @@ def user(text: str) -> message_pb2.UserMessage:
 
 
 def reason_of(error: grpc.RpcError) -> str:
-    """Return the stable reason of a refusal; empty when it has none."""
+    """Return the stable reason of a refusal; empty if it has none."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status is not None else ():
@@ -121,6 +121,6 @@ def reason_of(error: grpc.RpcError) -> str:
 
 @asynccontextmanager
 async def connected(server: Server) -> AsyncIterator[Caller]:
-    """Connect to a server until the context is left."""
+    """Connect to a server until the context exits."""
     async with grpc.aio.insecure_channel(server.address, options=CHANNEL) as channel:
         yield Caller(server, channel)

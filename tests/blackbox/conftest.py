@@ -1,4 +1,4 @@
-"""Servers to test from outside: each a process of its own, over each database."""
+"""Servers to test from outside: each in its own process, on each database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 CLIENT_TOOLS = ("get_weather", "ask_person")
 MISTAKE = "I cannot read a line"
-"""How the sandbox begins an answer to directives that it cannot read: a mistake of this file."""
+"""The start of the sandbox's answer to invalid directives: a mistake of this file."""
 
 WORDS = (
     "Hello",
@@ -36,7 +36,7 @@ FINISHES = ("end_turn", "max_tokens", "refusal", "content_filter", "context_exce
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, and whether its turn ends only when it is interrupted."""
+    """The text to send, and whether its turn ends only by an interrupt."""
 
     text: str
     endless: bool = False
@@ -64,7 +64,7 @@ def message(rng: random.Random) -> Message:
 
 
 def words(rng: random.Random) -> str:
-    """Return a few words of one to four bytes a character."""
+    """Return a few words with characters of one to four bytes."""
     return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 6)))
 
 
@@ -107,7 +107,7 @@ def _trouble(rng: random.Random) -> str:
 
 
 def _end(rng: random.Random) -> tuple[list[str], bool]:
-    """Return the last lines of an answer, and whether a tool in it runs until it is stopped."""
+    """Return the last lines of an answer, and whether it has a tool that runs until stopped."""
     draw = rng.random()
     if draw < 0.6:
         calls = [_call(rng) for _ in range(rng.randint(1, 3))]
@@ -124,7 +124,7 @@ def _end(rng: random.Random) -> tuple[list[str], bool]:
 
 
 def _goes_on(lines: list[str]) -> bool:
-    """Say whether the model answers again, as `!step` demands."""
+    """Return whether the model answers again, as `!step` requires."""
     return lines[-1].startswith(("!call", "!search_later", "!finish paused"))
 
 

@@ -3,12 +3,12 @@
 The loop in words, for a client in any language:
 
 1. Subscribe without a cursor; the first responses are a snapshot.
-2. Fold each response into the view, then store the cursor that it carries. Both, or none.
+2. Fold each response into the view, then store its cursor. Do both or neither.
 3. `stream_end`: done, if its reason is that `until` was reached; else go to 5.
-4. Any other end, with whatever status, is a cut connection.
-5. Subscribe again with the last cursor, as it is. Everything else is the server's business.
+4. Any other end, with any status, is a cut connection.
+5. Subscribe again with the last cursor, unchanged. The server does the rest.
 
-`Follower.follow` is this loop; around it stands what makes this client a test: each response is
+`Follower.follow` is this loop, with the checks that make this client a test: each response is
 checked, and a stream that is silent while it owes something is a violation.
 """
 
@@ -39,40 +39,40 @@ SILENT_SECONDS = OWED_SECONDS + HEARTBEAT_SECONDS
 
 
 class Then(enum.Enum):
-    """What a follower does after a response."""
+    """The follower's action after a response."""
 
     READ = "read on"
     RESUME = "cut the stream and resume"
-    LEAVE = "cut the stream and be done"
+    LEAVE = "cut the stream and stop"
 
 
 Pace = Callable[[chat_service_pb2.SubscribeResponse], Awaitable[Then]]
 
 
 async def read_on(_: chat_service_pb2.SubscribeResponse) -> Then:
-    """Read as fast as it comes, until the stream ends by itself."""
+    """Read without pauses, until the stream ends."""
     return Then.READ
 
 
 @dataclass
 class Story:
-    """What all followers of a chat share: its id, and how far its log was known to be."""
+    """What all followers of a chat share: its id, and the known head of its log."""
 
     chat_id: str
     head: int = 0
     pieces_promised: bool = True
     final: int | None = None
-    """The head of the log when the chat is at rest for good."""
+    """The head of the log once the chat is finally at rest."""
 
 
 @dataclass
 class Follower:
-    """One subscriber of one chat, on one stream after the other."""
+    """One subscriber of one chat, on consecutive streams."""
 
     name: str
     story: Story
     choose: Callable[[], Caller]
-    """Picks the server of the next stream."""
+    """Chooses the server of the next stream."""
     until: chat_service_pb2.SubscribeUntil.ValueType = FOREVER
     pace: Pace = read_on
     include_deltas: bool | None = None
@@ -81,7 +81,7 @@ class Follower:
     """Durable events by sequence."""
     snapshots: list[tuple[int, dict[str, object]]] = field(default_factory=list)
     pieces_at: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of each attempt: the sequences behind which its first and its last piece came."""
+    """For each attempt: the sequences after which its first and its last piece arrived."""
     streams: int = 0
     responses: int = 0
     owed_seconds: float = OWED_SECONDS
@@ -91,7 +91,7 @@ class Follower:
         self.transcript = Transcript(f"{self.name} of chat {self.story.chat_id}")
 
     async def follow(self) -> None:
-        """Follow the chat over as many streams as it takes."""
+        """Follow the chat over as many streams as needed."""
         try:
             while await self._stream() is Then.RESUME:
                 await pause(RECONNECT_SECONDS)
@@ -139,7 +139,7 @@ class Follower:
         return Then.LEAVE if done else Then.RESUME
 
     def choose_place(self) -> None:
-        """Say where the next stream begins: at the cursor of the last, unless a test goes back."""
+        """Set where the next stream begins: at the last cursor, unless a test goes back."""
 
     def _rules(self) -> StreamRules:
         request = chat_service_pb2.SubscribeRequest(
@@ -156,7 +156,7 @@ class Follower:
         return StreamRules(request, self.known, self.story.head, self.story.pieces_promised)
 
     def _remember(self, response: chat_service_pb2.SubscribeResponse, rules: StreamRules) -> None:
-        """Keep what only the finished log can judge."""
+        """Keep what only the finished log can confirm."""
         event = response.event
         kind = event.WhichOneof("event") or ""
         self.responses += 1
@@ -174,7 +174,7 @@ class Follower:
     async def _hold_to_its_debts(
         self, response: chat_service_pb2.SubscribeResponse, rules: StreamRules, caller: Caller
     ) -> None:
-        """Never silent while something is owed: a heartbeat alone pays no debt."""
+        """Check that the stream is not silent while it owes something; heartbeats do not count."""
         if not response.event.HasField("heartbeat"):
             self._owed_since = None
             return
@@ -189,7 +189,7 @@ class Follower:
     async def _debt(
         self, heartbeat: event_pb2.Heartbeat, rules: StreamRules, caller: Caller
     ) -> str | None:
-        """Say what the stream should have sent by now; ask the log, which is not the stream."""
+        """Return what the stream should have sent by now, according to the log."""
         if not rules.caught_up:
             return "caught_up"
         if rules.end_is_due:

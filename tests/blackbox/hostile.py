@@ -1,4 +1,4 @@
-"""Thousands of bad requests to a real server: it refuses each in its own words, and lives on."""
+"""Thousands of bad requests to a real server: it refuses each one properly and keeps running."""
 
 import asyncio
 import random
@@ -29,11 +29,11 @@ from tests.blackbox.waits import OWED_SECONDS, ended, pause
 
 AT_ONCE = 8
 MEMORY_GROWTH_MAX = 96 * 1024 * 1024
-"""From the middle of a run to its end: buffers and caches are full by the middle."""
+"""From the middle of a run to its end: by then buffers and caches are full."""
 DETAILS_BYTES_MAX = 4096
 REQUEST_BYTES_MAX = 4_194_304
 LOOK_SECONDS = 0.3
-"""How long a stream, or a call that may wait, is listened to."""
+"""How long to read a stream, or a call that may wait."""
 WAITS = {"Subscribe", "WatchChats", "RunTurn", "ListEvents"}
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 OURS = {grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -41,7 +41,7 @@ ERRORS_PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
 
 def documented_reasons() -> dict[str, str]:
-    """Return the status code of each reason, as docs/errors.md has them."""
+    """Return the status code of each reason in docs/errors.md."""
     row = re.compile(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \|", re.MULTILINE)
     return dict(row.findall(ERRORS_PAGE.read_text(encoding="utf-8")))
 
@@ -55,7 +55,7 @@ def methods() -> Iterator[MethodDescriptor]:
 
 @dataclass
 class Attack:
-    """So many requests from one seed, to one server."""
+    """A number of requests from one seed, to one server."""
 
     server: Server
     caller: Caller
@@ -63,7 +63,7 @@ class Attack:
     requests: int
     told: Callable[["Attack"], None] = lambda _: None
     counted: Counter[str] = field(default_factory=Counter)
-    """Calls by what became of them."""
+    """Calls by outcome."""
     memory_in_the_middle: int = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Attack:
         if self.rng.random() < 0.01:
             path += self.rng.choice(["X", "/", "/..", "%00"])
         answer = message_factory.GetMessageClass(method.output_type)
-        # Bytes go out as they are; a streaming call also hears the one answer of a unary RPC.
+        # Bytes are sent unchanged; a streaming call also receives the one response of a unary RPC.
         open_call: Any = self.caller.channel.unary_stream(path, None, answer.FromString)
         seconds = LOOK_SECONDS if method.name in WAITS else OWED_SECONDS
         return open_call(wire, metadata=metadata, timeout=seconds)
@@ -133,7 +133,7 @@ class Attack:
     async def _outcome(
         self, method: MethodDescriptor, call: Any, request: Message, wire: bytes
     ) -> None:
-        """Read what comes back, learn ids from it, and judge how it ended."""
+        """Read the response, collect ids from it, and check how it ended."""
         try:
             async for response in call:
                 self._learn(response)
@@ -147,7 +147,7 @@ class Attack:
                 violation.add_note(f"request: {str(request)[:2000]}\nwire: {wire[:1000].hex()}")
                 raise violation from error
         except asyncio.CancelledError:
-            # Of the call, which we cancelled; or of this task, which then must not go on.
+            # Either we cancelled the call, or this task was cancelled and must end.
             self.counted["CANCELLED"] += 1
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -175,7 +175,7 @@ class Attack:
         return None
 
     def _learn(self, message: Message) -> None:
-        """Remember what a later request may name."""
+        """Remember values for later requests."""
         for known, value in message.ListFields():
             if known.message_type is not None and not known.is_repeated:
                 self._learn(value)
@@ -183,7 +183,7 @@ class Attack:
                 self.composer.remember(known.name.removeprefix("next_"), value)
 
     async def _no_http_at_all(self) -> None:
-        """Open a connection and say nonsense on it."""
+        """Open a connection and send bytes that are not HTTP."""
         _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         with suppress(ConnectionError):
             if self.rng.random() < 0.5:
@@ -196,7 +196,7 @@ class Attack:
         self.counted["nonsense"] += 1
 
     async def _answers_afterwards(self) -> None:
-        """Hold one ordinary conversation."""
+        """Run one ordinary conversation."""
         created = await self.caller.create("!text 20\n!call current_time\n!step\n!say Still here.")
         story = Story(created.chat.chat_id, created.sequence)
         follower = Follower("after the attack", story, lambda: self.caller, until=SETTLED)

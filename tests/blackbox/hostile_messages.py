@@ -1,4 +1,4 @@
-"""Random requests, made from the descriptors: valid, at a boundary, wrong, or no message at all."""
+"""Random requests, generated from the descriptors: valid, at a limit, wrong, or not a message."""
 
 import random
 import uuid
@@ -42,16 +42,16 @@ LONG = ("\N{PARTY POPPER}" * 65_537, "x" * 524_289, "x" * 262_144)
 
 
 TAME = {"model": "sandbox/echo", "input_schema_json": '{"type": "object"}', "output_json": "{}"}
-"""What passes the rules of fields that are not any text."""
+"""Values that are valid for fields with special rules."""
 
 
 @dataclass
 class Composer:
-    """Composes requests out of what the server said before, so that some of them go deep."""
+    """Composes requests from earlier responses, so that some pass the first checks."""
 
     rng: random.Random
     ids: dict[str, list[str]] = field(default_factory=dict)
-    """Values that were real, by the name of their field."""
+    """Values from responses, by field name."""
 
     def remember(self, name: str, value: str) -> None:
         """Use a value again in fields of this name."""
@@ -60,7 +60,7 @@ class Composer:
         del known[:-50]
 
     def request(self, kind: Descriptor) -> Message:
-        """Compose a request: how full it is, and how wild, is drawn once for all of it."""
+        """Compose a request; its density and wildness are drawn once."""
         message = message_factory.GetMessageClass(kind)()
         taste = Taste(self.rng.choice([0.15, 0.5, 0.9]), self.rng.choice([0.0, 0.05, 0.6]))
         self._fill(message, taste, 0)
@@ -68,7 +68,7 @@ class Composer:
 
     def _fill(self, message: Message, taste: "Taste", depth: int) -> None:
         for known in message.DESCRIPTOR.fields:
-            # Requests are about chats that exist, mostly; all else would end at the first check.
+            # Most requests name existing chats; the others would end at the first check.
             wanted = taste.density if known.name not in {"chat_id", "kind", "text"} else 0.97
             if self.rng.random() < wanted and depth < DEPTH_MAX:
                 self._set(message, known, taste, depth)
@@ -133,14 +133,14 @@ class Composer:
 
 @dataclass(frozen=True)
 class Taste:
-    """How many fields of a request are set, and how many values are at a boundary or beyond."""
+    """How many fields of a request are set, and how many values are at a limit or beyond."""
 
     density: float
     wildness: float
 
 
 def garble(wire: bytes, rng: random.Random) -> bytes:
-    """Damage a request on its way."""
+    """Damage the bytes of a request."""
     at = rng.randint(0, len(wire))
     number = rng.randint(1, 20)
     match rng.randrange(9):
@@ -159,9 +159,9 @@ def garble(wire: bytes, rng: random.Random) -> bytes:
             return (
                 wire + _varint(number << 3 | 2) + _varint(2 ** rng.choice([7, 31, 32, 63])) + b"x"
             )
-        case 6:  # no UTF-8 in a string
+        case 6:  # a string that is not UTF-8
             return wire + _varint(number << 3 | 2) + b"\x03\xff\xfe\xc0"
-        case 7:  # groups in groups
+        case 7:  # nested groups
             return wire + _varint(number << 3 | 3) * rng.choice([1, 50, 5000])
         case _:  # a varint that never ends
             return wire + _varint(number << 3) + b"\xff" * rng.choice([9, 10, 11, 100])
@@ -176,7 +176,7 @@ def _varint(value: int) -> bytes:
 
 
 def odd_metadata(rng: random.Random, key: str) -> list[tuple[str, str | bytes]]:
-    """Return metadata: in most cases with the right key, always with something beside it."""
+    """Return metadata: usually with the right key, always with extra entries."""
     right = ("authorization", f"Bearer {key}")
     some: list[list[tuple[str, str | bytes]]] = [
         [right],

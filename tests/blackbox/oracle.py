@@ -1,6 +1,6 @@
-"""What the finished log says: the judge of all that the followers of a chat saw.
+"""Checks everything that the followers of a chat saw against the finished log.
 
-ListEvents, GetChat and the lists come another way than Subscribe, so they check each other.
+ListEvents, GetChat and the lists use another path than Subscribe, so they check each other.
 """
 
 from collections import Counter
@@ -17,17 +17,16 @@ from tests.blackbox.view import SETTLED, ChatView
 
 @dataclass
 class Finished:
-    """A chat in which nothing is under way, by everything that is not a stream."""
+    """A chat at rest, read by everything but streams."""
 
     log: list[event_pb2.ChatEvent]
     chat: chat_pb2.Chat
     messages: list[message_pb2.Message]
     queue: list[str] | None
-    """Ids of queued messages; None when this server does not list them."""
+    """Ids of queued messages; None if this server does not list them."""
 
     @classmethod
     async def read(cls, caller: Caller, chat_id: str) -> "Finished":
-        """Read all of it."""
         log = await caller.events(chat_id)
         got = await caller.ask("GetChat", chat_service_pb2.GetChatRequest(chat_id=chat_id))
         queue = None
@@ -38,7 +37,7 @@ class Finished:
         return cls(log, got.chat, await caller.messages(chat_id), queue)
 
     def view_at(self, sequence: int) -> ChatView:
-        """Return the chat as it was behind an event."""
+        """Return the chat as it was after an event."""
         view = ChatView()
         for event in self.log[:sequence]:
             view.fold(event)
@@ -46,7 +45,7 @@ class Finished:
 
 
 async def judge(caller: Caller, story: Story, followers: Sequence[Follower]) -> Finished:
-    """Hold a settled chat and its followers to the log; raise the first violation."""
+    """Check a settled chat and its followers against the log; raise the first violation."""
     finished = await Finished.read(caller, story.chat_id)
     try:
         _judge_log(finished, story)
@@ -80,7 +79,7 @@ def _judge_log(finished: Finished, story: Story) -> None:
 
 
 def _judge_chat(finished: Finished) -> None:
-    """Hold GetChat and the lists to the fold of the log."""
+    """Check GetChat and the lists against the fold of the log."""
     chat, view = finished.chat, finished.view_at(len(finished.log))
     _same("head_sequence of GetChat", chat.head_sequence, len(finished.log))
     _same("status of GetChat", chat.status, view.status)
@@ -96,13 +95,13 @@ def _judge_chat(finished: Finished) -> None:
         _same("tool calls without exactly one result", _unpaired(view.messages.values()), [])
     told = [m.usage.output_tokens for m in finished.messages if m.usage.HasField("output_tokens")]
     counted = chat.usage_total.output_tokens
-    # A model call that an interrupt cut counts, also when it had said nothing and left no message.
+    # An interrupted model call counts, even without output and so without a message.
     if counted < sum(told) or not any(map(_is_interrupted, finished.log)):
         _same("output_tokens of usage_total", counted, sum(told))
 
 
 def _unpaired(messages: Iterable[message_pb2.Message]) -> list[str]:
-    """Return ids of calls without exactly one result. The vendor's own calls may have none."""
+    """Return ids of calls without exactly one result. A vendor's own calls may have none."""
     provider = message_pb2.TOOL_EXECUTOR_PROVIDER
     parts = [part for message in messages for part in message.parts]
     calls = [part.tool_call for part in parts if part.HasField("tool_call")]
@@ -113,8 +112,8 @@ def _unpaired(messages: Iterable[message_pb2.Message]) -> list[str]:
 
 
 def judge_follower(finished: Finished, follower: Follower) -> None:
-    """Every event of the log, from where the follower began; its snapshots; its pieces."""
-    # Each stream is gap-free by its rules, so this and the end make the subscriber's log whole.
+    """Check the follower's events from its start on, its snapshots, and its pieces."""
+    # The rules make each stream gap-free, so this and the end complete the subscriber's log.
     cursor = follower.known.cursor
     _same("2: where a subscriber ends", cursor and cursor.sequence, len(finished.log))
     for sequence, event in follower.received.items():
@@ -143,7 +142,7 @@ def judge_follower(finished: Finished, follower: Follower) -> None:
 
 
 def _closers(log: Sequence[event_pb2.ChatEvent]) -> dict[str, int]:
-    """Return, of each attempt, the sequence of the event that closed it."""
+    """Return the sequence of the event that closed each attempt."""
     closed = {}
     for event in log:
         if event.HasField("message_committed") and event.message_committed.attempt_id:
@@ -158,9 +157,9 @@ def _is_interrupted(event: event_pb2.ChatEvent) -> bool:
 
 
 def _while_open(event: event_pb2.ChatEvent) -> bool:
-    """Say whether an event may be committed while an attempt is open."""
+    """Return whether an event may be committed while an attempt is open."""
     interrupting = event.status_changed.status == chat_pb2.CHAT_STATUS_INTERRUPTING
-    # Results of one batch are several messages; only the last of them closes it.
+    # Results of one batch are several messages; only the last one closes it.
     earlier_result = event.HasField("message_committed") and (
         event.message_committed.message.role == message_pb2.ROLE_TOOL
         and not event.message_committed.attempt_id

@@ -1,4 +1,4 @@
-"""The pieces of one attempt, as a subscriber collects them, and what they promise."""
+"""The pieces of one attempt, as a subscriber collects them, and their guarantees."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -11,7 +11,7 @@ WORDS = ("text", "reasoning", "refusal")
 
 @dataclass
 class PartSoFar:
-    """What came of one part of the answer."""
+    """The received pieces of one part of the answer."""
 
     kind: str
     words: str = ""
@@ -19,7 +19,7 @@ class PartSoFar:
     whole: message_pb2.Part | None = None
 
     def differs(self, part: message_pb2.Part, *, whole: bool) -> bool:
-        """Say whether a committed part contradicts what came: it may go on unless `whole`."""
+        """Return whether a committed part contradicts the pieces; if not `whole`, it may go on."""
         if self.whole is not None:
             return self.whole != part
         if part.WhichOneof("kind") != self.kind:
@@ -32,7 +32,7 @@ class PartSoFar:
 
 @dataclass
 class Preview:
-    """The pieces of one attempt: contiguous from its first byte."""
+    """The pieces of one attempt, without gaps from its first byte."""
 
     attempt_id: str
     end: int = 0
@@ -40,12 +40,12 @@ class Preview:
     results: dict[str, message_pb2.ToolResultPart] = field(default_factory=dict)
 
     def copy(self) -> "Preview":
-        """Return a preview that can grow on its own."""
+        """Return an independent copy."""
         parts = {index: copy(part) for index, part in self.parts.items()}
         return Preview(self.attempt_id, self.end, parts, dict(self.results))
 
     def add(self, event: event_pb2.ChatEvent, end: int) -> str | None:
-        """Append a piece that ends at this offset; return what is wrong with it, if anything."""
+        """Append a piece that ends at this offset; return a violation, if any."""
         kind = event.WhichOneof("event")
         piece = getattr(event, str(kind))
         if piece.delta_offset != self.end:
@@ -86,7 +86,7 @@ class Preview:
         return None
 
     def contradiction(self, message: message_pb2.Message, *, whole: bool) -> str | None:
-        """Compare with the committed message: a prefix of it, or `whole`, all of it."""
+        """Compare with the committed message: a prefix of it or, with `whole`, all of it."""
         if message.role == message_pb2.ROLE_TOOL:
             return self._contradicting_result(message)
         last = max(self.parts, default=-1)
@@ -110,14 +110,13 @@ class Preview:
 
 
 def results_of(message: message_pb2.Message) -> Iterator[message_pb2.ToolResultPart]:
-    """Yield the tool results of a message."""
     for part in message.parts:
         if part.HasField("tool_result"):
             yield part.tool_result
 
 
 def words_of(part: message_pb2.Part) -> str:
-    """Return the text of a part that comes in pieces."""
+    """Return the text of a part that arrives in pieces."""
     kind = part.WhichOneof("kind")
     if kind == "tool_call":
         return part.tool_call.arguments_json
@@ -138,5 +137,5 @@ def _same_call(shown: message_pb2.ToolCallPart, committed: message_pb2.ToolCallP
 
 
 def _needs_no_piece(part: message_pb2.Part) -> bool:
-    """Words that are empty have no bytes, and so no piece."""
+    """Return whether the part is empty text: it has no bytes, and so no piece."""
     return part.WhichOneof("kind") in WORDS and not words_of(part)

@@ -1,7 +1,7 @@
 """Two programs for the first milliseconds of a stream, where a snapshot meets a running turn.
 
-Each try makes a chat of its own and subscribes at a random moment of the turn's beginning or end.
-All of it is decided by the seed, but for the clock: a try that fails fails seldom.
+Each try creates its own chat and subscribes at a random moment near the beginning or end of a turn.
+The seed decides everything but the timing, so a failing try may pass when repeated.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ CREATE_TO_SUBSCRIBE_SECONDS = 0.015
 CREATE_TO_INTERRUPT_SECONDS = 0.030
 INTERRUPT_TO_SUBSCRIBE_SECONDS = 0.008
 AT_ONCE = 4
-"""Tries side by side: enough to keep two cores busy."""
+"""Concurrent tries: enough to keep two cores busy."""
 STREAMS = 3
-"""Of one try, each beginning at a moment of its own."""
+"""Streams per try, each beginning at its own moment."""
 LINGER = 0.25
-"""How many streams stay a heartbeat longer than needed, to see what should not come any more."""
+"""Fraction of streams that stay one heartbeat longer, to detect unexpected responses."""
 
 PLAIN = "!text 6"
 WITH_TOOLS = """\
@@ -47,11 +47,11 @@ Try = Callable[[Caller, random.Random], Awaitable[None]]
 
 @dataclass
 class Tally:
-    """How the tries of one program went."""
+    """The results of one program's tries."""
 
     tries: int = 0
     failures: list[tuple[int, ViolationError]] = field(default_factory=list)
-    """With the seed of the try."""
+    """Failures, with the seed of the try."""
 
 
 async def subscribe_at_the_start(caller: Caller, rng: random.Random) -> None:
@@ -71,7 +71,7 @@ async def subscribe_at_the_start(caller: Caller, rng: random.Random) -> None:
 
 
 async def subscribe_at_an_interrupt(caller: Caller, rng: random.Random) -> None:
-    """Interrupt an answer, subscribe while it is being cut, then send another message."""
+    """Interrupt an answer, subscribe meanwhile, then send another message."""
     created = await caller.create(STALLED)
     story = Story(created.chat.chat_id, created.sequence)
     await pause(rng.uniform(0, CREATE_TO_INTERRUPT_SECONDS))
@@ -99,13 +99,13 @@ async def subscribe_at_an_interrupt(caller: Caller, rng: random.Random) -> None:
 
 
 async def follow_after(seconds: float, follower: Follower) -> None:
-    """Subscribe after a while."""
+    """Subscribe after a pause."""
     await pause(seconds)
     await follower.follow()
 
 
 async def together(all_of_it: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run side by side; raise the first violation."""
+    """Run concurrently; raise the first violation."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in all_of_it:
@@ -116,7 +116,7 @@ async def together(all_of_it: Iterable[Coroutine[None, None, None]]) -> None:
 
 @dataclass
 class Settling:
-    """A pace: leave when a message's turn is over, or only at the heartbeat behind it."""
+    """Decides when to leave: after the turn of a message, or only at the next heartbeat."""
 
     follower: Follower
     message_id: str
@@ -125,7 +125,7 @@ class Settling:
     async def __call__(self, response: chat_service_pb2.SubscribeResponse) -> Then:
         """Decide after each response."""
         view, at = self.follower.known.view, response.cursor
-        # The status follows its message in the log, so behind the message it is that of its turn.
+        # The status follows its message in the log, so after the message it belongs to its turn.
         begun = any(
             message.message_id == self.message_id and message.sequence < at.sequence
             for message in view.messages.values()
@@ -143,7 +143,7 @@ async def race(
     seed: int,
     told: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
-    """Run a program so many times, some at once, and count."""
+    """Run a program this many times, with some concurrency, and count the results."""
     tally = Tally()
     seeds = iter(range(seed, seed + tries))
 

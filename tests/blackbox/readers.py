@@ -1,4 +1,4 @@
-"""Subscribers of every habit: steady, cut again and again, slow, late, without pieces."""
+"""Subscribers with different habits: steady, cut repeatedly, slow, late, without pieces."""
 
 import random
 from collections import Counter
@@ -12,14 +12,14 @@ from tests.blackbox.rules import Known
 from tests.blackbox.waits import pause
 
 STORED_MAX = 8
-"""Places that a reader keeps to go back to."""
+"""Cursors that a reader keeps, to go back to one of them."""
 PAUSE_SECONDS = 2.0
 LATE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Habit:
-    """How often, of all responses, a reader does what."""
+    """How often, per response, a reader does something."""
 
     name: str
     cuts: float = 0.0
@@ -41,7 +41,7 @@ HABITS = (
 
 @dataclass
 class Reader(Follower):
-    """A follower with a habit; it leaves when the chat has come to rest for good."""
+    """A follower with a habit; it leaves when the chat is finally at rest."""
 
     habit: Habit = HABITS[0]
     rng: random.Random = field(default_factory=random.Random)
@@ -54,7 +54,7 @@ class Reader(Follower):
         self.pace = self._live_by_its_habit
 
     async def follow(self) -> None:
-        """Follow, perhaps not from the beginning."""
+        """Follow, not always from the beginning."""
         if self.habit.late:
             await pause(self.rng.uniform(0, LATE_SECONDS))
         await super().follow()
@@ -74,7 +74,7 @@ class Reader(Follower):
         return Then.READ
 
     def choose_place(self) -> None:
-        """Resume from an older place at times, or like one who knows nothing; after kills, too."""
+        """Sometimes resume from an older cursor, or from none; also after kills."""
         if self.stored and self.rng.random() < 0.5:
             self.known = self.rng.choice(self.stored).copy()
         elif self.habit.stores and self.rng.random() < 0.2:

@@ -1,8 +1,8 @@
-"""What Subscribe promises, checked at every response of one stream.
+"""The guarantees of Subscribe, checked at every response of one stream.
 
-The numbers in the messages are those of the guarantees in proto/chatd/v1/chat_service.proto. What
-only the finished log can tell (that pieces came neither too early nor too late, that every event
-came) stands in `oracle.py`.
+The numbers in the messages are those of the guarantees in proto/chatd/v1/chat_service.proto. Checks
+that need the finished log (that pieces came neither too early nor too late, that every event came)
+are in `oracle.py`.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ RESPONSE_BYTES_MAX = 1_048_576
 PIECES = {"message_part", "tool_call_started", "tool_call_finished", "compaction_started"}
 SNAPSHOT = {"snapshot", "snapshot_messages"}
 WORKING = {chat_pb2.CHAT_STATUS_RUNNING, chat_pb2.CHAT_STATUS_INTERRUPTING}
-# What may be committed while an attempt is open: all else opens one or closes one.
+# Events that may be committed while an attempt is open; all others open or close one.
 WHILE_OPEN = {"queue_changed", "chat_updated", "subagent_changed"}
 ENDS_AT = {
     chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED: SETTLED,
@@ -32,7 +32,7 @@ class ViolationError(Exception):
 
 @dataclass
 class Known:
-    """What a subscriber carries from one stream to the next."""
+    """What a subscriber keeps from one stream to the next."""
 
     view: ChatView = field(default_factory=ChatView)
     cursor: chat_pb2.Cursor | None = None
@@ -40,7 +40,7 @@ class Known:
     """Attempts that a durable event closed."""
 
     def copy(self) -> "Known":
-        """Return the same knowledge for another subscriber."""
+        """Return a copy for another subscriber."""
         cursor = None
         if self.cursor is not None:
             cursor = chat_pb2.Cursor()
@@ -57,17 +57,17 @@ class StreamRules:
     head: int = 0
     """A sequence that was committed before the stream began."""
     pieces_promised: bool = True
-    """Not where several servers share a database: docs/concepts/events-and-resume.md."""
+    """False if several servers share a database: see docs/concepts/events-and-resume.md."""
     caught_up: bool = False
     snapshot: bool = False
     ended: chat_service_pb2.SubscribeResponse | None = None
     touched: str = ""
-    """The newest attempt of which this stream brought pieces."""
+    """The newest attempt whose pieces arrived on this stream."""
     connected: bool = False
     """Whether this stream was live when the open attempt began."""
 
     def take(self, response: chat_service_pb2.SubscribeResponse) -> None:
-        """Check a response and fold it into what is known; raise what it violates."""
+        """Check a response and fold it into the known state. Raises ViolationError."""
         event, cursor = response.event, response.cursor
         kind = event.WhichOneof("event") or ""
         self._not_after_the_end(kind)
@@ -83,12 +83,12 @@ class StreamRules:
 
     @property
     def at(self) -> int:
-        """The sequence up to which this subscriber has been sent."""
+        """The sequence up to which this subscriber has received events."""
         return self.known.cursor.sequence if self.known.cursor is not None else 0
 
     @property
     def end_is_due(self) -> bool:
-        """Whether the stream must end now, by its `until`."""
+        """Whether `until` requires the stream to end now."""
         stops = ENDS_AT.get(self.request.until, set())
         return self.caught_up and self.ended is None and self.known.view.status in stops
 
@@ -134,7 +134,7 @@ class StreamRules:
         elif kind == "stream_end":
             self._check_end(event.stream_end)
         if event.sequence and kind not in WHILE_OPEN and not _is_interrupting(event):
-            # Whatever attempt comes next, this stream is there to see it begin.
+            # This stream will see the beginning of any later attempt.
             self.connected = self.caught_up
 
     def _check_snapshot(self, kind: str, event: event_pb2.ChatEvent) -> None:
@@ -201,7 +201,7 @@ class StreamRules:
             _require(self.end_is_due, f"the stream ended as if `until` were reached at {status}")
 
     def _check_cursor_inside(self, kind: str, cursor: chat_pb2.Cursor) -> None:
-        """Hold the cursor to the pieces that came: it is what a resume begins at."""
+        """Check the cursor against the received pieces: a resume begins there."""
         if not self.caught_up and self.snapshot:
             _require(cursor.snapshot_unfinished, "before caught_up the snapshot is unfinished")
             return
@@ -223,6 +223,6 @@ def _require(holds: object, rule: str) -> None:
 
 
 def first_of(group: BaseExceptionGroup[ViolationError]) -> ViolationError:
-    """Return one violation of many: the others are often its echo."""
+    """Return one violation of several: the others are often its consequences."""
     first = group.exceptions[0]
     return first_of(first) if isinstance(first, BaseExceptionGroup) else first

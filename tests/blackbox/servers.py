@@ -1,4 +1,4 @@
-"""Real server processes, started, killed and restarted the way an operator would do it."""
+"""Real server processes, started, killed and restarted as an operator would do it."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ import psutil
 from tests.blackbox.waits import START_SECONDS, within
 
 CHATD = Path(sys.executable).with_name("chatd")
-# A worker that was killed gives its chats back after this long, so that a storm sees many rescues.
+# A killed worker's chats are released after this time, so that a storm has many rescues.
 LEASES = {
     "CHATD_LEASE_SECONDS": "3",
     "CHATD_LEASE_HEARTBEAT_SECONDS": "0.5",
@@ -24,35 +24,35 @@ LEASES = {
 
 @dataclass
 class Server:
-    """One `chatd serve`: it keeps its home and its port over restarts."""
+    """One `chatd serve`; it keeps its home and its port over restarts."""
 
     home: Path
     database_url: str = ""
     port: int = 0
     settings: dict[str, str] = field(default_factory=dict)
     life: int = 0
-    """Even while it is down, odd while it lives; another number after each restart."""
+    """Even while it is down, odd while it runs; it changes with each restart."""
     _process: Process | None = None
     _known: int = field(default=0, repr=False)
-    """How many bytes of standard error were looked at."""
+    """How many bytes of standard error were read."""
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def key(self) -> str:
-        """The key that the first start made."""
+        """The key that the first start created."""
         return (self.home / "root.key").read_text().strip()
 
     @property
     def errors(self) -> Path:
-        """The file that gets its standard error."""
+        """The file with its standard error."""
         return self.home / "stderr.log"
 
     async def start(self) -> None:
-        """Start the process and wait until it says where it listens."""
+        """Start the process and wait until it prints its address."""
         self.home.mkdir(parents=True, exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
         words = ["serve", "--json", "--port", str(self.port), "--home", str(self.home)]
@@ -75,16 +75,16 @@ class Server:
         self.life += 1
 
     def lives(self, life: int) -> bool:
-        """Say whether it has lived all the time since it had this life."""
+        """Return whether it has run without interruption in this life."""
         return self.life == life and life % 2 == 1
 
     async def kill(self) -> None:
-        """Send SIGKILL: no drain, no goodbye."""
+        """Send SIGKILL, without a drain."""
         self.life += 1
         await self._signal(signal.SIGKILL)
 
     async def stop(self) -> int:
-        """Send SIGTERM twice, which means at once, and return the exit code."""
+        """Send SIGTERM twice, which stops it at once, and return the exit code."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         return await self._signal(signal.SIGTERM)
@@ -96,15 +96,14 @@ class Server:
         return await within(START_SECONDS, self._process.wait())
 
     def memory(self) -> int:
-        """Return its resident memory in bytes."""
         assert self._process is not None
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def complaints(self) -> list[str]:
-        """Return the new lines of standard error that are not JSON, or that speak of a defect."""
+        """Return the new lines of standard error that are not JSON or report a defect."""
         with self.errors.open("rb") as log:
             log.seek(self._known)
-            # The newest line may be half written, or cut by SIGKILL.
+            # The newest line may be incomplete, also because of SIGKILL.
             whole, newline, _ = log.read().rpartition(b"\n")
         self._known += len(whole) + len(newline)
         lines = whole.decode(errors="replace").split("\n") if whole else []

@@ -1,8 +1,8 @@
-"""The storm: many random chats at once, and servers that are killed while they last.
+"""The storm: many random chats at once, and servers that are killed meanwhile.
 
-It ends by itself: no chat begins after its time is up, and each has a bounded number of turns.
-Everything is drawn from one seed. What is decided by the clock (where a kill hits a turn) is not
-repeated by it, so a violation carries its transcript.
+It ends by itself: no chat begins after its time is up, and each has a limited number of turns. One
+seed decides everything but the timing (where a kill hits a turn), so a violation carries its
+transcript.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ CHATS_AT_ONCE = 4
 KILL_SECONDS = (1.5, 6.0)
 DOWN_SECONDS = 1.0
 CALM_EVERY = 7
-"""Of so many pauses between kills, one is long enough for every debt to fall due."""
+"""One in this many pauses between kills is long enough to detect everything that is owed."""
 CALM_SECONDS = 2 * OWED_SECONDS
 
 
 @dataclass
 class Storm:
-    """One storm over one database."""
+    """One storm on one database."""
 
     servers: Sequence[Server]
     seed: int
@@ -43,7 +43,6 @@ class Storm:
         self.numbers = itertools.count()
 
     def is_over(self) -> bool:
-        """Whether no new chat may begin."""
         return now() - self.began > self.seconds
 
     async def rage(self) -> None:
@@ -64,7 +63,7 @@ class Storm:
 
     async def _chats(self, callers: Sequence[Caller], implemented: set[str]) -> None:
         while not self.is_over():
-            # Of its own seed, so that no other chat changes what this one does.
+            # Its own seed, so that other chats do not affect this one.
             number = next(self.numbers)
             choices = random.Random(f"{self.seed} choices {number}")
             chat = StormChat(
@@ -80,8 +79,8 @@ class Storm:
     async def _kill_servers(self) -> None:
         """Kill servers and start them again, as long as chats begin.
 
-        The end is calm, and now and then there is a long pause: a stream that hangs would be cut
-        and resumed by the next kill, and nobody would know.
+        The end is calm, and sometimes there is a long pause: otherwise the next kill would cut and
+        resume a stream that hangs, and hide the defect.
         """
         rng = random.Random(f"{self.seed} kills")
         for number in itertools.count(1):
@@ -95,7 +94,7 @@ class Storm:
             try:
                 await asyncio.shield(restart)
             finally:
-                # Also when the storm ends: nobody else would know of a process that just starts.
+                # Also at the end of the storm: nothing else waits for a process that is starting.
                 await restart
 
     async def _restart(self, server: Server, down: float) -> None:
@@ -107,7 +106,7 @@ class Storm:
 
 
 def look_at_the_log_of(server: Server) -> None:
-    """Raise what a server should not have written to its standard error."""
+    """Raise a violation for unexpected lines on a server's standard error."""
     complaints = server.complaints()
     if complaints:
         raise ViolationError("on standard error: " + "\n".join(complaints[:5])[:4000])
@@ -115,7 +114,6 @@ def look_at_the_log_of(server: Server) -> None:
 
 @asynccontextmanager
 async def connected_to(servers: Sequence[Server]) -> AsyncIterator[list[Caller]]:
-    """Connect to each server."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(connected(server)) for server in servers]
 
@@ -124,7 +122,7 @@ async def connected_to(servers: Sequence[Server]) -> AsyncIterator[list[Caller]]
 async def running(
     home: Path, database_urls: Sequence[str], settings: dict[str, str] | None = None
 ) -> AsyncIterator[list[Server]]:
-    """Start a server for each URL (empty: a SQLite of its own), and stop all at the end."""
+    """Start a server for each URL (empty: its own SQLite), and stop all of them at the end."""
     servers = [
         Server(home / f"server{number}", url, settings=settings or {})
         for number, url in enumerate(database_urls)

@@ -1,4 +1,4 @@
-"""One chat of the storm: a driver that writes, followers that read, and a judge at the end."""
+"""One chat of the storm: a driver that writes, followers that read, and final checks."""
 
 import asyncio
 import random
@@ -23,10 +23,10 @@ from tests.blackbox.waits import ended, pause
 
 TURNS_MAX = 4
 ROUNDS_MAX = 60
-"""So often a chat stops and is sent on, before its driver asks why it does not come to rest."""
+"""Rounds in which the driver continues the chat before it reports that it never rests."""
 INTERRUPT_SECONDS = 1.5
 REPEATED = 0.1
-"""How many requests are sent a second time, as after a lost answer."""
+"""Fraction of requests that are sent twice, as after a lost response."""
 BEHAVIORS = (
     chat_pb2.BUSY_BEHAVIOR_QUEUE,
     chat_pb2.BUSY_BEHAVIOR_QUEUE,
@@ -37,7 +37,7 @@ BEHAVIORS = (
 
 @dataclass
 class StormChat:
-    """Everything that happens to one chat is drawn from its own random numbers."""
+    """One chat, whose random numbers decide everything that happens to it."""
 
     rng: random.Random
     choose: Callable[[], Caller]
@@ -47,11 +47,11 @@ class StormChat:
     story: Story = field(init=False)
     driver: Follower = field(init=False)
     disturbed: bool = False
-    """Whether something besides the client's results may have ended the newest pause."""
+    """Whether something other than the client's results may have ended the newest pause."""
     slow_client: bool = field(init=False)
 
     async def live(self) -> None:
-        """Create the chat, let it have a few turns, and judge what everybody saw."""
+        """Create the chat, run a few turns, and check what all followers saw."""
         await self._create()
         crowd = readers(self.story, self.choose, self.rng, self.counted)
         async with asyncio.TaskGroup() as following:
@@ -76,7 +76,7 @@ class StormChat:
         self.driver = Follower("the driver", self.story, self.choose)
 
     async def _turn(self) -> None:
-        """Send a message, perhaps more than the chat can take at once, and perhaps cut it short."""
+        """Send a message, sometimes too many, and sometimes interrupt the turn."""
         self.disturbed = self.slow_client
         endless = await self._send()
         while self.rng.random() < 0.3:
@@ -98,7 +98,7 @@ class StormChat:
         return message.endless
 
     async def _cut_short(self, *, endless: bool) -> None:
-        """Interrupt at a random moment; what runs for ever may need it more than once."""
+        """Interrupt at a random moment; a turn without end may need it more than once."""
         self.disturbed = True
         await pause(self.rng.uniform(0, INTERRUPT_SECONDS))
         await self._write("InterruptChat", self._interrupt())
@@ -106,7 +106,7 @@ class StormChat:
             await self._come_to_rest()
 
     async def _come_to_rest(self) -> None:
-        """Follow the chat until nothing is under way, and give it what it waits for."""
+        """Follow the chat until it is at rest, and submit the results that it waits for."""
         for turn in range(ROUNDS_MAX):
             self.driver.until = SETTLED if self.slow_client else ACTION_OR_SETTLED
             await self._follow_and_interrupt_what_hangs()
@@ -131,7 +131,7 @@ class StormChat:
             following.cancel()
 
     async def _submit(self) -> None:
-        """Hand results in, at times wrong ones first. Guarantee 8: right ones are taken now."""
+        """Submit results, sometimes wrong ones first. Guarantee 8: right ones are accepted now."""
         action = self.driver.known.view.action
         if action is None:
             raise self._violation("REQUIRES_ACTION came without action_required before it")
@@ -164,7 +164,7 @@ class StormChat:
     async def _write(
         self, method: str, request: Any, may_be: AbstractSet[str] = frozenset()
     ) -> None:
-        """Write; remember the sequence of the answer (guarantee 9), or accept these refusals."""
+        """Write; keep the sequence of the response (guarantee 9), or accept these refusals."""
         self._note(f"{method} ...")
         self.counted[method] += 1
         try:
@@ -185,7 +185,7 @@ class StormChat:
 
     async def _judge(self, crowd: list[Reader]) -> None:
         await self._subscribe_beyond_the_head()
-        # The driver read up to where the chat came to rest, so it is judged like all others.
+        # The driver read until the chat was at rest, so it is checked like the others.
         finished = await judge(self.choose(), self.story, [self.driver, *crowd])
         self.counted["chats"] += 1
         self.counted["events"] += len(finished.log)
@@ -198,7 +198,7 @@ class StormChat:
                     raise self._violation(f"not a violation of the server's: {part.text.text}")
 
     async def _subscribe_beyond_the_head(self) -> None:
-        """Guarantee 7: a cursor from nowhere is refused, and does not wait to come true."""
+        """Guarantee 7: a cursor beyond the head is refused at once."""
         ahead = chat_pb2.Cursor(sequence=self.story.head + 1000)
         request = chat_service_pb2.SubscribeRequest(chat_id=self.story.chat_id, resume_from=ahead)
         caller = self.choose()

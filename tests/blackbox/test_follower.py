@@ -1,4 +1,4 @@
-"""The follower itself, against a server made for it: what it finds, and how it resumes."""
+"""Tests of the follower itself, with a server made for it: what it detects, and how it resumes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ HEARTBEAT_PAUSE = 0.01
 
 
 class FakeChats(chat_service_pb2_grpc.ChatServiceServicer):
-    """Plays one script per stream, and then sends heartbeats, or breaks off as it is told."""
+    """Plays one script per stream, and then sends heartbeats or ends the stream."""
 
     def __init__(self, scripts: Sequence[Sequence[Response]], server: Server) -> None:
         self.scripts = iter(scripts)
@@ -57,7 +57,7 @@ class FakeChats(chat_service_pb2_grpc.ChatServiceServicer):
             yield Response(event=event_pb2.ChatEvent(heartbeat=alive), cursor=last)
 
     async def ListEvents(self, request: Any, _: Any) -> chat_service_pb2.ListEventsResponse:
-        """Answer from a log that the streams need not agree with."""
+        """Answer from a log that may differ from the streams."""
         behind = [event for event in self.log if event.sequence > request.after_sequence]
         return chat_service_pb2.ListEventsResponse(events=behind[:1], head_sequence=len(self.log))
 
@@ -67,7 +67,7 @@ Meet = Callable[..., Awaitable[tuple[FakeChats, Follower]]]
 
 @pytest.fixture
 async def meet(tmp_path: Path) -> AsyncIterator[Meet]:
-    """Serve scripts, and return a follower of them that has no patience."""
+    """Serve scripts, and yield a follower without patience."""
     fake_server = grpc.aio.server()
     port = fake_server.add_insecure_port("127.0.0.1:0")
     (tmp_path / "root.key").write_text("key")
@@ -89,7 +89,7 @@ async def meet(tmp_path: Path) -> AsyncIterator[Meet]:
 
 
 async def test_follower_resumes_with_its_last_cursor_when_it_is_cut(meet: Meet) -> None:
-    """The second stream begins where the first was cut, in the middle of a word."""
+    """The second stream begins where the first was cut, within a word."""
     inside = piece("Hel", 0)
     rest = [piece("lo", 3), answer("Hello"), status(5, WAITING), stream_end(5)]
     fake, follower = await meet([*BEGIN, inside], [_caught_up_at(inside.cursor), *rest])
@@ -101,14 +101,14 @@ async def test_follower_resumes_with_its_last_cursor_when_it_is_cut(meet: Meet) 
 
 
 async def test_follower_finds_a_stream_that_never_catches_up(meet: Meet) -> None:
-    """Heartbeats alone pay no debt."""
+    """Heartbeats alone are not enough."""
     _, follower = await meet(BEGIN[:2])
     with pytest.raises(ViolationError, match="caught_up is owed"):
         await follower.follow()
 
 
 async def test_follower_finds_events_that_its_stream_does_not_bring(meet: Meet) -> None:
-    """ListEvents is another way to the log, so it knows what the stream owes."""
+    """ListEvents reads the log on another path, so it knows what the stream owes."""
     fake, follower = await meet(BEGIN)
     fake.log = [durable(n + 1).event for n in range(4)]
     with pytest.raises(ViolationError, match="event 4, by ListEvents, is owed"):
@@ -127,7 +127,7 @@ async def test_follower_finds_a_stream_that_does_not_end(meet: Meet) -> None:
     [("nothing", "without stream_end"), ("INTERNAL", "INTERNAL"), ("UNAVAILABLE", "UNAVAILABLE")],
 )
 async def test_follower_finds_an_end_that_nobody_caused(meet: Meet, end: str, words: str) -> None:
-    """OK without stream_end, or a failure while no server was killed."""
+    """OK without stream_end, or a failure although no server was killed."""
     fake, follower = await meet(BEGIN)
     fake.ends_with = end
     with pytest.raises(ViolationError, match=words):
@@ -148,7 +148,7 @@ LOG = [
 
 @pytest.fixture
 def follower() -> Follower:
-    """Return a follower that saw everything of a short log."""
+    """Return a follower that saw all of a short log."""
     it = Follower("it", Story("chat"), lambda: pytest.fail("it does not call anybody"))
     for event in LOG:
         it.received[event.sequence] = event
@@ -169,7 +169,7 @@ def test_oracle_accepts_a_follower_that_saw_the_log(follower: Follower) -> None:
 def test_oracle_finds_pieces_at_the_wrong_place(
     follower: Follower, pieces: tuple[int, int], words: str
 ) -> None:
-    """Not before the event that lets the attempt begin, not after the one that closed it."""
+    """Not before the event that precedes the attempt, not after the one that closed it."""
     follower.pieces_at = {"a": pieces}
     with pytest.raises(ViolationError, match=words):
         judge_follower(Finished(LOG, chat_pb2.Chat(), [], None), follower)
@@ -183,7 +183,7 @@ def test_oracle_finds_an_event_that_others_saw_differently(follower: Follower) -
 
 
 def test_oracle_finds_a_follower_that_missed_the_end(follower: Follower) -> None:
-    """Whoever is done has seen the last event."""
+    """A follower that has finished has seen the last event."""
     follower.known.cursor = chat_pb2.Cursor(sequence=3)
     with pytest.raises(ViolationError, match="where a subscriber ends"):
         judge_follower(Finished(LOG, chat_pb2.Chat(), [], None), follower)

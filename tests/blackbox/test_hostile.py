@@ -17,12 +17,12 @@ async def test_server_refuses_bad_requests_in_its_own_words_and_lives_on(server:
     async with connected(server) as caller:
         attack = Attack(server, caller, SEED, REQUESTS)
         await attack.run()
-    # Else the attack would have ended at the first check of each request.
+    # Otherwise the attack would have ended at the first check of each request.
     assert attack.counted["OK"]
     assert attack.counted["INVALID_ARGUMENT"]
 
 
 def test_attack_knows_the_contract() -> None:
-    """It is made from the descriptors and the page of errors, so both must be there to be read."""
+    """It is generated from the descriptors and the page of errors, so both must be readable."""
     assert {"Subscribe", "GetServerInfo"} <= {method.name for method in methods()}
     assert documented_reasons()["CURSOR_AHEAD"] == "OUT_OF_RANGE"

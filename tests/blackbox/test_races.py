@@ -1,4 +1,4 @@
-"""Streams that begin while a turn begins or is cut. `make races TRIES=2000` looks longer."""
+"""Streams that begin while a turn begins or is interrupted. `make races TRIES=2000` runs longer."""
 
 import os
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 async def test_streams_keep_the_contract_when_they_begin_in_a_race(
     server: Server, program: Try
 ) -> None:
-    """Whatever the moment, a stream catches up, shows no closed attempt, and ends."""
+    """At any moment, a stream catches up, shows no closed attempt, and ends."""
     async with connected(server) as caller:
         tally = await race(program, caller, TRIES, seed=1)
     if tally.failures:

@@ -1,4 +1,4 @@
-"""The checks themselves: a stream that keeps the contract passes, each broken one is found."""
+"""Tests of the checks: a stream that keeps the contract passes, each violation is detected."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def messages(*attempts: str) -> Response:
 
 
 def caught_up(sequence: int = 3) -> Response:
-    """Return the end of what had happened."""
+    """Return a caught_up response."""
     event = event_pb2.ChatEvent(caught_up=event_pb2.CaughtUp())
     return sent(event, chat_pb2.Cursor(sequence=sequence))
 
@@ -54,7 +54,7 @@ def so_far(text: str) -> Response:
 
 
 def caught_up_inside(text: str) -> Response:
-    """Return the end of what had happened, inside an answer."""
+    """Return caught_up within an answer."""
     return sent(event_pb2.ChatEvent(caught_up=event_pb2.CaughtUp()), piece(text, 0).cursor)
 
 
@@ -108,7 +108,7 @@ def stream_end(sequence: int) -> Response:
 
 
 def take(responses: Sequence[Response], request: chat_service_pb2.SubscribeRequest) -> None:
-    """Show the rules a stream, before which the log had three events."""
+    """Check a stream whose log had three events before it."""
     rules = StreamRules(request, Known(), head=3)
     for response in responses:
         rules.take(response)
@@ -169,13 +169,13 @@ BAD = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_rules_accept_a_stream_that_keeps_the_contract(name: str) -> None:
-    """What the contract allows is no violation."""
+    """What the contract allows is not a violation."""
     take(GOOD[name], UNTIL_SETTLED)
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_rules_find_a_stream_that_breaks_the_contract(name: str) -> None:
-    """Each rule can fail, and says which it was."""
+    """Each rule can fail, and the violation names it."""
     rule, responses = BAD[name]
     with pytest.raises(ViolationError, match=rule):
         take(responses, UNTIL_SETTLED)
@@ -189,7 +189,7 @@ def test_rules_find_pieces_that_nobody_asked_for() -> None:
 
 
 def test_rules_find_a_snapshot_on_a_stream_that_resumed() -> None:
-    """A cursor from behind caught_up continues, and does not begin anew."""
+    """A cursor from after caught_up continues without a snapshot."""
     request = chat_service_pb2.SubscribeRequest(resume_from=chat_pb2.Cursor(sequence=3))
     with pytest.raises(ViolationError, match="2: a snapshot"):
         take([snapshot()], request)

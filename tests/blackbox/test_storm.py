@@ -1,4 +1,4 @@
-"""A short storm over each database. `make storm SECONDS=... SEED=...` is the long one."""
+"""A short storm on each database. `make storm SECONDS=... SEED=...` is the long one."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 async def test_subscribers_see_the_log_in_a_storm_on_sqlite(tmp_path: Path) -> None:
-    """One server is killed and started again, and nobody loses, repeats or reorders anything."""
+    """One server is killed and restarted, and no subscriber loses, repeats or reorders anything."""
     async with running(tmp_path, [""]) as servers:
         storm = Storm(servers, SEED, SECONDS)
         await storm.rage()

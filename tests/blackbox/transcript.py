@@ -1,4 +1,4 @@
-"""What a stream said, one short line for each response: what a violation is reported with."""
+"""The responses of a stream, one short line each, for the report of a violation."""
 
 from collections import deque
 
@@ -30,13 +30,13 @@ class Transcript:
 
 
 def at(cursor: chat_pb2.Cursor) -> str:
-    """Write a cursor in short."""
+    """Format a cursor briefly."""
     inside = f" {short(cursor.attempt_id)}+{cursor.delta_offset}" if cursor.attempt_id else ""
     return f"[{cursor.sequence}{inside}{' unfinished' if cursor.snapshot_unfinished else ''}]"
 
 
 def said(event: event_pb2.ChatEvent) -> str:
-    """Write an event in short."""
+    """Format an event briefly."""
     kind = event.WhichOneof("event") or "?"
     number = f"{event.sequence} " if event.sequence else ""
     return f"{number}{kind} {_detail(kind, event)}".rstrip()
@@ -74,7 +74,7 @@ def _detail(kind: str, event: event_pb2.ChatEvent) -> str:
 
 
 def short(identity: str) -> str:
-    """Write an id by its end: the beginnings are times, and alike."""
+    """Shorten an id to its end: the beginnings are times, and similar."""
     return identity[-6:]
 
 

@@ -1,4 +1,4 @@
-"""The chat as a client sees it: the fold of everything that its streams said."""
+"""The chat as a client sees it: the fold of all responses of its streams."""
 
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,7 @@ SETTLED = {chat_pb2.CHAT_STATUS_WAITING, chat_pb2.CHAT_STATUS_ERROR}
 
 @dataclass
 class ChatView:
-    """What a client knows of a chat. Give it every event, in the order of the stream."""
+    """What a client knows about a chat. Give it every event, in the order of the stream."""
 
     status: chat_pb2.ChatStatus.ValueType = chat_pb2.CHAT_STATUS_UNSPECIFIED
     turn_id: str = ""
@@ -23,12 +23,12 @@ class ChatView:
     preview: Preview | None = None
 
     def copy(self) -> "ChatView":
-        """Return a view that can go on by itself. Messages never change, so they are shared."""
+        """Return an independent copy. Messages never change, so they are shared."""
         preview = self.preview and self.preview.copy()
         return replace(self, messages=dict(self.messages), queue=list(self.queue), preview=preview)
 
     def fold(self, event: event_pb2.ChatEvent) -> None:
-        """Take one event in. Pieces are the business of `preview`, which its owner feeds."""
+        """Fold one event. Pieces go to `preview`, which its owner feeds."""
         match event.WhichOneof("event"):
             case "snapshot":
                 self._fold_snapshot(event.snapshot)
@@ -53,7 +53,7 @@ class ChatView:
             case "preview_reset":
                 self.preview = None
             case _:
-                """Nothing that this view shows, or a kind of a later contract."""
+                """Not visible in this view, or a kind from a later contract."""
 
     def _fold_snapshot(self, snapshot: event_pb2.Snapshot) -> None:
         chat = snapshot.chat
@@ -65,13 +65,13 @@ class ChatView:
 
     def _fold_status(self, changed: event_pb2.StatusChanged) -> None:
         self.status, self.stop_reason = changed.status, changed.stop_reason
-        # The event names the turn that ended, too; a chat has a turn only while one is open.
+        # The event also names a turn that ended; a chat has a turn only while one is open.
         ended = changed.stop_reason != chat_pb2.STOP_REASON_UNSPECIFIED
         self.turn_id = "" if ended else changed.turn_id
         self.last_error = changed.last_error if changed.HasField("last_error") else None
 
     def facts(self) -> dict[str, object]:
-        """Return what must be the same for everybody who is at the same place of the log."""
+        """Return what must be equal for all readers at the same sequence."""
         return {
             "status": chat_pb2.ChatStatus.Name(self.status),
             "turn_id": self.turn_id,

@@ -1,7 +1,7 @@
 """Runs a scene in every order that its actors allow.
 
-A scene offers what may happen next; the explorer takes each of it in turn, by playing the scene
-again from the start. Orders that lead to the same state are continued once and counted each.
+A scene offers its possible next actions; the explorer takes each of them in turn, by playing the
+scene again from the start. Orders that lead to the same state are continued once and counted each.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,16 +11,16 @@ from typing import Protocol
 
 
 class Playable(Protocol):
-    """One run of a history. Nothing in it happens but by `take`."""
+    """One run of a history. Only `take` makes something happen in it."""
 
     def enabled(self) -> Sequence[str]:
-        """Return the names of what may happen next, in a fixed order; none at the end."""
+        """Return the names of the possible next actions, in a fixed order; none at the end."""
 
     def take(self, action: str) -> None:
-        """Let it happen; raises AssertionError when a rule is broken."""
+        """Carry out an action. Raises AssertionError if a rule is broken."""
 
     def finish(self) -> None:
-        """Check what must hold when nothing more can happen."""
+        """Check what must hold when no action is left."""
 
     def state(self) -> int:
         """Return the fingerprint of everything that the future depends on."""
@@ -28,9 +28,9 @@ class Playable(Protocol):
 
 @dataclass
 class Coverage:
-    """What was explored."""
+    """The result of an exploration."""
 
-    #: Different orders of everything that happens, from the beginning to the end.
+    #: Different orders of all actions, from the beginning to the end.
     interleavings: int = 0
     states: int = 0
     steps: int = 0
@@ -41,7 +41,7 @@ class TooManyStatesError(Exception):
 
 
 def explore(play: Callable[[], Playable], *, states_max: int) -> Coverage:
-    """Play every order. What a broken rule raises carries the order that led to it as a note."""
+    """Play every order. A failure carries the order that led to it as a note."""
     return _Search(play, states_max).run()
 
 
@@ -49,7 +49,7 @@ class _Search:
     def __init__(self, play: Callable[[], Playable], states_max: int) -> None:
         self._play = play
         self._states_max = states_max
-        #: How many orders lead from a state to the end.
+        #: Number of orders from a state to the end.
         self._orders: dict[int, int] = {}
         self._steps = 0
 

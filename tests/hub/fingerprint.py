@@ -1,6 +1,6 @@
-"""One value for everything that an object graph holds, coroutines on their way included.
+"""One value for everything in an object graph, including suspended coroutines.
 
-Two scenes with the same fingerprint go on in the same way, so only one of them has to be explored.
+Two scenes with the same fingerprint continue in the same way, so only one of them is explored.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ _LISTS = frozenset({list, tuple, deque})
 
 
 def fingerprint(roots: Iterable[object], *, skips: frozenset[type], ignored: frozenset[str]) -> int:
-    """Return a hash of all that is reachable.
+    """Return a hash of everything reachable.
 
     `skips`: types of objects that are the same in every scene, or that no decision depends on.
-    `ignored`: names of attributes that only count.
+    `ignored`: names of attributes that are only counters.
     """
     walk = _Walk(skips, ignored)
     for root in roots:
@@ -32,7 +32,7 @@ def fingerprint(roots: Iterable[object], *, skips: frozenset[type], ignored: fro
 
 
 class _Walk:
-    """A walk that writes down what it finds; an object met again is a reference to the first."""
+    """A walk that records what it finds; an object found again is a reference to the first."""
 
     def __init__(self, skips: frozenset[type], ignored: frozenset[str]) -> None:
         self.tokens: list[Any] = []
@@ -42,7 +42,7 @@ class _Walk:
         self._ignored = ignored
 
     def visit(self, it: Any) -> None:
-        """Write one object down."""
+        """Record one object."""
         kind = type(it)
         if kind in _PLAIN:
             self.tokens.append(it)
@@ -59,7 +59,7 @@ class _Walk:
         if kind in _LISTS:
             self._all(it)
         elif isinstance(it, Value):
-            self.tokens.append(msgspec.msgpack.encode(it))  # of the domain: nothing else inside
+            self.tokens.append(msgspec.msgpack.encode(it))  # from the domain: contains only values
         else:
             self._inside(it)
 
@@ -71,7 +71,7 @@ class _Walk:
                 self._all(it.keys())
                 self._all(it.values())
             case set() | frozenset():
-                self.tokens.append(len(it))  # its members are met elsewhere, in a fixed order
+                self.tokens.append(len(it))  # its members are visited elsewhere, in a fixed order
             case msgspec.Struct():
                 self._all(getattr(it, name) for name in it.__struct_fields__)
             case asyncio.Future():

@@ -28,14 +28,14 @@ def history(play: Callable[[], Scene]) -> Callable[[], Scene]:
 
 
 def comes_back(scene: Scene, run: Run, *, deltas: bool = True, **settings: Any) -> None:
-    """Add a reader that holds the first three bytes of the attempt that is open."""
+    """Add a reader that holds the first three bytes of the open attempt."""
     cursor = Cursor(scene.store.head, run.attempt_id, 3)
     reader = scene.reader(Follow(cursor, deltas=deltas), **settings)
     reader.witness.holds(run.attempt_id, run.text[:3])
 
 
 def is_level(scene: Scene, *, deltas: bool = True, **settings: Any) -> None:
-    """Add a reader that knows every event so far."""
+    """Add a reader that has received every event so far."""
     scene.reader(Follow(Cursor(scene.store.head), deltas=deltas), **settings)
 
 
@@ -71,7 +71,7 @@ def deletes(scene: Scene, server: int = 0) -> Actor:
 
 
 def watches(scene: Scene) -> Actor:
-    """Wait for the log in ListEvents, for a while."""
+    """Wait for the log in ListEvents, for a limited time."""
     with scene.servers[0].hub.watch(CHAT):
         yield None
 
@@ -87,7 +87,7 @@ def prunes(scene: Scene) -> Actor:
 
 @history
 def an_answer_is_committed_and_another_attempt_follows() -> Scene:
-    """The snapshot may hold the message whose pieces are still shown here."""
+    """The snapshot may contain the message whose pieces are still shown here."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
 
@@ -104,7 +104,7 @@ def an_answer_is_committed_and_another_attempt_follows() -> Scene:
 
 @history
 def a_turn_without_content_is_interrupted() -> Scene:
-    """Nobody is left behind when the attempt ends without a message."""
+    """All readers learn it when the attempt ends without a message."""
     scene = Scene()
     run = Run(scene).acquired().begun()
     scene.actor("worker", run.is_interrupted())
@@ -115,7 +115,7 @@ def a_turn_without_content_is_interrupted() -> Scene:
 
 @history
 def a_turn_fails_without_content() -> Scene:
-    """The same by a failure."""
+    """The same with a failure."""
     scene = Scene()
     run = Run(scene).acquired().begun()
     scene.actor("worker", run.fail())
@@ -127,7 +127,7 @@ def a_turn_fails_without_content() -> Scene:
 
 @history
 def a_turn_fails_with_content() -> Scene:
-    """What was shown is taken back."""
+    """The pieces that were shown are reset."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.fail())
@@ -148,7 +148,7 @@ def a_partial_answer_is_saved() -> Scene:
 
 @history
 def an_attempt_is_retried() -> Scene:
-    """A void attempt is taken back before the next one is shown."""
+    """A void attempt is reset before the next one is shown."""
     scene = Scene()
     run = Run(scene).acquired().begun("no ")
 
@@ -233,7 +233,7 @@ def a_reader_comes_back_inside_an_attempt() -> Scene:
 
 @history
 def a_reader_comes_back_inside_an_attempt_that_is_void() -> Scene:
-    """What it holds is taken back."""
+    """The pieces that it holds are reset."""
     scene = Scene()
     run = Run(scene).acquired().begun("so it ")
 
@@ -269,7 +269,7 @@ def a_reader_is_cut_and_comes_back() -> Scene:
 
 @history
 def a_reader_is_cut_while_a_turn_without_content_ends() -> Scene:
-    """The object that it leaves behind may be in use by the next one."""
+    """The object that it releases may be in use by the next one."""
     scene = Scene()
     run = Run(scene).acquired().begun()
     scene.actor("worker", run.is_interrupted())
@@ -280,7 +280,7 @@ def a_reader_is_cut_while_a_turn_without_content_ends() -> Scene:
 
 @history
 def a_reader_leaves() -> Scene:
-    """Nothing is kept for it, and nobody else misses anything."""
+    """Nothing is kept for it, and no other reader misses anything."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.answers("it"))
@@ -295,7 +295,7 @@ def a_reader_leaves() -> Scene:
 
 @history
 def two_readers_share_what_is_read() -> Scene:
-    """One is level while the other begins."""
+    """One is up to date while the other begins."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.answers("it"))
@@ -307,7 +307,7 @@ def two_readers_share_what_is_read() -> Scene:
 
 @history
 def three_readers_and_one_event() -> Scene:
-    """Each is told, by whoever reads first."""
+    """Each gets it, whichever reads first."""
     scene = Scene()
     scene.actor("client", renames(scene))
     is_level(scene, leaves=True)
@@ -319,7 +319,7 @@ def three_readers_and_one_event() -> Scene:
 
 @history
 def a_reader_without_deltas_beside_one_with() -> Scene:
-    """Pieces wake both, and only one is sent them."""
+    """Pieces wake both, and only one of them gets them."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.answers("it"))
@@ -331,7 +331,7 @@ def a_reader_without_deltas_beside_one_with() -> Scene:
 
 @history
 def a_reader_that_gives_up_deltas_inside_an_answer() -> Scene:
-    """What it holds is committed; it is sent no more pieces."""
+    """The pieces that it holds are committed; it gets no more of them."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.answers("it"))
@@ -341,7 +341,7 @@ def a_reader_that_gives_up_deltas_inside_an_answer() -> Scene:
 
 @history
 def a_reader_that_gives_up_deltas_inside_an_attempt_that_fails() -> Scene:
-    """What it holds is taken back."""
+    """The pieces that it holds are reset."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.retry())
@@ -351,7 +351,7 @@ def a_reader_that_gives_up_deltas_inside_an_attempt_that_fails() -> Scene:
 
 @history
 def a_watch_beside_a_reader() -> Scene:
-    """ListEvents comes and goes."""
+    """A ListEvents call begins and ends."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.answers("it"))
@@ -381,7 +381,7 @@ def an_edit_overtakes_the_beginning_of_an_attempt() -> Scene:
 
 @history
 def an_edit_cuts_an_answer_and_another_run_follows() -> Scene:
-    """The old run goes on writing until it learns of it."""
+    """The old run continues to write until it learns of the edit."""
     scene = Scene()
     run, next_run = Run(scene).acquired().begun("so "), Run(scene, "next")
 
@@ -401,7 +401,7 @@ def an_edit_cuts_an_answer_and_another_run_follows() -> Scene:
 
 @history
 def the_outcome_of_a_commit_is_not_known() -> Scene:
-    """The answer is committed, its worker never learns of it, and gives up."""
+    """The answer is committed, but its worker never learns of it and gives up."""
     scene = Scene(hints_may_be_lost=True)
     run = Run(scene).acquired().begun("so ")
 
@@ -421,7 +421,7 @@ def the_outcome_of_a_commit_is_not_known() -> Scene:
 
 @history
 def a_turn_moves_on_while_nobody_reads() -> Scene:
-    """Whoever comes then finds everything, and what was shown to nobody is not kept."""
+    """A reader that comes later finds everything, and unseen pieces are not kept."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
 
@@ -437,7 +437,7 @@ def a_turn_moves_on_while_nobody_reads() -> Scene:
 
 @history
 def a_chat_is_deleted() -> Scene:
-    """Its streams end, whatever they were doing."""
+    """Its streams end, whatever their state."""
     scene = Scene()
     scene.actor("client", deletes(scene))
     scene.reader()
@@ -447,7 +447,7 @@ def a_chat_is_deleted() -> Scene:
 
 @history
 def a_chat_that_runs_is_deleted_elsewhere() -> Scene:
-    """The hint alone makes this server look."""
+    """The hint alone makes this server check."""
     scene = Scene(servers=2)
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", fenced(run, run.answers("it")))
@@ -459,7 +459,7 @@ def a_chat_that_runs_is_deleted_elsewhere() -> Scene:
 
 @history
 def retention_overtakes_a_reader() -> Scene:
-    """It is told that its cursor has expired, or it was fast enough."""
+    """It learns that its cursor has expired, unless it was fast enough."""
     scene = Scene(page_max=1)
     scene.actor("chore", prunes(scene))
     scene.actor("client", renames(scene))
@@ -469,7 +469,7 @@ def retention_overtakes_a_reader() -> Scene:
 
 @history
 def a_drain_ends_every_stream() -> Scene:
-    """Also those that have not begun."""
+    """Including those that have not begun."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
 
@@ -488,7 +488,7 @@ def a_drain_ends_every_stream() -> Scene:
 
 @history
 def the_turn_runs_on_another_server() -> Scene:
-    """Only durable events come, each once, however late the hints."""
+    """Only durable events come, each once, however late the hints are."""
     scene = Scene(servers=2)
     run = Run(scene).acquired().begun("so ")
 
@@ -503,7 +503,7 @@ def the_turn_runs_on_another_server() -> Scene:
 
 @history
 def a_reader_that_reads_for_all_is_cut() -> Scene:
-    """Somebody else goes on with it."""
+    """Another reader continues the read."""
     scene = Scene(servers=2)
     scene.actor("client", renames(scene))
     is_level(scene, server=1, leaves=True)
@@ -514,7 +514,7 @@ def a_reader_that_reads_for_all_is_cut() -> Scene:
 
 @history
 def hints_of_another_server_are_lost() -> Scene:
-    """The heartbeat finds what they would have told."""
+    """The heartbeat finds what they would have announced."""
     scene = Scene(servers=2, hints_may_be_lost=True)
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", run.answers("it"))
@@ -538,7 +538,7 @@ def another_server_writes_in_between() -> Scene:
 
 @history
 def another_server_writes_before_an_answer_is_committed() -> Scene:
-    """What closes an attempt may come after an event that this server does not know."""
+    """The event that closes an attempt may follow one that this server does not know."""
     scene = Scene(servers=2)
     run = Run(scene).acquired().begun("so ")
 
@@ -557,7 +557,7 @@ def another_server_writes_before_an_answer_is_committed() -> Scene:
 
 @history
 def another_server_edits_under_an_answer() -> Scene:
-    """This server learns late that the log has closed what it shows."""
+    """This server learns late that the log has closed the attempt that it shows."""
     scene = Scene(servers=2)
     run = Run(scene).acquired().begun("so ")
     scene.actor("worker", fenced(run, run.answers("it")))
@@ -569,7 +569,7 @@ def another_server_edits_under_an_answer() -> Scene:
 
 @history
 def the_chat_moves_to_another_server() -> Scene:
-    """A reader that holds pieces of the old server's attempt goes on there."""
+    """A reader that holds pieces of the old server's attempt continues there."""
     scene = Scene(servers=2)
     run, next_run = Run(scene).acquired().begun("so "), Run(scene, "next", server=1)
 
@@ -590,7 +590,7 @@ def the_chat_moves_to_another_server() -> Scene:
 
 @history
 def an_answer_and_the_next_attempt_are_one_commit() -> Scene:
-    """The state that a snapshot reads has the next attempt open already, which nobody shows yet."""
+    """The state in a snapshot already has the next attempt open, which is not shown yet."""
     scene = Scene()
     run = Run(scene).acquired().begun("so ")
 
@@ -605,7 +605,7 @@ def an_answer_and_the_next_attempt_are_one_commit() -> Scene:
 
 @history
 def a_reader_comes_back_while_chains_are_committed() -> Scene:
-    """It holds a part of the attempt that the first of them closes."""
+    """It holds a part of the attempt that the first chain closes."""
     scene = Scene()
     run = Run(scene).acquired().begun("so it ")
 
@@ -620,7 +620,7 @@ def a_reader_comes_back_while_chains_are_committed() -> Scene:
 
 @history
 def a_chat_is_taken_with_its_attempt() -> Scene:
-    """The lease and the attempt come at once; somebody may interrupt it before it is shown."""
+    """The lease and the attempt come at once; an interrupt may come before the attempt is shown."""
     scene = Scene()
     run = Run(scene)
 

@@ -1,7 +1,7 @@
-"""A store whose every read waits for the explorer: once before it looks, once before it answers.
+"""A store whose every read waits for the explorer: once before it reads, once before it returns.
 
-What it says is right at the moment at which it looks, as with a database; its transitions are
-those of the real `advance`.
+Its result is right at the moment of the read, as with a database; its transitions are those of the
+real `advance`.
 """
 
 from collections.abc import Generator, Sequence
@@ -25,18 +25,18 @@ NOW: Instant = 1_700_000_000_000_000
 
 
 class Gate:
-    """A wait that ends when the explorer says so."""
+    """A wait that the explorer ends."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __await__(self) -> Generator["Gate", None, None]:
-        """Hand itself to whoever drives the coroutine."""
+        """Yield itself to the driver of the coroutine."""
         yield self
 
 
 class ModelStore:
-    """The truth about one chat. `page_max` bounds a page of events, to make paging happen."""
+    """The true state of one chat. `page_max` limits a page of events, to force paging."""
 
     def __init__(self, page_max: int = 64) -> None:
         self._page_max = page_max
@@ -46,7 +46,7 @@ class ModelStore:
         self._messages: list[Message] = []
         #: By position: the revision that removed a message.
         self._removed: dict[int, int] = {}
-        #: Where each attempt began, and where the log closed it and how.
+        #: Where each attempt began, and where and how the log closed it.
         self.began: dict[AttemptId, int] = {}
         self.closed: dict[AttemptId, tuple[int, OverlayStatus]] = {}
         self.state = self.apply(
@@ -69,7 +69,7 @@ class ModelStore:
         return f"command-{next(self._numbers)}"
 
     def hold(self, worker: str, epoch: int) -> dict[str, Any]:
-        """Return who sends a worker's command."""
+        """Return the fields that sign a worker's command."""
         return {
             "command_id": self.command_id(),
             "worker_id": WorkerId(worker),
@@ -107,7 +107,7 @@ class ModelStore:
     # --- what the hub reads --------------------------------------------------------------------
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
-        """Return the state as it is between the two waits."""
+        """Return the state at the moment between the two waits."""
         await Gate("load looks")
         state = self.state
         await Gate("load answers")
@@ -118,7 +118,7 @@ class ModelStore:
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
     ) -> tuple[Sequence[Message], bool]:
-        """Return the messages as they were at the state, after a wait."""
+        """Return the messages as of the state, after a wait."""
         await Gate("page answers")
         return [
             message
@@ -128,7 +128,7 @@ class ModelStore:
         ], False
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
-        """Return events as they are between the two waits."""
+        """Return the events at the moment between the two waits."""
         assert bytes_max > 0
         await Gate("events look")
         head, oldest, deleted = self.head, self.oldest, self.state.deleted

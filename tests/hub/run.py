@@ -1,4 +1,4 @@
-"""One worker's run of a chat, as `agent.loop` does it, as far as the hub can see."""
+"""One worker's run of a chat, as `agent.turn.loop` does it, as far as the hub sees it."""
 
 from collections.abc import Generator
 from typing import Any, TypeAlias
@@ -34,12 +34,12 @@ ERROR = failure(ErrorKind.OVERLOADED, "busy").error
 
 
 def title(store: ModelStore) -> Command:
-    """Return a command that is possible in every status, and gives one event."""
+    """Return a command that is possible in every status and makes one event."""
     return SetTitle(command_id=store.command_id(), title=f"title {store.head}")
 
 
 def fenced(run: "Run", actor: Actor) -> Actor:
-    """Let a run end silently when its lease is gone."""
+    """Let a run end silently when its lease is lost."""
     try:
         yield from actor
     except (LeaseLost, Refused):
@@ -48,7 +48,7 @@ def fenced(run: "Run", actor: Actor) -> Actor:
 
 
 class Run:
-    """One worker's hold on the chat."""
+    """One worker's lease on the chat."""
 
     def __init__(self, scene: Scene, name: str = "worker", server: int = 0) -> None:
         self.scene = scene
@@ -63,12 +63,12 @@ class Run:
     # --- before the history begins ---------------------------------------------------------------
 
     def acquired(self) -> "Run":
-        """Have the lease."""
+        """Start with the lease."""
         self._took(self.scene.now(self._acquire(), self._server))
         return self
 
     def begun(self, text: str = "") -> "Run":
-        """Have an attempt open."""
+        """Start with an open attempt."""
         self._open(self.scene.now(self._start(AttemptKind.MODEL), self._server))
         self.says(text)
         return self
@@ -98,7 +98,7 @@ class Run:
         yield from self._do(self.answer())
 
     def answer(self) -> Command:
-        """Return the commit of what was said."""
+        """Return the command that commits the answer."""
         parts = (Text(self.text),) if self.text else ()
         return self._answer(parts, FinishReason.END_TURN)
 
@@ -112,7 +112,7 @@ class Run:
         yield None
 
     def answers_and_begins(self, *texts: str) -> Steps:
-        """Show an answer, and commit it with the next attempt, which is shown then."""
+        """Show an answer, commit it with the next attempt, and show that attempt."""
         for text in texts:
             self.says(text)
             yield None
@@ -150,11 +150,10 @@ class Run:
         )
 
     def finish(self) -> Steps:
-        """End the turn."""
         yield from self._do(self._end())
 
     def retry(self) -> Steps:
-        """The model failed; the attempt is void."""
+        """Let the model fail; the attempt is void."""
         again = ScheduleRetry(
             **self._hold(), attempt_id=self.attempt_id, delay_seconds=0.0, error=ERROR
         )
@@ -162,17 +161,17 @@ class Run:
         self.abandon()
 
     def fail(self) -> Steps:
-        """The turn fails."""
+        """Let the turn fail."""
         yield from self._do(Fail(**self._hold(), error=ERROR))
         self.abandon()
 
     def release(self) -> Steps:
-        """Give the chat back, as a leaving server does."""
+        """Release the chat, as a server does that shuts down."""
         yield from self._do(Release(**self._hold()))
         self.abandon()
 
     def is_interrupted(self) -> Steps:
-        """Wait for an interrupt, and save what there is."""
+        """Wait for an interrupt, and save the partial step."""
         yield lambda: self.scene.store.state.status is Status.INTERRUPTING
         parts = (Text(self.text),) if self.text else ()
         yield from self._do(
@@ -184,7 +183,7 @@ class Run:
             self.abandon()
 
     def abandon(self) -> None:
-        """Void what is shown, as the end of a run does. What comes too late is ignored."""
+        """Void what is shown, as the end of a run does. Ignores a late call."""
         assert self.writer is not None
         self.writer.abandon()
         self.writer.append(0, PieceKind.TEXT, "late")

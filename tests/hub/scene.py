@@ -1,8 +1,8 @@
-"""Real hubs, driven by hand: nothing in them happens but what the explorer takes next.
+"""Real hubs, driven by hand: only the explorer's actions make something happen.
 
-A `Server` is one process: a hub, the commits that it has not been told of yet, in order, and the
-hints that are on their way to it. Actors are generators (workers, clients that write, another
-server) and readers (real streams of the real hub, with a checking client behind each).
+A `Server` is one process: a hub, the commits that it has not learned of yet, in order, and the
+hints on their way to it. Actors are generators (workers, clients that write, another server) and
+readers (real streams of the real hub, each with a checking client).
 """
 
 import asyncio
@@ -38,33 +38,33 @@ class StillClock:
     """A clock that stands still: heartbeats are actions of the explorer."""
 
     def now(self) -> Instant:
-        """Return the same moment for ever."""
+        """Return always the same time."""
         return NOW
 
 
 class HandLoop:
-    """As much of an event loop as the hub asks for; nothing runs by itself."""
+    """The part of an event loop that the hub uses; it runs nothing by itself."""
 
     def get_debug(self) -> bool:
-        """Futures ask."""
+        """Return False; futures call this."""
         return False
 
     def create_future(self) -> "asyncio.Future[Any]":
-        """Return a future that the explorer looks at."""
-        return asyncio.Future(loop=self)  # type: ignore[arg-type]  # what a future asks for is here
+        """Return a future for the explorer."""
+        return asyncio.Future(loop=self)  # type: ignore[arg-type]  # it has all that a future needs
 
     def create_task(self, coroutine: Any, **_: object) -> "HandLoop":
-        """Take the pulse's timer, and never run it."""
+        """Accept the pulse's timer, and never run it."""
         coroutine.close()
         return self
 
     def cancel(self) -> None:
-        """End a task that never ran."""
+        """Cancel a task that never ran."""
 
 
 @contextmanager
 def by_hand() -> Iterator[None]:
-    """Let coroutines run without a loop until the context is left."""
+    """Let coroutines run without a loop until the context exits."""
     asyncio._set_running_loop(HandLoop())  # type: ignore[arg-type]
     try:
         yield
@@ -107,25 +107,25 @@ class Scene:
     # --- for histories -------------------------------------------------------------------------
 
     def actor(self, name: str, actor: Actor) -> None:
-        """Add somebody who acts; it begins when the explorer lets it."""
+        """Add an actor; it begins when the explorer lets it."""
         self._actors[name] = actor
         self._waits[name] = None
 
     def reader(self, follow: Follow | None = None, **settings: Any) -> "Reader":
-        """Add a subscriber, who comes when the explorer lets it."""
+        """Add a subscriber; it connects when the explorer lets it."""
         reader = Reader(self, f"reader{len(self.readers) + 1}", follow or Follow(), **settings)
         self.readers.append(reader)
         return reader
 
     def readers_come(self) -> None:
-        """Let every reader become level before the history begins."""
+        """Bring every reader up to date before the history begins."""
         with by_hand():
             for reader in self.readers:
                 while reader.goes_on():
                     pass
 
     def write(self, command: Command | Chain, server: int = 0) -> Applied:
-        """Commit a command of a server, which learns of it later; the others get a hint."""
+        """Commit a command on a server, which learns of it later; the others get a hint."""
         applied = self.store.apply(command)
         self.servers[server].untold.append(applied)
         for other in self.servers:
@@ -136,13 +136,13 @@ class Scene:
     def commit(
         self, command: Command | Chain, server: int = 0
     ) -> Generator[Ready | None, Any, Applied]:
-        """Commit, and go on when the server was told."""
+        """Commit, and continue when the server has learned of it."""
         applied = self.write(command, server)
         yield lambda: applied not in self.servers[server].untold
         return applied
 
     def now(self, command: Command | Chain, server: int = 0) -> Applied:
-        """Commit, and tell at once: what happened before the history begins."""
+        """Commit and announce at once, before the history begins."""
         applied = self.store.apply(command)
         self.servers[server].hub.committed(applied)
         return applied
@@ -150,7 +150,7 @@ class Scene:
     # --- for the explorer ----------------------------------------------------------------------
 
     def enabled(self) -> Sequence[str]:
-        """Return what may happen next."""
+        """Return the possible next actions."""
         actions = [name for name in self._actors if self._may_go_on(name)]
         for number, server in enumerate(self.servers):
             if server.untold:
@@ -164,7 +164,6 @@ class Scene:
         return actions
 
     def take(self, action: str) -> None:
-        """Let it happen."""
         kind, _, argument = action.partition(" ")
         with by_hand():
             if kind == "tell":
@@ -181,7 +180,7 @@ class Scene:
                 next(it for it in self.readers if it.name == kind).take(argument)
 
     def finish(self) -> None:
-        """Nothing can happen any more: nobody may be owed anything, now or after what follows."""
+        """Check the end: nothing is owed to any reader, now or after one more event."""
         self._check_level()
         self._goes_on()
         self._check_level()
@@ -192,14 +191,13 @@ class Scene:
             assert server.hub.chat_count == (0 if server.shown is None else 1), "a chat is kept"
 
     def state(self) -> int:
-        """Return the fingerprint of all of it."""
         roots = [self.store, self.servers, self.readers, self._actors, self._waits]
         return fingerprint(roots, skips=_SKIPS, ignored=_IGNORED)
 
     # --- inside --------------------------------------------------------------------------------
 
     def _check_level(self) -> None:
-        """Check that all that is owed was sent: at once, or by a heartbeat if hints were lost."""
+        """Check that everything was sent: at once, or by a heartbeat if hints were lost."""
         self.run_dry()
         for server in self.servers:
             assert server.hub.owed() == 0, "a stream waits that has something to send"
@@ -219,23 +217,23 @@ class Scene:
             del self._actors[name], self._waits[name]
 
     def run_dry(self) -> None:
-        """Take whatever may happen until nothing may, in the order in which it is offered."""
+        """Take all possible actions until none is left, in the order in which they are offered."""
         for _ in range(1000):
             actions = [it for it in self.enabled() if not it.endswith((" cut", " beat"))]
             if not actions:
                 return
             self.take(actions[0])
-        raise AssertionError("something happens for ever")
+        raise AssertionError("the actions never end")
 
     def beat(self) -> None:
-        """A heartbeat of every stream, and all that follows from it."""
+        """Send a heartbeat on every stream, and take all actions that follow."""
         for reader in self.readers:
             with by_hand():
                 reader.beat()
         self.run_dry()
 
     def _goes_on(self) -> None:
-        """One more event: whoever is forgotten does not hear of it."""
+        """Add one more event: a forgotten reader does not get it."""
         if self.store.state.deleted:
             return
         self.write(SetTitle(command_id=self.store.command_id(), title="and on"))
@@ -243,7 +241,7 @@ class Scene:
 
 
 class Reader:
-    """One subscriber: a real stream, and a checking client that takes what it is sent."""
+    """One subscriber: a real stream, and a client that checks its responses."""
 
     def __init__(
         self,
@@ -261,7 +259,7 @@ class Reader:
         self._scene = scene
         self._follow = follow
         self._server = scene.servers[server]
-        #: How often it may be cut and come back, be due for a heartbeat; whether it may go away.
+        #: How often it may be cut and resume, and get heartbeats; whether it may leave.
         self._cuts, self._beats, self._leaves = cuts, beats, leaves
         self._context = ExitStack()
         self._stream: Any = None
@@ -272,11 +270,11 @@ class Reader:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes: ended, failed, or gone."""
+        """Whether the stream has ended, failed, or was left."""
         return self.is_gone or bool(self.witness.ended) or self.failed is not None
 
     def enabled(self) -> list[str]:
-        """Return what this reader may do."""
+        """Return the possible actions of this reader."""
         if self.is_over:
             return []
         actions = []
@@ -290,7 +288,6 @@ class Reader:
         return actions
 
     def take(self, what: str) -> None:
-        """Do it."""
         if what == "cut":
             self.leave()
             self.is_gone = not self._cuts
@@ -302,19 +299,19 @@ class Reader:
             self._step()
 
     def goes_on(self) -> bool:
-        """Do one step, if it can; say whether it could."""
+        """Do one step, if possible; return whether it was."""
         can = not self.is_over and self._can_step()
         if can:
             self._step()
         return can
 
     def beat(self) -> None:
-        """Be due for a heartbeat."""
+        """Make a heartbeat due."""
         if self._stream is not None and not self.is_over:
             self._stream.reader.pulse(self._stream.reader.due_at)
 
     def leave(self) -> None:
-        """Cancel the stream wherever it is."""
+        """Cancel the stream at its current place."""
         with by_hand() if not _is_by_hand() else ExitStack():
             if self._next is not None:
                 with suppress(asyncio.CancelledError, StopIteration):
@@ -324,7 +321,7 @@ class Reader:
         self._stream = None
 
     def check_level(self) -> None:
-        """Check that nothing is owed to it."""
+        """Check that nothing is owed to this reader."""
         if self.is_gone:
             return
         if self.failed is not None:
@@ -346,7 +343,7 @@ class Reader:
         return not isinstance(waits_for, asyncio.Future) or waits_for.done()
 
     def _step(self) -> None:
-        """Go on to the next wait, or to the next response."""
+        """Continue to the next wait or the next response."""
         if self._stream is None:
             return self._subscribe()
         if self._next is None:

@@ -1,7 +1,7 @@
-"""The hub under every order of small histories, and under random orders of large ones.
+"""The hub in every order of small histories, and in random orders of large ones.
 
-The summary of the run says how many orders there were. Those that lead to the same state are
-continued once and counted each.
+The summary of the run gives the number of orders. Those that lead to the same state are continued
+once and counted each.
 """
 
 import random
@@ -20,7 +20,7 @@ from tests.hub.run import Run, fenced
 from tests.hub.scene import Actor, Scene
 
 STATES_MAX = 10_000
-"""More would take minutes: such a history is for the random orders."""
+"""More would take minutes; such a history belongs to the random orders."""
 
 
 @pytest.mark.timeout(600)
@@ -28,15 +28,15 @@ STATES_MAX = 10_000
 def test_no_stream_is_left_behind_in_any_order(
     play: Callable[[], Scene], record_property: Callable[[str, object], None]
 ) -> None:
-    """The nine guarantees hold at each response, and in the end nobody is owed anything."""
+    """The nine guarantees hold at each response, and at the end nothing is owed to any reader."""
     coverage = explore(play, states_max=STATES_MAX)
     record_property("interleavings", coverage.interleavings)
     record_property("states", coverage.states)
-    assert coverage.interleavings > 100, "a history in which nothing can come between is no test"
+    assert coverage.interleavings > 100, "a history without interleavings tests nothing"
 
 
 def works(scene: Scene, name: str, server: int) -> Actor:
-    """Take the chat whenever it has work, and answer in one of some ways."""
+    """Acquire the chat whenever it has work, and answer in one of several ways."""
     for number in range(4):
         yield lambda: scene.store.state.status is Status.PENDING
         run = Run(scene, f"{name}{number}", server)
@@ -60,7 +60,7 @@ def _turn(run: Run, number: int) -> Actor:
 
 
 def large(servers: int, *, lost: bool) -> Scene:
-    """Several turns, clients that write in between, readers that are cut and come back."""
+    """Several turns, clients that write meanwhile, readers that are cut and resume."""
     scene = Scene(servers=servers, page_max=3, hints_may_be_lost=lost)
     last = servers - 1
     for server in range(servers):
@@ -83,7 +83,7 @@ def large(servers: int, *, lost: bool) -> Scene:
 def test_no_stream_is_left_behind_in_random_orders_of_a_large_history(
     servers: int, lost: bool, choices: random.Random
 ) -> None:
-    """What is too large to be enumerated is played in random orders."""
+    """Histories that are too large to be enumerated are played in random orders."""
     scene = large(servers, lost=lost and servers > 1)
     taken = []
     try:

@@ -1,4 +1,4 @@
-"""The canonical string of an attempt, and every way to cut it."""
+"""The canonical string of an attempt, and every way to split it."""
 
 from dataclasses import dataclass, field
 
@@ -29,7 +29,7 @@ from chatd_server.hub.overlay import Overlay, OverlayStatus
 ATTEMPT = AttemptId("a1")
 CALL = ToolCallId("call_1")
 
-#: What follows at most on a cut: any character, of one to four bytes, NUL included.
+#: Any characters, of one to four bytes, including NUL.
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
@@ -45,7 +45,7 @@ def result(output: str, call_id: str = "call_1") -> ToolResult:
 
 @dataclass
 class Written:
-    """What a random writer wrote, per part, in a form that does not depend on cuts."""
+    """What a random writer wrote, per part, in a form that does not depend on splits."""
 
     texts: dict[tuple[int, PieceKind], str] = field(default_factory=dict)
     wholes: list[object] = field(default_factory=list)
@@ -81,7 +81,7 @@ WRITES = st.lists(
 
 
 def write(overlay: Overlay, writes: list[tuple[PieceKind, int, str]]) -> Written:
-    """Write all of it; return what a client must see in the end."""
+    """Write everything; return what a client must see at the end."""
     written = Written()
     for kind, part, text in writes:
         if kind is PieceKind.CALL:
@@ -108,7 +108,7 @@ def write(overlay: Overlay, writes: list[tuple[PieceKind, int, str]]) -> Written
 def test_any_split_of_writes_and_any_cuts_give_the_same_answer(
     writes: list[tuple[PieceKind, int, str]], cuts: list[int]
 ) -> None:
-    """A client that was cut anywhere and came back there has exactly what was written."""
+    """A client that was cut anywhere and resumed there has exactly what was written."""
     overlay = new_overlay()
     expected = write(overlay, writes)
     got = Written()
@@ -128,7 +128,7 @@ def test_any_split_of_writes_and_any_cuts_give_the_same_answer(
 def test_an_offset_is_rounded_down_to_a_place_where_a_piece_may_begin(
     writes: list[tuple[PieceKind, int, str]], offset: int
 ) -> None:
-    """A place is a fixed point, lies at or before the offset, and a piece begins exactly there."""
+    """A floor is a fixed point at or before the offset, and a piece begins exactly there."""
     overlay = new_overlay()
     write(overlay, writes)
     place = overlay.floor(offset)
@@ -155,7 +155,7 @@ def test_the_same_text_has_the_same_offsets_however_it_was_written(
 
 
 def test_writes_to_one_part_merge_into_one_piece() -> None:
-    """What was not read is read as one longer piece."""
+    """Unread text is read as one longer piece."""
     overlay = new_overlay()
     for word in ("so ", "it ", "goes"):
         overlay.append(0, PieceKind.TEXT, word)
@@ -178,7 +178,7 @@ def test_a_piece_ends_where_its_part_ends() -> None:
 
 
 def test_a_piece_holds_at_most_the_slice_limit_and_whole_characters() -> None:
-    """A slice that would end inside a character ends before it."""
+    """A slice that would end within a character ends before it."""
     overlay = new_overlay()
     text = "x" + "é" * limits.TEXT_SLICE_BYTES_MAX
     overlay.append(0, PieceKind.TEXT, text)
@@ -189,7 +189,7 @@ def test_a_piece_holds_at_most_the_slice_limit_and_whole_characters() -> None:
 
 
 def test_a_call_is_announced_before_it_has_arguments() -> None:
-    """An announcement has a place of its own, so a resume never repeats or loses it."""
+    """An announcement has its own offset, so a resume never repeats or loses it."""
     overlay = new_overlay()
     overlay.add(0, PieceKind.CALL, CallHead(CALL, "look", Executor.SERVER))
     head = CallHead(CALL, "look", Executor.SERVER)
@@ -221,7 +221,7 @@ def test_calls_whose_arguments_alternate_are_announced_once() -> None:
 
 
 def test_an_indivisible_piece_is_never_cut() -> None:
-    """An offset inside a result begins the whole result."""
+    """An offset within a result begins the whole result."""
     overlay = new_overlay()
     overlay.add(0, PieceKind.TOOL_STARTED, CallHead(CALL, "look", Executor.SERVER))
     overlay.add(0, PieceKind.TOOL_FINISHED, result("r" * limits.TOOL_RESULT_BYTES_MAX))
@@ -234,7 +234,7 @@ def test_an_indivisible_piece_is_never_cut() -> None:
 
 
 def test_empty_text_has_no_place() -> None:
-    """Nothing to show is nothing to send."""
+    """There is nothing to show and nothing to send."""
     overlay = new_overlay()
     overlay.append(0, PieceKind.REASONING, "")
     assert overlay.size == 0
@@ -242,7 +242,7 @@ def test_empty_text_has_no_place() -> None:
 
 
 def test_an_answer_beyond_its_limit_fails_and_keeps_what_was_shown() -> None:
-    """The limit is on all parts together, and the failure says which kind it is."""
+    """The limit is on all parts together, and the failure names the kind."""
     overlay = new_overlay()
     overlay.append(0, PieceKind.REASONING, "x" * (limits.ANSWER_BYTES_MAX - 1))
     overlay.append(1, PieceKind.TEXT, "y")
@@ -268,7 +268,7 @@ def test_a_batch_of_tools_has_its_own_limit() -> None:
 
 
 def test_what_only_the_vendor_may_see_has_no_place_in_the_string() -> None:
-    """A result with and without the vendor's own block has the same length."""
+    """A result has the same length with and without the vendor's own data."""
     plain, native = new_overlay(), new_overlay()
     plain.add(0, PieceKind.PART, Reasoning("hm"))
     native.add(0, PieceKind.PART, Reasoning("hm", native=Native("anthropic", '{"signature":"s"}')))
@@ -276,7 +276,7 @@ def test_what_only_the_vendor_may_see_has_no_place_in_the_string() -> None:
 
 
 def test_a_committed_answer_leads_to_the_same_string() -> None:
-    """Who missed the pieces gets them from the message, with the same offsets."""
+    """A reader that missed the pieces gets them from the message, with the same offsets."""
     parts: tuple[Part, ...] = (
         Reasoning("let me see"),
         Text("I look.\x00 ünï"),

@@ -1,6 +1,6 @@
-"""The test of the test: defects that are planted into the hub are found by the enumeration.
+"""The test of the test: the enumeration finds defects that are planted into the hub.
 
-The first two are those that outside trials found in streams that all tests called right.
+The first two are real ones, found from outside in streams that all tests had passed.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """Do nothing, where something had to be done."""
+    """Replace a necessary action with none."""
 
 
 def a_state_says_nothing_of_attempts(patch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def a_state_says_nothing_of_attempts(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_old_object_takes_the_new_one_along(patch: pytest.MonkeyPatch) -> None:
-    """A worker that abandons an attempt drops whatever stands under the id of its chat."""
+    """A worker that abandons an attempt drops any object stored under its chat's id."""
 
     def _void(self: LiveChat, overlay: Overlay) -> None:
         if self.attempts.void(overlay):
@@ -55,7 +55,7 @@ def a_status_does_not_end_later_attempts(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_hint_during_a_read_is_dropped(patch: pytest.MonkeyPatch) -> None:
-    """The read that is under way has looked already."""
+    """The current read has already passed that point."""
     hinted = LiveChat.hinted
 
     def _hinted(self: LiveChat, revision: int) -> None:
@@ -66,7 +66,7 @@ def a_hint_during_a_read_is_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_commit_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
-    """Events are added, and whoever waits goes on waiting."""
+    """Events are added, but waiting readers keep waiting."""
 
     def _add(self: LiveChat, events: Any) -> None:
         for event in events:
@@ -77,7 +77,7 @@ def a_commit_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_reader_that_is_cut_takes_the_read_along(patch: pytest.MonkeyPatch) -> None:
-    """It was reading for everybody; nobody reads after it."""
+    """It was reading for all readers; then none of them reads."""
     ends = LiveChat.refresh_ends
 
     def _ends(self: LiveChat, *, is_deleted: bool = False, **_: bool) -> None:
@@ -97,7 +97,7 @@ def nothing_is_ever_void(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_gap_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
-    """An event of another server is jumped over."""
+    """An event of another server is skipped."""
 
     def add(self: Tail, event: Any) -> bool:
         if event.sequence > self.head:
@@ -110,7 +110,7 @@ def a_gap_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_piece_is_shared_with_all(patch: pytest.MonkeyPatch) -> None:
-    """Wherever a reader stands, it gets the newest piece."""
+    """Every reader gets the newest piece, whatever its position."""
     patch.setattr(NewestPiece, "moved", lambda piece, *_: piece.after)
 
 
@@ -120,7 +120,7 @@ def a_resume_begins_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_next_attempt_does_not_void_the_last(patch: pytest.MonkeyPatch) -> None:
-    """It stands beside the one that was open."""
+    """It exists together with the attempt that was open."""
 
     def _open(self: Attempts, attempt_id: Any, base_sequence: int) -> Overlay:
         self.current = Overlay(attempt_id, base_sequence)
@@ -131,7 +131,7 @@ def the_next_attempt_does_not_void_the_last(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_heartbeat_does_not_look(patch: pytest.MonkeyPatch) -> None:
-    """What a lost hint would have told stays untold."""
+    """What a lost hint would have announced is never found."""
 
     async def _heartbeat(self: ReaderStream) -> bytes:
         self.reader.is_due = False
@@ -142,7 +142,7 @@ def a_heartbeat_does_not_look(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_read_state_moves_the_head_back(patch: pytest.MonkeyPatch) -> None:
-    """A reader that begins makes the hub forget what others know."""
+    """A new reader makes the hub forget what other readers know."""
     read = LiveChat.read
 
     def _read(self: LiveChat, state: Any) -> None:

@@ -1,6 +1,6 @@
-"""A client that believes nothing: it checks each response against the contract and the truth.
+"""A client that trusts nothing: it checks each response against the contract and the truth.
 
-The truth is the store's log: which events there are, where each attempt began, what closed it.
+The truth is the store's log: its events, where each attempt began, and what closed it.
 """
 
 from chatd.v1 import chat_pb2, event_pb2, message_pb2
@@ -12,27 +12,27 @@ _PIECES = ("message_part", "tool_call_started", "tool_call_finished", "compactio
 
 
 class Witness:
-    """What one client holds. It lives through cuts of its stream."""
+    """The state of one client. It survives cuts of its stream."""
 
     def __init__(self, store: ModelStore, *, deltas: bool) -> None:
         self._store = store
         self._deltas = deltas
         self.cursor: chat_pb2.Cursor | None = None
-        #: Newest durable event that it knows, by a snapshot or by itself; None before the first.
+        #: Newest durable event that it knows, from a snapshot or by itself; None before the first.
         self.sequence: int | None = None
-        #: The attempt whose pieces it shows, how far, and the text of each part.
+        #: The attempt whose pieces it shows, its offset, and the text of each part.
         self.attempt = ""
         self.offset = 0
         self.texts: dict[int, str] = {}
-        #: Of the stream that is open: head of the log when the server looked, and the attempt
-        #: inside which the client came back.
+        #: For the open stream: head of the log when the server read it, and the attempt inside
+        #: which the client resumed.
         self.live_from = 0
         self.inside = ""
         self._looked = False
         self._began_with_snapshot = False
         self.caught_up = False
         self.ended: str = ""
-        #: Responses of the stream that is open.
+        #: Number of responses on the open stream.
         self.responses = 0
         self.beats = 0
 
@@ -43,13 +43,13 @@ class Witness:
     # --- the stream ----------------------------------------------------------------------------
 
     def subscribes(self, *, to_snapshot: bool) -> None:
-        """A stream begins, with the cursor that is held, or with a snapshot."""
+        """Begin a stream, with the held cursor or with a snapshot."""
         self.caught_up, self.ended, self.inside = False, "", ""
         self.responses, self.live_from = 0, 0
         self._looked, self._began_with_snapshot = False, to_snapshot
 
     def server_looks(self) -> None:
-        """The server reads the state of the chat, from which the stream begins."""
+        """Note that the server reads the chat's state, where the stream begins."""
         if self._looked:
             return
         self._looked, self.live_from = True, self._store.head
@@ -76,7 +76,7 @@ class Witness:
         elif kind == "preview_reset":
             self._reset(event.preview_reset.attempt_id)
         elif kind == "caught_up":
-            assert not self.caught_up, "caught_up comes once"
+            assert not self.caught_up, "caught_up came twice"
             assert self.sequence is not None
             assert self.sequence >= self.live_from, "caught_up before all was sent"
             self.caught_up = True
@@ -88,25 +88,25 @@ class Witness:
         self._cursor(response.cursor)
 
     def _cursor(self, cursor: chat_pb2.Cursor) -> None:
-        assert cursor.sequence == self.sequence, "a cursor says up to where was sent"
+        assert cursor.sequence == self.sequence, "the cursor differs from the events sent"
         assert cursor.snapshot_unfinished == (not self.caught_up and self._began_with_snapshot)
         if not cursor.snapshot_unfinished:
-            assert cursor.attempt_id == self.attempt, "a cursor names the pieces that are held"
+            assert cursor.attempt_id == self.attempt, "the cursor differs from the pieces sent"
             assert not self.attempt or cursor.delta_offset == self.offset
         self.cursor = cursor
 
     # --- what comes ----------------------------------------------------------------------------
 
     def _snapshot(self, head: int) -> None:
-        assert self.responses == 1, "a snapshot comes first"
-        assert self._began_with_snapshot, "a snapshot that nobody asked for"
+        assert self.responses == 1, "a snapshot came after other responses"
+        assert self._began_with_snapshot, "a snapshot came to a resumed stream"
         self.sequence = head
         assert head == self.live_from
         self.attempt, self.offset, self.texts, self.inside = "", 0, {}, ""
 
     def _durable(self, event: event_pb2.ChatEvent, kind: str) -> None:
         known = 0 if self.sequence is None else self.sequence
-        assert event.sequence == known + 1, f"event {event.sequence} behind {known}"
+        assert event.sequence == known + 1, f"event {event.sequence} after {known}"
         assert event.sequence <= self._store.head, "an event that was never committed"
         if kind == "message_committed" and event.message_committed.attempt_id:
             self._committed(event.sequence, event.message_committed)
@@ -137,7 +137,7 @@ class Witness:
         assert began <= self.sequence, "a piece before the events that precede its attempt"
         closed_at, _ = self._store.closed.get(attempt, (None, None))
         assert closed_at is None or self.sequence < closed_at, (
-            f"a piece of {attempt} behind event {closed_at}, which closed it"
+            f"a piece of {attempt} after event {closed_at}, which closed it"
         )
         if not self.attempt:
             self.attempt, self.offset, self.texts = attempt, 0, {}
@@ -150,7 +150,7 @@ class Witness:
             self.texts[piece.part_index] = self.texts.get(piece.part_index, "") + text
 
     def _reset(self, attempt: str) -> None:
-        assert self.attempt, "nothing is held that could be taken back"
+        assert self.attempt, "a reset came, but no pieces are held"
         assert attempt == self.attempt
         self.attempt, self.offset, self.texts = "", 0, {}
 
@@ -159,7 +159,7 @@ class Witness:
     def is_level(self, shown: tuple[str, int] | None) -> None:
         """Check that nothing is owed. `shown`: the attempt that is open here, and its size."""
         assert self.sequence == self._store.head, (
-            f"a stream stands still at {self.sequence} of {self._store.head}"
+            f"a stream stopped at {self.sequence} of {self._store.head}"
         )
         assert self.caught_up, "caught_up never came"
         if not self._deltas or shown is None or not shown[1]:
@@ -168,11 +168,11 @@ class Witness:
             assert (self.attempt, self.offset) == shown, "pieces of the open attempt are missing"
 
     def _is_elsewhere(self) -> bool:
-        """Say whether what is held belongs to an attempt that is open on another server."""
+        """Return whether the held pieces belong to an attempt on another server."""
         turn = self._store.state.turn
         is_open = turn is not None and turn.attempt is not None and turn.attempt.id == self.attempt
         return is_open and self.attempt not in self._store.closed
 
     def __repr__(self) -> str:
-        """Say where it stands."""
+        """Return the position, for failures."""
         return f"<witness at {self.sequence}, {self.attempt}:{self.offset}, {self.ended}>"

@@ -1,4 +1,4 @@
-"""A chat that a test moves by hand: each order goes through `decide`, every event is kept."""
+"""A chat that a test moves by hand: each command goes through `decide`, and all events are kept."""
 
 from collections.abc import Iterable
 from itertools import count
@@ -71,7 +71,7 @@ LEASE_SECONDS = 30.0
 WORKER = WorkerId("worker-1")
 CHAT = ChatId("018bcfe5-6800-7000-8000-000000000001")
 OWNER = OwnerId("owner-1")
-#: Where an event stands inside its transition; those that are not named stand at 4.
+#: The order of events within a transition; events without an entry have 4.
 RANKS: dict[type[Event], int] = {
     ChatUpdated: 0,
     HistoryTruncated: 0,
@@ -85,7 +85,7 @@ ERROR = ChatError(kind=ErrorKind.AUTH, message="the key was refused")
 
 
 class ByHand:
-    """One chat, its log, its visible messages, and a clock that the test holds."""
+    """One chat, its log, its visible messages, and a clock that the test controls."""
 
     def __init__(self) -> None:
         self.now = BEGIN
@@ -113,11 +113,11 @@ class ByHand:
 
     @property
     def results(self) -> dict[str, ToolResult]:
-        """Every visible result of ours or of the client's, by call."""
+        """All visible results of server and client calls, by call."""
         return {it.call_id: it for message in self.messages for it in message.results}
 
     def do(self, order: Command | Chain, seconds: float = 0.0) -> Transition:
-        """Apply an order after some time, and hold the transition to what always holds."""
+        """Apply a command after some time, and check the invariants of the transition."""
         self.now += round(seconds * MICROSECONDS)
         before = self.maybe
         done = decide(before, order, self.now)
@@ -131,7 +131,7 @@ class ByHand:
         assert tuple(it.message for it in done.events if it.message) == done.messages
         ranks = [RANKS.get(type(it.event), 4) for it in done.events]
         if not isinstance(order, Chain):
-            assert ranks == sorted(ranks), "the order of events inside a transition"
+            assert ranks == sorted(ranks), "the order of events within a transition"
         if done.removed_from is not None:
             self.messages = [it for it in self.messages if it.position < done.removed_from]
         self.messages.extend(done.messages)
@@ -141,7 +141,7 @@ class ByHand:
         return done
 
     def hold(self) -> dict[str, Any]:
-        """Return who sends a worker's command now."""
+        """Return the fields that sign a worker's command."""
         lease = self.state.lease
         worker = WORKER if lease is None else lease.worker_id
         return {"command_id": self.command_id(), "worker_id": worker, "epoch": self.state.epoch}
@@ -153,7 +153,7 @@ class ByHand:
     # --- verbs -----------------------------------------------------------------------------
 
     def create(self, text: str = "", config: ChatConfig | None = None) -> Transition:
-        """Make the chat, with a first message unless the text is empty."""
+        """Create the chat, with a first message unless the text is empty."""
         return self.do(
             Create(
                 command_id=self.command_id(),
@@ -165,11 +165,10 @@ class ByHand:
         )
 
     def send(self, text: str, busy: BusyBehavior = BusyBehavior.QUEUE) -> Transition:
-        """Send a message."""
         return self.do(SendMessage(command_id=self.command_id(), parts=(Text(text),), busy=busy))
 
     def interrupt(self) -> Transition:
-        """Interrupt whatever is open."""
+        """Interrupt the open turn."""
         return self.do(Interrupt(command_id=self.command_id()))
 
     def acquire(self) -> Transition:
@@ -177,13 +176,13 @@ class ByHand:
         return self.do(Acquire(**self.hold(), lease_seconds=LEASE_SECONDS))
 
     def attempt(self, kind: AttemptKind = AttemptKind.MODEL) -> AttemptId:
-        """Begin an attempt and return its id."""
+        """Begin an attempt; return its id."""
         attempt_id = AttemptId(f"attempt-{next(self._numbers)}")
         self.do(StartAttempt(**self.hold(), attempt_id=attempt_id, kind=kind))
         return attempt_id
 
     def answer(self, *parts: Part | str, finish: FinishReason | None = None) -> Transition:
-        """Run one model call to its answer; the finish reason follows from the parts."""
+        """Run one model call to its answer; by default the parts determine the finish reason."""
         content = tuple(Text(it) if isinstance(it, str) else it for it in parts)
         asks = any(isinstance(it, ToolCall) for it in content)
         usual = FinishReason.TOOL_CALLS if asks else FinishReason.END_TURN
@@ -209,13 +208,13 @@ class ByHand:
         return ToolResult(call.id, call.name, output, call.executor, self.now)
 
     def require_action(self) -> Transition:
-        """Hand the open calls to the client."""
+        """Ask the client for the open calls."""
         return self.do(RequireAction(**self.hold()))
 
     def submit(
         self, *call_ids: str, output: str = "ok", is_json: bool = False, partial: bool = False
     ) -> Transition:
-        """Hand in the client's results."""
+        """Submit the client's results."""
         return self.do(
             SubmitToolResults(
                 command_id=self.command_id(),
@@ -225,17 +224,15 @@ class ByHand:
         )
 
     def finish(self, why: StopReason = StopReason.END_TURN) -> Transition:
-        """End the turn."""
         return self.do(FinishTurn(**self.hold(), turn_id=self.turn.id, stop_reason=why))
 
     def fail(self) -> Transition:
-        """Fail the turn."""
         return self.do(Fail(**self.hold(), error=ERROR))
 
     def journal(
         self, call_id: str, *, started: bool = True, outcome: ToolResult | None = None
     ) -> None:
-        """Write what the store's journal says into the state, as a load does."""
+        """Add the contents of the store's journal to the state, as a load does."""
         at = self.now if started else None
         self.maybe = msgspec.structs.replace(
             self.state,
@@ -249,7 +246,7 @@ class ByHand:
 
 
 def call(call_id: str, executor: Executor = Executor.SERVER, name: str = "shell") -> ToolCall:
-    """Return a tool call as it stands in an answer."""
+    """Return a tool call as in an answer."""
     return ToolCall(ToolCallId(call_id), name, "{}", executor, BEGIN)
 
 
@@ -274,12 +271,12 @@ def errors(chat: ByHand) -> dict[str, ToolErrorKind | None]:
 
 
 def texts(chat: ByHand) -> list[str]:
-    """Return the words of the queue, head first."""
+    """Return the texts in the queue, head first."""
     return [it.text for queued in chat.state.queue for it in queued.parts if isinstance(it, Text)]
 
 
 def told(chat: ByHand, since: int) -> list[tuple[Status, TurnId, StopReason | None]]:
-    """Return the status events behind a sequence."""
+    """Return the status events after a sequence."""
     events = said([it for it in chat.log if it.sequence > since], StatusChanged)
     return [
         (it.status, it.turn_id, it.stop_reason) for it in events if isinstance(it, StatusChanged)

@@ -1,4 +1,4 @@
-"""The way from one worker to the store: a test counts what goes over it, and cuts it."""
+"""The connection from one worker to the store: a test records its calls, and cuts it."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,39 +18,39 @@ T = TypeVar("T")
 
 
 class Cable:
-    """What a worker uses of a `Store`. Each call is a job of the clock."""
+    """The part of `Store` that a worker uses. Each call is a job of the clock."""
 
     def __init__(self, store: Store, clock: ManualClock) -> None:
         self._store = store
         self._clock = clock
         self._is_cut = False
-        #: Names of the calls and commands, in order, heartbeats and polls left out. A chain is one.
+        #: Names of the calls and commands, in order, without heartbeats and polls. A chain is one.
         self.calls: list[str] = []
         #: How often each command was sent, alone or in a chain.
         self._sent: Counter[str] = Counter()
-        #: The same for what a worker sends while nothing happens.
+        #: The same for the calls of an idle worker.
         self.idle: Counter[str] = Counter()
-        #: Cut it just before this call or command, or the chain that it is in.
+        #: Cut just before this call or command, or before the chain that contains it.
         self.cut_before = ""
-        #: What some calls raise, by name: a defect, not a database that is gone.
+        #: Exceptions that calls raise, by name: defects, not a lost database.
         self.breaks: dict[str, Exception] = {}
-        #: What happens just before the nth call or command of a name gets there.
+        #: Runs just before the nth call or command of a name arrives.
         self.meanwhile: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
-        #: The same just after, before its answer gets back.
+        #: Runs just after it, before its response returns.
         self.afterwards: dict[tuple[str, int], Callable[[], Awaitable[object]]] = {}
-        #: What happens before and after each write of a run, and after each acquisition.
+        #: Runs before and after each write of a run, and after each acquisition.
         self.at_boundary: Callable[[], Awaitable[object]] | None = None
-        #: Where an acquisition that took something stops before its answer is given.
+        #: Where a successful acquisition waits before it returns.
         self.acquired: Gate | None = None
-        #: What came of a command is told to be a replay, as after a lost answer.
+        #: Return the result of a command as a replay, as after a lost response.
         self.forgets_answers = False
 
     def cut(self) -> None:
-        """Let nothing through any more: the process is as good as dead."""
+        """Block all calls: the process is as good as dead."""
         self._is_cut = True
 
     def join(self) -> None:
-        """Let everything through again."""
+        """Allow all calls again."""
         self._is_cut = False
 
     async def apply(
@@ -62,7 +62,6 @@ class Cable:
         request: RequestKey | None = None,
         owner_id: OwnerId | None = None,
     ) -> Applied:
-        """Pass on."""
         names = [type(one).__name__ for one in commands_of(command)]
         if isinstance(command, Chain) and command.started:
             names.append("start_calls")
@@ -78,7 +77,6 @@ class Cable:
         return await self._pass(apply) if self.forgets_answers else applied
 
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
-        """Pass on."""
         await self._note("finish_call")
         await self._pass(lambda: self._store.finish_call(chat_id, epoch, result))
         await self._happened("finish_call")
@@ -86,7 +84,6 @@ class Cable:
     async def messages(
         self, chat_id: ChatId, *, after_position: int, limit: int, bytes_max: int
     ) -> tuple[Sequence[Message], bool]:
-        """Pass on."""
         await self._note("messages")
         return await self._pass(
             lambda: self._store.messages(
@@ -95,7 +92,6 @@ class Cable:
         )
 
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
-        """Pass on."""
         self._count("acquire")
         taken = await self._pass(lambda: self._store.acquire(worker_id, slots, lease_seconds))
         if taken.chats and self.acquired is not None:
@@ -107,22 +103,18 @@ class Cable:
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
     ) -> Sequence[Beat]:
-        """Pass on."""
         self._count("heartbeat")
         return await self._pass(lambda: self._store.heartbeat(worker_id, held, lease_seconds))
 
     async def rescue(self, worker_id: WorkerId, limit: int) -> int:
-        """Pass on."""
         self._count("rescue")
         return await self._pass(lambda: self._store.rescue(worker_id, limit))
 
     async def expire_actions(self, worker_id: WorkerId, limit: int) -> int:
-        """Pass on."""
         self._count("expire_actions")
         return await self._pass(lambda: self._store.expire_actions(worker_id, limit))
 
     async def next_due(self) -> Instant | None:
-        """Pass on."""
         self._count("next_due")
         return await self._pass(self._store.next_due)
 

@@ -1,9 +1,9 @@
-"""A clock that a test holds: time passes only when the test says so.
+"""A clock that a test controls: time passes only when the test advances it.
 
-The event loop stays real around it, because grpc and threads do not run on virtual time. So
-nothing here guesses that the program is idle: a test waits for a fact (`sleeping`, or a span of
-`RecordingObserver.until`) and then moves the time. `advance` itself goes on when the loop has
-nothing ready and no `job` is in flight.
+The event loop around it is real, because grpc and threads do not run on virtual time. So nothing
+here guesses whether the program is idle: a test waits for a fact (`sleeping`, or a span of
+`RecordingObserver.until`) and then advances the time. `advance` itself continues when the loop has
+nothing ready and no `job` is running.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from types import TracebackType
 from chatd_server.domain.ids import MICROSECONDS, Instant
 
 START: Instant = 1_767_225_600 * MICROSECONDS
-"""2026-01-01T00:00:00Z: any fixed moment will do, a round one reads well in a transcript."""
+"""2026-01-01T00:00:00Z: any fixed time will do, and a round one is easy to read."""
 
 
 @dataclass(eq=False)
@@ -27,8 +27,8 @@ class _Timer:
 
 
 class ManualClock:
-    """A `Clock` whose time is moved by `advance`. `now` may be asked from any thread; all else
-    belongs to the loop's thread.
+    """A `Clock` whose time `advance` moves. `now` may be called from any thread, everything else
+    only from the loop's thread.
     """
 
     def __init__(self, start: Instant = START) -> None:
@@ -42,11 +42,11 @@ class ManualClock:
     # --- the port --------------------------------------------------------------------------
 
     def now(self) -> Instant:
-        """Return the moment that the test holds."""
+        """Return the test's current time."""
         return self._now
 
     async def sleep(self, seconds: float, tag: str) -> None:
-        """Wait until the test has advanced that far; no time is one turn of the loop."""
+        """Wait until the test has advanced that far; zero seconds is one turn of the loop."""
         if seconds <= 0:
             await _yield()
             return
@@ -64,8 +64,8 @@ class ManualClock:
     # --- for tests -------------------------------------------------------------------------
 
     async def sleeping(self, tag: str, at_least: int = 1) -> float:
-        """Wait until so many sleeps or timeouts with this tag are open; return the seconds that
-        the earliest of them has left.
+        """Wait until `at_least` sleeps or timeouts with this tag are open; return the seconds left
+        of the earliest.
         """
         await self._when(lambda: len(self._tagged(tag)) >= at_least)
         return (self._tagged(tag)[0].due - self._now) / MICROSECONDS
@@ -75,7 +75,7 @@ class ManualClock:
         return [timer.tag for timer in self._in_order()]
 
     async def advance(self, seconds: float) -> None:
-        """Move the time, stopping at each timer on the way and letting what it fires run."""
+        """Advance the time; stop at each timer on the way and let its callback run."""
         assert not self._moving, "two tasks of one test advance the clock"
         self._moving = True
         try:
@@ -91,15 +91,15 @@ class ManualClock:
             self._moving = False
 
     async def advance_to(self, tag: str) -> float:
-        """Wait for a sleep or a timeout with this tag and move to it; return the seconds moved."""
+        """Wait for a sleep or timeout with this tag and advance to it; return the seconds."""
         seconds = await self.sleeping(tag)
         await self.advance(seconds)
         return seconds
 
     @contextmanager
     def job(self) -> Iterator[None]:
-        """Count something that runs outside the loop (a statement in a thread): `advance` waits
-        for it between two timers.
+        """Count work outside the loop (a statement in a thread): `advance` waits for it between two
+        timers.
         """
         self._jobs += 1
         try:
@@ -137,7 +137,7 @@ class ManualClock:
                 _wake(future)
 
     async def _when(self, holds: Callable[[], bool]) -> None:
-        """Wait until it holds; it is looked at when a timer was added and when a job ended."""
+        """Wait until the condition holds; it is checked after each new timer and finished job."""
         while not holds():
             wait = (holds, asyncio.get_running_loop().create_future())
             self._waits.append(wait)
@@ -147,7 +147,7 @@ class ManualClock:
                 self._waits.remove(wait)
 
     async def _settle(self) -> None:
-        """Let the loop run until it has nothing ready and no job is in flight."""
+        """Let the loop run until it has nothing ready and no job is running."""
         while True:
             await self._when(lambda: self._jobs == 0)
             await _yield()
@@ -156,7 +156,7 @@ class ManualClock:
 
 
 class _ManualTimeout:
-    """`asyncio.timeout` with a deadline that the test holds."""
+    """`asyncio.timeout` with a deadline on the test's clock."""
 
     def __init__(self, clock: ManualClock, seconds: float, tag: str) -> None:
         self._clock = clock
@@ -167,7 +167,7 @@ class _ManualTimeout:
 
     async def __aenter__(self) -> object:
         loop = asyncio.get_running_loop()
-        scope = asyncio.timeout(None)  # noqa: TID251  its deadline is the test's, not the machine's
+        scope = asyncio.timeout(None)  # noqa: TID251  its deadline is on the test's clock
         await scope.__aenter__()
         self._scope = scope
         self._timer = self._clock._add(
@@ -195,11 +195,11 @@ def _wake(woken: asyncio.Future[None]) -> None:
 
 
 async def _yield() -> None:
-    await asyncio.sleep(0)  # noqa: TID251  a turn of the loop, no time passes
+    await asyncio.sleep(0)  # noqa: TID251  one turn of the loop, no time passes
 
 
 def _ready(loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether a callback waits to run. CPython's own loop keeps them in a deque that has no
-    public name; tests run on that loop.
+    """Return whether a callback is ready to run. CPython's own loop keeps them in a private deque;
+    tests run on that loop.
     """
     return bool(getattr(loop, "_ready", ()))

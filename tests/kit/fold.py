@@ -1,7 +1,7 @@
-"""The oracle of Subscribe and of the machine: what a reader of the log knows of a chat.
+"""The oracle for Subscribe and the machine: what a reader of the log knows about a chat.
 
-`fold` reads durable events and nothing else; `shown` says the same of the execution state. They
-must agree after every transition, so a reader of the log never needs to ask for the chat.
+`fold` reads only durable events; `shown` derives the same from the execution state. They must agree
+after every transition, so a reader of the log never needs to fetch the chat.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ from chatd_server.domain.message import Message
 
 @dataclass(frozen=True)
 class Shown:
-    """A chat as its log tells it; empty before the first event."""
+    """A chat as its log describes it; empty before the first event."""
 
     head_sequence: int = 0
     status: Status = Status.WAITING
@@ -43,7 +43,7 @@ class Shown:
     queue: tuple[QueueEntry, ...] = ()
     messages: tuple[Message, ...] = ()
     boundary_position: int = 1
-    #: Ids of the calls that the client was asked for, and until when; empty when none.
+    #: Ids of the calls that the client must answer, and the deadline; empty if there are none.
     asked_calls: tuple[str, ...] = ()
     deadline: int | None = None
     title: str = ""
@@ -54,7 +54,7 @@ class Shown:
 
 
 def fold(events: Iterable[LoggedEvent], start: Shown | None = None) -> Shown:
-    """Return what a reader knows after these events; asserts that no number is missing."""
+    """Return what a reader knows after these events; asserts that no sequence is missing."""
     known = start or Shown()
     for logged in events:
         assert logged.sequence == known.head_sequence + 1, "a gap or a repetition in the log"
@@ -103,7 +103,7 @@ def _configured(known: Shown, changed: ChatUpdated) -> Shown:
 
 
 def shown(state: ChatState, messages: Iterable[Message]) -> Shown:
-    """Return the same of the state and of its visible messages."""
+    """Return the same from the state and its visible messages."""
     action = state.action
     return Shown(
         head_sequence=state.head_sequence,

@@ -1,6 +1,6 @@
-"""Expected text in files that a person reads, and reviews in a diff.
+"""Expected text in files that a person reads and reviews in a diff.
 
-`CHATD_GOLDEN=write` writes what a test got instead of comparing it.
+`CHATD_GOLDEN=write` writes the actual text instead of comparing it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Requests that no client library makes, from the descriptors of the contract and a seed."""
+"""Requests that no client library sends, generated from the contract's descriptors and a seed."""
 
 import random
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ DEPTH_MAX = 4
 
 
 class Hostile:
-    """Makes requests; the same seed makes the same ones."""
+    """Generates requests; the same seed gives the same ones."""
 
     def __init__(self, seed: int, known: Sequence[bytes]) -> None:
-        """`known` are texts that mean something to the server, as ids of its chats."""
+        """`known` are texts that the server knows, such as ids of its chats."""
         self.random = random.Random(seed)
         self._known = known
 
     def request(self, descriptor: Descriptor) -> bytes:
-        """Return the bytes of one request, more or less of this kind."""
+        """Return the bytes of one request, valid or not, of this type."""
         body = self._message(descriptor, 0)
         chance = self.random.random()
         if chance < 0.1:
@@ -37,13 +37,13 @@ class Hostile:
         if chance < 0.25:
             return self.random.randbytes(self.random.choice(LENGTHS[:12]))
         if chance < 0.27:
-            # Groups that never end, and messages inside messages.
+            # Groups that never end, and nested messages.
             return bytes(((15 << 3) | GROUP,)) * self.random.choice((10, 99, 101, 10_000))
         return body
 
     def _message(self, descriptor: Descriptor, depth: int) -> bytes:
         fields = list(descriptor.fields)
-        # With repetition: the last of a oneof counts, and messages that come twice are merged.
+        # With repetition: of a oneof the last one counts, and repeated messages are merged.
         chosen = self.random.choices(fields, k=self.random.randrange(6)) if fields else []
         chosen += [it for it in fields if it.name == "chat_id" and self.random.random() < 0.8]
         parts = [self._field(it, depth) for it in chosen]

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand: what no client library sends, and how no client library leaves."""
+"""HTTP/2 by hand: frames and disconnects that no client library produces."""
 
 import socket
 import struct
@@ -13,12 +13,11 @@ CANCEL = 8
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Return a frame."""
     return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + stream.to_bytes(4) + payload
 
 
 def grpc_message(body: bytes) -> bytes:
-    """Return a message as gRPC frames it."""
+    """Return a message with gRPC's framing."""
     return b"\x00" + struct.pack(">I", len(body)) + body
 
 
@@ -33,7 +32,7 @@ def reset(stream: int) -> bytes:
 
 
 class RawConnection:
-    """A connection that sends what it is told and reads nothing by itself."""
+    """A connection that sends the given frames and does not read on its own."""
 
     def __init__(self, address: str, *, window: int | None = None) -> None:
         """Connect. `window` is how many bytes of each response the server may send."""
@@ -55,7 +54,7 @@ class RawConnection:
         end: bool = False,
         more: Iterable[tuple[bytes, bytes]] = (),
     ) -> tuple[int, bytes]:
-        """Return the number of a new call, and the frame that opens it."""
+        """Return the stream id of a new call, and the frame that opens it."""
         number, self._next = self._next, self._next + 2
         fields = [
             (b":method", b"POST"),
@@ -72,7 +71,7 @@ class RawConnection:
         return number, frame(HEADERS, flags, number, _fields(fields))
 
     def call(self, path: bytes, body: bytes, key: str = "") -> int:
-        """Send a whole call; return its number."""
+        """Send a whole call; return its stream id."""
         number, opening = self.headers(path, key)
         self.send(opening + data(number, grpc_message(body)))
         return number
@@ -82,11 +81,11 @@ class RawConnection:
         return self._socket.recv(65_536)
 
     def leave(self) -> None:
-        """Close the connection in order."""
+        """Close the connection cleanly."""
         self._socket.close()
 
     def break_off(self) -> None:
-        """Reset the connection: the server is told nothing but that."""
+        """Reset the connection without any notice."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 

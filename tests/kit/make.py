@@ -1,4 +1,4 @@
-"""Values for tests of pure functions, with only what a test is about spelled out."""
+"""Values for tests of pure functions; a test states only the fields that it is about."""
 
 from dataclasses import dataclass, field
 
@@ -65,12 +65,12 @@ def message(
 def call(
     call_id: str, executor: Executor = Executor.SERVER, name: str = "shell", vendor_id: str = ""
 ) -> ToolCall:
-    """Return a tool call as it stands in an answer."""
+    """Return a tool call as in an answer."""
     return ToolCall(ToolCallId(call_id), name, "{}", executor, 0, vendor_id)
 
 
 def provider_result(call_id: str) -> ToolResult:
-    """Return a vendor's result as it stands in an answer."""
+    """Return a vendor's result as in an answer."""
     return ToolResult(ToolCallId(call_id), "search", "[]", Executor.PROVIDER, 0, is_json=True)
 
 
@@ -94,11 +94,11 @@ def turn(steps: int = 0, max_steps: int | None = None, *, stop_after: bool = Fal
 
 @dataclass
 class RecordingLive:
-    """A `Live` that keeps what was shown, as lines that a person reads."""
+    """A `Live` that keeps what was shown, as readable lines."""
 
     lines: list[str] = field(default_factory=list)
     writers: list["RecordingWriter"] = field(default_factory=list)
-    #: How many results of one attempt fit.
+    #: Number of results that fit into one attempt.
     results_max: int = 100
 
     def open(
@@ -116,7 +116,7 @@ class RecordingLive:
 
 @dataclass
 class RecordingWriter(AttemptWriter):
-    """What one attempt showed."""
+    """The shown content of one attempt."""
 
     lines: list[str] = field(default_factory=list)
     results_max: int = 100
@@ -127,7 +127,7 @@ class RecordingWriter(AttemptWriter):
     _calls: dict[int, str] = field(default_factory=dict)
 
     def add(self, part: int, kind: PieceKind, value: PieceValue) -> None:
-        """Keep a line; of a part and of a result the value, too."""
+        """Keep a line; for a part or a result, keep its value too."""
         match kind, value:
             case PieceKind.CALL, CallHead():
                 self._calls[part] = f"call {value.name} ({value.executor})"
@@ -147,7 +147,7 @@ class RecordingWriter(AttemptWriter):
                 self.wholes[part] = value
 
     def add_when_committed(self, part: int, kind: PieceKind, value: PieceValue) -> None:
-        """Keep the same: there is no commit here."""
+        """Keep it at once: there is no commit here."""
         self.add(part, kind, value)
 
     def append(self, part: int, kind: PieceKind, text: str) -> None:
@@ -160,14 +160,14 @@ class RecordingWriter(AttemptWriter):
         self.is_abandoned = True
 
     def _keep(self, kind: str, part: int, text: str) -> None:
-        text.encode()  # what cannot travel must not be shown
+        text.encode()  # shown text must be valid UTF-8
         self.lines.append(f"{part}: {kind} {text!r}")
         self.texts[part] = self.texts.get(part, "") + text
 
 
 @dataclass(frozen=True)
 class FixedTool:
-    """A tool that gives its output at once."""
+    """A tool that returns its output at once."""
 
     name: str
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
@@ -176,9 +176,7 @@ class FixedTool:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told."""
         return ToolSpec(self.name, f"the tool {self.name}", '{"type":"object"}')
 
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:  # noqa: ARG002  the port's
-        """Give the output."""
         return self.output

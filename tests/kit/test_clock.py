@@ -1,4 +1,4 @@
-"""The clock that tests hold, and the observer that they wait with."""
+"""The clock that tests control, and the observer that they wait with."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from tests.kit.observer import RecordingObserver
 
 
 async def test_advance_stops_at_each_timer_in_order() -> None:
-    """What fires sees its own moment, and a timer that it sets is met on the same way."""
+    """A callback sees its own time, and a timer that it sets fires in the same advance."""
     clock = ManualClock()
     start = clock.now()
     seen: list[tuple[str, float]] = []
@@ -43,7 +43,7 @@ async def test_time_stands_still_until_it_is_advanced() -> None:
 
 
 async def test_a_timeout_cuts_only_what_is_inside() -> None:
-    """The held deadline raises TimeoutError inside, and a foreign cancel passes through."""
+    """The deadline raises TimeoutError inside, and a foreign cancellation passes through."""
     clock = ManualClock()
 
     async def wait() -> None:
@@ -72,7 +72,7 @@ async def test_a_timeout_that_was_met_leaves_no_timer() -> None:
 
 
 async def test_advance_waits_for_a_job_in_a_thread() -> None:
-    """A timer set behind a job in a thread is met by the same advance."""
+    """A timer set after a job in a thread fires in the same advance."""
     clock = ManualClock()
     gate = threading.Event()
 
@@ -90,7 +90,7 @@ async def test_advance_waits_for_a_job_in_a_thread() -> None:
 
 
 async def test_until_finds_facts_of_before_and_of_later() -> None:
-    """A wait matches facts by equality and may come first or last, from any thread."""
+    """A wait matches facts by equality and may start before or after them, in any thread."""
     observer = RecordingObserver()
     observer.note(Span.TOOL_STARTED, tool="shell")
     assert (await observer.until(Span.TOOL_STARTED, tool="shell")).facts == {"tool": "shell"}

@@ -1,4 +1,4 @@
-"""The database of the tests is a real one, fresh for each test, and gone afterwards."""
+"""The tests' database is real, fresh for each test, and removed afterwards."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A chat as lines that a person reads: what a golden file holds."""
+"""A chat as readable lines: the content of a golden file."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ from chatd_server.domain.message import (
 
 
 def transcript(events: Iterable[LoggedEvent], state: ChatState) -> str:
-    """Return the log, event by event, and how the chat stands."""
+    """Return the log, event by event, and the state of the chat."""
     lines = [line for event in events for line in _event_lines(event)]
     ended = f" ({state.stop_reason})" if state.stop_reason else ""
     lines.append(f"-- {state.status}{ended}")
@@ -35,7 +35,7 @@ def transcript(events: Iterable[LoggedEvent], state: ChatState) -> str:
 
 
 def message_lines(message: Message) -> list[str]:
-    """Return a message: its role, and a line for each part."""
+    """Return a message: its role, and one line per part."""
     finish = f" ({message.finish_reason})" if message.finish_reason else ""
     return [f"{message.role}{finish}", *(f"  {_part(part)}" for part in message.parts)]
 

@@ -1,4 +1,4 @@
-"""Turns of the event loop that others have while something goes on."""
+"""Counts the turns of the event loop that other tasks get meanwhile."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """Counts; `begin` again after what is not meant."""
+    """A counter; call `begin` to reset it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -18,7 +18,7 @@ class Turns:
 
 @asynccontextmanager
 async def counting_turns() -> AsyncIterator[Turns]:
-    """Count the turns that a task has which wants every one of them."""
+    """Count the turns of a task that is always ready to run."""
     turns = Turns()
 
     async def other() -> None:
@@ -27,7 +27,7 @@ async def counting_turns() -> AsyncIterator[Turns]:
             await asyncio.sleep(0)  # noqa: TID251  a turn of the loop
 
     task = asyncio.create_task(other())
-    await asyncio.sleep(0)  # noqa: TID251  let it begin
+    await asyncio.sleep(0)  # noqa: TID251  let the task start
     turns.begin()
     try:
         yield turns

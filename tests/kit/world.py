@@ -1,4 +1,4 @@
-"""A server without its edge, as a scenario: the real store and worker, a held clock, a scripted
+"""A scenario without the server's edge: the real store and worker, a held clock, a scripted
 model and scripted tools.
 """
 
@@ -43,13 +43,13 @@ OWNER = OwnerId("owner")
 
 
 class Process:
-    """One worker, as a process of its own."""
+    """One worker, as if in its own process."""
 
     def __init__(self, world: "World", name: str, settings: WorkerSettings) -> None:
         self.cable = Cable(world.store, world.clock)
         self.live = RecordingLive()
         self.wake = Hints(world.wake)
-        #: Whether commits of the other processes are told here: as if they were this process's.
+        #: Whether it learns of the other processes' commits as if they were its own.
         self.hears_commits = True
         env = Env(
             worker_id=WorkerId(name),
@@ -65,45 +65,44 @@ class Process:
         self.task = asyncio.create_task(self.worker.run(), name=f"worker {name}")
 
     def committed(self, applied: Applied) -> None:
-        """Take a commit."""
         if self.hears_commits:
             self.worker.committed(applied)
 
     def goes_deaf(self) -> None:
-        """Lose every hint from now on, as a process may."""
+        """Lose every hint from now on, as may happen to a process."""
         self.hears_commits = False
         self.wake.are_lost = True
 
     async def drain(self) -> None:
-        """Let it leave in order."""
+        """Shut down cleanly."""
         self.worker.drain()
         await self.task
 
     def leaves_at_once(self) -> None:
-        """Leave in order, with runs that are told to stop now."""
+        """Shut down, and stop all runs now."""
         self.worker.drain()
         self.worker._stop_runs()
 
     async def crash(self) -> None:
-        """Kill it: nothing that it does after this reaches the database."""
+        """Kill it: nothing that it does afterwards reaches the database."""
         self.cable.cut()
         self.task.cancel()
         await asyncio.wait([self.task])
 
 
 class Hints:
-    """A `Wake` that a test can make lose its hints."""
+    """A `Wake` whose hints a test can lose."""
 
     def __init__(self, wake: LocalWake) -> None:
         self._wake = wake
         self.are_lost = False
 
     def hint(self, chat_id: ChatId, revision: int, status: Status) -> None:
-        """Pass on."""
+        """Pass the hint on."""
         self._wake.hint(chat_id, revision, status)
 
     def listen(self, callback: Callable[[ChatId, int, Status], None]) -> Callable[[], None]:
-        """Pass on what is not lost."""
+        """Pass on the hints that are not lost."""
 
         def heard(chat_id: ChatId, revision: int, status: Status) -> None:
             if not self.are_lost:
@@ -112,15 +111,15 @@ class Hints:
         return self._wake.listen(heard)
 
     def listen_gaps(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Pass on: that hints were lost is known."""
+        """Pass on: gaps are always noticed."""
         return self._wake.listen_gaps(callback)
 
 
 class World:
-    """Use it as a context; it leaves nothing behind. Workers are started by the test."""
+    """Use it as a context; it cleans up everything. The test starts the workers."""
 
     def __init__(self, path: Path, url: str = "") -> None:
-        """Take the file of the embedded store, or the URL of a migrated shared one."""
+        """Use a file for the embedded store, or the URL of a migrated shared one."""
         self._path = path
         self._url = url
         self.clock = ManualClock()
@@ -131,7 +130,7 @@ class World:
         self.settings = WorkerSettings()
         self.processes: list[Process] = []
         self._states: dict[ChatId, ChatState] = {}
-        #: How many transitions and chains were committed; outcomes in the journal are not counted.
+        #: Number of committed transitions and chains, without outcomes in the journal.
         self.commits = 0
         self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
@@ -157,7 +156,7 @@ class World:
                 process.task.result()  # a worker that failed fails the test
 
     async def open_store(self) -> SqliteStore | PostgresStore:
-        """Open the database; a shared one also a second time."""
+        """Open the database; open a shared one twice."""
         if not self._url:
             return await SqliteStore.open(
                 self._path, clock=self.clock, wake=self.wake, observer=self.observer
@@ -172,7 +171,7 @@ class World:
         )
 
     def committed(self, applied: Applied) -> None:
-        """Take a commit: the world listens like a hub."""
+        """Handle a commit: the world listens like a hub."""
         self.commits += 1
         self._states[applied.state.id] = applied.state
         for holds, future in self._waits:
@@ -192,7 +191,7 @@ class World:
         return self.processes[-1]
 
     def tool(self, name: str, *, idempotent: bool = False, ends_turn: bool = False) -> ScriptedTool:
-        """Add a tool of ours."""
+        """Add a server tool."""
         return self.tools.add(name, idempotent=idempotent, ends_turn=ends_turn)
 
     async def until(self, span: Span, /, times: int = 1, **facts: object) -> Noted:
@@ -209,7 +208,7 @@ class World:
         model: str = MODEL,
         action_timeout_seconds: float = 300.0,
     ) -> "Chat":
-        """Create a chat with a first message; a worker, if there is one, begins at once."""
+        """Create a chat with a first message; a worker, if any, starts at once."""
         chat_id = ChatId(new_uuid(self.clock.now()))
         config = ChatConfig(
             model=model,
@@ -231,7 +230,7 @@ class World:
         return chat
 
     async def when(self, holds: Callable[[], bool]) -> None:
-        """Wait until it holds; it is looked at after each commit."""
+        """Wait until the condition holds; it is checked after each commit."""
         while not holds():
             wait = (holds, asyncio.get_running_loop().create_future())
             self._waits.append(wait)
@@ -284,7 +283,7 @@ class Chat:
         return await self.apply(Interrupt(command_id=self.command()))
 
     async def retry(self) -> Applied:
-        """Try the failed turn again."""
+        """Retry the failed turn."""
         return await self.apply(RetryTurn(command_id=self.command()))
 
     async def edit(self, position: int, message: str) -> Applied:
@@ -308,7 +307,7 @@ class Chat:
         return self.state
 
     async def ended(self) -> ChatState:
-        """Wait until no turn is open any more, and its run has let go."""
+        """Wait until no turn is open and its run has ended."""
         await self.world.when(lambda: self.state.status in {Status.WAITING, Status.ERROR})
         return self.state
 

@@ -1,4 +1,4 @@
-"""The tools that chatd brings along, and who is offered them."""
+"""The built-in tools, and which models get them."""
 
 import asyncio
 import json
@@ -22,13 +22,13 @@ CONTEXT = ToolContext(
 
 
 def run(clock: ManualClock, name: str, **arguments: Any) -> asyncio.Task[ToolOutput]:
-    """Start a call of a tool that the sandbox has."""
+    """Start a call of one of the sandbox's tools."""
     tools = BuiltinTools(clock).named("sandbox/echo")
     return asyncio.ensure_future(tools[name].run(json.dumps(arguments), CONTEXT))
 
 
 def test_only_the_sandbox_is_offered_its_tools() -> None:
-    """No vendor's model can call a tool that exists to fail."""
+    """No vendor's model can call a tool that only exists to fail."""
     tools = BuiltinTools(ManualClock())
 
     assert list(tools.named("anthropic/sandbox/echo")) == ["current_time"]
@@ -55,7 +55,7 @@ def test_what_may_be_run_again_after_a_crash_is_declared() -> None:
 
 
 async def test_the_time_is_the_clocks_in_utc() -> None:
-    """Without a zone it is UTC, which needs no time zone database."""
+    """The default is UTC, which needs no time zone database."""
     output = await run(ManualClock(), "current_time")
 
     assert output.is_json
@@ -79,7 +79,7 @@ async def test_the_time_of_a_zone_is_local() -> None:
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "Europe", "", "../etc/passwd", "/etc", "a\0b"])
 async def test_a_zone_that_is_none_is_an_error_that_says_so(name: str) -> None:
-    """Unknown names, folders and paths are all the same to the model."""
+    """Unknown names, folders and paths give the same error."""
     output = await run(ManualClock(), "current_time", timezone=name)
 
     assert (output.is_error, output.output) == (
@@ -107,7 +107,7 @@ async def test_a_zone_that_is_none_is_an_error_that_says_so(name: str) -> None:
 async def test_a_call_takes_as_long_as_it_is_told(
     name: str, arguments: dict[str, Any], tag: str, output: dict[str, Any]
 ) -> None:
-    """A client author has the time to look at a running tool, or to kill the server."""
+    """A client's author has time to watch a running tool, or to kill the server."""
     clock = ManualClock()
     call = run(clock, name, **arguments)
 
@@ -129,12 +129,12 @@ async def test_a_lookup_takes_no_time_unless_it_is_told_to() -> None:
 
 @pytest.mark.parametrize("arguments", [{}, {"seconds": -1}, {"seconds": 3601}, {"seconds": None}])
 async def test_a_wait_has_bounds(arguments: dict[str, Any]) -> None:
-    """Nobody can make a tool run for days."""
+    """No tool can run for days."""
     assert (await run(ManualClock(), "sandbox_wait", **arguments)).is_invalid_call
 
 
 async def test_a_tool_can_fail_and_can_break() -> None:
-    """An error is an output; an exception is for whoever runs the tool."""
+    """An error is an output; the caller handles an exception."""
     output = await run(ManualClock(), "sandbox_fail", kind="error")
 
     assert output == ToolOutput("The tool failed, as it was asked to.", is_error=True)
@@ -144,7 +144,7 @@ async def test_a_tool_can_fail_and_can_break() -> None:
 
 
 async def test_a_result_can_be_too_long() -> None:
-    """It is cut by the service, not by the tool."""
+    """The service cuts it, not the tool."""
     output = await run(ManualClock(), "sandbox_fail", kind="too_long")
 
     assert len(output.output) > TOOL_RESULT_BYTES_MAX
@@ -161,7 +161,7 @@ async def test_a_result_can_be_too_long() -> None:
 async def test_a_tool_that_waits_can_be_cancelled(
     name: str, arguments: dict[str, Any], tag: str
 ) -> None:
-    """An interrupt ends it at once and leaves no timer behind."""
+    """An interrupt ends it at once and leaves no timer."""
     clock = ManualClock()
     call = run(clock, name, **arguments)
     await clock.sleeping(tag)
@@ -175,7 +175,7 @@ async def test_a_tool_that_waits_can_be_cancelled(
 
 @pytest.mark.parametrize(("kind", "seconds"), [("hang", 3600), ("stubborn", 60)])
 async def test_a_tool_that_nobody_stops_ends_at_last(kind: str, seconds: int) -> None:
-    """Nothing that a client starts runs for ever."""
+    """A client can start nothing that runs for ever."""
     clock = ManualClock()
     call = run(clock, "sandbox_fail", kind=kind)
     await clock.sleeping(f"sandbox.{kind}")
@@ -186,7 +186,7 @@ async def test_a_tool_that_nobody_stops_ends_at_last(kind: str, seconds: int) ->
 
 
 async def test_a_stubborn_tool_goes_on_when_it_is_cancelled() -> None:
-    """It outlives the time that a tool is given to stop, but not a second cancel."""
+    """It outlives the time that a tool has to stop, but not a second cancellation."""
     clock = ManualClock()
     call = run(clock, "sandbox_fail", kind="stubborn")
     await clock.sleeping("sandbox.stubborn")

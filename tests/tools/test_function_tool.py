@@ -26,7 +26,7 @@ async def greet(name: str, context: ToolContext, times: int = 1) -> str:
 
 
 async def test_the_function_is_the_tool() -> None:
-    """Name, docstring and signature are what the model is told."""
+    """The model gets the name, docstring and signature."""
     tool = FunctionTool(greet)
 
     assert tool.spec.name == "greet"
@@ -38,7 +38,7 @@ async def test_the_function_is_the_tool() -> None:
 
 
 async def test_arguments_that_do_not_fit_run_nothing() -> None:
-    """The model is told all that is wrong, as an error of an invalid call."""
+    """The model gets all problems at once, as an error of an invalid call."""
     output = await FunctionTool(greet).run('{"times":"two"}', CONTEXT)
 
     assert output == ToolOutput(
@@ -51,7 +51,7 @@ async def test_arguments_that_do_not_fit_run_nothing() -> None:
 
 
 async def test_a_value_becomes_json_and_an_output_stays_itself() -> None:
-    """A function says as much about its result as it wants to."""
+    """A function may describe its result in as much detail as it wants."""
 
     async def value() -> list[int]:
         """Return a value."""
@@ -66,7 +66,7 @@ async def test_a_value_becomes_json_and_an_output_stays_itself() -> None:
 
 
 async def test_what_the_function_raises_is_passed_on() -> None:
-    """Who runs the tool decides what an exception means."""
+    """The caller of the tool decides how to handle an exception."""
 
     async def broken() -> str:
         """Break."""
@@ -77,7 +77,7 @@ async def test_what_the_function_raises_is_passed_on() -> None:
 
 
 def test_properties_of_a_tool_are_declared() -> None:
-    """At most once, and the turn goes on, unless the author says otherwise."""
+    """A call runs at most once and the turn continues, unless the author says otherwise."""
     plain, marked = FunctionTool(greet), FunctionTool(greet, idempotent=True, ends_turn=True)
 
     assert (plain.idempotent, plain.ends_turn) == (False, False)
@@ -85,7 +85,7 @@ def test_properties_of_a_tool_are_declared() -> None:
 
 
 def test_a_function_that_cannot_be_a_tool_is_refused() -> None:
-    """A tool can be cancelled, and the model knows what it is for."""
+    """A tool must be cancellable and must have a description."""
 
     def blocking() -> str:
         """Block the loop."""

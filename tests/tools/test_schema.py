@@ -42,19 +42,19 @@ GOOD: dict[str, Any] = {
 
 
 def read(**changes: Any) -> dict[str, Any]:
-    """Read good arguments with these changes."""
+    """Parse valid arguments with these changes."""
     return Arguments(everything).read(json.dumps(GOOD | changes))
 
 
 def problems(**changes: Any) -> list[str]:
-    """Return what is wrong with good arguments after these changes."""
+    """Return the problems of valid arguments after these changes."""
     with pytest.raises(InvalidArguments) as caught:
         read(**changes)
     return caught.value.problems
 
 
 def test_the_schema_says_what_the_hints_say() -> None:
-    """Types, bounds, descriptions, defaults and what must be given."""
+    """Types, bounds, descriptions, defaults and required arguments."""
     schema = json.loads(Arguments(everything).schema())
 
     Draft202012Validator.check_schema(schema)
@@ -79,7 +79,7 @@ def test_the_schema_says_what_the_hints_say() -> None:
 
 
 def test_good_arguments_are_read_and_defaults_left_to_the_function() -> None:
-    """The context is nobody's argument."""
+    """The context is not an argument."""
     arguments = Arguments(everything)
 
     assert read() == GOOD
@@ -88,7 +88,7 @@ def test_good_arguments_are_read_and_defaults_left_to_the_function() -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    """A model mends its call once."""
+    """A model can correct its call at once."""
     takes = (
         "there is no such argument; the tool takes text, count, share, flag, names, labels, mode, "
         "anything, maybe, loose, limit"
@@ -105,7 +105,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_missing_arguments_are_named() -> None:
-    """No arguments at all is the same as an empty object."""
+    """Empty text is the same as an empty object."""
     for nothing in ("", "  ", "{}"):
         with pytest.raises(InvalidArguments) as caught:
             Arguments(everything).read(nothing)
@@ -115,7 +115,7 @@ def test_missing_arguments_are_named() -> None:
 
 @pytest.mark.parametrize("changes", [{"count": True}, {"flag": 1}, {"share": "1"}, {"count": 1.5}])
 def test_values_are_not_bent_into_a_type(changes: dict[str, Any]) -> None:
-    """What only looks like the type is a problem, not a guess."""
+    """A value of a similar type is a problem, not a guess."""
     assert len(problems(**changes)) == 1
 
 
@@ -135,7 +135,7 @@ def test_values_are_not_bent_into_a_type(changes: dict[str, Any]) -> None:
     ids=["array", "null", "text", "cut", "hole", "surrogate", "deep", "digits", "nul"],
 )
 def test_what_is_no_object_is_one_problem(arguments: str, words: str) -> None:
-    """Whatever a model writes, it gets an answer."""
+    """Whatever a model writes, it gets a response."""
     with pytest.raises(InvalidArguments) as caught:
         Arguments(everything).read(arguments)
 
@@ -148,15 +148,15 @@ async def _untyped(a) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001  
 
 
 async def _starred(*a: str) -> None:
-    """Have no name for its arguments."""
+    """Has no keyword for its arguments."""
 
 
 async def _foreign(a: list[Arguments]) -> None:
-    """Take what JSON cannot say."""
+    """Takes a type that JSON cannot represent."""
 
 
 @pytest.mark.parametrize("function", [_untyped, _starred, _foreign])
 def test_a_signature_that_is_not_understood_is_refused_at_once(function: Any) -> None:
-    """The author learns it when the server starts, not when a model calls."""
+    """The author gets the error when the server starts, not when a model calls."""
     with pytest.raises(TypeError, match=r"^a"):
         Arguments(function)

@@ -11,7 +11,7 @@ from tests.kit.world import World
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """Give a scenario on a store of its own, with a worker that is running."""
+    """Yield a scenario with its own store and a running worker."""
     async with World(tmp_path / "chats.db") as world:
         world.start()
         yield world
@@ -19,7 +19,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def shared(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
-    """Give a scenario on a PostgreSQL; the test starts its workers."""
+    """Yield a scenario on PostgreSQL; the test starts its workers."""
     await migrate(postgres_url)
     async with World(tmp_path, postgres_url) as world:
         yield world
@@ -27,7 +27,7 @@ async def shared(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    """Give a scenario on each store in turn."""
+    """Yield a scenario on each store in turn."""
     url = ""
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")

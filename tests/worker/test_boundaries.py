@@ -1,7 +1,7 @@
 """A stop, an edit and a crash at every boundary of a turn: before and after each commit of a run.
 
-The turn has two steps with tools, one of them with a client's. It is played again and again; each
-time something happens at the next boundary, and another worker goes on with what it finds.
+The turn has two steps with tools, one of them a client's. It is played repeatedly; each time
+something happens at the next boundary, and another worker continues from there.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from tests.kit.script import ScriptedModel, Spoken, calls, text
 from tests.kit.world import Chat, Process, World
 
 BOUNDARIES = 16
-"""Two acquisitions, with a boundary behind each; five chains and two outcomes, with one before too.
-A worker that is stopped crosses a few more; they are not counted."""
+"""Two acquisitions, with a boundary after each; five chains and two outcomes, with one before too.
+A stopped worker crosses a few more, which are not counted."""
 
 ANSWERS: Sequence[Sequence[Spoken]] = (
     (text("One."), calls("once"), calls("again"), calls("once")),
@@ -36,10 +36,10 @@ Happens = Callable[[Process, Chat], Awaitable[None]]
 
 
 class SteadyModel(ScriptedModel):
-    """A model whose answer follows from its context, however often it is asked."""
+    """A model whose answer depends only on its context."""
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[AnswerPart]:
-        """Say what comes next in the turn."""
+        """Give the next answer of the turn."""
         roles = [message.role for message in request.messages]
         behind = roles[len(roles) - roles[::-1].index(Role.USER) :]
         self.says(*ANSWERS[behind.count(Role.ASSISTANT)])
@@ -48,34 +48,34 @@ class SteadyModel(ScriptedModel):
 
 
 async def interrupt(_: Process, chat: Chat) -> None:
-    """Stop the turn; the worker is told."""
+    """Stop the turn; the worker gets the hint."""
     await chat.interrupt()
 
 
 async def interrupt_unheard(process: Process, chat: Chat) -> None:
-    """Stop the turn; the worker finds it when it writes."""
+    """Stop the turn; the worker finds out when it writes."""
     process.goes_deaf()
     await chat.interrupt()
 
 
 async def edit(_: Process, chat: Chat) -> None:
-    """Take the chat away; the worker is told."""
+    """Replace the message; the worker gets the hint."""
     await chat.edit(1, "anew")
 
 
 async def edit_unheard(process: Process, chat: Chat) -> None:
-    """Take the chat away; the worker finds it when it writes."""
+    """Replace the message; the worker finds out when it writes."""
     process.goes_deaf()
     await chat.edit(1, "anew")
 
 
 async def shutdown(process: Process, _: Chat) -> None:
-    """Leave in order."""
+    """Shut down cleanly."""
     process.leaves_at_once()
 
 
 async def crash(process: Process, _: Chat) -> None:
-    """Die: what is behind this boundary is not done any more."""
+    """Crash: nothing after this boundary happens."""
     process.cable.cut()
 
 
@@ -90,7 +90,7 @@ async def play(chat: Chat) -> None:
 
 
 async def play_with(happens: Happens, number: int, world: World) -> Chat | None:
-    """Play a turn in which it happens at this boundary; None when it has no such boundary."""
+    """Play a turn in which it happens at this boundary; return None if there is none."""
     chat = await world.chat("go", client_tools=["open"])
     crossed, happened = 0, asyncio.Event()
 
@@ -107,7 +107,7 @@ async def play_with(happens: Happens, number: int, world: World) -> Chat | None:
     waiting = asyncio.create_task(happened.wait())
     await asyncio.wait({playing, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if playing.done():
-        await first.drain()  # the last boundary is behind the last commit
+        await first.drain()  # the last boundary is after the last commit
     if not happened.is_set():
         waiting.cancel()
         return None
@@ -115,7 +115,7 @@ async def play_with(happens: Happens, number: int, world: World) -> Chat | None:
     if happens is crash:
         await first.crash()
     await in_time(world, playing)
-    await in_time(world, asyncio.create_task(play(chat)))  # it may have begun anew
+    await in_time(world, asyncio.create_task(play(chat)))  # it may have started again
     for process in (first, second):
         if not process.task.done():
             await process.drain()
@@ -123,7 +123,7 @@ async def play_with(happens: Happens, number: int, world: World) -> Chat | None:
 
 
 async def in_time(world: World, playing: asyncio.Task[None]) -> None:
-    """Let time pass until the turn has ended: leases end, and rows that were held are free."""
+    """Advance the time until the turn has ended: leases expire, and held rows become free."""
     while not playing.done():
         await world.clock.advance(1)
     await playing
@@ -135,7 +135,7 @@ async def in_time(world: World, playing: asyncio.Task[None]) -> None:
 async def test_whatever_happens_at_a_boundary_loses_and_repeats_nothing(
     either: World, happens: Happens
 ) -> None:
-    """The log has no gap, each call has one result, and no tool that may not runs twice."""
+    """The log has no gap, each call has one result, and no other tool runs twice."""
     either.model = SteadyModel()
     once, again = either.tool("once"), either.tool("again", idempotent=True)
     number = 0
@@ -159,7 +159,7 @@ async def test_whatever_happens_at_a_boundary_loses_and_repeats_nothing(
 async def test_whatever_happens_at_a_boundary_leaves_nothing_for_the_collector(
     either: World, happens: Happens
 ) -> None:
-    """The chat's history goes with its last reference: a server's collector comes seldom."""
+    """The chat's history is freed with its last reference: a server's collector rarely runs."""
     either.model = SteadyModel()
     either.tool("once")
     either.tool("again", idempotent=True)
@@ -171,7 +171,7 @@ async def test_whatever_happens_at_a_boundary_leaves_nothing_for_the_collector(
 
 
 def ends_as_it_should(happens: Happens, chat: Chat, texts: Sequence[str]) -> None:
-    """Hold the end of a turn to what happened in it."""
+    """Check the end of a turn against what happened in it."""
     stop_reason, answers = chat.state.stop_reason, [it for it in texts[1:] if it]
     if happens in {interrupt, interrupt_unheard} and stop_reason is StopReason.INTERRUPTED:
         assert answers == ["One.", "Two.", "Three."][: len(answers)]
@@ -182,11 +182,11 @@ def ends_as_it_should(happens: Happens, chat: Chat, texts: Sequence[str]) -> Non
 
 
 def is_what_happened(result: ToolResult, happens: Happens, ran: set[ToolCallId]) -> None:
-    """Hold the result of a call to whether its tool was run, which takes no time here."""
+    """Check the result of a call against whether its tool ran, which takes no time here."""
     if result.error is None:
         assert result.name == "open" or result.call_id in ran
     elif happens is crash:
         assert result.error is ToolErrorKind.OUTCOME_UNKNOWN
         assert result.name == "once"
     else:
-        assert result.call_id not in ran, "what a tool gave is lost"
+        assert result.call_id not in ran, "the output of a tool is lost"

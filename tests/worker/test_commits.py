@@ -1,4 +1,4 @@
-"""What a turn costs: one commit for each wait, on each store."""
+"""The cost of a turn: one commit per wait, on each store."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.kit.world import Chat, World
 
 
 def writes(world: World) -> int:
-    """Return how many durable writes there were: commits, and outcomes in the journal."""
+    """Return the number of durable writes: commits, and outcomes in the journal."""
     return world.commits + world.process.cable.calls.count("finish_call")
 
 
@@ -55,7 +55,7 @@ async def test_a_step_with_n_tools_is_one_commit_more(either: World, tools: int)
 
 
 async def asks(world: World, *names: str) -> Chat:
-    """Bring a chat to where it waits for its client."""
+    """Bring a chat to the point where it waits for its client."""
     world.start()
     world.tool("shell")
     world.model.says(*(calls(name) for name in names))
@@ -65,7 +65,7 @@ async def asks(world: World, *names: str) -> Chat:
 
 
 async def test_an_answer_with_client_tools_ends_in_one_commit(either: World) -> None:
-    """The answer with the question; then the client's results are one, and its turn goes on."""
+    """One commit for the answer with the question; one for the results, then the turn goes on."""
     chat = await asks(either, "open")
     assert writes(either) == 3
     assert either.process.cable.calls == ["CommitAnswer + RequireAction"]
@@ -80,7 +80,7 @@ async def test_an_answer_with_client_tools_ends_in_one_commit(either: World) -> 
 
 
 async def test_the_client_is_asked_with_the_results_of_our_tools(either: World) -> None:
-    """They wait for each other only where one needs the other."""
+    """They wait for each other only if one needs the other."""
     await asks(either, "shell", "open")
     assert either.process.cable.calls == [
         "CommitAnswer + StartAttempt + start_calls",
@@ -90,7 +90,7 @@ async def test_the_client_is_asked_with_the_results_of_our_tools(either: World) 
 
 
 async def test_a_tool_that_ends_the_turn_ends_it_with_its_result(either: World) -> None:
-    """Nothing is waited for behind it."""
+    """Nothing waits after it."""
     either.start()
     either.tool("done", ends_turn=True)
     either.model.says(calls("done"))
@@ -101,7 +101,7 @@ async def test_a_tool_that_ends_the_turn_ends_it_with_its_result(either: World) 
 
 
 async def test_a_retry_is_a_commit_before_its_time_and_one_behind_it(either: World) -> None:
-    """Its time is a wait like any other."""
+    """The delay is a wait like any other."""
     either.start()
     either.model.fails(ErrorKind.OVERLOADED)
     either.model.says(text("whole"))

@@ -1,4 +1,4 @@
-"""Work whose row somebody else holds at the moment of the look: it starts as soon as it is free."""
+"""Work whose row another transaction holds during the check: it starts as soon as it is free."""
 
 import asyncpg
 import pytest
@@ -15,7 +15,7 @@ POLL_SECONDS = WorkerSettings().poll_seconds
 async def test_work_that_is_held_for_a_moment_starts_before_the_poll(
     shared: World, postgres_url: str
 ) -> None:
-    """Another request touches the chat while the worker looks: no poll has to pass."""
+    """Another request holds the chat while the worker checks: it does not wait for a poll."""
     shared.model.says(text("hello"))
     chat = await shared.chat("hi")
     async with locked(postgres_url, chat.id):
@@ -30,7 +30,7 @@ async def test_work_that_is_held_for_a_moment_starts_before_the_poll(
 async def test_work_that_is_held_for_long_is_looked_at_less_and_less(
     shared: World, postgres_url: str
 ) -> None:
-    """Ten seconds of a stranger's transaction are a dozen looks more than polls, no busy loop."""
+    """A foreign transaction of ten seconds costs a dozen checks more than polls, no busy loop."""
     shared.model.says(text("hello"))
     chat = await shared.chat("hi")
     async with locked(postgres_url, chat.id):
@@ -45,7 +45,7 @@ async def test_work_that_is_held_for_long_is_looked_at_less_and_less(
 async def test_work_that_is_held_for_a_moment_is_not_late_because_of_other_work_held_for_long(
     shared: World, postgres_url: str
 ) -> None:
-    """The pause follows the newest of what was passed over."""
+    """The pause depends on the newest row that was skipped."""
     shared.model.says(text("first"))
     shared.model.says(text("second"))
     old = await shared.chat("old")
@@ -70,7 +70,7 @@ async def test_work_that_is_held_for_a_moment_is_not_late_because_of_other_work_
 async def test_a_worker_that_lost_a_race_looks_once_more_and_then_polls(
     shared: World, postgres_url: str
 ) -> None:
-    """What another server is taking at this moment is passed over; then it is nobody's to take."""
+    """A row that another server is acquiring is skipped; then it is no longer available."""
     chat = await shared.chat("hi")
     winner = await asyncpg.connect(postgres_url)
     taking = winner.transaction()

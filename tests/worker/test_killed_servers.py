@@ -1,4 +1,4 @@
-"""Real servers on one PostgreSQL, killed in the middle of a turn, with leases of an hour."""
+"""Real servers on one PostgreSQL, killed during a turn, with leases of an hour."""
 
 import signal
 from pathlib import Path
@@ -15,7 +15,7 @@ STALLS = "!say a\n!stall 3000"
 
 
 def settings(url: str) -> dict[str, str]:
-    """Return an environment with leases that no test waits for."""
+    """Return an environment with leases too long for any test to wait for."""
     return {
         "CHATD_DATABASE_URL": url,
         "CHATD_LEASE_SECONDS": "3600",
@@ -34,7 +34,7 @@ async def create(server: Serving, home: Path) -> str:
 
 
 async def shows(server: Serving, home: Path, chat_id: str) -> None:
-    """Wait until this server shows the answer in progress, which only who runs it can."""
+    """Wait until this server shows the answer in progress, which only the server of its run can."""
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = chat_service_pb2_grpc.ChatServiceStub(channel)
         request = pb.SubscribeRequest(chat_id=chat_id)
@@ -51,7 +51,7 @@ def key(home: Path) -> tuple[tuple[str, str], ...]:
 
 
 async def lease_of(url: str, chat_id: str) -> tuple[object, ...]:
-    """Return who holds a chat, and until when."""
+    """Return the lease of a chat."""
     connection = await asyncpg.connect(url)
     try:
         query = "SELECT worker_id, epoch, lease_expires_at FROM chats WHERE uuid = $1"
@@ -63,7 +63,7 @@ async def lease_of(url: str, chat_id: str) -> tuple[object, ...]:
 async def test_a_restarted_server_goes_on_with_the_turn_of_the_killed_one_at_once(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """The lock of its home died with it, so nobody waits an hour for its lease."""
+    """The lock of its home was released with it, so its lease does not last the hour."""
     with serving(tmp_path, **settings(postgres_url)) as killed:
         chat_id = await create(killed, tmp_path)
         await shows(killed, tmp_path, chat_id)
@@ -75,8 +75,8 @@ async def test_a_restarted_server_goes_on_with_the_turn_of_the_killed_one_at_onc
 async def test_a_server_that_only_stands_still_keeps_its_chats(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """Three servers of one home: one is stopped (SIGSTOP), one killed, and the third replaces the
-    killed one alone.
+    """Three servers of one home: one is stopped (SIGSTOP), one killed, and the third replaces only
+    the killed one.
     """
     with serving(tmp_path, **settings(postgres_url)) as stopped:
         kept = await create(stopped, tmp_path)

@@ -1,4 +1,4 @@
-"""A worker dies: what another one finds, and what it does with it."""
+"""A worker dies: what another worker finds, and what it does."""
 
 from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.failure import ErrorKind
@@ -18,7 +18,7 @@ async def results(chat: Chat) -> list[ToolResult]:
 
 
 async def rescued(world: World) -> None:
-    """Crash the worker and let another find its chats."""
+    """Crash the worker and let another one find its chats."""
     await world.process.crash()
     world.start("two")
     await world.clock.sleeping("rescue")
@@ -26,7 +26,7 @@ async def rescued(world: World) -> None:
 
 
 async def test_a_crash_during_a_tool_leaves_its_outcome_unknown(world: World) -> None:
-    """At most once: the call is not run again, and the model is told."""
+    """At most once: the call does not run again, and the model learns of it."""
     shell = world.tool("shell")
     gate = shell.hangs()
     world.model.says(text("On it."), calls("shell"))
@@ -41,7 +41,7 @@ async def test_a_crash_during_a_tool_leaves_its_outcome_unknown(world: World) ->
 
 
 async def test_an_idempotent_tool_runs_again_after_a_crash(world: World) -> None:
-    """The tool said that it may."""
+    """The tool is idempotent."""
     lookup = world.tool("lookup", idempotent=True)
     gate = lookup.hangs()
     world.model.says(calls("lookup"))
@@ -55,7 +55,7 @@ async def test_an_idempotent_tool_runs_again_after_a_crash(world: World) -> None
 
 
 async def test_a_recorded_outcome_is_used_after_a_crash(world: World) -> None:
-    """A tool that had finished is not run again, and its result is the one that was shown."""
+    """A finished tool does not run again, and its result is the one that was shown."""
     quick = world.tool("quick")
     quick.gives("42")
     gate = world.tool("shell").hangs()
@@ -93,7 +93,7 @@ async def test_a_crash_before_a_tool_started_asks_the_model_again(world: World) 
 async def test_a_crash_after_the_turn_was_interrupted_is_finished_by_the_rescuer(
     world: World,
 ) -> None:
-    """The step in memory is lost; the chat does not hang in interrupting."""
+    """The step in memory is lost, but the chat does not stay in interrupting."""
     gate = Gate()
     world.model.says(text("half", gate))
     chat = await world.chat("go")
@@ -107,7 +107,7 @@ async def test_a_crash_after_the_turn_was_interrupted_is_finished_by_the_rescuer
 
 
 async def test_a_tool_that_is_gone_after_a_restart_is_an_invalid_call(world: World) -> None:
-    """The model is told what there is now."""
+    """The model gets the names of the available tools."""
     world.tool("shell")
     world.tool("other")
     world.model.says(calls("shell"), does(world.process.leaves_at_once))
@@ -123,7 +123,7 @@ async def test_a_tool_that_is_gone_after_a_restart_is_an_invalid_call(world: Wor
 
 
 async def test_too_many_rescues_in_a_row_end_the_turn(world: World) -> None:
-    """A chat that kills its workers must not kill them for ever."""
+    """A chat that crashes its workers must not do so for ever."""
     gates = [Gate() for _ in range(RESCUES_MAX + 1)]
     for gate in gates:
         world.model.says(text("boom", gate))
@@ -137,7 +137,7 @@ async def test_too_many_rescues_in_a_row_end_the_turn(world: World) -> None:
 
 
 async def test_more_dead_chats_than_one_batch_are_all_rescued_at_once(world: World) -> None:
-    """A full batch is followed by the next look without a wait."""
+    """After a full batch the next check follows at once."""
     gates = [Gate() for _ in range(3)]
     chats = []
     for gate in gates:

@@ -10,7 +10,7 @@ CHAT = ChatId("chat")
 
 
 async def test_a_chat_may_be_run_again_before_its_last_run_is_gone() -> None:
-    """The end of the old run does not take the new one out of the table."""
+    """The end of the old run does not remove the new one from the table."""
     runs = Runs()
     first, second = asyncio.Event(), asyncio.Event()
 

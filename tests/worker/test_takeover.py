@@ -1,4 +1,4 @@
-"""A worker dies: another one takes its chats over at most one poll after the lease has ended."""
+"""A worker dies: another one takes over its chats at most one poll after the lease expired."""
 
 import pytest
 
@@ -14,7 +14,7 @@ SHORT = WorkerSettings(lease_seconds=1.0, heartbeat_seconds=0.5)
 
 
 async def dies_with_a_chat(world: World, settings: WorkerSettings) -> Chat:
-    """Let a second worker take a chat, by its hint, and die."""
+    """Let a second worker take a chat, after a hint, and die."""
     world.start("survivor")
     await world.clock.sleeping("poll")
     await world.clock.sleeping("rescue")
@@ -33,7 +33,7 @@ async def dies_with_a_chat(world: World, settings: WorkerSettings) -> Chat:
 async def test_a_takeover_takes_at_most_the_lease_and_a_poll(
     either: World, settings: WorkerSettings
 ) -> None:
-    """Also when the lease is far shorter than the survivor's own."""
+    """Even if the lease is much shorter than the survivor's own."""
     chat = await dies_with_a_chat(either, settings)
     await either.clock.advance(settings.lease_seconds + settings.poll_seconds)
     await chat.until(Status.WAITING)
@@ -41,7 +41,7 @@ async def test_a_takeover_takes_at_most_the_lease_and_a_poll(
 
 
 async def test_a_takeover_begins_the_moment_the_lease_ends(either: World) -> None:
-    """The end of the next lease is known, so nobody waits for a poll either."""
+    """The expiry of the next lease is known, so no poll is needed either."""
     chat = await dies_with_a_chat(either, WorkerSettings())
     began = either.clock.now()
     await either.clock.advance(WorkerSettings().lease_seconds - 0.001)
@@ -54,7 +54,7 @@ async def test_a_takeover_begins_the_moment_the_lease_ends(either: World) -> Non
 async def test_an_expired_lease_whose_row_is_held_is_looked_at_again_at_once(
     shared: World, postgres_url: str
 ) -> None:
-    """A message that arrives at that moment costs the takeover no poll."""
+    """A message that arrives at that moment does not delay the takeover by a poll."""
     chat = await dies_with_a_chat(shared, SHORT)
     async with locked(postgres_url, chat.id):
         await shared.clock.advance(SHORT.lease_seconds)
@@ -68,7 +68,7 @@ async def test_an_expired_lease_whose_row_is_held_is_looked_at_again_at_once(
 async def test_a_deadline_that_passes_soon_after_a_look_is_noticed_within_a_poll(
     either: World,
 ) -> None:
-    """A deadline that came up after the look is no reason to be late."""
+    """A deadline that was set after the check is met in time."""
     process = either.start()
     await either.clock.sleeping("rescue")
     either.model.says(calls("ls"))
@@ -81,7 +81,7 @@ async def test_a_deadline_that_passes_soon_after_a_look_is_noticed_within_a_poll
 
 
 async def test_a_retry_of_a_worker_that_left_begins_the_moment_it_is_due(either: World) -> None:
-    """It is known when, so nobody waits for the next poll."""
+    """The time is known, so no poll is needed."""
     either.model.fails(ErrorKind.OVERLOADED, retry_after_seconds=3.3)
     leaving = either.start("leaving")
     chat = await either.chat("go")

@@ -1,4 +1,4 @@
-"""Who works what: slots, hints, polls, drain."""
+"""How workers get work: slots, hints, polls, drain."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.kit.world import World
 
 
 async def test_a_hint_starts_a_chat_without_time_passing(world: World) -> None:
-    """The poll is only the net under it."""
+    """The poll is only the fallback."""
     start = world.clock.now()
     world.model.says(text("hello"))
     chat = await world.chat("hi")
@@ -19,7 +19,7 @@ async def test_a_hint_starts_a_chat_without_time_passing(world: World) -> None:
 
 
 async def test_a_lost_hint_costs_at_most_one_poll(world: World) -> None:
-    """Work that nobody spoke of is found after a second."""
+    """Work without a hint is found after a second."""
     await world.clock.sleeping("poll")
     world.process.goes_deaf()
     world.model.says(text("hello"))
@@ -31,7 +31,7 @@ async def test_a_lost_hint_costs_at_most_one_poll(world: World) -> None:
 
 
 async def test_a_gap_in_the_hints_is_followed_by_a_look_at_once(world: World) -> None:
-    """Their connection is back after a loss: no poll and no heartbeat has to pass."""
+    """The connection is back after a loss: no poll and no heartbeat has to pass."""
     start = world.clock.now()
     gate = Gate()
     world.model.says(text("half", gate))
@@ -68,7 +68,7 @@ async def test_no_more_runs_than_slots(world: World) -> None:
 
 
 async def test_the_end_of_a_run_looks_for_no_work_while_slots_are_free(world: World) -> None:
-    """Work announces itself; only who was full has to look."""
+    """Work comes with hints; only a full worker has to check."""
     world.model.says(text("hello"))
     chat = await world.chat("hi")
     await world.clock.sleeping("poll")
@@ -95,7 +95,7 @@ async def test_chats_are_acquired_in_batches(world: World) -> None:
 
 
 async def test_one_heartbeat_for_all_chats(world: World) -> None:
-    """One statement each ten seconds, and none when nothing runs."""
+    """One statement every ten seconds, and none while nothing runs."""
     await world.clock.sleeping("heartbeat")
     await world.clock.advance(25)
     assert world.process.cable.idle["heartbeat"] == 0
@@ -114,7 +114,7 @@ async def test_one_heartbeat_for_all_chats(world: World) -> None:
 
 
 async def test_an_idle_worker_only_polls(world: World) -> None:
-    """A minute costs sixty looks for work and sixty at what is due next."""
+    """A minute costs sixty checks for work and sixty for what is due next."""
     world.model.says(text("hello"))
     chat = await world.chat("hi")
     await chat.ended()
@@ -127,7 +127,7 @@ async def test_an_idle_worker_only_polls(world: World) -> None:
 
 
 async def test_drain_lets_a_run_finish(world: World) -> None:
-    """Nothing new is taken, and what runs ends by itself within its time."""
+    """Nothing new is acquired, and running turns end by themselves within the time."""
     gate = Gate()
     world.model.says(text("a", gate, "b"))
     chat = await world.chat("hi")
@@ -144,7 +144,7 @@ async def test_drain_lets_a_run_finish(world: World) -> None:
 
 
 async def test_drain_keeps_the_leases_alive(world: World) -> None:
-    """A long drain is no reason for another worker to take the chat."""
+    """Other workers do not take the chat during a long drain."""
     await world.process.drain()
     gate = Gate()
     world.model.says(text("a", gate, "b"))
@@ -162,7 +162,7 @@ async def test_drain_keeps_the_leases_alive(world: World) -> None:
 
 
 async def test_a_cancelled_worker_gives_its_chats_back(world: World) -> None:
-    """Also without a drain nothing is left running."""
+    """Without a drain, too, nothing is left running."""
     gate = Gate()
     world.model.says(text("a", gate))
     chat = await world.chat("hi")
@@ -173,7 +173,7 @@ async def test_a_cancelled_worker_gives_its_chats_back(world: World) -> None:
 
 
 async def test_a_worker_cancelled_while_it_takes_chats_gives_them_back(world: World) -> None:
-    """They were leased before the answer came: nobody waits for that lease to end."""
+    """They were leased before the response came, and need not wait for the lease to expire."""
     gate = world.process.cable.acquired = Gate()
     world.model.says(text("a", Gate()))
     chat = await world.chat("hi")
@@ -185,7 +185,7 @@ async def test_a_worker_cancelled_while_it_takes_chats_gives_them_back(world: Wo
 
 
 async def test_a_database_that_is_gone_ends_the_run_and_the_rescue_goes_on(world: World) -> None:
-    """Nothing can be written, so the lease expires, and the turn is worked from its last commit."""
+    """Nothing can be written, so the lease expires, and the turn continues from its last commit."""
     gate = Gate()
     world.tool("shell")
     world.model.says(calls("shell"))
@@ -210,7 +210,7 @@ async def test_a_database_that_is_gone_ends_the_run_and_the_rescue_goes_on(world
 
 
 async def test_a_defect_of_the_worker_is_not_swallowed(world: World) -> None:
-    """A failure that is none of the database ends the worker, loudly, and gives chats back."""
+    """An error that is not the database's ends the worker visibly, and releases its chats."""
 
     class BrokenError(Exception):
         pass
