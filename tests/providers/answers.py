@@ -1,7 +1,7 @@
-"""An answer in the shape of the recordings' expectations, and two ways to it.
+"""An answer in the format of the recordings' expectations, and two ways to compute it.
 
-`folded` comes from our parts; `plain_anthropic` decodes a whole body at once, as simply as one
-can, and shares no code with the adapter.
+`folded` uses our parts; `plain_anthropic` decodes a whole body at once, as simply as
+possible, and shares no code with the adapter.
 """
 
 import json
@@ -33,7 +33,7 @@ from chatd_server.domain.message import (
 
 
 class Answer(msgspec.Struct):
-    """What a whole answer says."""
+    """The content of a whole answer."""
 
     text: str = ""
     reasoning: str = ""
@@ -53,7 +53,7 @@ class _Call(msgspec.Struct):
 
 
 class Fold:
-    """Folds parts into an answer; `answer` is None until Finished was seen."""
+    """Folds parts into an answer; `answer` is None until Finished arrives."""
 
     def __init__(self) -> None:
         self._reset()
@@ -139,7 +139,7 @@ class Fold:
 
 
 def folded(parts: Iterable[AnswerPart]) -> Answer | None:
-    """Return the answer of a whole stream of parts, None without its end."""
+    """Return the answer of a whole stream of parts; None without Finished."""
     fold = Fold()
     for part in parts:
         fold.add(part)
@@ -166,7 +166,7 @@ def expected_anthropic(entry: dict[str, Any]) -> Answer:
 
 
 def plain_anthropic(body: str) -> Answer:
-    """Decode a whole body, streamed or not, in the plainest way."""
+    """Decode a whole body, streamed or not, as simply as possible."""
     if body.lstrip().startswith("{"):
         message = json.loads(body)
         blocks = message["content"]

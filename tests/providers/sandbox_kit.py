@@ -1,4 +1,4 @@
-"""Requests for the sandbox, and its answers as lines that a person reads."""
+"""Requests for the sandbox, and its answers as readable lines."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -58,7 +58,7 @@ def message(
 
 
 def history(*said: tuple[Role, str]) -> list[Message]:
-    """Return messages of text in order; the words of a tool are its result."""
+    """Return text messages in order; a tool's text is its result."""
     return [
         message(role, tool_result(words) if role is Role.TOOL else Text(words), position=number)
         for number, (role, words) in enumerate(said, 1)
@@ -66,14 +66,14 @@ def history(*said: tuple[Role, str]) -> list[Message]:
 
 
 def tool_result(output: str, error: ToolErrorKind | None = None) -> ToolResult:
-    """Return what the tool "lookup" gave."""
+    """Return a result of the tool "lookup"."""
     return ToolResult(ToolCallId("call_1"), "lookup", output, Executor.SERVER, 0, error=error)
 
 
 def provider_call(
     arguments: str = '{"query":"cats"}', *, vendor_id: str = "call_1", of: str = PROVIDER
 ) -> ToolCall:
-    """Return a search that a vendor began: with an id of ours, "id of" and the vendor's."""
+    """Return a search that a vendor began; our id is "id of" and the vendor's id."""
     return ToolCall(
         ToolCallId(f"id of {vendor_id}"),
         "web_search",
@@ -86,22 +86,22 @@ def provider_call(
 
 
 def request(text: str, *, attempt: int = 1) -> ModelRequest:
-    """Return the first call of a turn that a user began with this text."""
+    """Return the first model request of a turn that began with this text."""
     return ModelRequest(messages=history((Role.USER, text)), attempt_number=attempt)
 
 
 def stream(asked: ModelRequest | str, clock: Clock) -> AsyncIterator[AnswerPart]:
-    """Ask a sandbox that has not answered anything before."""
+    """Stream from a new sandbox conversation."""
     model = SandboxProvider(ProviderSettings(), clock).model("echo")
     return model.conversation().stream(request(asked) if isinstance(asked, str) else asked)
 
 
 async def played(asked: ModelRequest | str) -> tuple[list[AnswerPart], ChatError | None]:
-    """Return the parts of an answer that does not wait, and how it failed."""
+    """Return the parts of an answer that does not wait, and its error."""
     seen: list[AnswerPart] = []
     try:
         async for part in stream(asked, ManualClock()):
-            seen.append(part)  # noqa: PERF401  what came before a failure counts
+            seen.append(part)  # noqa: PERF401  keeps the parts before a failure
     except ModelFailure as failed:
         return seen, failed.error
     return seen, None
@@ -115,17 +115,17 @@ async def parts_of(asked: ModelRequest | str) -> list[AnswerPart]:
 
 
 async def lines_of(asked: ModelRequest | str) -> list[str]:
-    """Return an answer as lines, one for each part, and why it ended."""
+    """Return an answer as lines, one per part, and its finish reason."""
     return lines(await parts_of(asked))
 
 
 async def text_of(asked: ModelRequest | str) -> str:
-    """Return the words of an answer."""
+    """Return the text of an answer."""
     return "".join(part.text for part in deltas(await parts_of(asked)))
 
 
 def lines(parts: Iterable[AnswerPart]) -> list[str]:
-    """Fold parts as a message is made of them: deltas add up, a restart voids."""
+    """Fold parts like a message: deltas add up, a restart drops them."""
     shown: dict[int, str] = {}
     extra: list[str] = []
     for part in parts:
@@ -159,7 +159,7 @@ def _usage(usage: object) -> str:
 
 
 def finished(parts: Sequence[AnswerPart]) -> Finished:
-    """Return the last part, which must say that the answer is complete."""
+    """Return the last part, which must be Finished."""
     last = parts[-1]
     assert isinstance(last, Finished)
     return last

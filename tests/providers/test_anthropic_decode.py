@@ -1,4 +1,4 @@
-"""What no recording holds: errors of every kind, odd text, and events that nobody knows yet."""
+"""Cases without a recording: errors of every kind, odd text, and unknown events."""
 
 import json
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ def decoded(*events: dict[str, Any] | bytes) -> list[AnswerPart]:
 
 
 def test_what_nobody_knows_yet_is_ignored_and_kept() -> None:
-    """Unknown events and deltas change nothing; an unknown block goes back as it came."""
+    """Unknown events and deltas are ignored; an unknown block is sent back unchanged."""
     parts = decoded(
         START,
         {"type": "something_new", "x": 1},
@@ -81,7 +81,7 @@ def test_what_nobody_knows_yet_is_ignored_and_kept() -> None:
 
 
 def test_half_an_emoji_in_each_of_two_deltas_reaches_the_draft() -> None:
-    """The fast decoder refuses lone surrogates; the slow one hands them on to be joined."""
+    """The fast decoder rejects lone surrogates; the slow one passes them on to be joined."""
     parts = decoded(
         START,
         block(0, "text", text=""),
@@ -94,7 +94,7 @@ def test_half_an_emoji_in_each_of_two_deltas_reaches_the_draft() -> None:
 
 
 def test_a_signed_thought_with_half_an_emoji_can_be_sent_back() -> None:
-    """What is kept to be sent back is well-formed, whatever the escapes held."""
+    """Data that is sent back is well-formed, whatever the escapes contained."""
     parts = decoded(
         START,
         block(0, "thinking", thinking="", signature=""),
@@ -128,7 +128,7 @@ def test_a_call_with_its_input_at_once_has_its_arguments() -> None:
 
 
 def test_a_second_start_voids_the_first() -> None:
-    """A gateway that tries again by itself: what came before is dropped."""
+    """A gateway retries by itself: the parts before are dropped."""
     parts = decoded(
         START,
         block(0, "text", text=""),
@@ -159,7 +159,7 @@ def test_a_second_start_voids_the_first() -> None:
 def test_an_error_inside_a_stream_has_its_kind(
     kind: str, expected: ErrorKind, retryable: bool
 ) -> None:
-    """HTTP 200 does not mean success: overload comes as an event more often than as a status."""
+    """HTTP 200 does not mean success: overload is more often an event than a status."""
     with pytest.raises(ModelFailure) as failed:
         decoded(START, {"type": "error", "error": {"type": kind, "message": "m"}})
     assert failed.value.error.kind is expected
@@ -178,7 +178,7 @@ async def vendor() -> AsyncIterator[ReplayServer]:
 
 
 async def asked(vendor: ReplayServer) -> list[AnswerPart]:
-    """Return what one call gives."""
+    """Return the parts of one call."""
     transport = Transport(ManualClock())
     model = AnthropicModel("m", api_key="k", base_url=vendor.url, transport=transport)
     message = Message(
@@ -220,7 +220,7 @@ async def test_a_status_has_its_kind(
     kind: ErrorKind,
     retryable: bool,
 ) -> None:
-    """Also where an edge answers with a page, or with nothing."""
+    """Even if a proxy answers with a page, or with nothing."""
     vendor.answers = [Canned(status, headers, [body] if body else [])]
     with pytest.raises(ModelFailure) as failed:
         await asked(vendor)
@@ -230,7 +230,7 @@ async def test_a_status_has_its_kind(
 
 
 async def test_an_answer_that_is_not_streamed_is_an_answer(vendor: ReplayServer) -> None:
-    """Whatever its headers say."""
+    """Whatever its headers are."""
     message = {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn"}
     vendor.answers = [Canned(200, {}, [b" \n", json.dumps(message).encode()])]
     parts = await asked(vendor)
@@ -239,7 +239,7 @@ async def test_an_answer_that_is_not_streamed_is_an_answer(vendor: ReplayServer)
 
 
 async def test_a_body_that_is_neither_is_a_cut_answer(vendor: ReplayServer) -> None:
-    """Nothing in it is taken for success."""
+    """No part of it counts as success."""
     for body in (b"hello", b"data: {broken\n\n", b"{broken", b""):
         vendor.answers = [Canned(200, {}, [body] if body else [])]
         with pytest.raises(ModelFailure) as failed:

@@ -1,4 +1,4 @@
-"""Our history as Anthropic takes it: what it sent comes back as it was, and nothing else does."""
+"""Our history in Anthropic's format: the vendor's own data is sent back unchanged, and no other."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def message(
 
 
 def call(name: str, arguments: str = "{}", vendor_id: str = "toolu_1") -> ToolCall:
-    """Return a call of ours."""
+    """Return a tool call."""
     return ToolCall(
         id=ToolCallId(f"call_{name}"),
         name=name,
@@ -106,14 +106,14 @@ def body(request: ModelRequest) -> dict[str, Any]:
 
 
 class _NullWriter:
-    """Shows nothing to nobody."""
+    """Ignores every write."""
 
     def __getattr__(self, _: str) -> Any:
         return lambda *_: None
 
 
 def answer(recorded: str) -> Message:
-    """Return the message that a recorded stream becomes."""
+    """Return the message for a recorded stream."""
     draft = StepDraft(ManualClock())
     draft.begin(AttemptId("a"), _NullWriter())
     toolbox = Toolbox((), ())
@@ -127,7 +127,7 @@ def answer(recorded: str) -> Message:
 
 
 def _accepted(path: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Return a recorded answer and how the next request, which was accepted, gave it back."""
+    """Return a recorded answer and its form in the next request, which the vendor accepted."""
     first = json.loads(path.read_text())
     second = json.loads(path.with_name(path.name.replace(".1.json", ".2.json")).read_text())
     index = len(first["request"]["body"]["messages"])
@@ -149,14 +149,14 @@ LOOPS = [
 @pytest.mark.skipif(not LOOPS, reason="no recordings: see CHATD_RECORDINGS")
 @pytest.mark.parametrize("path", LOOPS, ids=[path.name for path in LOOPS])
 def test_an_answer_goes_back_block_by_block_as_it_came(path: Path) -> None:
-    """What the vendor accepted in the next step of a recorded loop is what we would send."""
+    """We would send the request that the vendor accepted in the next step of a recorded loop."""
     recorded, accepted = _accepted(path)
     ours = encoded([message(Role.USER, Text("hello")), answer(recorded)])
     assert [_plain(block) for block in ours[1]["content"]] == [_plain(block) for block in accepted]
 
 
 def _plain(value: Any) -> Any:
-    """Leave out what clients add or drop as they like: marks, nulls, and who called."""
+    """Drop what clients may add or omit: cache marks, nulls, and the caller."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, str):
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 
 def test_results_of_one_step_stand_in_one_user_message_before_any_text() -> None:
-    """Anthropic wants every result in the next user message, and text behind them."""
+    """Anthropic requires every result in the next user message, and text after them."""
     messages = encoded(
         [
             message(Role.USER, Text("go")),
@@ -201,7 +201,7 @@ def test_files_of_a_result_are_named_to_the_model() -> None:
 
 
 def test_an_id_that_the_vendor_repeats_is_replaced_by_ours() -> None:
-    """Two calls with one id would be refused; ours are unique in the chat."""
+    """Two calls with one id would be refused; our ids are unique in the chat."""
     messages = encoded(
         [
             message(Role.USER, Text("go")),
@@ -215,7 +215,7 @@ def test_an_id_that_the_vendor_repeats_is_replaced_by_ours() -> None:
 
 @pytest.mark.parametrize("arguments", ['{"a": ', "[1]", ""])
 def test_arguments_that_are_no_object_go_back_empty(arguments: str) -> None:
-    """A call that was cut never ran; the vendor refuses anything but an object."""
+    """A truncated call never ran; the vendor accepts only an object."""
     messages = encoded([message(Role.ASSISTANT, call("a", arguments))])
     assert messages[0]["content"][0]["input"] == {}
 
@@ -226,7 +226,7 @@ def test_arguments_that_are_no_object_go_back_empty(arguments: str) -> None:
     ids=["spelling", "a long number", "half of a pair"],
 )
 def test_arguments_go_back_as_the_model_wrote_them(text: str) -> None:
-    """Spelling and key order are what the vendor's prompt cache is keyed on."""
+    """The vendor's prompt cache depends on spelling and key order."""
     sent = MessageEncoder(MODEL).encoded([message(Role.ASSISTANT, call("a", text))])
     assert text.encode() in sent
 
@@ -240,7 +240,7 @@ def test_arguments_go_back_as_the_model_wrote_them(text: str) -> None:
     ids=["another vendor", "another model"],
 )
 def test_a_block_of_another_vendor_or_model_is_not_sent(native: Native) -> None:
-    """Signatures of another model are refused, so its reasoning stays here."""
+    """The vendor refuses signatures of another model, so that reasoning is not sent."""
     messages = encoded([message(Role.ASSISTANT, Reasoning("so", native), Text("yes"))])
     assert [block["type"] for block in messages[0]["content"]] == ["text"]
 
@@ -269,7 +269,7 @@ def test_marks_stand_on_the_system_text_and_the_last_two_messages() -> None:
 
 @given(st.lists(st.sampled_from(["user", "call", "text", "empty"]), min_size=1, max_size=12))
 def test_what_is_added_step_by_step_is_what_is_encoded_at_once(kinds: list[str]) -> None:
-    """The growing encoder and a fresh one say the same, byte for byte, at every step."""
+    """The incremental encoder and a new one agree, byte for byte, at every step."""
     messages: list[Message] = []
     growing = MessageEncoder(MODEL)
     for number, kind in enumerate(kinds):
@@ -289,7 +289,7 @@ def test_what_is_added_step_by_step_is_what_is_encoded_at_once(kinds: list[str])
 
 
 def test_another_history_is_encoded_anew() -> None:
-    """An edit gives another history; nothing of the old one may stay."""
+    """An edit makes another history; nothing of the old one may remain."""
     encoder = MessageEncoder(MODEL)
     encoder.encoded([message(Role.USER, Text("old")), message(Role.ASSISTANT, Text("a"))])
     assert b"old" not in encoder.encoded([message(Role.USER, Text("new"))])
@@ -311,7 +311,7 @@ def test_another_history_is_encoded_anew() -> None:
 def test_effort_is_asked_for_as_the_model_takes_it(
     model: str, effort: Effort, expected: dict[str, Any]
 ) -> None:
-    """Old models do not think, some want a budget, new ones an effort."""
+    """Old models do not think, some need a budget, new ones an effort."""
     talk = AnthropicConversation(model, "http://x", {}, Transport(ManualClock()))
     request = ModelRequest(messages=[message(Role.USER, Text("?"))], effort=effort, temperature=0.5)
     whole = json.loads(talk.encode(request))
@@ -343,7 +343,7 @@ def test_a_tool_is_declared_with_its_schema_as_it_is() -> None:
 def test_a_choice_of_tools_is_written_as_the_vendor_takes_it(
     choice: ToolChoice, effort: Effort | None, expected: dict[str, str]
 ) -> None:
-    """The vendor refuses to force a tool on a model that thinks."""
+    """The vendor refuses a forced tool call while the model thinks."""
     request = ModelRequest(
         messages=[message(Role.USER, Text("?"))], tool_choice=choice, effort=effort
     )
@@ -363,7 +363,7 @@ def test_tools_of_the_vendor_stand_after_ours() -> None:
 
 
 def test_an_answer_can_be_asked_for_as_json_of_a_schema() -> None:
-    """Next to the effort, which stands in the same place."""
+    """Together with the effort, which is in the same object."""
     talk = AnthropicConversation("claude-opus-4-8", "http://x", {}, Transport(ManualClock()))
     request = ModelRequest(
         messages=[message(Role.USER, Text("?"))],
@@ -386,7 +386,7 @@ LONG: dict[str, list[Message]] = {
 
 @pytest.mark.parametrize("messages", LONG.values(), ids=LONG.keys())
 def test_a_long_context_is_encoded_beside_the_event_loop(messages: list[Message]) -> None:
-    """The first request of a run has all of it to encode, and the others need not wait."""
+    """The first request of a run encodes everything, and other chats need not wait."""
     encoder = MessageEncoder(MODEL)
     assert not encoder.is_quick(messages)
     encoder.pieces(messages)
@@ -403,7 +403,7 @@ def test_what_has_to_be_copied_counts_too() -> None:
 
 
 def test_another_history_is_all_new() -> None:
-    """A shorter one is no continuation, however little it adds."""
+    """A shorter one is not a continuation, however little it adds."""
     encoder = MessageEncoder(MODEL)
     encoder.pieces([message(Role.USER, Text("x"), position=n) for n in range(300)])
     assert not encoder.is_quick([message(Role.USER, Text("x"), position=n) for n in range(200)])

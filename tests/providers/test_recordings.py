@@ -1,7 +1,7 @@
 """The exam of the vendors' adapters: recorded traffic over real HTTP on a loopback server.
 
-CHATD_RECORDINGS names a folder with `expected.json` and one folder for each dialect. Where it
-is absent the exam is skipped and says so.
+CHATD_RECORDINGS names a folder with `expected.json` and one folder per dialect. Without it,
+the exam is skipped with a reason.
 """
 
 import json
@@ -128,7 +128,7 @@ def _expected(path: Path, body: bytes) -> Answer:
 
 
 def _comparable(answer: Answer) -> dict[str, Any]:
-    """Leave out what no client can see: a text block without text."""
+    """Drop what no client can see: a text block without text."""
     fields = {name: getattr(answer, name) for name in answer.__struct_fields__}
     blocks = answer.blocks if answer.text else [b for b in answer.blocks if b != "text"]
     return fields | {"blocks": blocks}
@@ -136,7 +136,7 @@ def _comparable(answer: Answer) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 async def test_recorded_answer_gives_its_parts(exam: Exam, path: Path) -> None:
-    """Each recorded answer gives what the vendor's own library makes of it, in any chunks."""
+    """Each recorded answer decodes as with the vendor's own library, in any chunks."""
     recording, body = _recording(path)
     if recording["response"]["status"] != 200 or _error_in(body) is not None:
         with pytest.raises(ModelFailure) as failed:
@@ -152,7 +152,7 @@ async def test_recorded_answer_gives_its_parts(exam: Exam, path: Path) -> None:
 
 
 def _error_in(body: bytes) -> dict[str, Any] | None:
-    """Return the error that a body or an event of a stream tells, None when it tells none."""
+    """Return the error in a body or in an event of a stream, None if there is none."""
     for text in [body, *re.findall(rb"^data: ?(.*\"error\".*)$", body, re.MULTILINE)]:
         try:
             told = json.loads(text)
@@ -183,7 +183,7 @@ def _check_error(recording: dict[str, Any], failed: ModelFailure, body: bytes) -
 
 async def _extend(parts: list[AnswerPart], stream: AsyncIterator[AnswerPart]) -> None:
     async for part in stream:
-        parts.append(part)  # noqa: PERF401  what came before a failure is kept
+        parts.append(part)  # noqa: PERF401  keeps the parts before a failure
 
 
 def _cut_at_random(body: bytes, dice: random.Random) -> list[bytes]:
@@ -198,7 +198,7 @@ STREAMED = [path for path in FILES if _is_streamed(*_recording(path))]
     "path", STREAMED, ids=[f"{path.parent.name}/{path.name}" for path in STREAMED]
 )
 async def test_recorded_answer_that_is_cut_is_a_retryable_failure(exam: Exam, path: Path) -> None:
-    """A stream that ends after any event but the last fails, and nothing of it may run."""
+    """A stream that ends before the last event fails, and none of its calls may run."""
     recording, body = _recording(path)
     last = max(body.rfind(b"message_stop"), body.rfind(b"event: error"))
     ends = [found.end() for found in re.finditer(rb"(?:\r?\n){2,}", body) if found.end() <= last]

@@ -1,4 +1,4 @@
-"""Models by name: which exist, when their adapters are imported, and what a missing key does."""
+"""Models by name: which exist, when adapters are imported, and the effect of a missing key."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def model_of(models: ModelRegistry, name: str) -> VendorModel:
 
 
 def test_a_model_is_made_once_with_its_settings() -> None:
-    """All chats that use it share it."""
+    """All chats with this model share it."""
     models = vendor()
 
     model = model_of(models, "some/model:7")
@@ -47,14 +47,14 @@ def test_a_model_is_made_once_with_its_settings() -> None:
 
 
 def test_models_of_a_vendor_share_its_connections() -> None:
-    """A vendor is one pool of connections, however many of its models are used."""
+    """A vendor has one connection pool for all its models."""
     models = vendor()
 
     assert model_of(models, "a").vendor is model_of(models, "b").vendor
 
 
 async def test_models_of_anthropic_share_its_connections() -> None:
-    """Also where the connections are real."""
+    """Even with real connections."""
     models = registry(anthropic=ProviderSettings(api_key="k"))
     first, second = models.get("anthropic/a"), models.get("anthropic/b")
 
@@ -65,7 +65,7 @@ async def test_models_of_anthropic_share_its_connections() -> None:
 
 
 async def test_closing_closes_the_connections_of_all_models() -> None:
-    """A server that leaves leaves nothing open; models without connections are left alone."""
+    """A shutdown leaves nothing open; providers without connections are not called."""
     models, sandbox = vendor(), registry()
     held = [model_of(models, "a"), model_of(models, "b")]
     sandbox.get("sandbox/echo")
@@ -78,7 +78,7 @@ async def test_closing_closes_the_connections_of_all_models() -> None:
 
 
 def test_names_of_clients_do_not_pile_up() -> None:
-    """Beyond the limit the oldest model is forgotten."""
+    """Beyond the limit the oldest model is dropped."""
     models = vendor()
     first = models.get("vendor/first")
     for number in range(MODELS_HELD_MAX - 1):
@@ -90,7 +90,7 @@ def test_names_of_clients_do_not_pile_up() -> None:
 
 
 async def test_a_forgotten_model_closes_nothing_that_another_uses() -> None:
-    """It holds nothing itself: what it used is the vendor's, and is closed with the vendor."""
+    """It owns nothing: the vendor owns the connections, and closes them."""
     models = vendor()
     forgotten = model_of(models, "first")
     for number in range(MODELS_HELD_MAX):
@@ -128,7 +128,7 @@ async def test_the_sandbox_needs_no_settings() -> None:
     ],
 )
 def test_an_unknown_name_is_refused_with_examples(name: str) -> None:
-    """The caller learns what a name looks like, before anything is written."""
+    """The error shows the form of a name, before anything is written."""
     with pytest.raises(ModelNotFound) as caught:
         registry().get(name)
 
@@ -139,7 +139,7 @@ def test_an_unknown_name_is_refused_with_examples(name: str) -> None:
 
 
 def test_examples_are_names_that_can_be_used() -> None:
-    """A provider without a key, or one that is switched off, is no example."""
+    """A provider that has no key or is disabled gives no example."""
     off = ProviderSettings(is_enabled=False)
 
     assert registry().names() == ["sandbox/echo"]
@@ -159,7 +159,7 @@ def test_examples_are_names_that_can_be_used() -> None:
 async def test_a_provider_that_cannot_be_used_fails_when_it_is_called(
     settings: ProviderSettings, kind: ErrorKind
 ) -> None:
-    """A chat that was made with it stays readable, and its turn says what is wrong."""
+    """A chat that uses it stays readable, and its turn reports the reason."""
     model = registry(anthropic=settings).get("anthropic/claude-x")
 
     with pytest.raises(ModelFailure) as caught:
@@ -171,14 +171,14 @@ async def test_a_provider_that_cannot_be_used_fails_when_it_is_called(
 
 
 def test_settings_do_not_show_secrets() -> None:
-    """A log line or a traceback that shows them is no leak."""
+    """A log line or a traceback with the settings leaks nothing."""
     shown = repr(ProviderSettings(api_key="sk-1", base_url="https://me:sk-2@host"))
 
     assert "sk-" not in shown
 
 
 def test_an_adapter_is_imported_when_its_model_is_asked_for() -> None:
-    """A server that uses only the sandbox never loads an HTTP library."""
+    """A server with only the sandbox never loads an HTTP library."""
     program = (
         "import sys\n"
         "from chatd_server.clock import RealClock\n"
@@ -200,7 +200,7 @@ def test_an_adapter_is_imported_when_its_model_is_asked_for() -> None:
 def test_warming_up_imports_what_can_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the first chat does not hold up the loop with imports; what cannot be used stays out."""
+    """So imports of the first chat do not block the loop; unusable adapters are not imported."""
     monkeypatch.syspath_prepend(tmp_path)
     names = ("warmed_adapter", "keyless_adapter", "disabled_adapter")
     for name in names:

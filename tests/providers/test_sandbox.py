@@ -1,4 +1,4 @@
-"""The sandbox: what it says by itself, which answer it owes, and that it is always the same."""
+"""The sandbox: its own texts, the choice of the next answer, and its determinism."""
 
 import asyncio
 import re
@@ -49,11 +49,11 @@ GOLDEN = Path(__file__).parent / "golden"
 DOCS = Path(__file__).parents[2] / "docs" / "sandbox.md"
 
 
-# --- of its own accord ---------------------------------------------------------------------
+# --- its own texts -------------------------------------------------------------------------
 
 
 async def test_without_directives_it_repeats_the_words_and_names_the_directives() -> None:
-    """The first thing that a client author sees says how to go on."""
+    """The first answer that a client's author sees explains the next steps."""
     tools = (ToolSpec("current_time", "", "{}"), ToolSpec("get_weather", "", "{}"))
     asked = ModelRequest(history((Role.USER, "Grüß dich!\nWhat can you do?")), tools=tools)
 
@@ -61,14 +61,14 @@ async def test_without_directives_it_repeats_the_words_and_names_the_directives(
 
 
 async def test_attachments_are_named() -> None:
-    """A client author sees that what is no text arrived."""
+    """A client's author sees that attachments arrived."""
     asked = ModelRequest([message(Role.USER, FileReference("a.py", 3), FileReference("b.py"))])
 
     assert (await text_of(asked)).startswith("You said: (nothing)\nYou attached: a.py, b.py\n")
 
 
 async def test_results_are_summarised_when_nothing_else_was_asked_for() -> None:
-    """The turn ends by itself, and says what came of the calls, errors included."""
+    """The turn ends with a list of the calls' results, including errors."""
     asked = ModelRequest(
         [
             message(Role.USER, Text("!call lookup\n!call lookup")),
@@ -88,14 +88,14 @@ async def test_results_are_summarised_when_nothing_else_was_asked_for() -> None:
 
 
 async def test_a_context_that_is_only_a_summary_has_an_answer_too() -> None:
-    """What a compaction left is not taken for directives, and nothing breaks without a user."""
+    """A compaction's summary is not read as directives, and a missing user message is no error."""
     summary = message(Role.USER, Text("!call lookup"), compressed=True)
 
     assert (await text_of(ModelRequest([summary]))).startswith("You said: (nothing)\n")
 
 
 def test_the_docs_show_every_directive_as_it_is() -> None:
-    """The table for client authors is complete, and says what the sandbox itself says."""
+    """The table in the docs is complete, and agrees with the sandbox's own help."""
     docs = DOCS.read_text("utf-8")
 
     missing = [d.name for d in DIRECTIVES if f"`{d.usage}`".replace("|", "\\|") not in docs]
@@ -104,7 +104,7 @@ def test_the_docs_show_every_directive_as_it_is() -> None:
 
 
 def test_every_recipe_of_the_docs_can_be_read() -> None:
-    """What a client author copies works."""
+    """An example that is copied from the docs works."""
     blocks = re.findall(r"^```text\n(!.*?)^```$", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
     assert len(blocks) > 5
@@ -145,12 +145,12 @@ WHERE = {
 async def test_the_step_follows_from_the_messages_alone(
     said: list[tuple[Role, str]], expected: list[str]
 ) -> None:
-    """A worker that has never seen the chat gives the same answer as one that began the turn."""
+    """A worker that has never seen the chat gives the same answer as the first one."""
     assert (await lines_of(ModelRequest(history(*said))))[:-1] == expected
 
 
 def paused(*calls: ToolCall, text: str = "!search_later cats\n!step\n!say done") -> list[Message]:
-    """Return a turn whose first answer paused behind these calls of a provider's."""
+    """Return a turn whose first answer paused after these provider calls."""
     return [
         message(Role.USER, Text(text)),
         message(Role.ASSISTANT, *calls, position=2, finish=FinishReason.PAUSED),
@@ -158,7 +158,7 @@ def paused(*calls: ToolCall, text: str = "!search_later cats\n!step\n!say done")
 
 
 async def test_an_answer_behind_a_pause_begins_with_the_result() -> None:
-    """It answers the call that comes back in the messages; sources and words follow."""
+    """It answers the call that is sent back in the messages; sources and text follow."""
     lines = await lines_of(ModelRequest(paused(provider_call())))
 
     assert [line.partition("[")[0] for line in lines] == [
@@ -174,7 +174,7 @@ async def test_an_answer_behind_a_pause_begins_with_the_result() -> None:
 
 
 async def test_a_search_in_two_answers_has_the_parts_of_one_in_one() -> None:
-    """Arguments, result, sources and signatures are the same; only the numbers begin anew."""
+    """Arguments, result, sources and signatures are the same; only the numbers restart."""
     whole = [part for part in await parts_of("!search cats") if not isinstance(part, Finished)]
     begun = [
         part for part in await parts_of("!search_later cats") if not isinstance(part, Finished)
@@ -191,7 +191,7 @@ async def test_a_search_in_two_answers_has_the_parts_of_one_in_one() -> None:
 
 
 async def test_a_pause_without_a_step_behind_it_brings_its_results_too() -> None:
-    """The vendor owes every search that it began, whatever was asked for behind them."""
+    """The vendor answers every search that it began, whatever follows them."""
     calls = provider_call(vendor_id="call_0"), provider_call(vendor_id="call_1")
     lines = await lines_of(ModelRequest(paused(*calls, text="!search_later a\n!search_later b")))
 
@@ -215,7 +215,7 @@ NOT_OWED: dict[str, tuple[tuple[Part, ...], FinishReason]] = {
 async def test_a_result_that_is_not_owed_does_not_come(
     parts: tuple[Part, ...], finish: FinishReason
 ) -> None:
-    """Only a search that the sandbox began itself, and that a pause left open, is answered."""
+    """Only the sandbox's own searches that a pause left open are answered."""
     (asked, _) = paused()
     answer = message(Role.ASSISTANT, *parts, position=2, finish=finish)
 
@@ -223,7 +223,7 @@ async def test_a_result_that_is_not_owed_does_not_come(
 
 
 async def test_a_run_and_a_new_worker_give_the_same_parts() -> None:
-    """What a conversation keeps between its calls changes nothing, token counts included."""
+    """A conversation's cache changes nothing, including token counts."""
     conversation = SandboxProvider(ProviderSettings(), ManualClock()).model("echo").conversation()
     for said in ([USER], [USER, ANSWER, RESULT], [USER, ANSWER, RESULT, ANSWER, RESULT]):
         asked = ModelRequest(history(*said))
@@ -236,7 +236,7 @@ async def test_a_run_and_a_new_worker_give_the_same_parts() -> None:
 
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_the_same_number_of_words_is_the_same_text(few: int, many: int) -> None:
-    """A shorter text is how a longer one begins, and every tenth word is its own number."""
+    """A shorter text is the beginning of a longer one, and every tenth word is its own number."""
     few, many = sorted((few, many))
     words = list(tokens(many))
 
@@ -252,14 +252,14 @@ def test_words_have_characters_of_every_length() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_the_deltas_of_a_text_are_the_text(text: str) -> None:
-    """Whatever the text, cut into tokens it loses nothing."""
+    """Splitting any text into tokens loses nothing."""
     assert "".join(tokens(text)) == text
     assert all(len(token) <= 128 for token in tokens(text))
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))))
 def test_the_deltas_of_an_answer_are_what_was_asked_for(texts: list[str]) -> None:
-    """Joined, they are the text of the committed part, whatever the text is made of."""
+    """Joined, they are the text of the committed part, whatever its content."""
     said = [text.strip() for text in texts if text.strip()]
     asked = "\n".join(f"!say {text}" for text in said) or "!finish end_turn"
 
@@ -295,7 +295,7 @@ def test_any_message_has_an_answer_and_the_same_one_each_time(
 
 
 class _NoTime(ManualClock):
-    """A clock on which every wait is over at once."""
+    """A clock on which every wait ends at once."""
 
     async def sleep(self, seconds: float, tag: str) -> None:  # noqa: ARG002  the port has it
         self._now += round(seconds * 1e6)
@@ -305,7 +305,7 @@ async def _timeless(asked: ModelRequest) -> tuple[list[object], str]:
     seen: list[object] = []
     try:
         async for part in stream(asked, _NoTime()):
-            seen.append(part)  # noqa: PERF401  what came before a failure counts
+            seen.append(part)  # noqa: PERF401  keeps the parts before a failure
     except ModelFailure as failed:
         return seen, str(failed.error)
     return seen, ""
@@ -315,7 +315,7 @@ async def _timeless(asked: ModelRequest) -> tuple[list[object], str]:
 
 
 class Reader:
-    """Reads a stream in a task of its own and counts its text deltas."""
+    """Reads a stream in its own task and counts its text deltas."""
 
     def __init__(self, text: str, clock: ManualClock) -> None:
         self.clock = clock
@@ -328,7 +328,7 @@ class Reader:
 
 
 async def test_a_pace_is_kept_from_word_to_word() -> None:
-    """The first word comes at once, each further one a pace later, however slow the reader."""
+    """The first word comes at once, each later one after the pace, however slow the reader."""
     clock = ManualClock()
     reader = Reader("!text 41 20/s", clock)
 
@@ -341,7 +341,7 @@ async def test_a_pace_is_kept_from_word_to_word() -> None:
 
 
 async def test_a_stall_is_as_long_as_it_says() -> None:
-    """Nothing comes in it, and a pace behind it does not make up for it."""
+    """Nothing comes during it, and a pace after it does not catch up."""
     clock = ManualClock()
     reader = Reader("!pace 10/s\n!text 2\n!stall 5\n!text 11\n!pace full\n!text 7", clock)
 
@@ -366,7 +366,7 @@ async def test_arguments_of_a_call_keep_the_pace_too() -> None:
 
 
 async def test_words_without_a_pace_leave_others_their_turn() -> None:
-    """A long answer does not keep the event loop to itself."""
+    """A long answer does not block the event loop."""
     turns = 0
 
     async def other() -> None:
@@ -383,7 +383,7 @@ async def test_words_without_a_pace_leave_others_their_turn() -> None:
 
 
 async def test_closing_the_stream_ends_its_wait() -> None:
-    """An interrupt in a stall leaves nothing behind."""
+    """An interrupt during a stall leaves no timer."""
     clock = ManualClock()
     reader = Reader("!text 1\n!stall 60\n!text 1", clock)
     await clock.sleeping("sandbox.stall")
@@ -399,7 +399,7 @@ async def test_closing_the_stream_ends_its_wait() -> None:
 
 
 def test_there_is_one_model() -> None:
-    """A typing error in a model's name does not pass for the sandbox."""
+    """A misspelled model name does not select the sandbox."""
     assert SandboxProvider(ProviderSettings(), ManualClock()).model("echo").name == "sandbox/echo"
     with pytest.raises(ModelNotFound, match="sandbox/echo"):
         SandboxProvider(ProviderSettings(), ManualClock()).model("ecko")

@@ -1,4 +1,4 @@
-"""Each directive, as the parts that it drives."""
+"""Each directive, and the parts that it produces."""
 
 import msgspec
 import pytest
@@ -136,12 +136,12 @@ DRIVES = {
 
 @pytest.mark.parametrize(("text", "expected"), DRIVES.values(), ids=DRIVES.keys())
 async def test_a_directive_drives_its_parts(text: str, expected: list[str]) -> None:
-    """The parts that a directive asks for come, and nothing else."""
+    """A directive produces its parts, and nothing else."""
     assert await lines_of(text) == expected
 
 
 async def test_a_file_is_a_png() -> None:
-    """A made file has bytes that a client can show."""
+    """The file has bytes that a client can show."""
     (line, _) = await lines_of("!file a.png")
 
     assert "media_type='image/png', file_name='a.png', data=b'\\x89PNG" in line
@@ -149,12 +149,12 @@ async def test_a_file_is_a_png() -> None:
 
 @pytest.mark.parametrize("reason", [r for r in FinishReason if r is not FinishReason.INTERRUPTED])
 async def test_every_finish_reason_of_a_vendor_can_be_asked_for(reason: FinishReason) -> None:
-    """A client meets each reason that a model can give."""
+    """Each finish reason of a model can be produced."""
     assert reason_of(await parts_of(f"!say a\n!finish {reason}")) is reason
 
 
 async def test_arguments_come_in_pieces() -> None:
-    """A client sees the arguments of a call grow."""
+    """The arguments of a call arrive in several deltas."""
     parts = await parts_of('!call a {"k":"äöü 🙂"}')
     pieces = [part.text for part in deltas(parts, PieceKind.CALL)]
 
@@ -162,7 +162,7 @@ async def test_arguments_come_in_pieces() -> None:
 
 
 async def test_what_only_the_provider_may_see_is_native() -> None:
-    """Reasoning and search results carry a signature, so that a leak of it can be looked for."""
+    """Reasoning and search results carry a signature, so that tests can search for leaks."""
     ended = [p.native for p in await parts_of("!think 1\n!search a") if isinstance(p, PartEnded)]
 
     assert ended == [Native("sandbox", '{"signature":"sandbox-signature"}')] * 2
@@ -172,7 +172,7 @@ async def test_what_only_the_provider_may_see_is_native() -> None:
 
 
 async def failing(text: str, attempt: int = 1) -> ChatError:
-    """Return how an attempt fails."""
+    """Return the error of an attempt."""
     _, error = await played(request(text, attempt=attempt))
     assert error is not None
     return error
@@ -180,7 +180,7 @@ async def failing(text: str, attempt: int = 1) -> ChatError:
 
 @pytest.mark.parametrize("kind", ErrorKind)
 async def test_each_kind_of_error_comes_n_times_and_then_success(kind: ErrorKind) -> None:
-    """The attempt number alone decides, so another worker can go on."""
+    """Only the attempt number decides, so another worker can continue."""
     text = f"!error {kind} 2\n!say done"
 
     for attempt in (1, 2):
@@ -191,7 +191,7 @@ async def test_each_kind_of_error_comes_n_times_and_then_success(kind: ErrorKind
 
 
 async def test_an_error_says_what_a_vendor_would_say() -> None:
-    """Status and retry-after are those of a vendor, and retryable can be overruled."""
+    """Status and retry-after are like a vendor's, and retryable can be overridden."""
     error = await failing("!error rate_limit after=2.5 retryable=no")
 
     assert (error.http_status, error.retry_after_seconds, error.retryable) == (429, 2.5, False)
@@ -199,7 +199,7 @@ async def test_an_error_says_what_a_vendor_would_say() -> None:
 
 
 async def test_errors_of_one_answer_follow_each_other() -> None:
-    """Three attempts fail, first twice for one reason, then once for another."""
+    """Three attempts fail: two for one reason, then one for another."""
     text = "!error rate_limit 2\n!error overloaded"
 
     kinds = [(await failing(text, attempt)).kind for attempt in (1, 2, 3)]
@@ -209,7 +209,7 @@ async def test_errors_of_one_answer_follow_each_other() -> None:
 
 
 async def test_a_cut_stream_fails_where_it_was_cut_and_goes_on_in_the_next_attempt() -> None:
-    """Everything before the cut is seen, a whole call too, but no Finished."""
+    """Everything before the cut arrives, including a whole call, but no Finished."""
     text = "!say a\n!call b\n!cut\n!say c"
 
     seen, error = await played(text)
@@ -221,7 +221,7 @@ async def test_a_cut_stream_fails_where_it_was_cut_and_goes_on_in_the_next_attem
 
 
 async def test_a_context_that_is_too_long_fails_until_it_was_compacted() -> None:
-    """No attempt helps, a compaction does; its summary is not taken for the user's words."""
+    """A retry does not help, a compaction does; its summary is not read as directives."""
     (asked,) = request("!context_too_long\n!say done").messages
     summary = message(Role.USER, Text("!say summary"), position=9, compressed=True)
 
@@ -236,7 +236,7 @@ async def test_a_context_that_is_too_long_fails_until_it_was_compacted() -> None
 
 
 async def test_tokens_are_words_unless_they_are_reported() -> None:
-    """The context is counted with all that it holds, the answer with its reasoning."""
+    """The context counts with all its content, the answer with its reasoning."""
     asked = ModelRequest(
         messages=history((Role.USER, "one two"), (Role.ASSISTANT, "three"), (Role.USER, "!text 4")),
         system="four five",
@@ -263,7 +263,7 @@ async def test_calls_and_results_are_part_of_the_context() -> None:
 
 
 async def test_a_report_is_the_usage_of_the_answer() -> None:
-    """What was reported last is final, and what it leaves out is unknown."""
+    """The last report is final, and omitted counts are unknown."""
     parts = await parts_of("!usage input=1\n!usage input=10 output=0 limit=100")
 
     expected = Usage(input_tokens=10, output_tokens=0, context_limit=100)
@@ -272,7 +272,7 @@ async def test_a_report_is_the_usage_of_the_answer() -> None:
 
 
 async def test_the_limit_of_a_turn_cuts_the_answer() -> None:
-    """Words beyond max_output_tokens do not come, nor anything behind them."""
+    """Words beyond max_output_tokens are not sent, nor anything after them."""
     asked = msgspec.structs.replace(request("!text 2\n!text 3\n!call a"), max_output_tokens=3)
 
     assert await lines_of(asked) == ["text: the sandbox\nthe", "finish: max_tokens"]
@@ -326,7 +326,7 @@ async def test_a_line_that_cannot_be_read_is_named(text: str, advice: str) -> No
 
 
 async def test_all_lines_that_cannot_be_read_are_named_at_once() -> None:
-    """An author mends a message once."""
+    """An author sees all mistakes at once."""
     answer = await text_of("!txt\n!say ok\n!finish other\n!say late\n!stall x")
 
     assert answer.startswith("I cannot read 3 lines of your message")
@@ -339,13 +339,13 @@ async def test_all_lines_that_cannot_be_read_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["!", "!!", "! text 5", "!5", "Hey!", "a !text 5"])
 async def test_an_exclamation_is_no_directive(text: str) -> None:
-    """Only a line that begins with ! and a letter is one."""
+    """Only a line that begins with ! and a letter is a directive."""
     assert (await text_of(text)).startswith(f"You said: {text}\n")
 
 
 @pytest.mark.parametrize("directive", DIRECTIVES, ids=lambda directive: directive.name)
 def test_the_example_of_a_directive_can_be_read(directive: Directive) -> None:
-    """Help that does not work is worse than none."""
+    """The examples in the help work."""
     assert directive.example.startswith(f"!{directive.name}")
     assert directive.usage.startswith(f"!{directive.name}")
     assert parse(f"!call a\n{directive.example}").problems == ()

@@ -1,4 +1,4 @@
-"""The sandbox takes any message that the service accepts: what it does with one is bounded."""
+"""The sandbox handles any message that the service accepts, with limited work."""
 
 import pytest
 
@@ -25,12 +25,12 @@ from tests.providers.sandbox_kit import (
 
 
 def filled(line: str) -> str:
-    """Return the largest message of such lines."""
+    """Return the largest message of repeated lines."""
     return line * (USER_MESSAGE_BYTES_MAX // len(line))
 
 
 async def test_only_the_first_of_very_many_bad_lines_are_named() -> None:
-    """An author mends a few lines at a time; nobody reads 170,000 pieces of advice."""
+    """An author corrects a few lines at a time; nobody reads advice for 170,000 lines."""
     answer = await text_of(filled("!x\n"))
 
     assert answer.startswith(
@@ -42,14 +42,14 @@ async def test_only_the_first_of_very_many_bad_lines_are_named() -> None:
 
 
 async def test_misplaced_lines_are_bounded_too() -> None:
-    """Lines that can be read and stand where they cannot count like the others."""
+    """Valid lines in a wrong place count like the others."""
     answer = await text_of("!finish other\n" * DIRECTIVES_MAX)
 
     assert answer.count("\nLine ") == PROBLEMS_MAX
 
 
 async def test_a_message_with_too_many_directives_is_not_played() -> None:
-    """The answer says how many there can be, and in which line there are more."""
+    """The answer gives the limit, and the line that exceeds it."""
     answer = await text_of("hello\n" + "!usage none\n" * (DIRECTIVES_MAX + 1))
 
     assert f"Line {DIRECTIVES_MAX + 2}: !usage none" in answer
@@ -69,7 +69,7 @@ def test_the_longest_turn_can_be_written() -> None:
 
 
 async def test_a_long_line_that_cannot_be_read_is_shown_shortened() -> None:
-    """The beginning is enough to know it again."""
+    """The beginning is enough to recognise it."""
     (line,) = [
         line
         for line in (await text_of("!" + "x" * 500_000)).splitlines()
@@ -80,7 +80,7 @@ async def test_a_long_line_that_cannot_be_read_is_shown_shortened() -> None:
 
 
 async def test_a_search_has_a_longest_text() -> None:
-    """Its words come back in two addresses and three titles."""
+    """Its words are repeated in two URLs and three titles."""
     good = await parts_of("!search " + "a" * SEARCH_CHARACTERS_MAX)
     answer = await text_of("!search " + "a" * (SEARCH_CHARACTERS_MAX + 1))
 
@@ -91,12 +91,12 @@ async def test_a_search_has_a_longest_text() -> None:
 @pytest.mark.parametrize("text", ["", " ", "a", "a b", " a\n\tb ", "ab" * 9, "a " * 9, "  " * 9])
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, 100])
 def test_words_are_counted_in_pieces(text: str, piece: int) -> None:
-    """Wherever a text is cut, it has as many words as it has as a whole."""
+    """Wherever a text is split, its number of words is the same."""
     assert count(text, piece) == len(text.split())
 
 
 async def first_part(asked: ModelRequest | str) -> AnswerPart:
-    """Return how an answer begins."""
+    """Return the first part of an answer."""
     parts = stream(asked, ManualClock())
     part = await anext(parts)
     await parts.aclose()  # type: ignore[attr-defined]  # it is a generator
@@ -115,7 +115,7 @@ LONG: dict[str, list[Message]] = {
 
 @pytest.mark.parametrize("messages", LONG.values(), ids=LONG.keys())
 async def test_reading_what_is_large_leaves_others_their_turn(messages: list[Message]) -> None:
-    """Nobody waits for a message of somebody else's to be read."""
+    """No chat waits while another chat's message is parsed."""
     async with counting_turns() as turns:
         await first_part(ModelRequest(messages))
 
@@ -123,7 +123,7 @@ async def test_reading_what_is_large_leaves_others_their_turn(messages: list[Mes
 
 
 async def test_reading_what_is_small_does_not_wait() -> None:
-    """An ordinary turn pays nothing for it."""
+    """An ordinary turn needs no thread."""
     async with counting_turns() as turns:
         await first_part(ModelRequest(history((Role.USER, "!say done"))))
 
@@ -131,7 +131,7 @@ async def test_reading_what_is_small_does_not_wait() -> None:
 
 
 async def test_a_run_reads_a_large_message_once() -> None:
-    """The steps behind the first one begin at once."""
+    """The steps after the first one begin at once."""
     text = "!call lookup\n!step\n!say two\n" + "hello\n" * 20_000
     conversation = SandboxProvider(ProviderSettings(), ManualClock()).model("echo").conversation()
     asked = history((Role.USER, text), (Role.ASSISTANT, "done"), (Role.TOOL, "found"))

@@ -1,4 +1,4 @@
-"""A vendor that goes silent is given up, on a clock that the test holds."""
+"""A silent vendor times out, on a clock that the test controls."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,12 +17,12 @@ from tests.kit.clock import ManualClock
 from tests.providers.sandbox_kit import request
 
 STEP = READ_SECONDS / LOOKS
-"""Seconds between two looks of the watch."""
+"""Seconds between two checks of the watch."""
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Vendor:
-    """A vendor on loopback that says what the test says, when the test says it."""
+    """A vendor on loopback that sends what the test writes, when the test writes it."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -31,7 +31,7 @@ class Vendor:
         self._asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def asked(self) -> asyncio.StreamWriter:
-        """Wait for the next request; return where its answer goes."""
+        """Wait for the next request; return the writer of its response."""
         return await self._asked.get()
 
     async def answer(self) -> asyncio.StreamWriter:
@@ -41,7 +41,7 @@ class Vendor:
         return writer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take requests until the client leaves."""
+        """Read requests until the client disconnects."""
         self.connections += 1
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -54,7 +54,7 @@ class Vendor:
 
 
 class Line:
-    """A stream, seen from both sides."""
+    """Both ends of a stream."""
 
     def __init__(self, response: Response, writer: asyncio.StreamWriter) -> None:
         self._response = response
@@ -74,7 +74,7 @@ class Line:
 
 @asynccontextmanager
 async def stream(transport: Transport, vendor: Vendor) -> AsyncIterator[Line]:
-    """Open a stream: its headers are there, and nothing else."""
+    """Open a stream: its headers have arrived, and nothing else."""
     answering = asyncio.create_task(vendor.answer())
     async with transport.post(vendor.url, {}, b"{}") as response:
         yield Line(response, await answering)
@@ -82,7 +82,7 @@ async def stream(transport: Transport, vendor: Vendor) -> AsyncIterator[Line]:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """Hold the time."""
+    """Return a clock for the test to advance."""
     return ManualClock()
 
 
@@ -106,7 +106,7 @@ async def vendor() -> AsyncIterator[Vendor]:
 
 
 async def watching(clock: ManualClock) -> int:
-    """Return how many tasks watch, each of which sleeps."""
+    """Return the number of watch tasks, each of which sleeps."""
     await clock.advance(0)
     tasks = [task for task in asyncio.all_tasks() if task.get_name() == TAG]
     assert clock.tags() == [TAG] * len(tasks)
@@ -114,21 +114,21 @@ async def watching(clock: ManualClock) -> int:
 
 
 def timers(transport: Transport) -> list[Any]:
-    """Return the timers of aiohttp that run for the requests under way."""
+    """Return aiohttp's running timers for open requests."""
     assert transport._pool is not None
     connections: Any = transport._pool.get_client().connector
     handles = [protocol._read_timeout_handle for protocol in connections._acquired]
     return [handle for handle in handles if handle is not None]
 
 
-# --- who is given up, and when -----------------------------------------------------------------
+# --- which streams time out, and when ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("began", [0, 1, STEP - 1, STEP])
 async def test_a_silent_vendor_is_a_timeout(
     clock: ManualClock, transport: Transport, vendor: Vendor, began: float
 ) -> None:
-    """Never before the limit, and one look later at most; the connection is not used again."""
+    """Never before the limit, and at most one check later; the connection is not used again."""
     async with stream(transport, vendor) as line:
         await clock.advance(began)
         reading = line.read()
@@ -144,7 +144,7 @@ async def test_a_silent_vendor_is_a_timeout(
 async def test_a_vendor_that_says_something_now_and_then_is_waited_for(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """The limit is on each silence, and on nothing else."""
+    """The limit applies to each silence, and to nothing else."""
     async with stream(transport, vendor) as line:
         for _ in range(3 * LOOKS):
             reading = line.read()
@@ -156,7 +156,7 @@ async def test_a_vendor_that_says_something_now_and_then_is_waited_for(
 async def test_a_slow_reader_is_not_failed(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """Time in which nobody reads is not the vendor's silence, whether something came or not."""
+    """Time without a read is not the vendor's silence, whether data arrived or not."""
     async with stream(transport, vendor) as line:
         line.say(b"a")
         assert await line.read() == b"a"
@@ -174,7 +174,7 @@ async def test_a_slow_reader_is_not_failed(
 async def test_a_read_that_was_given_up_is_not_counted(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """The next one waits for as long as any other."""
+    """The next read has the full limit."""
     async with stream(transport, vendor) as line:
         given_up = line.read()
         await clock.advance(READ_SECONDS - 1)
@@ -191,7 +191,7 @@ async def test_a_read_that_was_given_up_is_not_counted(
 async def test_each_stream_is_watched_for_itself(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """One vendor that talks says nothing of another."""
+    """An active stream does not affect another one."""
     async with stream(transport, vendor) as silent, stream(transport, vendor) as lively:
         waits = silent.read()
         for _ in range(LOOKS + 1):
@@ -206,7 +206,7 @@ async def test_each_stream_is_watched_for_itself(
 async def test_a_silent_model_is_asked_again(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """Silence is the vendor's trouble, and may be over with the next attempt."""
+    """Silence is a failure of the vendor, and the next attempt may succeed."""
     model = AnthropicModel("m", api_key="k", base_url=vendor.url, transport=transport)
     parts = model.conversation().stream(request("hello"))
 
@@ -224,7 +224,7 @@ async def test_a_silent_model_is_asked_again(
 
 
 async def test_the_wait_for_headers_is_bounded(transport: Transport, vendor: Vendor) -> None:
-    """By aiohttp, also on a connection whose last stream was left to the watch."""
+    """By aiohttp, even on a connection whose last stream the watch handled."""
     async with stream(transport, vendor) as line:
         line.say(b"")
         assert await line.read() == b""
@@ -240,11 +240,11 @@ async def test_the_wait_for_headers_is_bounded(transport: Transport, vendor: Ven
     assert failed.value.cause is Cause.TIMEOUT
 
 
-# --- what it costs -----------------------------------------------------------------------------
+# --- its cost ----------------------------------------------------------------------------------
 
 
 async def test_a_chunk_sets_no_timer(transport: Transport, vendor: Vendor) -> None:
-    """The watch is the only one that waits."""
+    """Only the watch has a timer."""
     async with stream(transport, vendor) as line:
         assert not timers(transport)
         line.say(b"a")
@@ -255,7 +255,7 @@ async def test_a_chunk_sets_no_timer(transport: Transport, vendor: Vendor) -> No
 async def test_one_task_watches_as_long_as_a_stream_is_open(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """A server that streams nothing wakes for nothing."""
+    """A server without streams has no timer."""
     assert await watching(clock) == 0
     async with stream(transport, vendor):
         async with stream(transport, vendor):
@@ -287,7 +287,7 @@ async def test_a_cancelled_reader_leaves_no_task(
 async def test_closing_fails_the_streams_that_are_open(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """A reader does not wait for a connection that is gone, and no task is left."""
+    """A reader does not wait for a closed connection, and no task is left."""
     async with stream(transport, vendor) as line:
         reading = line.read()
         assert await watching(clock) == 1
@@ -301,7 +301,7 @@ async def test_closing_fails_the_streams_that_are_open(
 async def test_a_stream_of_before_the_closing_stops_no_other_watch(
     clock: ManualClock, transport: Transport, vendor: Vendor
 ) -> None:
-    """It is not watched any more, so its end changes nothing."""
+    """It is no longer watched, so its end changes nothing."""
     before, after = stream(transport, vendor), stream(transport, vendor)
     await before.__aenter__()
     await transport.close()

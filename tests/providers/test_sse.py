@@ -1,4 +1,4 @@
-"""The splitter: the same events, whatever the chunks."""
+"""The splitter gives the same events for any chunks."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ EVENTS = st.lists(st.lists(LINES, min_size=1, max_size=4), max_size=6)
 
 
 def _plain(events: list[list[str]]) -> list[bytes]:
-    """Split as plainly as one can."""
+    """Split as simply as possible."""
     found = []
     for lines in events:
         data = [line[5:].removeprefix(" ") for line in lines if line.startswith("data:")]
@@ -44,14 +44,14 @@ def test_events_do_not_depend_on_chunks(
 
 @given(EVENTS)
 def test_a_chunk_that_is_an_event_is_split_like_any_other(events: list[list[str]]) -> None:
-    """Nearly all chunks of a paced stream are one event each, and have a quick way of their own."""
+    """Nearly all chunks of a paced stream are one event each, which has its own fast path."""
     splitter = EventSplitter()
     chunks = ["\n".join([*lines, "", ""]).encode() for lines in events]
     assert [e for chunk in chunks for e in splitter.feed(chunk)] == _plain(events)
 
 
 def test_a_byte_order_mark_is_no_data() -> None:
-    """A mark before the first event is skipped, also when it comes in pieces."""
+    """A byte order mark before the first event is skipped, even if it is split."""
     splitter = EventSplitter()
     body = b"\xef\xbb\xbfdata: a\n\n"
     assert [e for byte in body for e in splitter.feed(bytes([byte]))] == [b"a"]
@@ -66,7 +66,7 @@ def test_an_event_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_event_that_the_body_ends_in_is_given_by_flush() -> None:
-    """Some servers send no blank line behind the last event."""
+    """Some servers send no blank line after the last event."""
     splitter = EventSplitter()
     assert splitter.feed(b"data: a\n\ndata: b") == [b"a"]
     assert splitter.flush() == b"b"

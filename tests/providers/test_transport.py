@@ -1,4 +1,4 @@
-"""Every way in which a connection fails has a name, whatever the libraries call it."""
+"""Every failure of a connection has a cause, whatever exception the libraries raise."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -44,7 +44,7 @@ async def _served(answer: bytes, *, ends: bool = True) -> tuple[asyncio.Server, 
 
 
 async def test_a_refused_connection_is_connect(transport: Transport) -> None:
-    """Nobody listens."""
+    """The port is closed."""
     server, url = await _served(b"")
     server.close()
     await server.wait_closed()
@@ -54,7 +54,7 @@ async def test_a_refused_connection_is_connect(transport: Transport) -> None:
 
 
 async def test_a_name_that_does_not_exist_is_connect(transport: Transport) -> None:
-    """DNS says no."""
+    """The DNS lookup fails."""
     with pytest.raises(TransportFailure) as failed:
         await _body(transport, "http://nobody.invalid/v1")
     assert failed.value.cause is Cause.CONNECT
@@ -76,7 +76,7 @@ async def test_a_name_that_does_not_exist_is_connect(transport: Transport) -> No
     ],
 )
 async def test_a_broken_answer_is_named(transport: Transport, answer: bytes, cause: Cause) -> None:
-    """Each way to break an answer has its cause, and the text names no address."""
+    """Each broken response has its cause, and the message names no URL."""
     server, url = await _served(answer)
     async with server:
         with pytest.raises(TransportFailure) as failed:
@@ -100,14 +100,14 @@ async def test_nothing_of_httpx_lies_between_a_chunk_and_its_reader(transport: T
     async with server, transport.post(url, {}, b"{}") as response:
         assert await anext(response.chunks) == b"abc"
         reading: Any = response.chunks.__anext__()
-        reading.send(None)  # it waits now, for a chunk that never comes
+        reading.send(None)  # now it waits for a chunk that never comes
         assert [*_files(reading)][-1].endswith("aiohttp/streams.py")
         assert not any("/httpx/" in file or "/httpx_aiohttp/" in file for file in _files(reading))
         reading.close()
 
 
 async def test_the_first_request_does_not_hold_up_the_loop(transport: Transport) -> None:
-    """The authorities of TLS are read in a thread; what else there is to do goes on meanwhile."""
+    """TLS certificates are loaded in a thread, and other tasks continue meanwhile."""
     turns = 0
     loop = asyncio.get_running_loop()
     again: asyncio.Handle
@@ -131,7 +131,7 @@ async def test_the_first_request_does_not_hold_up_the_loop(transport: Transport)
 
 
 def _files(waiting: Any) -> Iterator[str]:
-    """Yield where each coroutine comes from, of those that wait for each other."""
+    """Yield the file of each coroutine in a chain of awaits."""
     while isinstance(waiting, CoroutineType):
         yield Path(waiting.cr_code.co_filename).as_posix()
         waiting = waiting.cr_await
@@ -145,7 +145,7 @@ async def _received(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("size", [2, BODY_SLICE_BYTES, BODY_SLICE_BYTES + 1, 5_000_000])
 async def test_a_request_of_any_length_arrives_as_it_is(transport: Transport, size: int) -> None:
-    """A long one is written in slices, and says how long it is like every other."""
+    """A long one is written in slices, and has a content length like every other."""
     taken: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +165,7 @@ async def test_a_request_of_any_length_arrives_as_it_is(transport: Transport, si
 
 
 async def test_an_answer_that_comes_at_once_is_read_in_slices(transport: Transport) -> None:
-    """A megabyte holds thousands of tokens; others have their turn between slices of it."""
+    """A megabyte has thousands of tokens; other tasks run between slices of it."""
     body = bytes(range(256)) * 4096
     server, url = await _served(
         b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)

@@ -1,4 +1,4 @@
-"""A vendor that only tests know; the registry imports this file as an adapter."""
+"""A vendor for tests only; the registry imports this file as an adapter."""
 
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.models import Conversation
@@ -6,7 +6,7 @@ from chatd_server.providers.settings import ProviderSettings
 
 
 class VendorProvider:
-    """A vendor that holds a connection."""
+    """A vendor with one connection."""
 
     def __init__(self, settings: ProviderSettings, clock: Clock) -> None:  # noqa: ARG002  every adapter takes the same
         self.settings = settings
@@ -39,5 +39,5 @@ class VendorModel:
         return "vendor"
 
     def conversation(self) -> Conversation:
-        """Nobody asks for one here."""
+        """Not used here."""
         raise NotImplementedError
