@@ -48,7 +48,7 @@ def test_a_started_call_of_an_idempotent_tool_runs_again() -> None:
 
 
 @pytest.mark.parametrize("executor", [Executor.NONE, Executor.SERVER])
-def test_a_call_that_nobody_executes_is_told_what_there_is(executor: Executor) -> None:
+def test_a_call_without_an_executor_lists_the_available_tools(executor: Executor) -> None:
     """An unknown name, and one whose tool is gone since."""
     plan = plan_batch([open_call("a", executor, name="rm")], BOX, 9)
     (result,) = plan.answered
@@ -76,7 +76,7 @@ def test_a_result_of_just_the_limit_is_whole() -> None:
 
 
 def test_the_limit_of_the_output_cuts_no_file() -> None:
-    """Files stand next to the output, by their ids."""
+    """The result has the files by their ids, next to the output."""
     image = ResultFile("f1", "image/png", "shot.png")
     given = ToolOutput("a" * (TOOL_RESULT_BYTES_MAX + 1), files=(image,))
     result = outcome.result_of(open_call("a"), given, 0)

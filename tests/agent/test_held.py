@@ -63,7 +63,7 @@ async def test_a_stop_that_forbids_writing_is_looked_at_before_a_commit(
         assert chat.state.revision == revision
 
 
-async def test_a_refusal_that_is_no_interrupt_is_a_defect(tmp_path: Path) -> None:
+async def test_a_refusal_that_is_not_an_interrupt_is_a_defect(tmp_path: Path) -> None:
     """It is raised, not taken for a stop."""
     async with World(tmp_path / "chats.db") as world:
         _, held = await held_chat(world)
@@ -73,7 +73,7 @@ async def test_a_refusal_that_is_no_interrupt_is_a_defect(tmp_path: Path) -> Non
 
 
 async def test_a_turn_that_is_held_before_its_next_attempt_waits_for_it(tmp_path: Path) -> None:
-    """The time of the next attempt is in the database, whoever holds the chat."""
+    """The time of the next attempt is in the database, for any holder of the chat."""
     async with World(tmp_path / "chats.db") as world:
         chat, held = await held_chat(world)
         attempt_id = AttemptId("attempt")
@@ -98,7 +98,7 @@ async def test_a_turn_that_is_held_before_its_next_attempt_waits_for_it(tmp_path
         assert await chat.history_texts() == ["go", "whole"]
 
 
-async def test_what_is_planned_is_seen_at_once_and_replaced_by_what_was_committed(
+async def test_a_plan_is_visible_at_once_and_replaced_by_the_commit(
     tmp_path: Path,
 ) -> None:
     """The prediction decides the next action, and is then dropped."""
@@ -116,7 +116,7 @@ async def test_what_is_planned_is_seen_at_once_and_replaced_by_what_was_committe
         assert held.prompt.messages == held.history
 
 
-async def test_what_a_refused_commit_had_planned_is_gone(tmp_path: Path) -> None:
+async def test_a_refused_commit_drops_its_plan(tmp_path: Path) -> None:
     """The whole plan is dropped: the run continues from the last commit, which here stops it."""
     async with World(tmp_path / "chats.db") as world:
         chat, held = await held_chat(world)

@@ -49,7 +49,7 @@ PAUSED = answer("wait", finish=FinishReason.PAUSED)
             (THEIRS, OURS, NOBODYS),
             turn(1),
             RunTools((OURS, NOBODYS)),
-            id="calls that nobody executes are answered with ours",
+            id="calls without an executor are answered with ours",
         ),
         pytest.param(
             STEP[:2], (THEIRS,), turn(1), AskClient(), id="the client is asked when ours are done"

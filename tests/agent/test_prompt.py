@@ -122,7 +122,7 @@ def test_a_prompt_grows_in_place() -> None:
     assert len(messages) == 3
 
 
-def test_a_paused_answer_says_what_it_asked() -> None:
+def test_a_paused_answer_lists_its_open_calls() -> None:
     """The next attempt can pair the vendor's late result with its call."""
     assert prompt_of(user("go"), PAUSED).asked == {"v": "s"}
     assert prompt_of(user("go"), PAUSED, RESUMED).asked == {}

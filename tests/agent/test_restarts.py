@@ -9,7 +9,7 @@ from chatd_server.domain.message import FinishReason, Usage
 from tests.kit.world import World
 
 
-async def test_an_answer_that_begins_anew_is_the_second_one_alone(world: World) -> None:
+async def test_an_answer_that_restarts_is_only_the_second_one(world: World) -> None:
     """The text so far is void, and the answer continues as another attempt of the same call."""
     world.model.plays(
         Delta(0, PieceKind.TEXT, "half"),
@@ -30,7 +30,7 @@ async def test_an_answer_that_begins_anew_is_the_second_one_alone(world: World) 
     assert len(world.model.requests) == 1
 
 
-async def test_an_answer_that_begins_anew_for_ever_is_a_failure(world: World) -> None:
+async def test_an_answer_that_restarts_for_ever_is_a_failure(world: World) -> None:
     """The number of restarts per call is limited; then the retries apply."""
     for _ in range(ATTEMPTS_MAX):
         world.model.plays(*(Restarted() for _ in range(RESTARTS_MAX + 1)))

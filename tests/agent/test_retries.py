@@ -36,7 +36,7 @@ async def test_a_failed_attempt_is_tried_again_from_the_beginning(world: World) 
     assert [request.attempt_number for request in world.model.requests] == [1, 2]
 
 
-async def test_the_ladder_doubles_and_ends(world: World) -> None:
+async def test_the_delay_doubles_and_retries_end(world: World) -> None:
     """After twenty-five calls the turn fails with the last error."""
     world.model.fails(ErrorKind.RATE_LIMIT, times=ATTEMPTS_MAX)
     chat = await world.chat("go")
@@ -60,7 +60,7 @@ async def test_retry_after_is_a_floor(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.AUTH, ErrorKind.CONFIG, ErrorKind.USAGE_LIMIT])
-async def test_what_cannot_get_better_is_not_tried_again(world: World, kind: ErrorKind) -> None:
+async def test_a_permanent_failure_is_not_retried(world: World, kind: ErrorKind) -> None:
     """The turn fails at once; the user may retry it without a new message."""
     world.model.fails(kind)
     chat = await world.chat("go")
@@ -73,7 +73,7 @@ async def test_what_cannot_get_better_is_not_tried_again(world: World, kind: Err
     assert await chat.history_texts() == ["go", "now"]
 
 
-async def test_each_step_climbs_the_ladder_anew(world: World) -> None:
+async def test_each_step_has_its_own_retries(world: World) -> None:
     """A commit in between resets the count of failures."""
     world.tool("shell")
     world.model.fails(ErrorKind.OVERLOADED, times=2)
@@ -86,7 +86,7 @@ async def test_each_step_climbs_the_ladder_anew(world: World) -> None:
     assert waits == [1, 2, 1]
 
 
-async def test_the_ladder_survives_a_crash(world: World) -> None:
+async def test_the_retries_survive_a_crash(world: World) -> None:
     """The next worker waits out the delay and continues the count."""
     world.model.fails(ErrorKind.RATE_LIMIT, times=2)
     world.model.fails(ErrorKind.RATE_LIMIT, retry_after_seconds=100)

@@ -57,7 +57,7 @@ async def test_a_foreign_cancel_passes_through() -> None:
 
 
 @pytest.mark.parametrize("order", ["stop first", "cancel first"])
-async def test_a_foreign_cancel_passes_through_beside_a_stop(order: str) -> None:
+async def test_a_foreign_cancel_passes_through_together_with_a_stop(order: str) -> None:
     """If both arrive, the foreign one is not swallowed."""
     stop = Stop()
     task = await _start(stop, _forever())

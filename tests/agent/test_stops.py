@@ -352,7 +352,7 @@ async def test_an_interrupt_before_the_commit_of_results_keeps_them(world: World
     assert process.cable.calls.count("finish_call") == 1
 
 
-async def test_an_edit_that_nobody_told_of_refuses_the_commit(world: World) -> None:
+async def test_an_edit_without_a_hint_refuses_the_commit(world: World) -> None:
     """The epoch in the database is enough: the old step is not written."""
     world.process.goes_deaf()
     gate = Gate()

@@ -108,7 +108,7 @@ async def test_between_two_waits_is_one_commit(world: World) -> None:
     ]
 
 
-async def test_a_batch_of_which_nothing_runs_is_no_wait(world: World) -> None:
+async def test_a_batch_in_which_nothing_runs_is_not_a_wait(world: World) -> None:
     """Its results are committed with the answer that asks for them."""
     world.model.says(calls("gone"))
     world.model.says(text("Sorry."))
@@ -159,7 +159,7 @@ async def test_the_context_is_one_list_appended_in_place(world: World) -> None:
     assert len({id(request.tools) for request in world.model.requests}) == 1
 
 
-async def test_an_unknown_tool_is_answered_with_what_there_is(world: World) -> None:
+async def test_an_unknown_tool_is_answered_with_the_available_names(world: World) -> None:
     """The model gets the names of the available tools, and continues."""
     world.tool("shell")
     world.model.says(calls("rm", '{"all":true}'))
@@ -304,7 +304,7 @@ async def test_pauses_in_a_row_are_bounded(world: World) -> None:
     assert len(world.model.requests) == PAUSES_IN_A_ROW_MAX
 
 
-async def test_provider_results_stay_beside_their_call(world: World) -> None:
+async def test_provider_results_stay_next_to_their_call(world: World) -> None:
     """They are parts of the answer, in stream order, with their sources."""
     world.model.says(text("Look:"), searches("cats"), text("Cats."))
     chat = await world.chat("search cats")

@@ -77,7 +77,7 @@ def test_a_row_is_met_only_when_all_of_its_goals_are() -> None:
     assert (late.met, [it.met for it in late.goals]) == (False, [False, True])
 
 
-def test_what_was_not_measured_is_not_met() -> None:
+def test_a_goal_without_a_measurement_is_not_met() -> None:
     """The reason is next to it."""
     assert judged(Row(name="write_pg_16", unit="", why="no PostgreSQL")).met is False
 
@@ -106,7 +106,7 @@ async def _broken(_: Context) -> list[Row]:
     raise RuntimeError("the vendor died")
 
 
-def test_a_missed_goal_ends_the_output_and_is_no_failure(
+def test_a_missed_goal_ends_the_output_and_is_not_a_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The bench measures; its reader judges."""
@@ -132,7 +132,9 @@ def test_the_file_has_the_goals_of_each_row(tmp_path: Path) -> None:
     assert [it.value for it in rows[0].goals] == [3.0, 0.1]
 
 
-def test_a_run_that_meets_all_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_meets_all_goals_reports_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An empty list would leave open whether any was missed."""
     assert main(["--rows", "encode_10_200"], {("encode_10_200",): _met}, tmp_path) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "All goals met."

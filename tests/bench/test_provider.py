@@ -33,7 +33,7 @@ def test_a_directive_survives_its_way_through_a_request() -> None:
     assert directive_in(body) == asked
 
 
-def test_a_burst_has_so_many_deltas() -> None:
+def test_a_burst_has_one_delta_per_token() -> None:
     """One text delta for each token, and the terminal event."""
     parts = _parts(burst(7))
     assert len(deltas(parts)) == 7

@@ -130,13 +130,13 @@ def judge_follower(finished: Finished, follower: Follower) -> None:
     for attempt, (first, last) in follower.pieces_at.items():
         closed = closers.get(attempt)
         if closed is not None and last >= closed:
-            raise ViolationError(f"5: a piece of {attempt} behind {last}, it closed at {closed}")
+            raise ViolationError(f"5: a piece of {attempt} after {last}, it closed at {closed}")
         until = closed - 1 if closed is not None else last
         between = finished.log[first:until]
         opening = [event for event in between if not _while_open(event)]
         if opening:
             raise ViolationError(
-                f"5: a piece of {attempt} came behind event {first}, before event "
+                f"5: a piece of {attempt} came after event {first}, before event "
                 f"{opening[0].sequence}, which precedes the attempt"
             )
 

@@ -51,7 +51,7 @@ class Preview:
         if piece.delta_offset != self.end:
             return f"a piece begins at byte {piece.delta_offset}, but {self.end} bytes had come"
         if end <= self.end:
-            return f"a piece begins at byte {self.end} and the cursor behind it is at {end}"
+            return f"a piece begins at byte {self.end} and the cursor after it is at {end}"
         if kind == "message_part" and (said := _words_of_piece(piece)) is not None:
             size = len(said.encode())
             if end - self.end != size:

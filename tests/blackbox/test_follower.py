@@ -126,7 +126,7 @@ async def test_follower_finds_a_stream_that_does_not_end(meet: Meet) -> None:
     ("end", "words"),
     [("nothing", "without stream_end"), ("INTERNAL", "INTERNAL"), ("UNAVAILABLE", "UNAVAILABLE")],
 )
-async def test_follower_finds_an_end_that_nobody_caused(meet: Meet, end: str, words: str) -> None:
+async def test_follower_finds_an_unexpected_end(meet: Meet, end: str, words: str) -> None:
     """OK without stream_end, or a failure although no server was killed."""
     fake, follower = await meet(BEGIN)
     fake.ends_with = end

@@ -181,7 +181,7 @@ def test_rules_find_a_stream_that_breaks_the_contract(name: str) -> None:
         take(responses, UNTIL_SETTLED)
 
 
-def test_rules_find_pieces_that_nobody_asked_for() -> None:
+def test_rules_find_pieces_that_were_not_requested() -> None:
     """include_deltas = false means that no piece comes."""
     request = chat_service_pb2.SubscribeRequest(include_deltas=False)
     with pytest.raises(ViolationError, match="asked for none"):

@@ -25,7 +25,7 @@ STATES_MAX = 10_000
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("play", HISTORIES.values(), ids=HISTORIES.keys())
-def test_no_stream_is_left_behind_in_any_order(
+def test_no_stream_is_forgotten_in_any_order(
     play: Callable[[], Scene], record_property: Callable[[str, object], None]
 ) -> None:
     """The nine guarantees hold at each response, and at the end nothing is owed to any reader."""
@@ -80,7 +80,7 @@ def large(servers: int, *, lost: bool) -> Scene:
 @pytest.mark.timeout(600)
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(servers=st.integers(1, 2), lost=st.booleans(), choices=st.randoms(use_true_random=False))
-def test_no_stream_is_left_behind_in_random_orders_of_a_large_history(
+def test_no_stream_is_forgotten_in_random_orders_of_a_large_history(
     servers: int, lost: bool, choices: random.Random
 ) -> None:
     """Histories that are too large to be enumerated are played in random orders."""

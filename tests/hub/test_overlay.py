@@ -267,7 +267,7 @@ def test_a_batch_of_tools_has_its_own_limit() -> None:
     assert overlay.size <= limits.TOOL_BATCH_BYTES_MAX
 
 
-def test_what_only_the_vendor_may_see_has_no_place_in_the_string() -> None:
+def test_the_vendors_own_data_is_not_in_the_string() -> None:
     """A result has the same length with and without the vendor's own data."""
     plain, native = new_overlay(), new_overlay()
     plain.add(0, PieceKind.PART, Reasoning("hm"))

@@ -61,7 +61,7 @@ def decoded(*events: dict[str, Any] | bytes) -> list[AnswerPart]:
     ]
 
 
-def test_what_nobody_knows_yet_is_ignored_and_kept() -> None:
+def test_unknown_events_are_ignored_and_blocks_kept() -> None:
     """Unknown events and deltas are ignored; an unknown block is sent back unchanged."""
     parts = decoded(
         START,

@@ -268,7 +268,7 @@ def test_marks_stand_on_the_system_text_and_the_last_two_messages() -> None:
 
 
 @given(st.lists(st.sampled_from(["user", "call", "text", "empty"]), min_size=1, max_size=12))
-def test_what_is_added_step_by_step_is_what_is_encoded_at_once(kinds: list[str]) -> None:
+def test_incremental_encoding_equals_encoding_at_once(kinds: list[str]) -> None:
     """The incremental encoder and a new one agree, byte for byte, at every step."""
     messages: list[Message] = []
     growing = MessageEncoder(MODEL)
@@ -288,7 +288,7 @@ def test_what_is_added_step_by_step_is_what_is_encoded_at_once(kinds: list[str])
     json.loads(b"[%b]" % growing.encoded(messages))
 
 
-def test_another_history_is_encoded_anew() -> None:
+def test_another_history_is_encoded_from_the_start() -> None:
     """An edit makes another history; nothing of the old one may remain."""
     encoder = MessageEncoder(MODEL)
     encoder.encoded([message(Role.USER, Text("old")), message(Role.ASSISTANT, Text("a"))])
@@ -385,7 +385,7 @@ LONG: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("messages", LONG.values(), ids=LONG.keys())
-def test_a_long_context_is_encoded_beside_the_event_loop(messages: list[Message]) -> None:
+def test_a_long_context_is_encoded_outside_the_event_loop(messages: list[Message]) -> None:
     """The first request of a run encodes everything, and other chats need not wait."""
     encoder = MessageEncoder(MODEL)
     assert not encoder.is_quick(messages)
@@ -393,7 +393,7 @@ def test_a_long_context_is_encoded_beside_the_event_loop(messages: list[Message]
     assert encoder.is_quick([*messages, message(Role.ASSISTANT, Text("ok"), position=1000)])
 
 
-def test_what_has_to_be_copied_counts_too() -> None:
+def test_bytes_to_copy_count_too() -> None:
     """Ten megabytes of a history are copied into each request."""
     encoder = MessageEncoder(MODEL)
     roles = [Role.USER, Role.ASSISTANT] * 6

@@ -119,11 +119,11 @@ WHERE = {
     "first": ([USER], ["call call_0 lookup {}"]),
     "second": ([USER, ANSWER, RESULT], ["text: two", "call call_1 lookup {}"]),
     "third": ([USER, ANSWER, RESULT, ANSWER, RESULT], ["text: three"]),
-    "beyond, behind a result": (
+    "beyond, after a result": (
         [USER, ANSWER, RESULT, ANSWER, RESULT, ANSWER, RESULT],
         ["text: The tool gave a result:\n- lookup: found"],
     ),
-    "beyond, behind an answer": (
+    "beyond, after an answer": (
         [USER, ANSWER, ANSWER, ANSWER],
         ["text: Your message plans no further answer."],
     ),
@@ -157,7 +157,7 @@ def paused(*calls: ToolCall, text: str = "!search_later cats\n!step\n!say done")
     ]
 
 
-async def test_an_answer_behind_a_pause_begins_with_the_result() -> None:
+async def test_an_answer_after_a_pause_begins_with_the_result() -> None:
     """It answers the call that is sent back in the messages; sources and text follow."""
     lines = await lines_of(ModelRequest(paused(provider_call())))
 
@@ -190,7 +190,7 @@ async def test_a_search_in_two_answers_has_the_parts_of_one_in_one() -> None:
     ]
 
 
-async def test_a_pause_without_a_step_behind_it_brings_its_results_too() -> None:
+async def test_a_pause_without_a_step_after_it_gives_its_results_too() -> None:
     """The vendor answers every search that it began, whatever follows them."""
     calls = provider_call(vendor_id="call_0"), provider_call(vendor_id="call_1")
     lines = await lines_of(ModelRequest(paused(*calls, text="!search_later a\n!search_later b")))

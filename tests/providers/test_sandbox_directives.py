@@ -61,7 +61,7 @@ DRIVES = {
         '!call a {"b',
         ['call call_0 a {"b', "finish: tool_calls"],
     ),
-    "parallel calls behind text": (
+    "parallel calls after text": (
         "!say Look.\n!call a\n!call b",
         ["text: Look.", "call call_1 a {}", "call call_2 b {}", "finish: tool_calls"],
     ),
@@ -190,7 +190,7 @@ async def test_each_kind_of_error_comes_n_times_and_then_success(kind: ErrorKind
     assert await lines_of(request(text, attempt=3)) == ["text: done", "finish: end_turn"]
 
 
-async def test_an_error_says_what_a_vendor_would_say() -> None:
+async def test_an_error_is_like_a_vendors() -> None:
     """Status and retry-after are like a vendor's, and retryable can be overridden."""
     error = await failing("!error rate_limit after=2.5 retryable=no")
 
@@ -338,7 +338,7 @@ async def test_all_lines_that_cannot_be_read_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["!", "!!", "! text 5", "!5", "Hey!", "a !text 5"])
-async def test_an_exclamation_is_no_directive(text: str) -> None:
+async def test_an_exclamation_is_not_a_directive(text: str) -> None:
     """Only a line that begins with ! and a letter is a directive."""
     assert (await text_of(text)).startswith(f"You said: {text}\n")
 

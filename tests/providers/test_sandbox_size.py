@@ -114,7 +114,7 @@ LONG: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("messages", LONG.values(), ids=LONG.keys())
-async def test_reading_what_is_large_leaves_others_their_turn(messages: list[Message]) -> None:
+async def test_parsing_a_large_message_lets_other_tasks_run(messages: list[Message]) -> None:
     """No chat waits while another chat's message is parsed."""
     async with counting_turns() as turns:
         await first_part(ModelRequest(messages))
@@ -122,7 +122,7 @@ async def test_reading_what_is_large_leaves_others_their_turn(messages: list[Mes
         assert turns.count > 0
 
 
-async def test_reading_what_is_small_does_not_wait() -> None:
+async def test_parsing_a_small_message_does_not_wait() -> None:
     """An ordinary turn needs no thread."""
     async with counting_turns() as turns:
         await first_part(ModelRequest(history((Role.USER, "!say done"))))

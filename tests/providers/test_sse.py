@@ -50,7 +50,7 @@ def test_a_chunk_that_is_an_event_is_split_like_any_other(events: list[list[str]
     assert [e for chunk in chunks for e in splitter.feed(chunk)] == _plain(events)
 
 
-def test_a_byte_order_mark_is_no_data() -> None:
+def test_a_byte_order_mark_is_not_data() -> None:
     """A byte order mark before the first event is skipped, even if it is split."""
     splitter = EventSplitter()
     body = b"\xef\xbb\xbfdata: a\n\n"

@@ -78,7 +78,7 @@ async def test_the_time_of_a_zone_is_local() -> None:
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "Europe", "", "../etc/passwd", "/etc", "a\0b"])
-async def test_a_zone_that_is_none_is_an_error_that_says_so(name: str) -> None:
+async def test_an_unknown_zone_is_an_error_that_names_it(name: str) -> None:
     """Unknown names, folders and paths give the same error."""
     output = await run(ManualClock(), "current_time", timezone=name)
 
@@ -104,7 +104,7 @@ async def test_a_zone_that_is_none_is_an_error_that_says_so(name: str) -> None:
     ],
     ids=["wait", "lookup"],
 )
-async def test_a_call_takes_as_long_as_it_is_told(
+async def test_a_call_takes_the_requested_time(
     name: str, arguments: dict[str, Any], tag: str, output: dict[str, Any]
 ) -> None:
     """A client's author has time to watch a running tool, or to kill the server."""
@@ -119,7 +119,7 @@ async def test_a_call_takes_as_long_as_it_is_told(
     assert json.loads((await call).output) == output
 
 
-async def test_a_lookup_takes_no_time_unless_it_is_told_to() -> None:
+async def test_a_lookup_takes_no_time_unless_requested() -> None:
     """The same key has the same value."""
     first = await run(ManualClock(), "sandbox_lookup", key="ü")
 
@@ -174,7 +174,7 @@ async def test_a_tool_that_waits_can_be_cancelled(
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("hang", 3600), ("stubborn", 60)])
-async def test_a_tool_that_nobody_stops_ends_at_last(kind: str, seconds: int) -> None:
+async def test_a_tool_that_is_not_stopped_ends_by_itself(kind: str, seconds: int) -> None:
     """A client can start nothing that runs for ever."""
     clock = ManualClock()
     call = run(clock, "sandbox_fail", kind=kind)

@@ -65,7 +65,7 @@ async def test_a_value_becomes_json_and_an_output_stays_itself() -> None:
     assert await FunctionTool(output).run("", CONTEXT) == ToolOutput("no", is_error=True)
 
 
-async def test_what_the_function_raises_is_passed_on() -> None:
+async def test_an_exception_of_the_function_propagates() -> None:
     """The caller of the tool decides how to handle an exception."""
 
     async def broken() -> str:

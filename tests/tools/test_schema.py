@@ -87,7 +87,7 @@ def test_good_arguments_are_read_and_defaults_left_to_the_function() -> None:
     assert arguments.context_name == "context"
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     """A model can correct its call at once."""
     takes = (
         "there is no such argument; the tool takes text, count, share, flag, names, labels, mode, "
@@ -134,7 +134,7 @@ def test_values_are_not_bent_into_a_type(changes: dict[str, Any]) -> None:
     ],
     ids=["array", "null", "text", "cut", "hole", "surrogate", "deep", "digits", "nul"],
 )
-def test_what_is_no_object_is_one_problem(arguments: str, words: str) -> None:
+def test_arguments_that_are_not_an_object_are_one_problem(arguments: str, words: str) -> None:
     """Whatever a model writes, it gets a response."""
     with pytest.raises(InvalidArguments) as caught:
         Arguments(everything).read(arguments)

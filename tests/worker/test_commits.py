@@ -100,7 +100,7 @@ async def test_a_tool_that_ends_the_turn_ends_it_with_its_result(either: World) 
     assert either.process.cable.calls[-1] == "CommitResults + FinishTurn"
 
 
-async def test_a_retry_is_a_commit_before_its_time_and_one_behind_it(either: World) -> None:
+async def test_a_retry_is_one_commit_before_its_delay_and_one_after(either: World) -> None:
     """The delay is a wait like any other."""
     either.start()
     either.model.fails(ErrorKind.OVERLOADED)

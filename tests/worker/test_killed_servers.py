@@ -72,7 +72,7 @@ async def test_a_restarted_server_goes_on_with_the_turn_of_the_killed_one_at_onc
         await shows(again, tmp_path, chat_id)
 
 
-async def test_a_server_that_only_stands_still_keeps_its_chats(
+async def test_a_server_that_is_only_stopped_keeps_its_chats(
     tmp_path: Path, postgres_url: str
 ) -> None:
     """Three servers of one home: one is stopped (SIGSTOP), one killed, and the third replaces only

@@ -14,7 +14,7 @@ class Alarm:
         self._event = asyncio.Event()
 
     def ring(self) -> None:
-        """End the wait, or the next one."""
+        """End the current wait, or the next one."""
         self._event.set()
 
     async def wait(self, seconds: float) -> None:

@@ -25,7 +25,7 @@ def sandbox_tools(clock: Clock) -> Sequence[FunctionTool]:
 
 def _wait_tool(clock: Clock) -> FunctionTool:
     async def sandbox_wait(seconds: Seconds) -> object:
-        """Wait, then say for how long. Not idempotent: after a crash its outcome is unknown."""
+        """Wait, then return for how long. Not idempotent: after a crash its outcome is unknown."""
         await clock.sleep(seconds, "sandbox.wait")
         return {"waited_seconds": seconds}
 
@@ -37,7 +37,7 @@ def _lookup_tool(clock: Clock) -> FunctionTool:
         key: Annotated[str, "What to look up; the same key has the same value."],
         seconds: Seconds = 0,
     ) -> object:
-        """Look up a key. Idempotent: after a crash it is simply run again."""
+        """Look up a key. Idempotent: after a crash it runs again."""
         await clock.sleep(seconds, "sandbox.lookup")
         return {"key": key, "value": blake2b(key.encode(), digest_size=4).hexdigest()}
 
@@ -48,8 +48,8 @@ def _fail_tool(clock: Clock) -> FunctionTool:
     async def sandbox_fail(
         kind: Annotated[
             Literal["error", "exception", "hang", "stubborn", "too_long"],
-            "error: says that it failed; exception: breaks; hang: ends only when it is stopped; "
-            "stubborn: goes on when it is stopped; too_long: gives more than a result may hold.",
+            "error: returns an error; exception: raises one; hang: ends only when it is stopped; "
+            "stubborn: ignores a stop; too_long: returns more than a result may hold.",
         ],
     ) -> object:
         """Fail in a chosen way."""
