@@ -45,7 +45,7 @@ async def _run(held: Held, env: Env) -> None:
         error_id = _note_fault(fault, held, env)
         error = ChatError(
             kind=ErrorKind.INTERNAL,
-            message=f"The server failed; the operator finds the reason in the log as {error_id}.",
+            message=f"The server failed. Ask the operator: the log explains {error_id}.",
         )
         await write_failure(error, held, env)
 

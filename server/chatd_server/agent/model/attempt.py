@@ -47,7 +47,7 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
     if not step.is_finished:
         raise failure(
             ErrorKind.GENERIC,
-            "The model's stream ended without an end.",
+            "The model's stream ended before the answer was complete.",
             provider=held.model.provider,
             retryable=True,
         )
