@@ -96,7 +96,7 @@ last line, and nothing of it on standard error:
 `reason` is stable: that of the server ([errors](errors.md)), `UNREACHABLE` where no server answers,
 `TURN_FAILED` where the model gave no answer, the status that `chatd health` was told, else
 `FAILED`, `USAGE`, `DATABASE` or `ADDRESS` for codes 1 to 4. `chatd health` has `address`, `status`
-and `detail` beside `error`. Notes and warnings stay on standard error.
+and `detail` next to `error`. Notes and warnings stay on standard error.
 """
 
 

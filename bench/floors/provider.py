@@ -22,7 +22,6 @@ WRITE_BUFFER_BYTES = 1 << 30
 """A burst never waits for its reader: the reader is what the bench measures."""
 TOOL = "current_time"
 """The tool that steps call; it is built into the product."""
-STAMP_DIGITS = 19
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _END = b"0\r\n\r\n"

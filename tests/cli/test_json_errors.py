@@ -1,4 +1,4 @@
-"""`--json`: a failure is an object on standard output, whoever failed."""
+"""`--json`: every failure is an object on standard output."""
 
 import json
 import socket

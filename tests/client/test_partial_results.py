@@ -64,7 +64,7 @@ async def test_a_run_hands_in_what_another_has_left(tmp_path: Path) -> None:
 
 
 async def test_two_runs_of_one_chat_answer_each_call_once(tmp_path: Path) -> None:
-    """Each hands in parts; whoever is slower goes on with what is still wanted."""
+    """Each submits parts; the slower one continues with what is still missing."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         chat = await client.create_chat(tools=[read])
         await chat.send("\n".join(f'!call read {{"n": {n}}}' for n in range(12)))

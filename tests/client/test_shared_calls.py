@@ -46,7 +46,7 @@ async def settled(chat: ChatHandle, *tools: object) -> None:
 
 
 async def test_programs_share_the_calls_of_a_step(tmp_path: Path) -> None:
-    """Each hands in the results of its own tools, whoever comes first."""
+    """Each submits the results of its own tools, in any order."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         chat = await client.create_chat(WORDS, tools=[left, right])
         await asyncio.gather(settled(chat, left), settled(chat, right))

@@ -70,7 +70,7 @@ DEFECTS: dict[str, tuple[Callable[..., Any], str, str]] = {
 async def test_a_defect_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, function: Callable[..., Any], kind: str, words: str
 ) -> None:
-    """The model hears the type; whoever wrote the tool reads where it broke, and for which call."""
+    """The model hears the type; its author reads where it broke, and for which call."""
     result = await run(function)
     name = function.__name__
     assert (result.output_text, result.is_error) == (f"{name} failed: {kind}", True)

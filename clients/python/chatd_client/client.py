@@ -111,8 +111,8 @@ class Client:
         """Return a handle of the chat with the UUID `chat_id`; asks the server nothing.
 
         `tools` are the functions of the tools that the chat was created with. Raises TypeError for
-        anything that is not a tool, and for an id that is no str. If the chat does not exist, using
-        the handle raises NotFound.
+        anything that is not a tool, and for an id that is not a str. If the chat does not exist,
+        using the handle raises NotFound.
         """
         if not isinstance(chat_id, str):
             raise TypeError(f"chat_id is {chat_id!r}: give the id of a chat, a str")
@@ -145,8 +145,8 @@ class Client:
         7 days; None means 5 minutes. With a `request_id` that was used before, the handle is of
         the chat of then.
 
-        Raises TypeError for anything that is not a tool and a label that is no str, and
-        InvalidRequest, also if the model does not exist.
+        Raises TypeError for anything that is not a tool, and for a label that is not a str;
+        InvalidRequest, for example if the model does not exist.
         """
         known = given(tools)
         with of_unicode():

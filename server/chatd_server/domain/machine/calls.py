@@ -56,7 +56,7 @@ _NO_OUTCOMES: Mapping[ToolCallId, ToolResult] = {}
 def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
     """Return the calls of an answer that wait for a result of ours or of the client's.
 
-    A call that the provider executed never waits: its result, if any, stands in the answer.
+    A call that the provider executed never waits: its result, if any, is part of the answer.
     """
     return tuple(
         [

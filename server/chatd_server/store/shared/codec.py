@@ -153,7 +153,7 @@ def encode_order(queue: Iterable[Queued]) -> bytes | None:
 
 
 def encode_label(name: str, value: str) -> bytes:
-    """Return one label as it stands in `chats.labels`: a filter looks for these bytes.
+    """Return one label as it is stored in `chats.labels`: a filter looks for these bytes.
 
     JSON has no raw control characters, so no label contains the frame of another.
     """

@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 class StoredResponse(Value, frozen=True):
     """What a request with an id was told. The queue has lost its contents, the calls their
-    journal, and the message stands in the history.
+    journal, and the message is in the history.
     """
 
     version: int

@@ -1,7 +1,7 @@
 """The rows of the tables: what is written in each column, and what is read from it.
 
-A column of `chats` that belongs to the state stands in ChatRow and `state_of`, which read it, and
-in the one group of columns with which it is written.
+A column of `chats` that belongs to the state is in ChatRow and `state_of`, which read it, and in
+the one group of columns with which it is written.
 """
 
 from collections.abc import Mapping

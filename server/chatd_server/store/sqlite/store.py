@@ -39,7 +39,7 @@ from chatd_server.store.sqlite.readers import Readers
 from chatd_server.store.sqlite.writer import GroupCommit, Job, Writer
 
 VOID_LEASES_MAX = 500
-"""Leases that one job of the start gives back."""
+"""How many leases one job of the start releases."""
 
 T = TypeVar("T")
 
