@@ -1,8 +1,11 @@
 """Retries of one model call, with exponential backoff.
 
 The number of failures and the time of the next attempt are part of the turn in the database, so a
-rescued turn waits out its delay and continues the count. tenacity runs the retries here.
-`ChatError.retryable` decides what is retried; no code reads error messages.
+rescued turn waits out its delay and continues the count. `ChatError.retryable` decides what is
+retried; no code reads error messages.
+
+tenacity runs the retries. The first attempt is made without it: nearly every call succeeds at once,
+and tenacity would take a thirtieth of a whole step with a tool.
 """
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -26,16 +29,33 @@ async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
     Stopped; LeaseLost.
     """
 
+    at = held.turn.next_attempt_at
+    if at is not None and at > env.clock.now():
+        await _sleep((at - env.clock.now()) / MICROSECONDS, held, env)
+    failed: list[ModelFailure] = []
+    try:
+        await _attempt(step, held, env)
+    except ModelFailure as failure:
+        let_go(failure)
+        failed.append(failure)
+    if failed:
+        await _retry(failed, step, held, env)
+
+
+async def _retry(failed: list[ModelFailure], step: StepDraft, held: Held, env: Env) -> None:
+    """Retry until an attempt succeeds; `failed` is emptied, so that no frame keeps the failure."""
+
+    async def attempt() -> None:
+        if failed:
+            raise failed.pop()
+        await _attempt(step, held, env)
+
     async def sleep(seconds: float) -> None:
-        async with held.stop.guard():
-            await env.clock.sleep(seconds, "retry")
+        await _sleep(seconds, held, env)
 
     async def schedule(tried: RetryCallState) -> None:
         await _schedule(tried.upcoming_sleep, _error_of(tried), step, held)
 
-    at = held.turn.next_attempt_at
-    if at is not None and at > env.clock.now():
-        await sleep((at - env.clock.now()) / MICROSECONDS)
     ladder = AsyncRetrying(
         retry=retry_if_exception(is_retryable),
         stop=lambda _: held.turn.failed_attempts + 1 >= ATTEMPTS_MAX,
@@ -47,11 +67,16 @@ async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
         reraise=True,
     )
     try:
-        await ladder(_attempt, step, held, env)
+        await ladder(attempt)
     finally:
         # tenacity keeps the last call in a reference cycle, which would hold the chat's history
         # until the cyclic collector runs.
         ladder.iter_state.reset()
+
+
+async def _sleep(seconds: float, held: Held, env: Env) -> None:
+    async with held.stop.guard():
+        await env.clock.sleep(seconds, "retry")
 
 
 def is_retryable(error: BaseException) -> bool:
