@@ -28,7 +28,6 @@ async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
     Raises the last ModelFailure when no attempt is left or the failure must not be retried;
     Stopped; LeaseLost.
     """
-
     at = held.turn.next_attempt_at
     if at is not None and at > env.clock.now():
         await _sleep((at - env.clock.now()) / MICROSECONDS, held, env)
