@@ -11,7 +11,7 @@ from chatd_server.agent.tools.offer import ToolOffer
 from chatd_server.agent.turn.stop import Stop, StopCause, Stopped
 from chatd_server.domain.chat import ChatConfig, ChatState, ClientTool
 from chatd_server.domain.ids import ChatId, OwnerId
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.ports.tools import Tool
 from tests.kit.make import FixedTool
 from tests.kit.observer import RecordingObserver
@@ -75,7 +75,7 @@ async def test_the_first_source_with_a_name_has_it() -> None:
     await offer.refresh(CHAT, MODEL, Stop())
     assert offer.toolbox.server_tool("look") is first
     assert offer.toolbox.names == ("look",)
-    assert len(observer.noted(Span.TOOL_HIDDEN, chat="chat", tool="look")) == 1
+    assert len(observer.noted(spans.ToolHidden, chat="chat", tool="look")) == 1
 
 
 async def test_a_stop_cuts_a_source_that_takes_long() -> None:

@@ -10,7 +10,7 @@ from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import ATTEMPTS_MAX
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Usage
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from tests.kit.golden import assert_golden
 from tests.kit.script import calls, text
 from tests.kit.world import World
@@ -101,9 +101,9 @@ async def test_the_retries_survive_a_crash(world: World) -> None:
     world.start("two")
     await world.clock.advance(99)
     assert len(world.model.requests) == 3
-    await world.until(Span.CHATS_RESCUED)
+    await world.until(spans.ChatsRescued)
     await world.clock.advance(1)
-    await world.until(Span.ATTEMPT_FAILED, number=4)
+    await world.until(spans.AttemptFailed, number=4)
     assert world.clock.now() == failed_at + 100_000_000
     assert await world.clock.advance_to("retry") == 8
     await chat.ended()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from chatd_server.domain.chat import Status, StopReason
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, calls, does, text
 from tests.kit.world import World
@@ -21,7 +21,7 @@ async def test_shutdown_during_a_tool_gives_the_chat_back(world: World) -> None:
     lookup.hangs()
     world.model.says(calls("quick"), calls("shell"), calls("lookup"))
     chat = await world.chat("go")
-    await world.until(Span.TOOL_FINISHED, tool="quick")
+    await world.until(spans.ToolFinished, tool="quick")
     world.process.worker.drain()
     await world.clock.advance_to("drain")
     await world.process.task

@@ -9,7 +9,7 @@ from chatd_server.domain.command import BusyBehavior, DeleteChat
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.domain.message import ToolErrorKind
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, Spoken, calls, searches, text, thinks
@@ -29,11 +29,11 @@ async def test_interrupt_during_a_tool_keeps_the_step(world: World) -> None:
     world.tool("shell").hangs()
     world.model.says(text("On it."), calls("quick"), calls("shell", '{"cmd":"ls"}'))
     chat = await world.chat("list the files")
-    await world.until(Span.TOOL_FINISHED, tool="quick")
+    await world.until(spans.ToolFinished, tool="quick")
     await chat.interrupt()
     await chat.ended()
     await golden(chat, "interrupt_during_a_tool")
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
     assert "abandoned" not in world.process.live.lines
 
 
@@ -79,7 +79,7 @@ async def test_interrupt_in_the_middle_of_an_answer_keeps_what_came(
     await chat.ended()
     await golden(chat, f"interrupt_in_{name}")
     assert shell.runs == []
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
     assert "abandoned" not in world.process.live.lines
 
 
@@ -93,7 +93,7 @@ async def test_interrupt_before_the_first_part_leaves_no_message(world: World) -
     state = await chat.ended()
     assert state.stop_reason is StopReason.INTERRUPTED
     assert await chat.history() == ["user", "  text 'go'"]
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
     assert world.process.live.lines[-1] == "abandoned"
 
 
@@ -129,7 +129,7 @@ async def test_a_tool_that_ignores_its_cancel_is_abandoned(world: World) -> None
     await chat.interrupt()
     assert await world.clock.sleeping("tool.cancel") == TOOL_CANCEL_SECONDS_MAX
     await world.clock.advance(TOOL_CANCEL_SECONDS_MAX)
-    await world.until(Span.TOOL_ABANDONED, tool="shell")
+    await world.until(spans.ToolAbandoned, tool="shell")
     await chat.ended()
     await golden(chat, "abandoned_tool")
     assert len(world.process.env.abandoned) == 1
@@ -215,13 +215,13 @@ async def test_a_lost_lease_writes_nothing(world: World) -> None:
     old.cable.join()
     before = chat.state.revision
     gate.open()
-    await world.until(Span.RUN_FINISHED, chat=chat.id, epoch=1)
+    await world.until(spans.RunFinished, chat=chat.id, epoch=1)
     assert chat.state.revision == before
     second.open()
     await chat.ended()
     assert await chat.history_texts() == ["go", "new"]
     assert shell.runs == []
-    assert world.observer.noted(Span.RUN_FAILED) == []
+    assert world.observer.noted(spans.RunFailed) == []
 
 
 async def test_a_commit_without_the_lease_is_refused(world: World) -> None:
@@ -233,7 +233,7 @@ async def test_a_commit_without_the_lease_is_refused(world: World) -> None:
     assert isinstance(world.store, SqliteStore)
     await world.store.write("UPDATE chats SET epoch = epoch + 1")
     gate.open()
-    await world.until(Span.LEASE_LOST, chat=chat.id)
+    await world.until(spans.LeaseLost, chat=chat.id)
     assert await chat.history_texts() == ["go"]
     assert world.process.live.lines[-1] == "abandoned"
 
@@ -248,8 +248,8 @@ async def test_an_edit_takes_the_chat_away_from_its_run(world: World) -> None:
     await chat.edit(1, "two")
     await chat.ended()
     assert await chat.history_texts() == ["two", "new"]
-    await world.until(Span.RUN_FINISHED, times=2)
-    assert world.observer.noted(Span.RUN_FAILED) == []
+    await world.until(spans.RunFinished, times=2)
+    assert world.observer.noted(spans.RunFailed) == []
 
 
 async def test_a_deleted_chat_ends_its_run(world: World) -> None:
@@ -262,9 +262,9 @@ async def test_a_deleted_chat_ends_its_run(world: World) -> None:
     await gate.reached()
     await chat.apply(DeleteChat(command_id=chat.command()))
     gate.open()
-    await world.until(Span.LEASE_LOST, chat=chat.id)
-    await world.until(Span.RUN_FINISHED)
-    assert world.observer.noted(Span.RUN_FAILED) == []
+    await world.until(spans.LeaseLost, chat=chat.id)
+    await world.until(spans.RunFinished)
+    assert world.observer.noted(spans.RunFailed) == []
 
 
 async def test_a_defect_in_an_interrupted_run_leaves_the_interrupt(world: World) -> None:
@@ -279,7 +279,7 @@ async def test_a_defect_in_an_interrupted_run_leaves_the_interrupt(world: World)
     gate.open()
     state = await chat.ended()
     assert state.stop_reason is StopReason.INTERRUPTED
-    await world.until(Span.RUN_FAILED, exception="RuntimeError")
+    await world.until(spans.RunFailed, exception="RuntimeError")
 
 
 async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> None:
@@ -287,9 +287,9 @@ async def test_a_failure_that_cannot_be_written_is_noted_too(world: World) -> No
     world.process.cable.breaks["Fail"] = OSError("a defect")
     world.model.plays(RuntimeError("a defect"))
     chat = await world.chat("go")
-    await world.until(Span.RUN_FAILED, exception="RuntimeError")
-    await world.until(Span.RUN_FAILED, exception="OSError")
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFailed, exception="RuntimeError")
+    await world.until(spans.RunFailed, exception="OSError")
+    await world.until(spans.RunFinished)
     world.model.says(text("whole"))
     await world.clock.advance(36)
     await chat.until(Status.WAITING)
@@ -343,7 +343,7 @@ async def test_an_interrupt_before_the_commit_of_results_keeps_them(world: World
 
     process.cable.meanwhile["CommitResults", 1] = interrupt
     chat = await world.chat("go")
-    await world.until(Span.TOOL_FINISHED, tool="quick")
+    await world.until(spans.ToolFinished, tool="quick")
     last.open()
     state = await chat.ended()
     assert state.stop_reason is StopReason.INTERRUPTED
@@ -363,7 +363,7 @@ async def test_an_edit_without_a_hint_refuses_the_commit(world: World) -> None:
     await gate.reached()
     await chat.edit(1, "two")
     gate.open()
-    await world.until(Span.LEASE_LOST, chat=chat.id)
+    await world.until(spans.LeaseLost, chat=chat.id)
     await world.clock.advance_to("poll")
     await chat.ended()
     assert await chat.history_texts() == ["two", "new"]

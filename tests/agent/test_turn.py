@@ -18,7 +18,7 @@ from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, ToolErrorKind, ToolResult, Usage
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from tests.kit.golden import assert_golden
 from tests.kit.script import Gate, calls, searches, text, thinks
 from tests.kit.world import Chat, World
@@ -57,7 +57,7 @@ async def test_tools_run_and_their_results_go_back_to_the_model(world: World) ->
     world.model.says(text("On it."), calls("slow", '{"a":', "1}"), calls("quick"))
     world.model.says(text("Done."))
     chat = await world.chat("do both")
-    await world.until(Span.TOOL_FINISHED, tool="quick")
+    await world.until(spans.ToolFinished, tool="quick")
     slow.open()
     await chat.ended()
     await golden(chat, "two_tools")
@@ -328,11 +328,11 @@ async def test_client_tools_are_asked_for_when_ours_are_done(world: World) -> No
     world.model.says(calls("open", '{"x":1}'), calls("shell"))
     world.model.says(text("Both."))
     chat = await world.chat("go", client_tools=["open"])
-    await world.until(Span.TOOL_STARTED, tool="shell")
+    await world.until(spans.ToolStarted, tool="shell")
     assert chat.state.status is Status.RUNNING
     gate.open()
     await chat.until(Status.REQUIRES_ACTION)
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
     assert world.process.worker.running == 0
     await chat.submit("opened")
     await chat.ended()
@@ -348,7 +348,7 @@ async def test_a_clients_name_wins_over_a_built_in(world: World) -> None:
     assert shell.runs == []
     (offered,) = world.model.requests[0].tools
     assert offered.description == "the client's shell"
-    await world.until(Span.TOOL_HIDDEN, tool="shell")
+    await world.until(spans.ToolHidden, tool="shell")
 
 
 async def test_a_missed_deadline_answers_for_the_client(world: World) -> None:
@@ -378,11 +378,11 @@ async def test_a_defect_fails_the_turn_with_an_id_of_the_log(world: World) -> No
     """Never silent: the chat shows an id, and the log has the cause under that id."""
     chat = await world.chat("hi")  # the script is empty: the model raises an AssertionError
     state = await chat.until(Status.ERROR)
-    noted = await world.until(Span.RUN_FAILED, chat=chat.id)
+    noted = await world.until(spans.RunFailed, chat=chat.id)
     assert state.last_error is not None
     assert state.last_error.kind is ErrorKind.INTERNAL
-    assert str(noted.facts["error_id"]) in state.last_error.message
-    assert noted.facts["exception"] == "AssertionError"
+    assert noted.error_id in state.last_error.message
+    assert noted.exception == "AssertionError"
     assert world.process.live.lines[-1] == "abandoned"
 
 
@@ -437,7 +437,7 @@ async def test_a_batch_that_is_too_large_fails_the_turn(world: World) -> None:
     world.tool("first")
     world.model.says(calls("first"), calls("second"), calls("hanging"))
     chat = await world.chat("go")
-    await world.until(Span.TOOL_FINISHED, tool="first")
+    await world.until(spans.ToolFinished, tool="first")
     await hanging.reached()
     second.open()
     await chat.until(Status.ERROR)

@@ -15,14 +15,17 @@ import sys
 from chatd_server.cli.logs import set_up_logs
 from chatd_server.config.server import ServerConfig
 from chatd_server.config.settings import Config
+from chatd_server.domain.chat import StopReason
 from chatd_server.domain.failure import ErrorKind
-from chatd_server.observe import LogObserver, Span
+from chatd_server.observe import spans
+from chatd_server.observe.log import LogObserver
 
 set_up_logs(Config(server=ServerConfig(log_level=sys.argv[1], log_format=sys.argv[2])))
 observer = LogObserver()
-observer.note(Span.ATTEMPT_STARTED, chat="c1", number=1)
-observer.note(Span.ATTEMPT_FAILED, chat="c1", kind=ErrorKind.TIMEOUT, http_status=None)
-observer.note(Span.TURN_FINISHED, chat="c1", stop_reason="end_turn")
+observer.note(spans.AttemptStarted(chat="c1", attempt="a1", number=1))
+failed = {"chat": "c1", "attempt": "a1", "number": 1, "http_status": None}
+observer.note(spans.AttemptFailed(kind=ErrorKind.TIMEOUT, **failed))
+observer.note(spans.TurnFinished(chat="c1", turn="t1", stop_reason=StopReason.END_TURN))
 """
 
 
@@ -57,6 +60,8 @@ def test_a_line_is_one_object_with_its_time_and_level() -> None:
         "event": "attempt.failed",
         "level": "warning",
         "chat": "c1",
+        "attempt": "a1",
+        "number": 1,
         "kind": "timeout",
         "http_status": None,
     }

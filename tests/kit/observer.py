@@ -2,36 +2,24 @@
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
-from chatd_server.observe import Span
+from chatd_server.observe.spans import Fact
 
-
-@dataclass(frozen=True)
-class Noted:
-    """One fact, as it was noted."""
-
-    span: Span
-    facts: dict[str, object]
-
-    def matches(self, span: Span, facts: dict[str, object]) -> bool:
-        """Return whether it is this span with at least these facts."""
-        missing = object()
-        return self.span == span and all(
-            self.facts.get(key, missing) == value for key, value in facts.items()
-        )
+F = TypeVar("F", bound=Fact)
 
 
-@dataclass(eq=False)
-class _Wait:
-    span: Span
-    times: int
-    facts: dict[str, object]
-    found: asyncio.Future[Noted]
+class _Wait(Generic[F]):
+    def __init__(self, kind: type[F], times: int, wanted: Mapping[str, object]) -> None:
+        self.kind = kind
+        self.times = times
+        self.wanted = wanted
+        self.found: asyncio.Future[F] = asyncio.get_running_loop().create_future()
 
-    def tell(self, noted: Noted) -> None:
+    def tell(self, fact: F) -> None:
         if not self.found.done():
-            self.found.set_result(noted)
+            self.found.set_result(fact)
 
 
 class RecordingObserver:
@@ -39,28 +27,28 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._noted: list[Noted] = []
-        self._waits: list[_Wait] = []
+        self.facts: list[Fact] = []
+        self._waits: list[_Wait[Any]] = []
 
-    def note(self, span: Span, **facts: object) -> None:
+    def note(self, fact: Fact) -> None:
         """Keep a fact and wake the tests that wait for it."""
         with self._lock:
-            self._noted.append(Noted(span, facts))
+            self.facts.append(fact)
             for wait in self._waits:
-                noted = self._find(wait.span, wait.times, wait.facts)
-                if noted is not None:
-                    wait.found.get_loop().call_soon_threadsafe(wait.tell, noted)
+                found = self.noted(wait.kind, **wait.wanted)
+                if len(found) >= wait.times:
+                    last = found[wait.times - 1]
+                    wait.found.get_loop().call_soon_threadsafe(wait.tell, last)
 
-    async def until(self, span: Span, /, times: int = 1, **facts: object) -> Noted:
-        """Wait until the span was noted `times` times, including earlier ones; return the last one.
-        `facts` must be equal.
+    async def until(self, kind: type[F], /, times: int = 1, **wanted: object) -> F:
+        """Wait until the fact was noted `times` times, including earlier ones; return the last one.
+        `wanted` must be equal.
         """
         with self._lock:
-            noted = self._find(span, times, facts)
-            if noted is not None:
-                return noted
-            found = asyncio.get_running_loop().create_future()
-            wait = _Wait(span, times, facts, found)
+            found = self.noted(kind, **wanted)
+            if len(found) >= times:
+                return found[times - 1]
+            wait = _Wait(kind, times, wanted)
             self._waits.append(wait)
         try:
             return await wait.found
@@ -68,16 +56,11 @@ class RecordingObserver:
             with self._lock:
                 self._waits.remove(wait)
 
-    def noted(self, span: Span, /, **facts: object) -> list[Noted]:
+    def noted(self, kind: type[F], /, **wanted: object) -> list[F]:
         """Return all matching facts so far, in order."""
-        with self._lock:
-            return [noted for noted in self._noted if noted.matches(span, facts)]
-
-    def spans(self) -> list[Span]:
-        """Return the spans of all facts so far, in order."""
-        with self._lock:
-            return [noted.span for noted in self._noted]
-
-    def _find(self, span: Span, times: int, facts: dict[str, object]) -> Noted | None:
-        found = [noted for noted in self._noted if noted.matches(span, facts)]
-        return found[times - 1] if len(found) >= times else None
+        return [
+            fact
+            for fact in list(self.facts)
+            if isinstance(fact, kind)
+            and all(getattr(fact, key) == value for key, value in wanted.items())
+        ]

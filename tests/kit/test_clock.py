@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from chatd_server.domain.ids import MICROSECONDS
-from chatd_server.observe import Span
+from chatd_server.domain.ids import MICROSECONDS, ChatId
+from chatd_server.observe import spans
 from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
 
@@ -92,11 +92,15 @@ async def test_advance_waits_for_a_job_in_a_thread() -> None:
 async def test_until_finds_facts_of_before_and_of_later() -> None:
     """A wait matches facts by equality and may start before or after them, in any thread."""
     observer = RecordingObserver()
-    observer.note(Span.TOOL_STARTED, tool="shell")
-    assert (await observer.until(Span.TOOL_STARTED, tool="shell")).facts == {"tool": "shell"}
+    first, other, last = (
+        spans.ToolHidden(chat=ChatId(chat), tool=tool)
+        for chat, tool in (("a", "shell"), ("a", "other"), ("b", "shell"))
+    )
+    observer.note(first)
+    assert await observer.until(spans.ToolHidden, tool="shell") is first
 
-    second = asyncio.create_task(observer.until(Span.TOOL_STARTED, times=2, tool="shell"))
-    await asyncio.to_thread(observer.note, Span.TOOL_STARTED, tool="other")
-    await asyncio.to_thread(observer.note, Span.TOOL_STARTED, tool="shell", call=2)
-    assert (await second).facts == {"tool": "shell", "call": 2}
-    assert len(observer.noted(Span.TOOL_STARTED)) == 3
+    second = asyncio.create_task(observer.until(spans.ToolHidden, times=2, tool="shell"))
+    await asyncio.to_thread(observer.note, other)
+    await asyncio.to_thread(observer.note, last)
+    assert await second is last
+    assert observer.noted(spans.ToolHidden) == [first, other, last]

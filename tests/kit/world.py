@@ -25,7 +25,6 @@ from chatd_server.domain.command import (
 from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import ChatId, OwnerId, WorkerId, new_uuid
 from chatd_server.domain.message import Executor, Message, Text
-from chatd_server.observe import Span
 from chatd_server.ports.store import Applied, Store
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.shared.wake import LocalWake
@@ -35,7 +34,7 @@ from chatd_server.worker.worker import Worker
 from tests.kit.cable import Cable
 from tests.kit.clock import ManualClock
 from tests.kit.make import RecordingLive
-from tests.kit.observer import Noted, RecordingObserver
+from tests.kit.observer import F, RecordingObserver
 from tests.kit.script import MODEL, ScriptedModel, ScriptedTool, ScriptedTools
 from tests.kit.transcript import message_lines, transcript
 
@@ -194,9 +193,9 @@ class World:
         """Add a server tool."""
         return self.tools.add(name, idempotent=idempotent, ends_turn=ends_turn)
 
-    async def until(self, span: Span, /, times: int = 1, **facts: object) -> Noted:
+    async def until(self, kind: type[F], /, times: int = 1, **wanted: object) -> F:
         """Wait for a fact."""
-        return await self.observer.until(span, times, **facts)
+        return await self.observer.until(kind, times, **wanted)
 
     async def chat(
         self,

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.refusal import Violation
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.rpc.edge.arrivals import Arrivals
 from chatd_server.rpc.edge.auth import PUBLIC_SCOPES, Authenticator, Scope
 from chatd_server.rpc.edge.dispatch import Dispatch
@@ -64,9 +64,9 @@ async def test_a_defect_is_told_by_an_id_and_logged_under_it(served: Served) -> 
     assert refusal.code is grpc.StatusCode.INTERNAL
     assert refusal.reason == "INTERNAL"
     assert "words" not in refusal.message
-    (noted,) = served.observer.noted(Span.RPC_FAILED)
-    assert noted.facts["error_id"] == refusal.metadata["error_id"]
-    assert "broken" in str(noted.facts["trace"])
+    (noted,) = served.observer.noted(spans.RpcFailed)
+    assert noted.error_id == refusal.metadata["error_id"]
+    assert "broken" in noted.trace
 
 
 async def test_a_defect_in_a_stream_ends_it_with_an_error(served: Served) -> None:
@@ -142,4 +142,4 @@ async def test_a_client_that_leaves_is_no_failure(served: Served) -> None:
     await call.read()
     call.cancel()
     await served.call("ListChats", pb.ListChatsRequest())
-    assert not served.observer.noted(Span.RPC_FAILED)
+    assert not served.observer.noted(spans.RpcFailed)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import MICROSECONDS
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.service.chores import Chores
 from tests.kit.server import Served, said, serving
 
@@ -47,7 +47,7 @@ async def test_events_are_kept_as_long_as_their_retention(tmp_path: Path) -> Non
         assert page.events[0].sequence == 1
         later(served, 13)
         await chores.sweep()
-        assert served.observer.noted(Span.EVENTS_PRUNED)
+        assert served.observer.noted(spans.EventsPruned)
         refusal = await served.refused("ListEvents", pb.ListEventsRequest(chat_id=chat_id))
         assert refusal.reason == "CURSOR_EXPIRED"
         assert refusal.metadata["head_sequence"] == str(page.head_sequence)

@@ -7,7 +7,7 @@ import pytest
 
 from chatd_server.domain.chat import AttemptKind, Status
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.store import PostgresStore
 from tests.store.conftest import PostgresStores
@@ -241,7 +241,7 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
             with pytest.raises(DatabaseUnavailable):
                 await refused
         assert not await store.is_reachable()
-        assert replicas.observer.noted(Span.DATABASE_FAILED)
+        assert replicas.observer.noted(spans.DatabaseFailed)
 
         await proxy.mend()
 

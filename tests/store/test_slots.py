@@ -12,7 +12,7 @@ import pytest
 
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import WorkerId
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.store.postgres.slots import LOCAL_FILE_SYSTEMS, Slots, _file_system, this_machine
 from chatd_server.store.postgres.store import PostgresStore
 from chatd_server.store.shared.wake import LocalWake
@@ -217,5 +217,5 @@ async def test_a_start_does_not_wait_long_for_a_row_that_a_stranger_holds(
         taking = asyncio.create_task(shared.take_place(Slots(home, "db"), W3))
         await clock.advance_to("postgres.void")
         await taking
-    assert observer.noted(Span.DATABASE_FAILED, what="void")
+    assert observer.noted(spans.DatabaseFailed, what="void")
     assert (await shared.load(lost.id)).status is Status.RUNNING

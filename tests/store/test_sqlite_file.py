@@ -11,7 +11,7 @@ import pytest
 
 from chatd_server.domain.chat import ChatConfig, ClientTool, Status
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.store.shared.errors import DatabaseInUse, NotADatabase
 from chatd_server.store.sqlite import files, statements
 from chatd_server.store.sqlite.store import SqliteStore
@@ -84,7 +84,7 @@ async def test_every_lease_is_void_at_start_and_its_chat_goes_on_at_once(
     assert (other.status, other.lease) == (Status.INTERRUPTING, None)
     taken = (await again.acquire(W2, 5, LEASE_SECONDS)).chats
     assert {acquired.state.id for acquired in taken} == {running.id, stopping.id}
-    assert sqlite_stores.observer.noted(Span.CHATS_RESCUED)
+    assert sqlite_stores.observer.noted(spans.ChatsRescuedAtStart)
 
 
 async def test_a_closed_store_takes_nothing_more(

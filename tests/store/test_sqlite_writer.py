@@ -12,7 +12,7 @@ import pytest
 from chatd_server.domain.chat import AttemptKind
 from chatd_server.domain.message import Executor
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.ports.store import Applied
 from chatd_server.store.sqlite.store import SqliteStore
 from chatd_server.store.sqlite.writer import Job
@@ -257,7 +257,7 @@ async def test_a_full_disk_in_the_middle_of_a_group_of_four(
         chats[2],
         chats[3],
     ]
-    assert sqlite_stores.observer.noted(Span.DATABASE_FAILED)
+    assert sqlite_stores.observer.noted(spans.DatabaseFailed)
 
 
 async def test_the_store_serves_again_once_there_is_room(store: SqliteStore, desk: Desk) -> None:

@@ -12,7 +12,7 @@ from chatd_server.clock import RealClock
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import NullObserver, Span
+from chatd_server.observe import NullObserver, spans
 from chatd_server.ports.wake import Wake
 from chatd_server.store.postgres import wake as wake_module
 from chatd_server.store.postgres.wake import PAYLOAD_BYTES_MAX, Hint, PostgresWake, pack, unpack
@@ -175,7 +175,7 @@ async def test_lost_connection_comes_back_and_listeners_are_told(postgres_url: s
         stop = here.listen_gaps(lambda: gaps.append("gap"))
 
         assert await kill_wakes(other) == 1
-        await observer.until(Span.WAKE_RECONNECTED)
+        await observer.until(spans.WakeReconnected)
 
         assert gaps == ["gap"]
         stop()
@@ -196,7 +196,7 @@ async def test_hint_given_during_an_outage_is_sent_after_it(postgres_url: str) -
         await clock.advance_to("wake.reconnect")
 
         await listener.until(Hint(CHAT, 5, Status.PENDING))
-        assert len(observer.noted(Span.WAKE_RECONNECTED)) == 1
+        assert len(observer.noted(spans.WakeReconnected)) == 1
 
 
 class Broken:
@@ -238,7 +238,7 @@ async def test_silent_connection_is_tried(postgres_url: str) -> None:
         await clock.sleeping("wake.quiet")
 
         assert statements == ["SELECT 1"]
-        assert observer.spans() == []
+        assert observer.facts == []
 
 
 async def test_start_says_that_the_database_is_away() -> None:

@@ -4,7 +4,7 @@ from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.limits import RESCUES_MAX
 from chatd_server.domain.message import ToolErrorKind, ToolResult
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.worker.settings import WorkerSettings
 from tests.kit.script import Gate, calls, does, text
 from tests.kit.world import Chat, World
@@ -61,7 +61,7 @@ async def test_a_recorded_outcome_is_used_after_a_crash(world: World) -> None:
     gate = world.tool("shell").hangs()
     world.model.says(calls("quick"), calls("shell"))
     chat = await world.chat("go")
-    await world.until(Span.TOOL_FINISHED, tool="quick")
+    await world.until(spans.ToolFinished, tool="quick")
     await gate.reached()
     finished_at = world.clock.now()
     quick.gives("43")
@@ -80,7 +80,7 @@ async def test_a_crash_before_a_tool_started_asks_the_model_again(world: World) 
     world.model.says(text("lost"), calls("shell"))
     world.process.cable.cut_before = "start_calls"
     chat = await world.chat("go")
-    await world.until(Span.DATABASE_FAILED, doing="run")
+    await world.until(spans.DatabaseFailed, doing="run")
     world.model.says(text("found"), calls("shell"))
     world.model.says(text("Done."))
     await rescued(world)

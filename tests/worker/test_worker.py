@@ -3,7 +3,7 @@
 import asyncio
 
 from chatd_server.domain.chat import Status
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.worker.settings import WorkerSettings
 from tests.kit.script import Gate, calls, text
 from tests.kit.world import World
@@ -74,7 +74,7 @@ async def test_the_end_of_a_run_looks_for_no_work_while_slots_are_free(world: Wo
     await world.clock.sleeping("poll")
     looks = world.process.cable.idle["acquire"]
     await chat.ended()
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
     await world.clock.advance(0.5)
     assert world.process.cable.idle["acquire"] == looks
 
@@ -87,7 +87,7 @@ async def test_chats_are_acquired_in_batches(world: World) -> None:
         world.model.says(text("a", gate))
     chats = [await world.chat("hi") for _ in range(10)]
     process = world.start("two", WorkerSettings(acquire_batch_max=4))
-    await world.until(Span.RUN_STARTED, times=10)
+    await world.until(spans.RunStarted, times=10)
     assert process.cable.idle["acquire"] == 3
     gate.open()
     for chat in chats:
@@ -104,7 +104,7 @@ async def test_one_heartbeat_for_all_chats(world: World) -> None:
     for _ in range(3):
         world.model.says(text("a", gate))
         chats.append(await world.chat("hi"))
-    await world.until(Span.RUN_STARTED, times=3)
+    await world.until(spans.RunStarted, times=3)
     await world.clock.advance(60)
     assert world.process.cable.idle["heartbeat"] == 6
     assert all(chat.state.status is Status.RUNNING for chat in chats)
@@ -118,7 +118,7 @@ async def test_an_idle_worker_only_polls(world: World) -> None:
     world.model.says(text("hello"))
     chat = await world.chat("hi")
     await chat.ended()
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
     await world.clock.advance(0)
     before = dict(world.process.cable.idle)
     await world.clock.advance(60)
@@ -169,7 +169,7 @@ async def test_a_cancelled_worker_gives_its_chats_back(world: World) -> None:
     await gate.reached()
     world.process.task.cancel()
     await chat.until(Status.PENDING)
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.RunFinished)
 
 
 async def test_a_worker_cancelled_while_it_takes_chats_gives_them_back(world: World) -> None:
@@ -194,10 +194,10 @@ async def test_a_database_that_is_gone_ends_the_run_and_the_rescue_goes_on(world
     await gate.reached()
     world.process.cable.cut()
     gate.open()
-    await world.until(Span.DATABASE_FAILED, doing="run")
-    await world.until(Span.RUN_FINISHED)
+    await world.until(spans.DatabaseFailed, doing="run")
+    await world.until(spans.RunFinished)
     await world.clock.advance(3)
-    assert world.observer.noted(Span.DATABASE_FAILED, doing="acquire")
+    assert world.observer.noted(spans.DatabaseFailed, doing="acquire")
     world.process.cable.join()
     world.model.says(text("found"))
     await world.clock.advance(35)
@@ -206,7 +206,7 @@ async def test_a_database_that_is_gone_ends_the_run_and_the_rescue_goes_on(world
         "  text 'hi'",
         "  text 'found'",
     ]
-    assert world.observer.noted(Span.RUN_FAILED) == []
+    assert world.observer.noted(spans.RunFailed) == []
 
 
 async def test_a_defect_of_the_worker_is_not_swallowed(world: World) -> None:

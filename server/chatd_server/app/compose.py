@@ -18,7 +18,8 @@ from chatd_server.clock import RealClock
 from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId, new_uuid
 from chatd_server.hub.hub import Hub
-from chatd_server.observe import LogObserver, Observer
+from chatd_server.observe import Observer
+from chatd_server.observe.log import LogObserver
 from chatd_server.ports.clock import Clock
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.rpc.backend import Backend

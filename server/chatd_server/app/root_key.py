@@ -6,7 +6,7 @@ from pathlib import Path
 from socket import gethostname
 
 from chatd_server.config.load import BadConfig
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.service.keys import KEY_PREFIX, Keys, RootKey, new_key
 
 
@@ -37,9 +37,9 @@ async def registered(path: Path, keys: Keys, observer: Observer) -> RootKey:
     """Register the root key of a home; note that it is new, or that it was revoked."""
     root = await keys.ensure_root(root_key(path), root_key_name(path))
     if root.is_new:
-        observer.note(Span.ROOT_KEY_REGISTERED, key=root.record.id, name=root.record.name)
+        observer.note(spans.RootKeyRegistered(key=root.record.id, name=root.record.name))
     if root.is_revoked:
-        observer.note(Span.ROOT_KEY_REVOKED, key=root.record.id, advice=revoked_advice(path))
+        observer.note(spans.RootKeyRevoked(key=root.record.id, advice=revoked_advice(path)))
     return root
 
 

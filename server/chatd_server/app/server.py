@@ -12,7 +12,7 @@ from chatd_server.app.database import Database
 from chatd_server.app.settings import listen
 from chatd_server.config.settings import Config
 from chatd_server.hub.hub import Hub
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.providers.registry import ModelRegistry
 from chatd_server.rpc.edge.server import RpcServer
 from chatd_server.service.chores import Chores
@@ -78,7 +78,7 @@ class App:
         }
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         self._observer.note(
-            Span.SERVER_STARTED, address=self.address, database=self.config.shown_database
+            spans.ServerStarted(address=self.address, database=self.config.shown_database)
         )
 
     async def warm_up(self) -> None:
@@ -95,7 +95,7 @@ class App:
 
     async def drain(self) -> None:
         """Leave in order; returns when nothing runs and all streams have ended."""
-        self._observer.note(Span.SERVER_DRAINING, running=self.worker.running)
+        self._observer.note(spans.ServerDraining(running=self.worker.running))
         await self.server.enter_drain()
         self.hub.drain()
         self._log.drain()
@@ -117,7 +117,7 @@ class App:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._close()
-        self._observer.note(Span.SERVER_STOPPED)
+        self._observer.note(spans.ServerStopped())
 
     async def _close(self) -> None:
         if self._is_closed:

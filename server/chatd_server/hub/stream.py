@@ -12,7 +12,7 @@ from chatd_server.hub.overlay import Overlay
 from chatd_server.hub.position import Phase
 from chatd_server.hub.reader import Reader
 from chatd_server.hub.responses import NewestPiece
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import EventPage, Store
 from chatd_server.ports.streams import FrameCodec
@@ -75,7 +75,7 @@ class Broadcast:
         owed = chat.event(known + 1)
         if owed is not None and self.clock.now() - owed.at >= SILENCE_SECONDS * MICROSECONDS:
             self.silences += 1
-            self._observer.note(Span.STREAM_WAS_SILENT, chat=chat.chat_id, sequence=owed.sequence)
+            self._observer.note(spans.StreamWasSilent(chat=chat.chat_id, sequence=owed.sequence))
 
 
 class ReaderStream:

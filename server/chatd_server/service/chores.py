@@ -3,7 +3,7 @@
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import REQUEST_ID_HOURS
 from chatd_server.domain.refusal import Unavailable
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Upkeep
 
@@ -31,7 +31,7 @@ class Chores:
             try:
                 await self.sweep()
             except Unavailable as error:
-                self._observer.note(Span.DATABASE_FAILED, doing="chores", error=str(error))
+                self._observer.note(spans.DatabaseFailed(doing="chores", error=str(error)))
             await self._clock.sleep(CHORES_SECONDS, "chores")
 
     async def sweep(self) -> None:
@@ -42,4 +42,4 @@ class Chores:
             kept = round(self._retention_days * DAY_SECONDS * MICROSECONDS)
             pruned = await self._store.prune_events(now - kept)
             if pruned:
-                self._observer.note(Span.EVENTS_PRUNED, count=pruned)
+                self._observer.note(spans.EventsPruned(count=pruned))

@@ -7,7 +7,7 @@ from chatd_server.agent.turn.stop import StopCause
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import MICROSECONDS, ChatId, Instant
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.worker.alarm import Alarm
 from chatd_server.worker.runs import Run, Runs
 from chatd_server.worker.settings import WorkerSettings
@@ -57,7 +57,7 @@ class Heart:
                 self._settings.lease_seconds,
             )
         except DatabaseUnavailable as error:
-            self._env.observer.note(Span.DATABASE_FAILED, doing="heartbeat", error=str(error))
+            self._env.observer.note(spans.DatabaseFailed(doing="heartbeat", error=str(error)))
             self._stop_expired(held)
             return
         found = {(beat.chat_id, beat.epoch): beat.status for beat in beats}

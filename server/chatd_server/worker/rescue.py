@@ -5,7 +5,7 @@ from collections.abc import Callable
 from chatd_server.agent.turn.env import Env
 from chatd_server.domain.ids import MICROSECONDS, Instant
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.worker.settings import LOOK_AGAIN_SECONDS_MIN, WorkerSettings
 
 
@@ -44,10 +44,10 @@ class Rescuer:
             rescued = await env.store.rescue(env.worker_id, limit)
             expired = await env.store.expire_actions(env.worker_id, limit)
         except DatabaseUnavailable as error:
-            env.observer.note(Span.DATABASE_FAILED, doing="rescue", error=str(error))
+            env.observer.note(spans.DatabaseFailed(doing="rescue", error=str(error)))
             return self._settings.poll_seconds
         if rescued or expired:
-            env.observer.note(Span.CHATS_RESCUED, rescued=rescued, expired=expired)
+            env.observer.note(spans.ChatsRescued(rescued=rescued, expired=expired))
             self._there_is_work()
             return 0.0
         # Another transaction holds the row, or the database's clock is slightly behind ours: check

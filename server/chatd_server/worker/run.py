@@ -10,7 +10,7 @@ from chatd_server.collector import let_go
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import new_uuid
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.ports.store import Acquired
 
 
@@ -21,19 +21,19 @@ async def run_chat(acquired: Acquired, stop: Stop, env: Env) -> None:
     is rescued.
     """
     chat_id = acquired.state.id
-    env.observer.note(Span.RUN_STARTED, chat=chat_id, epoch=acquired.state.epoch)
+    env.observer.note(spans.RunStarted(chat=chat_id, epoch=acquired.state.epoch))
     held = await Held.open(acquired, stop, env)
     try:
         await _run(held, env)
     except LeaseLost as lost:
         let_go(lost)
-        env.observer.note(Span.LEASE_LOST, chat=chat_id, epoch=held.epoch)
+        env.observer.note(spans.LeaseLost(chat=chat_id, epoch=held.epoch))
     except DatabaseUnavailable as error:
         let_go(error)
-        env.observer.note(Span.DATABASE_FAILED, chat=chat_id, doing="run", error=str(error))
+        env.observer.note(spans.DatabaseFailed(chat=chat_id, doing="run", error=str(error)))
     except Exception as error:  # noqa: BLE001  the failure itself could not be written
         _note_fault(error, held, env)
-    env.observer.note(Span.RUN_FINISHED, chat=chat_id, epoch=held.epoch, status=held.state.status)
+    env.observer.note(spans.RunFinished(chat=chat_id, epoch=held.epoch, status=held.state.status))
 
 
 async def _run(held: Held, env: Env) -> None:
@@ -56,11 +56,12 @@ def _note_fault(fault: Exception, held: Held, env: Env) -> str:
     frames = traceback.extract_tb(fault.__traceback__)
     let_go(fault)
     env.observer.note(
-        Span.RUN_FAILED,
-        chat=held.id,
-        epoch=held.epoch,
-        error_id=error_id,
-        exception=type(fault).__name__,
-        trace=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+        spans.RunFailed(
+            chat=held.id,
+            epoch=held.epoch,
+            error_id=error_id,
+            exception=type(fault).__name__,
+            trace=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+        )
     )
     return error_id

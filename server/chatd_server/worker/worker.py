@@ -10,7 +10,7 @@ from chatd_server.agent.turn.stop import Stop, StopCause
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.ports.store import Acquired, Acquisition, Applied
 from chatd_server.ports.wake import Wake
 from chatd_server.worker.alarm import Alarm
@@ -135,7 +135,7 @@ class Worker:
         try:
             taken = taking.result()
         except DatabaseUnavailable as error:
-            self._env.observer.note(Span.DATABASE_FAILED, doing="acquire", error=str(error))
+            self._env.observer.note(spans.DatabaseFailed(doing="acquire", error=str(error)))
             return Acquisition()
         for one in taken.chats:
             self._start(one)

@@ -22,7 +22,7 @@ from chatd_server.domain.chat import AttemptKind
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.limits import RESTARTS_MAX
 from chatd_server.domain.message import Executor
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.ports.models import ModelRequest
 
 
@@ -62,7 +62,7 @@ async def begin_attempt(step: StepDraft, held: Held, env: Env) -> None:
         attempt = held.attempt
     writer = env.live.open(held.id, attempt.id, attempt.base_sequence)
     step.begin(attempt.id, writer, held.prompt.asked)
-    env.observer.note(Span.ATTEMPT_STARTED, chat=held.id, attempt=attempt.id, number=attempt.number)
+    env.observer.note(spans.AttemptStarted(chat=held.id, attempt=attempt.id, number=attempt.number))
 
 
 async def _fold_until_restarted(
@@ -77,7 +77,7 @@ async def _fold_until_restarted(
                 return True
             if is_first:
                 is_first = False
-                env.observer.note(Span.FIRST_PART, chat=held.id, attempt=step.attempt_id)
+                env.observer.note(spans.FirstPart(chat=held.id, attempt=step.attempt_id))
             fold(part, step, toolbox)
     return False
 

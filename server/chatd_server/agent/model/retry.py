@@ -19,7 +19,7 @@ from chatd_server.domain.command import ScheduleRetry
 from chatd_server.domain.failure import ModelFailure
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import ATTEMPTS_MAX, RETRY_FIRST_SECONDS, RETRY_LAST_SECONDS
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 
 
 async def ask_model(step: StepDraft, held: Held, env: Env) -> None:
@@ -96,12 +96,13 @@ async def _attempt(step: StepDraft, held: Held, env: Env) -> None:
     except ModelFailure as failed:
         attempt = held.turn.attempt
         env.observer.note(
-            Span.ATTEMPT_FAILED,
-            chat=held.id,
-            attempt=step.attempt_id,
-            number=attempt.number if attempt else 0,
-            kind=failed.error.kind,
-            http_status=failed.error.http_status,
+            spans.AttemptFailed(
+                chat=held.id,
+                attempt=step.attempt_id,
+                number=attempt.number if attempt else 0,
+                kind=failed.error.kind,
+                http_status=failed.error.http_status,
+            )
         )
         let_go(failed)
         raise

@@ -22,7 +22,7 @@ from chatd_server.domain.live import CallHead, PieceKind
 from chatd_server.domain.message import Executor, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.domain.transition import CallStart
-from chatd_server.observe import Span
+from chatd_server.observe import spans
 from chatd_server.ports.live import AttemptWriter
 from chatd_server.ports.tools import Tool, ToolContext, ToolOutput
 
@@ -158,7 +158,7 @@ class _Batch:
         """Start a tool and show that it runs."""
         head = CallHead(call.id, call.name, call.executor)
         self._writer.add(0, PieceKind.TOOL_STARTED, head)
-        self._env.observer.note(Span.TOOL_STARTED, chat=self._held.id, call=call.id, tool=call.name)
+        self._env.observer.note(spans.ToolStarted(chat=self._held.id, call=call.id, tool=call.name))
         context = ToolContext(
             chat_id=self._held.id,
             owner_id=self._held.state.owner_id,
@@ -235,11 +235,9 @@ class _Batch:
             self._writer.add_when_committed(0, PieceKind.TOOL_FINISHED, result)
         self.results[result.call_id] = result
         self._env.observer.note(
-            Span.TOOL_FINISHED,
-            chat=self._held.id,
-            call=result.call_id,
-            tool=result.name,
-            error=result.error,
+            spans.ToolFinished(
+                chat=self._held.id, call=result.call_id, tool=result.name, error=result.error
+            )
         )
 
     def _abandon(self, call: OpenCall, tool: asyncio.Task[ToolOutput]) -> None:
@@ -247,7 +245,7 @@ class _Batch:
         tool.add_done_callback(self._env.abandoned.discard)
         tool.add_done_callback(_retrieve)
         self._env.observer.note(
-            Span.TOOL_ABANDONED, chat=self._held.id, call=call.id, tool=call.name
+            spans.ToolAbandoned(chat=self._held.id, call=call.id, tool=call.name)
         )
 
 

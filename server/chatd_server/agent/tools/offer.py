@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.agent.turn.stop import Stop
 from chatd_server.domain.chat import ChatState
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.tools import Tool, ToolSource
 
 
@@ -31,4 +31,4 @@ class ToolOffer:
         self.toolbox = Toolbox(offered, chat.config.tools)
         self._versions = versions
         for name in self.toolbox.hidden:
-            self._observer.note(Span.TOOL_HIDDEN, chat=chat.id, tool=name)
+            self._observer.note(spans.ToolHidden(chat=chat.id, tool=name))

@@ -12,7 +12,7 @@ from chatd_server.agent.model.prompt import Prompt
 from chatd_server.agent.tools.offer import ToolOffer
 from chatd_server.agent.tools.toolbox import Toolbox
 from chatd_server.agent.turn.env import Env
-from chatd_server.agent.turn.spans import note_committed
+from chatd_server.agent.turn.facts import fact_of
 from chatd_server.agent.turn.stop import Stop, StopCause, Stopped
 from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import Attempt, AttemptKind, ChatState, Status, Turn
@@ -210,7 +210,8 @@ class Held:
         else:
             self._append(applied.messages)
         for command in commands_of(order):
-            note_committed(command, before, applied.state, self._env.observer)
+            if (fact := fact_of(command, before, applied.state)) is not None:
+                self._env.observer.note(fact)
 
     def _interrupted(self) -> Stopped:
         """Treat a refusal as a stop whose hint was lost or has not arrived yet."""

@@ -16,7 +16,7 @@ from chatd_server.collector import let_go
 from chatd_server.domain.ids import OwnerId
 from chatd_server.domain.limits import LIST_ITEMS_MAX
 from chatd_server.domain.refusal import NotImplementedHere, PermissionDenied, Refused
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.store import Store
 from chatd_server.rpc.edge import errors
 from chatd_server.rpc.edge.arrivals import Arrivals
@@ -79,13 +79,13 @@ class Dispatch:
                 await self._authenticator.still(context.invocation_metadata() or ())
             answer = response.SerializeToString()
         except GONE:
-            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
+            self._observer.note(spans.RpcFinished(rpc=rpc.name, code="CANCELLED"))
             raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
             failure = self._failure(rpc, error)
             let_go(error)
         else:
-            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+            self._observer.note(spans.RpcFinished(rpc=rpc.name, code="OK"))
             return answer
         return await errors.abort(context, failure)
 
@@ -93,13 +93,13 @@ class Dispatch:
         try:
             await rpc.handle_stream(self._backend, *await self._admit(rpc, context), context)
         except GONE:
-            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="CANCELLED")
+            self._observer.note(spans.RpcFinished(rpc=rpc.name, code="CANCELLED"))
             raise
         except Exception as error:  # noqa: BLE001  the border: each one becomes a status
             failure = self._failure(rpc, error)
             let_go(error)
         else:
-            self._observer.note(Span.RPC_FINISHED, rpc=rpc.name, code="OK")
+            self._observer.note(spans.RpcFinished(rpc=rpc.name, code="OK"))
             return
         await errors.abort(context, failure)
 
@@ -150,18 +150,18 @@ class Dispatch:
         failure = errors.failure_of(error)
         if failure is not None:
             self._observer.note(
-                Span.RPC_FINISHED,
-                rpc=rpc.name,
-                code=failure.code.name,
-                reason=getattr(error, "reason", ""),
+                spans.RpcFinished(
+                    rpc=rpc.name, code=failure.code.name, reason=getattr(error, "reason", "")
+                )
             )
             return failure
         error_id = secrets.token_hex(8)
         self._observer.note(
-            Span.RPC_FAILED,
-            rpc=rpc.name,
-            error_id=error_id,
-            error=repr(error),
-            trace="".join(traceback.format_tb(error.__traceback__)),
+            spans.RpcFailed(
+                rpc=rpc.name,
+                error_id=error_id,
+                error=repr(error),
+                trace="".join(traceback.format_tb(error.__traceback__)),
+            )
         )
         return errors.internal_failure(error_id)

@@ -15,7 +15,7 @@ from chatd_server.domain.command import WITHOUT_LEASE, ApiCommand, Command, Crea
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.postgres import statements as sql
@@ -97,7 +97,7 @@ class Applier:
             applied = await self._first_try(order)
             return await self._locked(order) if applied is None else applied
         except DatabaseUnavailable as error:
-            self._observer.note(Span.DATABASE_FAILED, what="apply", error=str(error))
+            self._observer.note(spans.DatabaseFailed(what="apply", error=str(error)))
         # Again, on another connection: if the first one committed, the record says so; if it still
         # runs, this one waits for the lock that it holds.
         order.changed = False

@@ -12,7 +12,7 @@ from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import (
     DatabaseUnavailable,
 )
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import (
     Acquired,
@@ -126,7 +126,7 @@ class PostgresStore:
                     await link.execute(*dead)
             except DatabaseUnavailable as error:
                 # The start goes on: these leases end by their time.
-                self._observer.note(Span.DATABASE_FAILED, what="void", error=str(error))
+                self._observer.note(spans.DatabaseFailed(what="void", error=str(error)))
         slots.take(worker_id)
 
     async def close(self) -> None:
@@ -276,7 +276,7 @@ class PostgresStore:
             async with self.writers.use() as link:
                 written = await link.fetchval(*asked)
         except DatabaseUnavailable as error:
-            self._observer.note(Span.DATABASE_FAILED, what="journal", error=str(error))
+            self._observer.note(spans.DatabaseFailed(what="journal", error=str(error)))
             # If the first try was committed, to write the same row again changes nothing.
             async with self.writers.use() as link:
                 written = await link.fetchval(*asked)
@@ -292,7 +292,7 @@ class PostgresStore:
         try:
             contexts = await self._read(reads.contexts, self._clock, taken)
         except DatabaseUnavailable as error:
-            self._observer.note(Span.DATABASE_FAILED, what="acquire", error=str(error))
+            self._observer.note(spans.DatabaseFailed(what="acquire", error=str(error)))
             # If only this connection failed, these chats need not wait for their leases to end.
             contexts = await self._read(reads.contexts, self._clock, taken)
         chats = [Acquired(chat.state, tuple(contexts[chat.row_id])) for chat in taken]

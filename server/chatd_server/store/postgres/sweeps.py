@@ -17,7 +17,7 @@ from chatd_server.domain.limits import KIB
 from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.domain.transition import Transition
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide
@@ -127,7 +127,7 @@ class Sweeper:
         try:
             return await self._sweep(query, limit, order, sent)
         except DatabaseUnavailable as error:
-            self._observer.note(Span.DATABASE_FAILED, what="sweep", error=str(error))
+            self._observer.note(spans.DatabaseFailed(what="sweep", error=str(error)))
             if not sent:
                 raise
         # The statement may have been committed nevertheless: then the chats are ours.

@@ -9,7 +9,7 @@ import asyncpg
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.store.postgres.link import AWAY, connect, unavailable
 from chatd_server.store.shared.wake import Callback, LocalWake
@@ -93,12 +93,12 @@ class PostgresWake:
                 await self._send(connection)
             except (*AWAY, asyncpg.PostgresError) as error:
                 self._observer.note(
-                    Span.DATABASE_FAILED, what="wake", error=str(unavailable(error))
+                    spans.DatabaseFailed(what="wake", error=str(unavailable(error)))
                 )
             finally:
                 connection.terminate()
             connection = await self._reconnect()
-            self._observer.note(Span.WAKE_RECONNECTED)
+            self._observer.note(spans.WakeReconnected())
             self._local.tell_gap()
 
     async def _send(self, connection: asyncpg.Connection) -> None:

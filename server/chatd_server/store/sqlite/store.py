@@ -12,7 +12,7 @@ from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerI
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable
-from chatd_server.observe import Observer, Span
+from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import (
     Acquired,
@@ -93,7 +93,7 @@ class SqliteStore:
         while rescued := await self.rescue(WorkerId("start"), VOID_LEASES_MAX):
             total += rescued
         if total:
-            self._observer.note(Span.CHATS_RESCUED, count=total)
+            self._observer.note(spans.ChatsRescuedAtStart(count=total))
         return total
 
     async def close(self) -> None:
@@ -270,6 +270,6 @@ class SqliteStore:
                     future.set_result(job.value)
                 continue
             if isinstance(job.error, DatabaseUnavailable):
-                self._observer.note(Span.DATABASE_FAILED, error=str(job.error))
+                self._observer.note(spans.DatabaseFailed(error=str(job.error)))
             if not future.done():
                 future.set_exception(job.error)
