@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chatd_server.domain.chat import AttemptKind, ChatState, Status
-from chatd_server.domain.command import Fail, Release, ScheduleRetry
+from chatd_server.domain.command import BusyBehavior, Fail, Release, ScheduleRetry
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, ChatId
 from chatd_server.domain.message import Executor, ToolErrorKind, ToolResult
@@ -44,6 +44,33 @@ async def test_acquire_gives_all_that_a_turn_needs(store: Store, desk: Desk) -> 
     assert acquired.state.lease is not None
     assert acquired.state.lease.worker_id == W1
     assert [message.position for message in acquired.messages] == [1]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 5_000, 1), (1,) * 20])
+async def test_acquire_gives_contexts_of_every_length(
+    store: Store, desk: Desk, sizes: tuple[int, ...]
+) -> None:
+    """Short ones, with a long message, and of many messages, in the order of the chats; nothing
+    that was removed.
+    """
+    chats = [await desk.create("first"), await desk.create("alone"), await desk.create("last")]
+    first, _, last = chats
+    for size in sizes:
+        await desk.send(first, "x" * size, busy=BusyBehavior.INTERRUPT)
+        await desk.send(last, "x" * size, busy=BusyBehavior.INTERRUPT)
+    await desk.edit(last, 2, "edited")
+
+    acquired = await desk.acquire(slots=3)
+
+    assert {it.state.id for it in acquired} == set(chats)
+    for one in acquired:
+        page, more = await store.messages(
+            one.state.id, after_position=0, limit=50, bytes_max=1_000_000
+        )
+        assert not more
+        assert list(one.messages) == list(page)
+    assert [len(it.messages) for it in acquired if it.state.id == first] == [1 + len(sizes)]
+    assert [len(it.messages) for it in acquired if it.state.id == last] == [2]
 
 
 async def test_acquire_begins_the_model_call_that_is_owed(

@@ -16,7 +16,7 @@ from chatd_server.domain.command import (
     StartAttempt,
 )
 from chatd_server.domain.ids import ChatId, Instant, OwnerId, WorkerId
-from chatd_server.domain.message import ToolResult
+from chatd_server.domain.message import Message, ToolResult
 from chatd_server.ports.store import Applied, Beat, RequestKey
 from chatd_server.store.shared.codec import command_key
 from chatd_server.store.shared.ownership import lease_over
@@ -83,13 +83,27 @@ class SweepJob(Job[list[Applied]], eq=False):
             order = self.order(loaded[1], ledger.now())
             key = command_key(chat_id, order.command_id)
             try:
-                applied, changed = ledger.decide(order, chat_id, key, None, None)
+                # The order is of the state just loaded, so it was not carried out before.
+                applied, changed = ledger.carry_out(*loaded, order, key)
             except NOT_DUE:
                 continue
             if changed:
                 self.key = self.key or key
                 self.commits.append(applied)
         return self.commits
+
+
+class AcquireJob(SweepJob, eq=False):
+    """The sweep that takes chats with work."""
+
+    #: Their contexts; None for a long one.
+    contexts: Sequence[tuple[Message, ...] | None] = ()
+
+    def run(self, again: bool) -> list[Applied]:
+        """Take the chats, and read their contexts."""
+        taken = super().run(again)
+        self.contexts = [self.ledger.short_context(applied.state) for applied in taken]
+        return taken
 
 
 class FinishCallJob(Job[None], eq=False):

@@ -132,6 +132,11 @@ SELECT content_version, content FROM messages
 WHERE chat = :chat AND position > :after AND removed_revision IS NULL
 ORDER BY position LIMIT :limit
 """
+# A long message comes without its content, which is then not even read from the disk.
+SHORT_MESSAGES = """
+SELECT content_version, CASE WHEN length(content) <= :bytes THEN content END FROM messages
+WHERE chat = :chat AND position >= :first AND removed_revision IS NULL ORDER BY position
+"""
 MESSAGES_AS_OF = """
 SELECT content_version, content FROM messages
 WHERE chat = :chat AND position > :after AND position < :before

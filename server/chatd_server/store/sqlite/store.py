@@ -136,13 +136,16 @@ class SqliteStore:
     async def acquire(self, worker_id: WorkerId, slots: int, lease_seconds: float) -> Acquisition:
         if slots <= 0:
             return Acquisition()
-        taken = await self._sweep(sql.WORK, slots, sweeps.acquire(worker_id, lease_seconds))
-        if not taken:
-            return Acquisition()
-        states = [applied.state for applied in taken]
+        order = sweeps.acquire(worker_id, lease_seconds)
+        job = jobs.AcquireJob(self._ledger, sql.WORK, slots, order)
+        states = [applied.state for applied in await self._submit(job)]
+        taken = list(zip(states, job.contexts, strict=True))
         # Only the new holder adds to these chats, and the messages are read as of the commit.
-        contexts = await self.readers.read(reads.contexts, states)
-        return Acquisition([Acquired(*one) for one in zip(states, contexts, strict=True)])
+        long = [state for state, context in taken if context is None]
+        read = iter(await self.readers.read(reads.contexts, long) if long else ())
+        return Acquisition(
+            [Acquired(state, next(read) if it is None else it) for state, it in taken]
+        )
 
     async def heartbeat(
         self, worker_id: WorkerId, held: Sequence[tuple[ChatId, int]], lease_seconds: float
