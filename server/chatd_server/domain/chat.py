@@ -153,6 +153,11 @@ class OpenCall(Value, frozen=True, omit_defaults=True):
     #: Journal: its recorded outcome. A client's result kept by allow_partial stands here too.
     outcome: ToolResult | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client still owes the result."""
+        return self.executor is Executor.CLIENT and self.outcome is None
+
 
 class Action(Value, frozen=True, omit_defaults=True):
     """What a chat in `requires_action` waits for: the open calls of executor CLIENT."""
@@ -233,3 +238,8 @@ class ChatState(Value, frozen=True, omit_defaults=True):
     queue: tuple[Queued, ...] = ()
     usage_total: Usage = Usage()
     config: ChatConfig = ChatConfig()
+
+    @property
+    def open_turn_id(self) -> str:
+        """The id of the open turn; empty when none is open (a failed one is not)."""
+        return self.turn.id if self.turn is not None and self.stop_reason is None else ""

@@ -162,14 +162,9 @@ def owes_batch(calls: Iterable[OpenCall]) -> bool:
     return any(call.executor is not Executor.CLIENT for call in calls)
 
 
-def is_wanted(call: OpenCall) -> bool:
-    """Say whether the client still owes the result of this call."""
-    return call.executor is Executor.CLIENT and call.outcome is None
-
-
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:
     """Return the client's calls that have no result yet, in call order."""
-    return tuple(call.id for call in calls if is_wanted(call))
+    return tuple(call.id for call in calls if call.is_wanted)
 
 
 def completes(calls: Iterable[OpenCall], command: SubmitToolResults) -> bool:
