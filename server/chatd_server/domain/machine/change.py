@@ -320,7 +320,10 @@ def begin_turn(
 
 
 def end_turn(change: Change, reason: StopReason) -> None:
-    """End the open turn; no other one begins."""
+    """End the open turn. If the row leads to PENDING, begin the turn of the queue's head."""
+    if change.target is Status.PENDING:
+        begin_turn(change, change.state.queue, ended=reason)
+        return
     change.close_calls()
     change.resolve_action(ActionResolution.CANCELLED)
     change.turn = None
