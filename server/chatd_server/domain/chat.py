@@ -18,7 +18,7 @@ from chatd_server.domain.ids import (
     WorkerId,
 )
 from chatd_server.domain.limits import ACTION_TIMEOUT_SECONDS
-from chatd_server.domain.message import Executor, Part, ToolResult, Usage, Value
+from chatd_server.domain.message import Executor, Part, ToolErrorKind, ToolResult, Usage, Value
 
 
 class Status(StrEnum):
@@ -157,6 +157,17 @@ class OpenCall(Value, frozen=True, omit_defaults=True):
     def is_wanted(self) -> bool:
         """Whether the client still owes the result."""
         return self.executor is Executor.CLIENT and self.outcome is None
+
+    def error(self, kind: ToolErrorKind, output: str, at: Instant) -> ToolResult:
+        """Return a result that tells the model why there is no other one."""
+        return ToolResult(
+            call_id=self.id,
+            name=self.name,
+            output=output,
+            executor=self.executor,
+            created_at=at,
+            error=kind,
+        )
 
 
 class Action(Value, frozen=True, omit_defaults=True):
