@@ -183,7 +183,7 @@ def test_a_name_of_a_key_is_one_that_a_list_can_show(tmp_path: Path, name: str) 
     """Whoever revokes a key must find it by its name."""
     run = chatd(tmp_path, "keys", "create", name)
     assert run.returncode == USAGE
-    assert "a name has 1 to 128" in run.stderr
+    assert "a name must have 1 to 128" in run.stderr
 
 
 def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
         stuck = psutil.Process(server.process.pid)
         stuck.suspend()
         seat.types(CTRL_C)
-        seat.until("Ctrl-C again leaves")  # two signals at once would be one
+        seat.until("Ctrl-C again quits")  # two signals at once would be one
         seat.types(CTRL_C)
         assert seat.ends() == INTERRUPTED
         assert b"is not confirmed" in seat.shown
@@ -263,7 +263,7 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
 
 def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_path: Path) -> None:
     """The chat says that the answer was not stopped and how to stop it later, and keeps its word
-    that Ctrl-C again leaves.
+    that Ctrl-C again quits.
     """
     with (
         serving(tmp_path) as server,
@@ -275,7 +275,7 @@ def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_p
         server.process.kill()
         seat.until("trying for up to")
         seat.types(CTRL_C)
-        seat.until("Ctrl-C again leaves")
+        seat.until("Ctrl-C again quits")
         seat.until("the answer was not stopped: no server answers")
         seat.until("chatd interrupt")
         seat.types(CTRL_C)

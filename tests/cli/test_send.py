@@ -268,5 +268,5 @@ def test_closed_standard_input_is_nothing_to_say(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == USAGE
-    assert "nothing to say" in run.stderr
+    assert "message is empty" in run.stderr
     assert "Traceback" not in run.stderr
