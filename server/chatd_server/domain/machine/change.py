@@ -297,11 +297,11 @@ def begin(state: ChatState, now: Instant, target: Status) -> Change:
 
 
 def begin_turn(
-    change: Change, queue: tuple[Queued, ...], *, ended: StopReason | None = None
+    change: Change, queue: tuple[Queued, ...], *, ended: StopReason = StopReason.INTERRUPTED
 ) -> Message:
     """Promote the head of `queue` (not empty) into the history and begin its turn.
 
-    `ended`: why the open turn ends; None when no turn is open.
+    `ended`: why the open turn ends, if one is open.
     """
     change.close_calls()
     head = queue[0]
@@ -315,7 +315,7 @@ def begin_turn(
     change.rescues = 0
     change.stop_reason = None
     change.last_error = None
-    change.ended = ended
+    change.ended = ended if change.state.open_turn_id else None
     return message
 
 
