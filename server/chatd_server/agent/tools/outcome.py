@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
-from chatd_server.domain.machine.calls import NOT_RUN, OUTCOME_UNKNOWN
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.text import cut_to, well_formed
 from chatd_server.ports.tools import ToolOutput
@@ -50,11 +49,6 @@ def invalid(call: OpenCall, available: Sequence[str], at: Instant) -> ToolResult
     return call.error(ToolErrorKind.INVALID_CALL, text, at)
 
 
-def unknown(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call that started and whose end was not recorded."""
-    return call.error(ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, at)
-
-
 def abandoned(call: OpenCall, at: Instant) -> ToolResult:
     """Return the result of a call whose tool ignored its cancellation and may still run."""
     text = (
@@ -62,12 +56,6 @@ def abandoned(call: OpenCall, at: Instant) -> ToolResult:
         "take effect; check before doing it again."
     )
     return call.error(ToolErrorKind.OUTCOME_UNKNOWN, text, at)
-
-
-def interrupted(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call that a user's stop cancelled."""
-    why = ToolErrorKind.INTERRUPTED
-    return call.error(why, NOT_RUN[why], at)
 
 
 def cut(text: str) -> tuple[str, bool]:
