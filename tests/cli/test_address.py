@@ -48,7 +48,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_that_takes_an_address_takes_a_home() -> None:
-    """So the rule holds for each of them, and this file tries each of them."""
+    """The list is complete, so this file tests the rule for each of them."""
     group = typer.main.get_command(command_line())
     options = {
         name: {it for param in command.params for it in param.opts}
@@ -64,7 +64,7 @@ def test_every_command_that_takes_an_address_takes_a_home() -> None:
 def test_a_command_finds_the_server_of_its_home(
     tmp_path: Path, home: Path, server: Serving, command: str
 ) -> None:
-    """The port of that home's chatd.toml and its root key, not those of the environment's home."""
+    """The port and the root key come from that home, not from the home in the environment."""
     (tmp_path / "chatd.toml").write_text("port = 1\n", encoding="utf-8")
     (tmp_path / "root.key").write_text("chatd_of_another_home\n", encoding="utf-8")
     made = chatd(home, "send", "--no-wait", "!say Hello.", "--address", server.address)
@@ -76,7 +76,7 @@ def test_a_command_finds_the_server_of_its_home(
 def test_the_address_is_the_flag_then_the_environment_then_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And at last the default of the settings."""
+    """The default of the settings comes last."""
     home = {"home": str(tmp_path)}
     assert server_address(load(home, {}).config, None) == "127.0.0.1:7410"
     (tmp_path / "chatd.toml").write_text('host = "::"\nport = 7\n', encoding="utf-8")
@@ -90,7 +90,7 @@ def test_the_address_is_the_flag_then_the_environment_then_the_settings(
 def test_the_root_key_is_that_of_the_home_whose_settings_name_the_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not that of another home in the environment; a key that the user gives goes first."""
+    """The key of another home in the environment is not used; a key from the user comes first."""
     for name, port in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "chatd.toml").write_text(f"port = {port}\n", encoding="utf-8")
@@ -122,7 +122,7 @@ def test_a_root_key_that_cannot_be_read_is_said(tmp_path: Path) -> None:
 def test_a_key_that_is_none_is_said_and_is_not_the_root_key(
     tmp_path: Path, words: list[str], variables: dict[str, str], said: str
 ) -> None:
-    """At once, by what gave it; the home has a root key that would do, and nobody is asked."""
+    """At once, with its source; the root key of the home is not tried instead."""
     (tmp_path / "root.key").write_text("chatd_root\n", encoding="utf-8")
     at = ["--address", "127.0.0.1:1"]
     run = chatd(tmp_path, "send", "hello", *words, *at, **variables)
@@ -135,14 +135,14 @@ def test_a_key_that_is_none_is_said_and_is_not_the_root_key(
     "address", ["nonsense", "h:0", "127.0.0.1:99999", "http://h:1", "::1:7410", "h:", ":1", "h:1 "]
 )
 def test_an_address_that_is_none_is_a_wrong_option(tmp_path: Path, address: str) -> None:
-    """Above 65535 grpc would go to another port, and show it the key."""
+    """Above 65535, grpc would wrap to another port and send the key there."""
     with pytest.raises(BadConfig, match="host:port"):
         server_address(load({"home": str(tmp_path)}, {}).config, address)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_server_that_is_not_there_is_said_in_one_sentence(tmp_path: Path, command: str) -> None:
-    """Which address, what was tried, what to do; and no words of grpc."""
+    """The address, what was tried, what to do; no text of grpc."""
     nobody = "01890000-0000-7000-8000-000000000000"
     words = [nobody if it == "CHAT" else it for it in COMMANDS[command]]
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence(tmp_path: Path, comm
 
 
 def test_settings_without_a_port_name_no_server(tmp_path: Path) -> None:
-    """Port 0 is any free one; nobody can guess which."""
+    """Port 0 means any free port, so the address is unknown."""
     run = chatd(tmp_path, "send", "hello", CHATD_PORT="0")
     assert run.returncode == USAGE
     assert "--address" in run.stderr

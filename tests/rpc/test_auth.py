@@ -83,10 +83,8 @@ async def test_the_root_key_is_readable_by_its_owner_alone(served: Served) -> No
     assert served.key.startswith("chatd_")
 
 
-async def test_a_strangers_chat_is_not_found(served: Served) -> None:
-    """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
-    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
-    stranger, _ = await served.another_key("stranger")
+def requests_about_a_chat() -> dict[str, Any]:
+    """Return a sound request of every RPC about a chat; only its `chat_id` is missing."""
     result = tool_pb2.ToolResultInput(tool_call_id="c1", output_text="x")
     sound: dict[str, Any] = {
         "GetChat": pb.GetChatRequest(),
@@ -98,17 +96,24 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
         "ListEvents": pb.ListEventsRequest(),
         "Subscribe": pb.SubscribeRequest(),
     }
+    rpcs = {method.name: method for service in SERVICES for method in service.methods}
+    answered = {name for group in GROUPS for name in group}
+    about_a_chat = {it for it in answered if "chat_id" in rpcs[it].input_type.fields_by_name}
+    assert sound.keys() == about_a_chat, "give each RPC about a chat a request that is sound"
+    return sound
+
+
+async def test_a_strangers_chat_is_not_found(served: Served) -> None:
+    """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
+    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
+    stranger, _ = await served.another_key("stranger")
     wrong: dict[str, Any] = {
         "ListMessages": pb.ListMessagesRequest(page_size=-1),
         "InterruptChat": pb.InterruptChatRequest(request_id="no uuid"),
         "SubmitToolResults": pb.SubmitToolResultsRequest(),
         "ListEvents": pb.ListEventsRequest(after_sequence=99),
     }
-    rpcs = {method.name: method for service in SERVICES for method in service.methods}
-    answered = {name for group in GROUPS for name in group}
-    about_a_chat = {it for it in answered if "chat_id" in rpcs[it].input_type.fields_by_name}
-    assert sound.keys() == about_a_chat, "give each RPC about a chat a request that is sound"
-    for method, request in (*sound.items(), *wrong.items()):
+    for method, request in (*requests_about_a_chat().items(), *wrong.items()):
         request.chat_id = chat_id
         call = served.subscribe if method == "Subscribe" else partial(served.call, method)
         refusal = await refused(partial(call, request, stranger))

@@ -1,4 +1,4 @@
-"""The synchronous twin, for scripts: the asynchronous client on a loop of its own.
+"""The synchronous client, for scripts: the asynchronous client on its own event loop.
 
     from chatd_client import SyncClient, tool
 
@@ -12,9 +12,9 @@
         for text in chat.text('!call get_weather {"city": "Oslo"}'):
             print(text, end="", flush=True)
 
-One background thread runs the loop; channels belong to the loop that made them, so nothing of
-the asynchronous client is touched from any other thread. Plain tools run in threads of their own,
-so they may use the client that runs them.
+One background thread runs the loop. A channel belongs to the loop that made it, so no other thread
+uses the asynchronous client. Plain tools run in other threads, so they may use the client that runs
+them.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class _LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -43,7 +43,6 @@ class _LoopThread:
 
     @property
     def is_ended(self) -> bool:
-        """Whether it was stopped."""
         return self._loop.is_closed()
 
     def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -52,7 +51,7 @@ class _LoopThread:
         Raises RuntimeError when the loop has ended.
         """
         if self.is_ended:
-            work.close()  # nobody will await it, and Python would warn of that
+            work.close()  # nothing will await it, and Python would warn
             raise RuntimeError("this client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
@@ -74,7 +73,7 @@ class _LoopThread:
                 self.wait(_close(items, hold))
 
     def stop(self) -> None:
-        """End what runs on the loop, the loop and the thread."""
+        """Cancel the tasks, then end the loop and the thread."""
         self.wait(_rest_ended())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -97,7 +96,7 @@ async def _close(items: AsyncIterator[Any], hold: asyncio.Lock) -> None:
 
 
 async def _rest_ended() -> None:
-    """Cancel what an unclosed stream has left running."""
+    """Cancel tasks that an unclosed stream left."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()

@@ -26,7 +26,6 @@ def provider_settings(config: Config) -> dict[str, ProviderSettings]:
 
 
 def worker_settings(config: Config) -> WorkerSettings:
-    """Return the settings of the worker."""
     return WorkerSettings(
         slots_max=config.worker.runs_max,
         lease_seconds=config.worker.lease_seconds,
@@ -37,7 +36,6 @@ def worker_settings(config: Config) -> WorkerSettings:
 
 
 def hub_settings(config: Config) -> HubSettings:
-    """Return the settings of the hub."""
     return HubSettings(
         heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
@@ -45,14 +43,12 @@ def hub_settings(config: Config) -> HubSettings:
 
 
 def listen(config: Config) -> Listen:
-    """Return where the server listens."""
     return Listen(
         host=config.server.host, port=config.server.port, reuse_port=config.server.reuse_port
     )
 
 
 def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]) -> ServerFacts:
-    """Return what GetServerInfo says."""
     return ServerFacts(
         version=server_version(),
         instance_id=worker_id,

@@ -1,4 +1,4 @@
-"""`chatd chats`: which chats there are."""
+"""`chatd chats`: list chats."""
 
 import json
 from datetime import UTC, datetime
@@ -26,11 +26,12 @@ def chats(
     status: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="STATUS", help=f"Only chats in it: {', '.join(STATUSES)}. May be repeated."
+            metavar="STATUS",
+            help=f"Only chats in this status: {', '.join(STATUSES)}. May be repeated.",
         ),
     ] = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Archived chats, too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived chats.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of chats.")] = 20,
     as_json: Json = False,
     retry_seconds: RetrySeconds = None,
     address: Address = None,
@@ -38,8 +39,8 @@ def chats(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """List chats, newest first. In a pipe: one a line, with tabs between id, status, last change,
-    title, model, labels and creation.
+    """List chats, newest first. In a pipe: one line each, with tabs between id, status, last
+    change, title, model, labels and creation.
     """
     labels = dict(_label(it) for it in label or ())
     statuses = [_status(it) for it in status or ()]

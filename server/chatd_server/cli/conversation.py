@@ -1,4 +1,4 @@
-"""`chatd chat`: a conversation at a prompt, on the public client and on nothing else."""
+"""`chatd chat`: a conversation at a prompt. It uses only the public client."""
 
 import asyncio
 import signal
@@ -25,11 +25,10 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
             async for response in client.chat(chat_id).follow(until=UNTIL_ANSWERED):
                 transcript.show(response)
         else:
-            # The chat is made with the first message. Whether the server is there, and takes the
-            # key, is better known before that is typed.
+            # The chat is created with the first message. Check the server and the key before that.
             first = chat_service_pb2.ListChatsRequest(page_size=1)
             await client.call(client.chats.ListChats, first)
-            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D leaves.")
+            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D quits.")
         transcript.show_own = False
         while (words := await _asked(console, typed)) is not None:
             if not words.strip():
@@ -41,14 +40,14 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
 
 
 async def _asked(console: Console, typed: Lines) -> str | None:
-    """Wait for a line; None means leave. Lines that are not UTF-8 are reported and empty."""
+    """Wait for a line; None means quit. A line that is not UTF-8 is reported and is empty."""
     asking = asyncio.ensure_future(typed.next())
     with on_signals(lambda _: asking.cancel(), signal.SIGINT):
         await _ended(asking)
     try:
         line = None if asking.cancelled() else asking.result()
     except UnicodeError:
-        console.print("  ✗ what to say must be UTF-8", style="red", highlight=False)
+        console.print("  ✗ the message must be UTF-8", style="red", highlight=False)
         return ""
     if line is None:
         console.print()
@@ -56,8 +55,8 @@ async def _asked(console: Console, typed: Lines) -> str | None:
 
 
 async def _ended(asking: asyncio.Future[str | None]) -> None:
-    """Wait for a future and not for what it holds. When this is cancelled, the future ends first:
-    it has a terminal to give back.
+    """Wait until a future is done. When this is cancelled, the future ends first: it restores the
+    terminal.
     """
     try:
         await asyncio.wait([asking])
@@ -68,7 +67,7 @@ async def _ended(asking: asyncio.Future[str | None]) -> None:
 
 @dataclass
 class _Stop:
-    """Ctrl-C during one answer: the first asks the server to stop it, the second always leaves."""
+    """Ctrl-C during one answer: the first asks the server to stop it, the second quits."""
 
     transcript: Transcript
     #: The chat, once it has the message: before that there is nothing to stop.
@@ -78,17 +77,17 @@ class _Stop:
     _request: asyncio.Task[None] | None = None
 
     def on_ctrl_c(self, _: int) -> bool:
-        """Take a Ctrl-C; return False to leave."""
+        """Handle a Ctrl-C; return False to quit."""
         if self._request is not None:
             if not self._request.done():
-                self._failed("the request to stop the answer is not confirmed, and it may go on")
+                self._failed("the stop is not confirmed by the server: the answer may go on")
             return False
-        self.transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
+        self.transcript.line("  ■ stopping the answer; Ctrl-C again quits", "dim")
         self._request = asyncio.ensure_future(self._ask())
         return True
 
     async def end(self) -> None:
-        """Ask no longer: the answer is over."""
+        """Cancel the request to stop: the answer is over."""
         if self._request is not None:
             self._request.cancel()
             await asyncio.gather(self._request, return_exceptions=True)
@@ -108,7 +107,7 @@ class _Stop:
 async def _answered(
     client: Client, words: str, chat_id: str, model: str, transcript: Transcript
 ) -> str:
-    """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one leaves."""
+    """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one quits."""
     stop = _Stop(transcript)
     with on_signals(stop.on_ctrl_c, signal.SIGINT):
         try:

@@ -1,4 +1,4 @@
-"""The main program: one Typer application, to which each file adds its commands."""
+"""The main program: one Typer application with the commands of all files."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from chatd_server.cli.serve import serve
 
 
 def main() -> None:
-    """Run the command line. With --json a failure is told as JSON, also that of an option."""
+    """Run the command line. With --json, every failure is JSON, also a wrong option."""
     as_json = asks_for_json(sys.argv[1:])
     try:
         code = command_line()(standalone_mode=not as_json)
@@ -35,7 +35,6 @@ def asks_for_json(words: Sequence[str]) -> bool:
 
 
 def command_line() -> typer.Typer:
-    """Return the application with all its commands."""
     app = typer.Typer(
         name="chatd",
         help="A durable agent-chat service over gRPC.",

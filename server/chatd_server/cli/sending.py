@@ -1,4 +1,4 @@
-"""A message on its way: into a chat that exists, or a new chat that is made with it."""
+"""Sends a message to a chat, or creates a chat with it."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ UNTIL_ANSWERED = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
 
 @dataclass(frozen=True)
 class Sent:
-    """A message that the server has taken."""
+    """A message that the server has accepted."""
 
     handle: ChatHandle
     response: chat_service_pb2.CreateChatResponse | chat_service_pb2.SendMessageResponse
     message_id: str
-    #: From before the message.
+    #: Just before the message.
     cursor: chat_pb2.Cursor
 
 
 async def sent(client: Client, words: str, chat_id: str, model: str) -> Sent:
-    """Send a message. A new chat is made with it: if the message is refused, no chat is made."""
+    """Send a message. A new chat is created by the same request: a refused one creates no chat."""
     if chat_id:
         return await _to(client.chat(chat_id), words, model)
     request = chat_service_pb2.CreateChatRequest(model=model, message=user_message(words))
@@ -38,7 +38,7 @@ async def _to(handle: ChatHandle, words: str, model: str) -> Sent:
 
 
 async def why_it_waits(message: Sent) -> str:
-    """Say why a message has no answer yet and what to do; nothing when it will have one soon."""
+    """Return why the message waits and what to do; empty if it does not wait for tools."""
     response = message.response
     if not isinstance(response, chat_service_pb2.SendMessageResponse):
         return ""
@@ -50,7 +50,6 @@ async def why_it_waits(message: Sent) -> str:
 
 
 def what_it_waits_for(action: tool_pb2.PendingAction) -> str:
-    """Say which client tools a chat waits for and what to do."""
     names = ", ".join(sorted({call.tool_name for call in action.tool_calls}))
     return (
         f"the chat waits for results of client tools ({names}). The program that runs these tools "

@@ -1,7 +1,7 @@
-"""A chat on a terminal, as it happens: live words, reasoning, tools and their times.
+"""Shows a chat as it happens: text, reasoning, tools and their times.
 
-Only ever adds lines; so it reads the same in a terminal, in a log and in a pipe. What was shown
-live is not shown again when its message is committed.
+It only adds lines, so it reads the same in a terminal, a log and a pipe. What was shown live is not
+shown again when its message is committed.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ _RESULT_CHARACTERS_MAX = 200
 class Transcript:
     """Prints responses of Subscribe. `show_own` prints the user's own messages too.
 
-    What the model says goes to `console`, unless it is None. Everything else goes to `notes`, or to
-    the same console.
+    The model's text goes to `console`, unless that is None; everything else goes to `notes`, by
+    default the same console.
     """
 
     console: Console | None
@@ -36,11 +36,11 @@ class Transcript:
     _finished: set[str] = field(default_factory=set)
     #: The turn of the newest message of the snapshot.
     _turn_id: str = ""
-    #: The turn that was last said to be interrupted.
+    #: The turn that was last shown as interrupted.
     _interrupted_turn: str | None = None
 
     def show(self, response: chat_service_pb2.SubscribeResponse) -> None:
-        """Print what one response says; most live ones print a few words, some nothing."""
+        """Print one response; some print nothing."""
         event = response.event
         kind = event.WhichOneof("event")
         show: Callable[[object], None] | None = getattr(self, f"_{kind}", None)
@@ -48,7 +48,7 @@ class Transcript:
             show(getattr(event, kind))
 
     def line(self, words: str, style: str = "") -> None:
-        """Print a line of its own."""
+        """End the open line and print a line."""
         self._close()
         notes = self.notes or self.console
         if notes is not None:
@@ -79,7 +79,7 @@ class Transcript:
 
     def _preview_reset(self, _: event_pb2.PreviewReset) -> None:
         self._shown.discard(self._attempt_id)
-        self.line("  ⟲ what you saw of this answer is void", "dim")
+        self.line("  ⟲ the answer so far is void", "dim")
 
     # --- durable ---------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class Transcript:
         self._turn_over()
 
     def _turn_over(self) -> None:
-        """Say how a turn ended whose last message was shown."""
+        """Print the error, if any, of the turn whose last message was shown."""
         if (error := self.failed.pop(self._turn_id, None)) is not None:
             self._failure(error)
 
@@ -151,7 +151,7 @@ class Transcript:
         self._close()
 
     def _interrupted(self, turn_id: str) -> None:
-        """Say it once: the answer and the end of its turn both tell, and a snapshot has no ends."""
+        """Print it once: the message and the end of its turn say so; a snapshot has no ends."""
         if turn_id != self._interrupted_turn:
             self._interrupted_turn = turn_id
             self.line("  ■ interrupted", "yellow")
@@ -206,7 +206,7 @@ class Transcript:
             self._result(part.tool_result)
 
     def _add(self, words: str, style: str) -> None:
-        """Add words to the open line; another style begins a line of its own."""
+        """Add text to the open line; another style starts a new line."""
         if not words or self.console is None:
             return
         if self._open_style is not None and self._open_style != style:

@@ -18,7 +18,7 @@ from chatd_server.domain.ids import (
     WorkerId,
 )
 from chatd_server.domain.limits import ACTION_TIMEOUT_SECONDS
-from chatd_server.domain.message import Executor, Part, ToolResult, Usage, Value
+from chatd_server.domain.message import Executor, Part, ToolErrorKind, ToolResult, Usage, Value
 
 
 class Status(StrEnum):
@@ -153,6 +153,22 @@ class OpenCall(Value, frozen=True, omit_defaults=True):
     #: Journal: its recorded outcome. A client's result kept by allow_partial stands here too.
     outcome: ToolResult | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client still owes the result."""
+        return self.executor is Executor.CLIENT and self.outcome is None
+
+    def error(self, kind: ToolErrorKind, output: str, at: Instant) -> ToolResult:
+        """Return a result that tells the model why there is no other one."""
+        return ToolResult(
+            call_id=self.id,
+            name=self.name,
+            output=output,
+            executor=self.executor,
+            created_at=at,
+            error=kind,
+        )
+
 
 class Action(Value, frozen=True, omit_defaults=True):
     """What a chat in `requires_action` waits for: the open calls of executor CLIENT."""
@@ -233,3 +249,8 @@ class ChatState(Value, frozen=True, omit_defaults=True):
     queue: tuple[Queued, ...] = ()
     usage_total: Usage = Usage()
     config: ChatConfig = ChatConfig()
+
+    @property
+    def open_turn_id(self) -> str:
+        """The id of the open turn; empty when none is open (a failed one is not)."""
+        return self.turn.id if self.turn is not None and self.stop_reason is None else ""

@@ -45,8 +45,6 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     call_id: ToolCallId
     #: When the model had emitted the call.
     called_at: Instant
-    #: The workspace of the chat; empty: it has none.
-    workspace_id: str = ""
 
 
 class ToolOutput(msgspec.Struct, frozen=True):

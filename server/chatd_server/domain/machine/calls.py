@@ -76,13 +76,13 @@ def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
 def cut_results(parts: Iterable[Part], now: Instant) -> tuple[ToolResult, ...]:
     """Return a result for each call of an answer that was cut: no such call is opened or run."""
     return tuple(
-        [_error(call, ToolErrorKind.ANSWER_CUT, _ANSWER_CUT, now) for call in opened_calls(parts)]
+        [call.error(ToolErrorKind.ANSWER_CUT, _ANSWER_CUT, now) for call in opened_calls(parts)]
     )
 
 
 def surplus_results(calls: Iterable[OpenCall], now: Instant) -> tuple[ToolResult, ...]:
     """Return a result for each call above CALLS_PER_ANSWER_MAX: no such call is opened or run."""
-    return tuple([_error(call, ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
+    return tuple([call.error(ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
 
 
 def closing_results(
@@ -106,19 +106,8 @@ def closing_results(
 
 def _without_outcome(call: OpenCall, why: ToolErrorKind, now: Instant) -> ToolResult:
     if call.started_at is not None:
-        return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, now)
-    return _error(call, why, NOT_RUN[why], now)
-
-
-def _error(call: OpenCall, kind: ToolErrorKind, output: str, now: Instant) -> ToolResult:
-    return ToolResult(
-        call_id=call.id,
-        name=call.name,
-        output=output,
-        executor=call.executor,
-        created_at=now,
-        error=kind,
-    )
+        return call.error(ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, now)
+    return call.error(why, NOT_RUN[why], now)
 
 
 def batch_results(
@@ -162,14 +151,9 @@ def owes_batch(calls: Iterable[OpenCall]) -> bool:
     return any(call.executor is not Executor.CLIENT for call in calls)
 
 
-def is_wanted(call: OpenCall) -> bool:
-    """Say whether the client still owes the result of this call."""
-    return call.executor is Executor.CLIENT and call.outcome is None
-
-
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:
     """Return the client's calls that have no result yet, in call order."""
-    return tuple(call.id for call in calls if is_wanted(call))
+    return tuple(call.id for call in calls if call.is_wanted)
 
 
 def completes(calls: Iterable[OpenCall], command: SubmitToolResults) -> bool:

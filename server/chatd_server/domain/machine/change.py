@@ -54,6 +54,8 @@ _NO_REPLY = Reply()
 _NO_OUTCOMES: Mapping[ToolCallId, ToolResult] = {}
 NO_ATTEMPT = AttemptId("")
 _NO_TURN = TurnId("")
+_HELD = frozenset({Status.RUNNING, Status.INTERRUPTING})
+"""Rule 4: a row that ends in another status clears the lease."""
 TURN = -1
 """Number of the id of a new turn; messages that a transition writes itself have 0, 1, ..."""
 _SENT = -2
@@ -228,7 +230,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
             self.target,
             self.archived,
             self.deleted,
-            self.lease,
+            self.lease if self.target in _HELD else None,
             self.epoch,
             old.journal,
             self.rescues,
@@ -295,11 +297,11 @@ def begin(state: ChatState, now: Instant, target: Status) -> Change:
 
 
 def begin_turn(
-    change: Change, queue: tuple[Queued, ...], *, ended: StopReason | None = None
+    change: Change, queue: tuple[Queued, ...], *, ended: StopReason = StopReason.INTERRUPTED
 ) -> Message:
     """Promote the head of `queue` (not empty) into the history and begin its turn.
 
-    `ended`: why the open turn ends; None when no turn is open.
+    `ended`: why the open turn ends, if one is open.
     """
     change.close_calls()
     head = queue[0]
@@ -310,20 +312,21 @@ def begin_turn(
     change.resolve_action(ActionResolution.CANCELLED)
     change.set_queue(queue[1:])
     change.turn = Turn(id=turn_id, first_position=message.position, options=head.options)
-    change.lease = None
     change.rescues = 0
     change.stop_reason = None
     change.last_error = None
-    change.ended = ended
+    change.ended = ended if change.state.open_turn_id else None
     return message
 
 
 def end_turn(change: Change, reason: StopReason) -> None:
-    """End the open turn; no other one begins."""
+    """End the open turn. If the row leads to PENDING, begin the turn of the queue's head."""
+    if change.target is Status.PENDING:
+        begin_turn(change, change.state.queue, ended=reason)
+        return
     change.close_calls()
     change.resolve_action(ActionResolution.CANCELLED)
     change.turn = None
-    change.lease = None
     change.rescues = 0
     change.stop_reason = reason
     change.last_error = None
@@ -333,7 +336,6 @@ def fail_turn(change: Change, error: ChatError) -> None:
     """Stop the open turn with an error; it may be retried, so its record stays."""
     change.close_calls()
     change.turn = msgspec.structs.replace(change.open_turn, attempt=None, next_attempt_at=None)
-    change.lease = None
     change.rescues = 0
     change.stop_reason = StopReason.ERROR
     change.last_error = error

@@ -4,7 +4,6 @@ from chatd.v1 import chat_pb2
 from chatd_server.domain.chat import ChatState, Status, StopReason
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId
-from chatd_server.domain.machine.payloads import open_turn_id
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import usage
 from chatd_server.rpc.convert.times import duration, timestamp
@@ -38,7 +37,7 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         system_prompt=config.system_prompt,
         tools=tool_definitions(config.tools),
         action_timeout=duration(config.action_timeout_seconds),
-        turn_id=open_turn_id(it),
+        turn_id=it.open_turn_id,
         stop_reason=stop_reason(it.stop_reason),
         last_error=None if it.last_error is None else chat_error(it.last_error),
         queued_message_count=len(it.queue),

@@ -9,9 +9,7 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
-from chatd_server.domain.refusal import (
-    DatabaseUnavailable,
-)
+from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import (
@@ -35,6 +33,7 @@ from chatd_server.store.postgres.own_tasks import OwnTasks
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.sweeps import Sweeper
 from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.postgres.write_env import WriteEnv
 from chatd_server.store.shared import sweeps
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.ownership import lease_over
@@ -73,14 +72,13 @@ class PostgresStore:
         self._observer = observer
         self._delivery = Delivery(wake)
         self._time = StoreTime(clock, held_time)
-        self._lanes = Lanes()
         self._own = OwnTasks()
         self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
-        parts = (self.writers, clock, self._time, self._lanes, observer, self._delivery)
-        self._applier = Applier(*parts)
-        self._sweeper = Sweeper(*parts)
+        env = WriteEnv(self.writers, clock, self._time, Lanes(), observer, self._delivery)
+        self._applier = Applier(env)
+        self._sweeper = Sweeper(env)
 
     @classmethod
     async def open(
