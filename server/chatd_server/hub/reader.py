@@ -115,6 +115,7 @@ class Reader(Waiter):
     def close(self) -> None:
         """Note that the client has gone. The timer may keep this object, so free large data now."""
         self.is_closed = True
+        self.chat.no_longer_waiting(self)
         self.at, self._terms = position.NOWHERE, position.NO_TERMS
         self._page = NOTHING_READ
 
@@ -135,14 +136,19 @@ class Reader(Waiter):
         soon = now + EARLY
         if soon >= self._ends_at:
             self.end = self.end or StreamEndReason.MAX_DURATION
-            self.wake()
+            self._wake_alone()
         elif soon >= self._sent_at + self._interval:
             self.is_due = True
-            self.wake()
+            self._wake_alone()
         # A reader that is sending a response has not updated its own time yet.
         return self.due_at if self.due_at > soon else now + self._interval
 
     def finish(self, reason: StreamEndReason) -> None:
         """End the stream with this reason."""
         self.end = reason
+        self._wake_alone()
+
+    def _wake_alone(self) -> None:
+        """Wake this reader and no other one of the chat."""
         self.wake()
+        self.chat.no_longer_waiting(self)
