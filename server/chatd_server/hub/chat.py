@@ -36,15 +36,13 @@ class Waiter:
         if woken is not None and not woken.done():
             woken.set_result(None)
 
-    async def wait(self, chat: "LiveChat") -> None:
-        """Wait until the chat changes, or until `wake`."""
+    def changed(self, chat: "LiveChat") -> asyncio.Future[None]:
+        """Return a future that is done when the chat changes, or after `wake`. Whoever does not
+        wait for it to the end calls `chat.no_longer_waiting`.
+        """
         self._woken = woken = asyncio.get_running_loop().create_future()
         chat.now_waiting(self)
-        try:
-            await woken
-        finally:
-            self._woken = None
-            chat.no_longer_waiting(self)
+        return woken
 
 
 class LiveChat:

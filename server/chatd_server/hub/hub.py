@@ -94,9 +94,12 @@ class Hub:
 
     # --- who follows ---------------------------------------------------------------------------
 
-    @contextmanager
-    def follow(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> Iterator[ReaderStream]:
+    def follow(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> "Following":
         """Attach a subscriber until the context exits."""
+        return Following(self, chat_id, owner_id, follow)
+
+    def attach(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> ReaderStream:
+        """Attach a subscriber until `detach`; raises TooManyStreams, Draining."""
         self._admit(chat_id, owner_id)
         now = self._clock.now()
         seconds = follow.heartbeat_seconds or self._settings.heartbeat_seconds
@@ -107,16 +110,17 @@ class Hub:
         self._readers.add(reader)
         self._streams[owner_id] = self._streams.get(owner_id, 0) + 1
         self._pulse.add(reader)
-        try:
-            yield ReaderStream(self._broadcast, reader, owner_id, follow)
-        finally:
-            reader.close()
-            self._pulse.removed()
-            self._readers.discard(reader)
-            self._streams[owner_id] -= 1
-            if not self._streams[owner_id]:
-                del self._streams[owner_id]
-            chat.detach()
+        return ReaderStream(self._broadcast, reader, owner_id, follow)
+
+    def detach(self, reader: Reader, owner_id: OwnerId) -> None:
+        """Forget a subscriber."""
+        reader.close()
+        self._pulse.removed()
+        self._readers.discard(reader)
+        self._streams[owner_id] -= 1
+        if not self._streams[owner_id]:
+            del self._streams[owner_id]
+        reader.chat.detach()
 
     @contextmanager
     def watch(self, chat_id: ChatId) -> Iterator[LogWatch]:
@@ -196,3 +200,26 @@ class Hub:
         """Drop an idle chat, unless a newer object has replaced it."""
         if self._chats.get(chat.chat_id) is chat:
             del self._chats[chat.chat_id]
+
+
+class Following:
+    """A subscriber while it follows. Not a generator: an idle stream would keep its frame."""
+
+    __slots__ = ("_begins", "_hub", "_owner_id", "_reader")
+
+    def __init__(self, hub: Hub, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> None:
+        self._hub = hub
+        self._owner_id = owner_id
+        self._begins: tuple[ChatId, Follow] | None = (chat_id, follow)
+        self._reader: Reader | None = None
+
+    def __enter__(self) -> ReaderStream:
+        assert self._begins is not None, "a subscriber follows once"
+        (chat_id, follow), self._begins = self._begins, None
+        stream = self._hub.attach(chat_id, self._owner_id, follow)
+        self._reader = stream.reader
+        return stream
+
+    def __exit__(self, *error: object) -> None:
+        assert self._reader is not None
+        self._hub.detach(self._reader, self._owner_id)

@@ -120,7 +120,7 @@ class ReaderStream:
             if type(step) is Pieces:
                 frame = self._piece(step.overlay, step.offset)
             elif step is Next.WAIT and not reader.is_due:
-                await reader.wait(chat)
+                await reader.changed(chat)
             else:
                 frame = await self._do(step)
         reader.sent(self._broadcast.clock.now())
