@@ -8,6 +8,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     CompactionSource,
@@ -69,6 +70,8 @@ def event(chat_id: ChatId, logged: LoggedEvent) -> event_pb2.ChatEvent:
             wire.chat_updated.CopyFrom(_chat_updated(logged.event))
         case SubagentChanged():
             wire.subagent_changed.CopyFrom(_subagent_changed(logged.event))
+        case ChatDeleted():
+            wire.chat_deleted.SetInParent()
         case _:
             assert_never(logged.event)
     return wire
