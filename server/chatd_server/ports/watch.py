@@ -1,12 +1,15 @@
 """The events of all chats of an owner, in an order that a reader can continue from."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from chatd_server.domain.event import LoggedEvent
-from chatd_server.domain.ids import ChatId, OwnerId
+from chatd_server.domain.ids import ChatId, Instant, OwnerId
+from chatd_server.domain.live import StreamEndReason
 
 
 class Place(NamedTuple):
@@ -51,3 +54,55 @@ class WatchStore(Protocol):
 
     async def watched(self, owner_id: OwnerId, *, after: Place, limit: int) -> WatchPage:
         """Return at most `limit` watched events of an owner's chats after a place."""
+
+
+class WatchFrom(NamedTuple):
+    """Where a watch continues, and when the place was current."""
+
+    place: Place
+    at: Instant
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """What a watcher asked for."""
+
+    #: None: from now on.
+    resume_from: WatchFrom | None = None
+    #: Only the family of this chat; None: all chats of the owner.
+    root_id: ChatId | None = None
+    #: Only chats with all of these labels.
+    labels: frozenset[tuple[str, str]] = frozenset()
+    #: Pause between heartbeats of a stream with nothing else to send; None: the server's.
+    heartbeat_seconds: float | None = None
+
+
+class WatchSignal(Enum):
+    """What a watcher is sent besides events."""
+
+    #: Everything from before the start of the stream was sent.
+    CAUGHT_UP = "caught_up"
+    #: The stream is alive.
+    HEARTBEAT = "heartbeat"
+
+
+Watched: TypeAlias = WatchedEvent | WatchSignal | StreamEndReason
+
+
+class Watcher(Protocol):
+    """What one watcher is sent, in order."""
+
+    @property
+    def place(self) -> Place:
+        """The place up to which everything was sent: where a reconnect continues."""
+
+    async def next(self) -> Watched:
+        """Wait for the next thing to send; a StreamEndReason is the last. Raises
+        DatabaseUnavailable.
+        """
+
+
+class Watches(Protocol):
+    """Where watchers follow the chats of an owner."""
+
+    def watch(self, owner_id: OwnerId, watch: Watch) -> AbstractContextManager[Watcher]:
+        """Attach a watcher; raises TooManyStreams, Draining, CursorExpired."""
