@@ -80,12 +80,17 @@ async def test_nothing_before_the_head_comes_later(store: Store, desk: Desk) -> 
 
 
 async def test_a_deletion_is_the_last_event_of_a_chat(store: Store, desk: Desk) -> None:
-    """Also of a chat that did nothing."""
-    chat_id = await desk.create("")
+    """Of one that works, after its last status, and of one that did nothing."""
+    chats = [(await desk.running("hello")).id, await desk.create("")]
 
-    await store.apply(chat_id, DeleteChat(command_id=desk.id()), owner_id=ANN)
+    for chat_id in chats:
+        await store.apply(chat_id, DeleteChat(command_id=desk.id()), owner_id=ANN)
 
-    assert isinstance(_of(chat_id, await _read(store))[-1].event, ChatDeleted)
+    found = await _read(store)
+    for chat_id in chats:
+        kinds = [type(it.event) for it in _of(chat_id, found)]
+        assert kinds[-1] is ChatDeleted
+        assert kinds.count(ChatDeleted) == 1
 
 
 async def test_watchers_miss_nothing_while_many_write(

@@ -154,7 +154,7 @@ events = Table(
     sqlite_with_rowid=False,
 )
 
-# changes: the events that watchers are sent, in the order of their transactions.
+# watched: the events that watchers are sent, in the order of their transactions.
 Index(
     "events_watched",
     events.c.txid,

@@ -4,7 +4,7 @@ import msgspec
 
 from chatd_server.domain.chat import ChatConfig, ChatState, Status, StopReason
 from chatd_server.domain.command import Create, DeleteChat, SetArchived, SetTitle, UpdateChat
-from chatd_server.domain.event import ChatDeleted, ChatUpdated
+from chatd_server.domain.event import ChatUpdated
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.machine.change import Change, begin_turn, end_turn, new_message
 from chatd_server.domain.machine.payloads import chat_updated
@@ -92,5 +92,4 @@ def delete(change: Change, _command: DeleteChat) -> Transition:
     elif state.turn is not None:
         end_turn(change, StopReason.INTERRUPTED)
     change.set_queue(())
-    change.emit(ChatDeleted())
     return change.seal()
