@@ -22,6 +22,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     CompactionSource,
@@ -191,6 +192,7 @@ EVENTS: list[Event] = [
     CompactionFinished(CompactionSource.MANUAL, 4, 0, None),
     ChatUpdated(title="", labels={}, tools=("f",)),
     SubagentChanged(CHAT, Status.WAITING, "child", ToolCallId("c")),
+    ChatDeleted(),
 ]
 
 

@@ -154,6 +154,7 @@ _FIRST: Rows = {
 _ADDED: Mapping[str, Rows] = {
     "0001": _FIRST,
     "0002": {"secrets": [{"name": "pages", "value": SECRET}]},
+    "0003": {},
 }
 """For each revision the tables whose rows it has other than the revision before."""
 

@@ -11,6 +11,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     CompactionSource,
@@ -92,6 +93,7 @@ EVENTS: tuple[Event, ...] = (
     CompactionFinished(CompactionSource.MANUAL, 5, 100, None),
     ChatUpdated(title="", labels={}),
     SubagentChanged(ChatId("x"), Status.WAITING, "child"),
+    ChatDeleted(),
 )
 
 

@@ -9,7 +9,9 @@ import grpc
 import pytest
 
 from chatd.v1 import chat_service_pb2_grpc
-from chatd_server.hub.hub import Hub, HubSettings
+from chatd_server.hub.feeds import Feeds
+from chatd_server.hub.hub import Hub
+from chatd_server.hub.settings import HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports.keys import KeyStore
 from chatd_server.rpc.backend import Backend, ServerFacts
@@ -95,7 +97,9 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
     async def serving(**settings: Any) -> AsyncIterator[Edge]:
         async with open_store() as (store, keys, wake):
             hub = Hub(store, clock, EventFrames(), HubSettings(**settings), NullObserver())
+            feeds = Feeds(store, clock, HubSettings(**settings))
             store.listen(hub)
+            store.listen(feeds)
             stop_hints = wake.listen(hub.hinted)
 
             def go_deaf() -> None:
@@ -105,7 +109,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             authenticator = Authenticator(keys, clock)
             arrivals = Arrivals(clock)
             rpcs = table(SERVICES, GROUPS)
-            backend = backend_of(store, hub, authenticator, clock)
+            backend = backend_of(store, hub, feeds, authenticator, clock)
             dispatch = Dispatch(rpcs, backend, store, authenticator, arrivals, NullObserver())
             public = Listener(Listen(host="127.0.0.1", port=0), [dispatch])
             server = RpcServer([public], Health((), arrivals), arrivals, store, clock)
@@ -117,7 +121,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             try:
                 async with grpc.aio.insecure_channel(address, options) as channel:
                     stub = chat_service_pb2_grpc.ChatServiceStub(channel)
-                    yield Edge(store, hub, clock, channel, stub, registered, key, go_deaf)
+                    yield Edge(store, hub, feeds, clock, channel, stub, registered, key, go_deaf)
             finally:
                 await server.stop(0)
 
@@ -131,7 +135,9 @@ async def edge(serve: Serve) -> AsyncIterator[Edge]:
         yield served
 
 
-def backend_of(store: Any, hub: Hub, authenticator: Authenticator, clock: ManualClock) -> Backend:
+def backend_of(
+    store: Any, hub: Hub, feeds: Feeds, authenticator: Authenticator, clock: ManualClock
+) -> Backend:
     """Return what the RPCs stand on."""
     return Backend(
         chats=Chats(store, clock, MODEL),
@@ -140,6 +146,7 @@ def backend_of(store: Any, hub: Hub, authenticator: Authenticator, clock: Manual
         log=Log(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock).named, MODEL),
         streams=hub,
+        watches=feeds,
         authenticator=authenticator,
         tokens=PageTokens(b"held"),
         facts=ServerFacts(

@@ -19,6 +19,7 @@ from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, OwnerId, WorkerId, new_uuid
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import FinishReason, Part, Text, ToolCall, ToolResult
+from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.ports.live import AttemptWriter
 from chatd_server.ports.store import Applied, Store
@@ -38,6 +39,7 @@ class Edge:
 
     store: Store
     hub: Hub
+    feeds: Feeds
     clock: ManualClock
     channel: Any
     stub: Any

@@ -104,7 +104,7 @@ async def test_a_deleted_chat_ends_its_streams(edge: Edge) -> None:
 
 
 async def test_an_idle_chat_that_another_process_deletes_ends_its_streams(edge: Edge) -> None:
-    """The deletion of an idle chat logs nothing; the hint alone makes the hub look."""
+    """The hint makes the hub read the event."""
     chat = await edge.chat("")
     follower = edge.follow(chat.id)
     await follower.until("caught_up")

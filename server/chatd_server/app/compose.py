@@ -17,6 +17,7 @@ from chatd_server.app.settings import (
 from chatd_server.clock import RealClock
 from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId, new_uuid
+from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import Observer
 from chatd_server.observe.log import LogObserver
@@ -77,6 +78,7 @@ def _app(
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.worker.default_model)
     hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
+    feeds = Feeds(store, clock, hub_settings(config))
     env = Env(
         worker_id=worker_id,
         store=store,
@@ -95,6 +97,7 @@ def _app(
         log=Log(store, hub, clock),
         checks=Checks(models, BuiltinTools(clock).named, config.worker.default_model),
         streams=hub,
+        watches=feeds,
         authenticator=Authenticator(database.keys, clock),
         tokens=tokens,
         facts=server_facts(config, worker_id, implemented(rpcs)),
@@ -104,6 +107,7 @@ def _app(
         config=config,
         database=database,
         hub=hub,
+        feeds=feeds,
         worker=Worker(worker_settings(config), database.wake, env),
         log=backend.log,
         chores=Chores(store, clock, observer, config.streams.event_retention_days),

@@ -7,12 +7,14 @@ import msgspec
 from chatd_server.config.load import server_version
 from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId
-from chatd_server.hub.hub import HubSettings
+from chatd_server.hub.settings import HubSettings
 from chatd_server.providers.registry import ADAPTERS
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.rpc.backend import ServerFacts
 from chatd_server.rpc.edge.listen import Listen
 from chatd_server.worker.settings import WorkerSettings
+
+DAY_SECONDS = 24 * 60 * 60
 
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
@@ -39,6 +41,7 @@ def hub_settings(config: Config) -> HubSettings:
     return HubSettings(
         heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
+        event_retention_seconds=config.streams.event_retention_days * DAY_SECONDS,
     )
 
 

@@ -75,6 +75,7 @@ RESCUES_MAX = 5
 """Rescues in a row without progress; the next one fails the turn with worker_lost."""
 SUBSCRIBERS_PER_CHAT_MAX = 2000
 STREAMS_PER_OWNER_MAX = 20_000
+WATCHERS_PER_OWNER_MAX = 2_000
 REQUEST_WAIT_SECONDS_MAX = 20
 """How long a call may wait for its request. A client library sends both at once: this is the time
 that a slow network takes for one request of REQUEST_BYTES_MAX."""
@@ -116,6 +117,7 @@ PUBLISHED = (
     Limit("attempts", ATTEMPTS_MAX, "calls", "calls of one step before the turn fails"),
     Limit("subscribers_per_chat", SUBSCRIBERS_PER_CHAT_MAX, "streams", "open streams of one chat"),
     Limit("streams_per_owner", STREAMS_PER_OWNER_MAX, "streams", "open streams of one owner"),
+    Limit("watches_per_owner", WATCHERS_PER_OWNER_MAX, "streams", "open WatchChats of one owner"),
     Limit(
         "request_wait_seconds",
         REQUEST_WAIT_SECONDS_MAX,

@@ -12,6 +12,7 @@ from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.transition import Reply
+from chatd_server.ports.watch import WatchStore
 
 
 class RequestKey(msgspec.Struct, frozen=True):
@@ -212,7 +213,7 @@ class Upkeep(Protocol):
         """Say whether the database answers; never raises."""
 
 
-class Store(ChatStore, LeaseStore, JournalStore, LogStore, Upkeep, Protocol):
+class Store(ChatStore, LeaseStore, JournalStore, LogStore, WatchStore, Upkeep, Protocol):
     """The database. Every method raises DatabaseUnavailable when it cannot be reached."""
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.streams import Streams
+from chatd_server.ports.watch import Watches
 from chatd_server.rpc.edge.auth import Authenticator
 from chatd_server.rpc.edge.paging import PageTokens
 from chatd_server.service.chats import Chats
@@ -35,6 +36,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     log: Log
     checks: Checks
     streams: Streams
+    watches: Watches
     authenticator: Authenticator
     tokens: PageTokens
     facts: ServerFacts

@@ -2914,13 +2914,16 @@ func (x *SubscribeResponse) GetCursor() *Cursor {
 // Request of WatchChats.
 type WatchChatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Cursor of the last response; empty means from now on.
+	// Cursor of the last response; empty means from now on. It belongs to the same
+	// caller, root_chat_id and labels. CURSOR_EXPIRED if a retention has removed
+	// events after it: list the chats, and watch without a cursor.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Only the family of this chat; empty means all chats of the caller.
 	RootChatId string `protobuf:"bytes,2,opt,name=root_chat_id,json=rootChatId,proto3" json:"root_chat_id,omitempty"`
-	// Only chats that have all of these labels.
+	// Only chats that have all of these labels when the event is read.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Interval between heartbeats; absent means 15 seconds.
+	// Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+	// absent means the server's setting, 15 seconds by default.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -2987,11 +2990,14 @@ func (x *WatchChatsRequest) GetHeartbeatInterval() *durationpb.Duration {
 // Response of WatchChats.
 type WatchChatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The chat.
+	// The chat; empty for caught_up, heartbeat and stream_end.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// What happened in it: durable events only.
+	// What happened: status_changed (also the first event of a new chat without
+	// fields), action_required, action_resolved, chat_updated, subagent_changed and
+	// chat_deleted with their sequence in the chat's log; and caught_up, heartbeat
+	// and stream_end of this stream.
 	Event *ChatEvent `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
-	// Where to continue.
+	// The cursor to store after this response: where to continue.
 	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3547,13 +3553,13 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x0f_include_deltas\"h\n" +
 	"\x11SubscribeResponse\x12)\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.chatd.v1.ChatEventR\x05event\x12(\n" +
-	"\x06cursor\x18\x02 \x01(\v2\x10.chatd.v1.CursorR\x06cursor\"\xa7\x02\n" +
+	"\x06cursor\x18\x02 \x01(\v2\x10.chatd.v1.CursorR\x06cursor\"\xb8\x02\n" +
 	"\x11WatchChatsRequest\x12 \n" +
 	"\x06cursor\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x06cursor\x12 \n" +
 	"\froot_chat_id\x18\x02 \x01(\tR\n" +
 	"rootChatId\x12I\n" +
-	"\x06labels\x18\x03 \x03(\v2'.chatd.v1.WatchChatsRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12H\n" +
-	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x1a9\n" +
+	"\x06labels\x18\x03 \x03(\v2'.chatd.v1.WatchChatsRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12Y\n" +
+	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xac\x022\x02\b\x01R\x11heartbeatInterval\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +

@@ -139,7 +139,11 @@ type ChatServiceClient interface {
 	ListPendingActions(ctx context.Context, in *ListPendingActionsRequest, opts ...grpc.CallOption) (*ListPendingActionsResponse, error)
 	// Follows one chat: past events first, then live events.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
-	// Follows all chats of the caller.
+	// Follows all chats of the caller, for lists of chats and for bots: which chats
+	// exist, what they are doing, and what waits for the client. Each event comes
+	// exactly once, also after a reconnect with the last cursor; the events of one
+	// chat come in the order of its log. Nothing is promised about the order
+	// between chats. Follow a chat with Subscribe for its messages.
 	WatchChats(ctx context.Context, in *WatchChatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchChatsResponse], error)
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
@@ -526,7 +530,11 @@ type ChatServiceServer interface {
 	ListPendingActions(context.Context, *ListPendingActionsRequest) (*ListPendingActionsResponse, error)
 	// Follows one chat: past events first, then live events.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
-	// Follows all chats of the caller.
+	// Follows all chats of the caller, for lists of chats and for bots: which chats
+	// exist, what they are doing, and what waits for the client. Each event comes
+	// exactly once, also after a reconnect with the last cursor; the events of one
+	// chat come in the order of its log. Nothing is promised about the order
+	// between chats. Follow a chat with Subscribe for its messages.
 	WatchChats(*WatchChatsRequest, grpc.ServerStreamingServer[WatchChatsResponse]) error
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.

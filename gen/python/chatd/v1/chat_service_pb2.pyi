@@ -1578,16 +1578,21 @@ class WatchChatsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Cursor of the last response; empty means from now on."""
+    """Cursor of the last response; empty means from now on. It belongs to the same
+    caller, root_chat_id and labels. CURSOR_EXPIRED if a retention has removed
+    events after it: list the chats, and watch without a cursor.
+    """
     root_chat_id: _builtins.str
     """Only the family of this chat; empty means all chats of the caller."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only chats that have all of these labels."""
+        """Only chats that have all of these labels when the event is read."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Interval between heartbeats; absent means 15 seconds."""
+        """Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+        absent means the server's setting, 15 seconds by default.
+        """
 
     def __init__(
         self,
@@ -1615,12 +1620,16 @@ class WatchChatsResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
-    """The chat."""
+    """The chat; empty for caught_up, heartbeat and stream_end."""
     cursor: _builtins.str
-    """Where to continue."""
+    """The cursor to store after this response: where to continue."""
     @_builtins.property
     def event(self) -> _event_pb2.ChatEvent:
-        """What happened in it: durable events only."""
+        """What happened: status_changed (also the first event of a new chat without
+        fields), action_required, action_resolved, chat_updated, subagent_changed and
+        chat_deleted with their sequence in the chat's log; and caught_up, heartbeat
+        and stream_end of this stream.
+        """
 
     def __init__(
         self,

@@ -404,7 +404,11 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchChats(self, request, context):
-        """Follows all chats of the caller.
+        """Follows all chats of the caller, for lists of chats and for bots: which chats
+        exist, what they are doing, and what waits for the client. Each event comes
+        exactly once, also after a reconnect with the last cursor; the events of one
+        chat come in the order of its log. Nothing is promised about the order
+        between chats. Follow a chat with Subscribe for its messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

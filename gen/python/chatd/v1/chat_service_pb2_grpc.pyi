@@ -124,7 +124,12 @@ class ChatServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]
     """Follows one chat: past events first, then live events."""
     WatchChats: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.WatchChatsRequest, _chat_service_pb2.WatchChatsResponse]
-    """Follows all chats of the caller."""
+    """Follows all chats of the caller, for lists of chats and for bots: which chats
+    exist, what they are doing, and what waits for the client. Each event comes
+    exactly once, also after a reconnect with the last cursor; the events of one
+    chat come in the order of its log. Nothing is promised about the order
+    between chats. Follow a chat with Subscribe for its messages.
+    """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListEventsRequest, _chat_service_pb2.ListEventsResponse]
     """Returns the durable events of Subscribe in pages, with a bounded wait for
     the next event: for callers that cannot stream.
@@ -228,7 +233,12 @@ class ChatServiceAsyncStub(ChatServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Follows one chat: past events first, then live events."""
     WatchChats: _aio.UnaryStreamMultiCallable[_chat_service_pb2.WatchChatsRequest, _chat_service_pb2.WatchChatsResponse]  # type: ignore[assignment]
-    """Follows all chats of the caller."""
+    """Follows all chats of the caller, for lists of chats and for bots: which chats
+    exist, what they are doing, and what waits for the client. Each event comes
+    exactly once, also after a reconnect with the last cursor; the events of one
+    chat come in the order of its log. Nothing is promised about the order
+    between chats. Follow a chat with Subscribe for its messages.
+    """
     ListEvents: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListEventsRequest, _chat_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Returns the durable events of Subscribe in pages, with a bounded wait for
     the next event: for callers that cannot stream.
@@ -467,7 +477,12 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.WatchChatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.WatchChatsResponse], _abc.AsyncIterator[_chat_service_pb2.WatchChatsResponse]]:
-        """Follows all chats of the caller."""
+        """Follows all chats of the caller, for lists of chats and for bots: which chats
+        exist, what they are doing, and what waits for the client. Each event comes
+        exactly once, also after a reconnect with the last cursor; the events of one
+        chat come in the order of its log. Nothing is promised about the order
+        between chats. Follow a chat with Subscribe for its messages.
+        """
 
     @_abc_1.abstractmethod
     def ListEvents(

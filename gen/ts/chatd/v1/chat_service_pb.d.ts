@@ -1521,7 +1521,9 @@ export declare const SubscribeResponseSchema: GenMessage<SubscribeResponse>;
  */
 export declare type WatchChatsRequest = Message<"chatd.v1.WatchChatsRequest"> & {
   /**
-   * Cursor of the last response; empty means from now on.
+   * Cursor of the last response; empty means from now on. It belongs to the same
+   * caller, root_chat_id and labels. CURSOR_EXPIRED if a retention has removed
+   * events after it: list the chats, and watch without a cursor.
    *
    * @generated from field: string cursor = 1;
    */
@@ -1535,14 +1537,15 @@ export declare type WatchChatsRequest = Message<"chatd.v1.WatchChatsRequest"> & 
   rootChatId: string;
 
   /**
-   * Only chats that have all of these labels.
+   * Only chats that have all of these labels when the event is read.
    *
    * @generated from field: map<string, string> labels = 3;
    */
   labels: { [key: string]: string };
 
   /**
-   * Interval between heartbeats; absent means 15 seconds.
+   * Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+   * absent means the server's setting, 15 seconds by default.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 4;
    */
@@ -1562,21 +1565,24 @@ export declare const WatchChatsRequestSchema: GenMessage<WatchChatsRequest>;
  */
 export declare type WatchChatsResponse = Message<"chatd.v1.WatchChatsResponse"> & {
   /**
-   * The chat.
+   * The chat; empty for caught_up, heartbeat and stream_end.
    *
    * @generated from field: string chat_id = 1;
    */
   chatId: string;
 
   /**
-   * What happened in it: durable events only.
+   * What happened: status_changed (also the first event of a new chat without
+   * fields), action_required, action_resolved, chat_updated, subagent_changed and
+   * chat_deleted with their sequence in the chat's log; and caught_up, heartbeat
+   * and stream_end of this stream.
    *
    * @generated from field: chatd.v1.ChatEvent event = 2;
    */
   event?: ChatEvent | undefined;
 
   /**
-   * Where to continue.
+   * The cursor to store after this response: where to continue.
    *
    * @generated from field: string cursor = 3;
    */
@@ -2059,7 +2065,11 @@ export declare const ChatService: GenService<{
     output: typeof SubscribeResponseSchema;
   },
   /**
-   * Follows all chats of the caller.
+   * Follows all chats of the caller, for lists of chats and for bots: which chats
+   * exist, what they are doing, and what waits for the client. Each event comes
+   * exactly once, also after a reconnect with the last cursor; the events of one
+   * chat come in the order of its log. Nothing is promised about the order
+   * between chats. Follow a chat with Subscribe for its messages.
    *
    * @generated from rpc chatd.v1.ChatService.WatchChats
    */

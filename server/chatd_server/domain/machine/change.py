@@ -2,7 +2,7 @@
 
 A rule sets fields, appends messages and logs events. The status is the row's: only `seal` writes it
 and logs `status_changed`. So the order of events in a transition is always the same: the fields of
-a new chat or a truncation, messages, action, queue, a new boundary, status.
+a new chat or a truncation, messages, action, queue, a new boundary, status, deletion.
 """
 
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ from chatd_server.domain.command import Create, EditMessage, SendMessage
 from chatd_server.domain.event import (
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     Event,
     LoggedEvent,
     MessageCommitted,
@@ -212,6 +213,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
             or old.revision == 0
         ):
             self._log_status()
+        if self.deleted and not old.deleted:
+            self.emit(ChatDeleted())
         # By position, in the order of the class: by name, or with msgspec.structs.replace, it takes
         # five times as long. A test gives every field a value of its own.
         state = ChatState(

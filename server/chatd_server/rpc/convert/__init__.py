@@ -2,7 +2,7 @@
 
 from chatd_server.rpc.convert.chats import chat, cursor, cursor_from
 from chatd_server.rpc.convert.errors import chat_error
-from chatd_server.rpc.convert.events import event, snapshot
+from chatd_server.rpc.convert.events import event, snapshot, stream_end
 from chatd_server.rpc.convert.messages import (
     executor,
     message,
@@ -38,6 +38,7 @@ __all__ = [
     "seconds_of",
     "snapshot",
     "statuses_from",
+    "stream_end",
     "submitted_result_from",
     "timestamp",
     "tool_result",

@@ -23,6 +23,7 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
+from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.postgres import reads
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.applier import Applier
@@ -104,6 +105,8 @@ class PostgresStore:
                 before = clock.now()
                 now = await link.fetchval(*sql.PRESENT(now=store._time.given))
                 store._time.saw(before, now, clock.now())
+                if await link.fetchval(*sql.HAS_FUTURE_LABELS()):
+                    await link.execute(*sql.FORGET_LABELS())
         except BaseException:
             await store.close()
             raise
@@ -243,6 +246,12 @@ class PostgresStore:
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         return await self._read(reads.events, self._clock, chat_id, after, limit, bytes_max)
+
+    async def watch_head(self) -> Place:
+        return await self._read(reads.watch_head)
+
+    async def watched(self, owner_id: OwnerId, *, after: Place, limit: int) -> WatchPage:
+        return await self._read(reads.watched, owner_id, after, limit)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int

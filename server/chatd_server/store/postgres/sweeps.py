@@ -24,7 +24,7 @@ from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.pieces import in_pieces
 from chatd_server.store.postgres.query import Query, arrays, unnest
 from chatd_server.store.postgres.write_env import WriteEnv
-from chatd_server.store.postgres.writing import first_piece, write_rest
+from chatd_server.store.postgres.writing import LABEL, first_piece, write_rest
 from chatd_server.store.shared.changes import side_rows
 from chatd_server.store.shared.codec import command_key
 from chatd_server.store.shared.columns import BIGINT, TEXT, Column
@@ -47,14 +47,14 @@ WITH given AS (SELECT * FROM {unnest("g", _CHATS)}), written AS (
     UPDATE chats AS c SET {", ".join(f"{it.name} = g.{it.name}" for it in _WRITTEN)},
         content_version = {CONTENT_VERSION}
     FROM given AS g WHERE c.id = g.chat AND c.revision = g.old_revision
-    RETURNING c.id
+    RETURNING c.id, {LABEL.replace("chats.", "c.")} AS txid
 ), write_messages AS (
     INSERT INTO messages ({", ".join(it.name for it in _MESSAGES)}, content_version)
     SELECT m.*, {CONTENT_VERSION} FROM written AS w
     JOIN {unnest("m", _MESSAGES)} ON m.chat = w.id
 ), write_events AS (
     INSERT INTO events ({", ".join(it.name for it in _EVENTS)}, content_version, txid)
-    SELECT e.*, {CONTENT_VERSION}, pg_current_xact_id()::text::bigint FROM written AS w
+    SELECT e.*, {CONTENT_VERSION}, w.txid FROM written AS w
     JOIN {unnest("e", _EVENTS)} ON e.chat = w.id
 ), write_commands AS (
     INSERT INTO commands ({", ".join(it.name for it in _COMMANDS)})

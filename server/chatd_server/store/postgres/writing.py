@@ -35,11 +35,17 @@ from chatd_server.store.shared.rows import (
 
 Arguments: TypeAlias = list[Any]
 
+LABEL = """greatest(pg_current_xact_id()::text::bigint, (
+    SELECT e.txid FROM events AS e WHERE e.chat = chats.id ORDER BY e.sequence DESC LIMIT 1))"""
+"""The transaction that the events of a chat are labelled with, so that labels rise with the log.
+That is almost always the writing one. One that waited for the chat's row may be older than the one
+that it waited for, and then takes its label: watchers wait for the older one anyway."""
+
 _NEW_NAMES = [name for group in NEW_CHAT for name in group.names]
 _INSERT = f"""
 INSERT INTO chats ({", ".join(_NEW_NAMES)}, content_version)
 VALUES ({", ".join("{}" for _ in _NEW_NAMES)}, {CONTENT_VERSION})
-ON CONFLICT (uuid) DO NOTHING RETURNING id"""
+ON CONFLICT (uuid) DO NOTHING RETURNING id, {LABEL} AS txid"""
 _COMPARE = Columns(Column("uuid", TEXT, "id"), Column("revision", BIGINT), Column("epoch", BIGINT))
 _COMPARE_JOURNAL = Columns(*_COMPARE, Column("journal", BIGINT))
 # Nothing to write but the answer to a request; it is right only while the revision is.
@@ -81,7 +87,7 @@ BRANCHES = {
     **_rows("messages", _into("messages", MESSAGE, content_version=_VERSION), MESSAGE),
     **_rows(
         "events",
-        _into("events", EVENT, content_version=_VERSION, txid="pg_current_xact_id()::text::bigint"),
+        _into("events", EVENT, content_version=_VERSION, txid="w.txid"),
         EVENT,
     ),
     "command": f"{_into('commands', COMMAND)} (VALUES ({_one(COMMAND)})) AS r",
@@ -206,7 +212,7 @@ def _update(groups: Sequence[Columns], compared: Columns) -> str:
     names = ", ".join(f"{name} = {{}}" for group in groups for name in group.names)
     return (
         f"UPDATE chats SET {names}, content_version = {CONTENT_VERSION}"
-        f" WHERE {_equal(compared)} RETURNING id"
+        f" WHERE {_equal(compared)} RETURNING id, {LABEL} AS txid"
     )
 
 

@@ -21,6 +21,7 @@ from chatd_server.domain.chat import (
 from chatd_server.domain.event import (
     ActionRequired,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     Event,
@@ -54,6 +55,7 @@ EVENT_KINDS: Mapping[type, int] = {
     CompactionFinished: 8,
     ChatUpdated: 9,
     SubagentChanged: 10,
+    ChatDeleted: 11,
 }
 """Numbers of the kinds of events in the table. Stored: add, never change."""
 MESSAGE_EVENT = EVENT_KINDS[MessageCommitted]

@@ -30,6 +30,7 @@ from chatd_server.store.shared.conditions import (
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
+    EVENTS_WATCHED,
 )
 
 metadata = MetaData()
@@ -151,6 +152,16 @@ events = Table(
     PrimaryKeyConstraint("chat", "sequence", name="events_pk"),
     ForeignKeyConstraint(["chat"], ["chats.id"], name="events_chat_fk"),
     sqlite_with_rowid=False,
+)
+
+# watched: the events that watchers are sent, in the order of their transactions.
+Index(
+    "events_watched",
+    events.c.txid,
+    events.c.chat,
+    events.c.sequence,
+    sqlite_where=text(EVENTS_WATCHED),
+    postgresql_where=text(EVENTS_WATCHED),
 )
 
 commands = Table(

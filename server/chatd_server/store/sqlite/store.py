@@ -25,6 +25,7 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
+from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.shared import sweeps
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.pages import ChatFilter
@@ -233,6 +234,12 @@ class SqliteStore:
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
+
+    async def watch_head(self) -> Place:
+        return await self.readers.read(reads.watch_head)
+
+    async def watched(self, owner_id: OwnerId, *, after: Place, limit: int) -> WatchPage:
+        return await self.readers.read(reads.watched, owner_id, after, limit)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int
