@@ -27,7 +27,7 @@ from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.writing import write, write_answer, write_rest
 from chatd_server.store.shared import replay
-from chatd_server.store.shared.codec import decode_config, decode_message
+from chatd_server.store.shared.codec import decode_config, decode_message, request_key
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.ownership import check_root, writable
 
@@ -228,6 +228,13 @@ class Applier:
             return None
         order.changed = True
         return replay.applied_by(transition)
+
+
+async def answered(link: Any, request: RequestKey) -> Applied | None:
+    """Return the stored answer of a request; None when it was not carried out."""
+    asked = sql.LOAD_FOR(uuid="", key=request_key(request.key), now=None)
+    row = await link.fetchrow(*asked)
+    return None if row["command_key"] is None else await _replay(link, row, request)
 
 
 def _needs_lock(order: Command | Chain) -> bool:

@@ -186,6 +186,9 @@ class SqliteStore:
 
     # --- reads -----------------------------------------------------------------------------
 
+    async def answered(self, request: RequestKey) -> Applied | None:
+        return await self.readers.read(reads.answered, request)
+
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
         return await self.readers.read(reads.load, chat_id, owner_id)
 
