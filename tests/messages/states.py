@@ -6,15 +6,17 @@ from typing import Any
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.chat import ChatConfig, ClientTool
-from chatd_server.domain.command import Fail, FinishInterruption, RequireAction
+from chatd_server.domain.command import CommitAnswer, Fail, FinishInterruption, RequireAction
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId
-from chatd_server.domain.message import Executor, ToolCall
+from chatd_server.domain.live import PieceKind
+from chatd_server.domain.message import Executor, FinishReason, Text, ToolCall, Usage
 from tests.kit.script import MODEL
 from tests.kit.server import Refusal, refused, said
 from tests.subscribe.scene import Chat, Edge
 
 Build = Callable[[Edge], Awaitable[Chat]]
+TEXT = PieceKind.TEXT
 LOOK = ChatConfig(model=MODEL, tools=(ClientTool("look"),))
 
 
@@ -88,6 +90,18 @@ async def stop(chat: Chat, *parts: Any) -> None:
 async def refresh(chat: Chat) -> None:
     """Learn what others did to the chat."""
     chat.state = await chat.edge.store.load(chat.id)
+
+
+def answered(chat: Chat, text: str, usage: Usage) -> CommitAnswer:
+    """Return the command that commits the open attempt's answer, with what it cost."""
+    return CommitAnswer(
+        **chat.hold(),
+        attempt_id=chat.attempt_id,
+        parts=(Text(text),),
+        finish_reason=FinishReason.END_TURN,
+        model=MODEL,
+        usage=usage,
+    )
 
 
 async def failed_with(edge: Edge, *texts: str) -> Chat:
