@@ -176,7 +176,7 @@ async def test_an_archived_chat_is_read_but_not_written(edge: Edge) -> None:
     queued = await edge.call("ListQueuedMessages", pb.ListQueuedMessagesRequest(chat_id=chat.id))
     queued_id = queued.queued_messages[0].message_id
     await edge.call("ArchiveChat", pb.ArchiveChatRequest(chat_id=chat.id))
-    of = {"chat_id": chat.id}
+    of: dict[str, Any] = {"chat_id": chat.id}
     refused: dict[str, Any] = {
         "SendMessage": pb.SendMessageRequest(**of, message=said("x")),
         "EditMessage": pb.EditMessageRequest(**of, message_id=message_id, message=said("x")),

@@ -11,7 +11,7 @@ from chatd_server.domain.command import (
     SetTitle,
     UpdateChat,
 )
-from chatd_server.domain.event import ChatUpdated
+from chatd_server.domain.event import ChatUpdated, CompactionFinished, CompactionSource
 from chatd_server.domain.ids import Instant, ToolCallId, TurnId
 from chatd_server.domain.machine.calls import closing_results, opened_calls
 from chatd_server.domain.machine.change import (
@@ -90,7 +90,9 @@ def _copy(change: Change, history: History) -> None:
     if open_calls:
         results = closing_results(open_calls.values(), ToolErrorKind.INTERRUPTED, change.now)
         change.add_results(results, turns[history.messages[-1].turn_id])
-    change.boundary_position = context_from
+    if context_from != change.boundary_position:
+        change.emit(CompactionFinished(CompactionSource.CLEAR, boundary_position=context_from))
+        change.boundary_position = context_from
 
 
 def update(change: Change, command: UpdateChat) -> Transition:
