@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from chatd.v1 import chat_pb2, chat_service_pb2, tool_pb2
 from chatd_client import ChatHandle, Client
-from chatd_client.chat import user_message
+from chatd_client.acts import user_message
 
 UNTIL_ANSWERED = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
 
