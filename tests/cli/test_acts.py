@@ -144,8 +144,8 @@ def test_a_conversation_edits_and_retries(home: Path) -> None:
     chat_id, _ = answered(home, "!say old")
     with terminal([*PROGRAM, "chat", chat_id], environment(home)) as seat:
         seat.until(PROMPT)
-        seat.types(b"/retyr\n")
-        seat.until("/retyr is not possible")
+        seat.types(b"/again\n")
+        seat.until("/again is not possible")
         seat.until(PROMPT)
         seat.types(b"/retry\n")
         seat.until("not possible while the chat is waiting")
