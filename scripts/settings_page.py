@@ -50,12 +50,13 @@ say it. To get a new one, remove `root.key` from the home and start its server a
 ## Which server a command talks to
 
 The Python client and `chatd chat`, `send`, `edit`, `retry`, `fork`, `queue`, `tail`, `interrupt`,
-`chats` and `health` have one rule: the address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
-settings of the home (with their defaults). The key is `--key`, else `CHATD_KEY`, else the
-`root.key` of the home. A key that is given but empty is refused, so that a secret that did not
-arrive never becomes the root key. The root key of a home is sent only to the address that the
-settings of this home name, or to one that you give. A server that was started with another
-`--port` is not in the settings: give its address, or write `port` into `chatd.toml`.
+`chats` and `health` have one rule: the address that they are given (`--address`), else
+`CHATD_ADDRESS`, else `host` and `port` of the settings of the home (with their defaults). The key
+is `--key`, else `CHATD_KEY`, else the `root.key` of the home. A key that is given but empty is
+refused, so that a secret that did not arrive never becomes the root key. The root key of a home
+is sent only to the address that the settings of this home name, or to one that you give. A server
+that was started with another `--port` is not in the settings: give its address, or write `port`
+into `chatd.toml`.
 
 ## Lists in a pipe
 
