@@ -223,6 +223,8 @@ class CommitAnswer(WorkerCommand, frozen=True, kw_only=True):
     usage: Usage = Usage()
     #: The vendor's id of the answer; empty when it gave none.
     response_id: str = ""
+    #: Tools that had to be called alone and were not: no call of this answer runs.
+    crowded: tuple[str, ...] = ()
 
 
 class CommitResults(WorkerCommand, frozen=True, kw_only=True):
