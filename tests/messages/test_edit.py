@@ -9,8 +9,11 @@ import pytest
 
 from chatd.v1 import chat_pb2
 from chatd.v1 import chat_service_pb2 as pb
+from chatd_server.domain.chat import TurnOptions
+from chatd_server.domain.command import ClearContext
 from chatd_server.domain.message import Usage
 from chatd_server.domain.refusal import LeaseLost
+from tests.kit.script import MODEL
 from tests.kit.server import refusal_of, said
 from tests.messages import states
 from tests.messages.states import BUSY, STATES, queue, refusal
@@ -197,3 +200,29 @@ async def test_a_late_write_of_the_run_that_was_replaced_is_refused(edge: Edge, 
         await LATE[late](chat)
     assert await states.get(edge, chat) == before
     assert await states.words(edge, chat) == ["anew"]
+
+
+async def test_an_edit_with_an_unknown_model_leaves_everything(edge: Edge) -> None:
+    """MODEL_NOT_FOUND before anything is removed; a known one is that of the new turn alone."""
+    chat = await states.waiting(edge)
+    before = await states.get(edge, chat)
+    options = chat_pb2.TurnOptions(model="nobody/nothing")
+    request = await editing(edge, chat, options=options)
+    assert (await refusal(edge, "EditMessage", request)).reason == "MODEL_NOT_FOUND"
+    assert await states.get(edge, chat) == before
+    assert len(await states.history(edge, chat)) == 2
+
+    request.options.CopyFrom(chat_pb2.TurnOptions(model=MODEL, max_steps=3))
+    assert (await edge.call("EditMessage", request)).chat.model == before.model
+    await states.refresh(chat)
+    assert chat.state.turn is not None
+    assert chat.state.turn.options == TurnOptions(model=MODEL, max_steps=3)
+
+
+async def test_a_compaction_inside_the_removed_part_is_gone_with_it(edge: Edge) -> None:
+    """The context begins at the first message again: what stands is all that the model sees."""
+    chat = await states.waiting(edge)
+    await chat.do(ClearContext(command_id=chat.command_id()))
+    await edge.call("EditMessage", await editing(edge, chat))
+    await states.refresh(chat)
+    assert chat.state.boundary_position == 1

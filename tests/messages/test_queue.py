@@ -12,7 +12,7 @@ from chatd_server.domain.message import Text
 from tests.kit.server import said
 from tests.messages import states
 from tests.messages.states import BUSY, STATES, queue, refusal
-from tests.subscribe.scene import Chat, Edge
+from tests.subscribe.scene import LEASE_SECONDS, WORKER, Chat, Edge
 
 WITH_QUEUE = [*BUSY, "failed"]
 
@@ -219,3 +219,36 @@ async def test_two_requests_for_the_same_message_do_not_both_take_it(
     else:
         assert (await refusal(edge, method, request)).reason == "MESSAGE_NOT_FOUND"
     assert await states.listed(edge, chat) == ["b", "c"]
+
+
+async def test_a_message_with_an_unknown_model_is_not_queued(edge: Edge) -> None:
+    """MODEL_NOT_FOUND when it is sent, not when it has its turn."""
+    chat = await states.running(edge)
+    options = chat_pb2.TurnOptions(model="nobody/nothing")
+    request = pb.SendMessageRequest(chat_id=chat.id, message=said("x"), options=options)
+    assert (await refusal(edge, "SendMessage", request)).reason == "MODEL_NOT_FOUND"
+    assert await states.listed(edge, chat) == []
+
+
+async def test_a_promotion_does_not_wait_for_a_dead_worker(edge: Edge) -> None:
+    """Another one takes the chat over when the lease has expired, and the message begins."""
+    chat, (_, second, _) = await queueing(edge, "running")
+    request = pb.PromoteQueuedMessageRequest(chat_id=chat.id, message_id=second)
+    await edge.call("PromoteQueuedMessage", request)
+    await edge.clock.advance(LEASE_SECONDS + 1)
+    assert await edge.store.rescue(WORKER, 10) == 1
+    await chat.acquire()
+    await states.stop(chat)
+    assert await states.words(edge, chat) == ["hello", "b"]
+    assert (await states.get(edge, chat)).status == chat_pb2.CHAT_STATUS_PENDING
+
+
+async def test_the_queue_of_a_chat_that_is_archived_waits(edge: Edge) -> None:
+    """Nobody works on it; when the chat is back, the next message lets the head begin."""
+    chat = await states.failed_with(edge, "a")
+    await edge.call("ArchiveChat", pb.ArchiveChatRequest(chat_id=chat.id))
+    assert (await edge.store.acquire(WORKER, 10, LEASE_SECONDS)).chats == ()
+    assert await states.listed(edge, chat) == ["a"]
+    await edge.call("UnarchiveChat", pb.UnarchiveChatRequest(chat_id=chat.id))
+    await edge.call("SendMessage", pb.SendMessageRequest(chat_id=chat.id, message=said("b")))
+    assert (await states.words(edge, chat))[-1] == "a"

@@ -216,13 +216,13 @@ class Applier:
         if asked.is_large:
             await self._clock.sleep(0, "postgres.piece")
         order.sent = transition, now
-        if not (asked.messages or asked.outcomes):
+        if asked.is_whole:
             row_id = await link.fetchval(asked.statement, *asked.arguments)
         else:
             async with link.transaction():
                 row_id = await link.fetchval(asked.statement, *asked.arguments)
                 if row_id is not None:
-                    await write_rest(link, row_id, asked.messages, asked.outcomes)
+                    await write_rest(link, row_id, asked.messages, asked.outcomes, asked.events)
         if row_id is None:
             order.sent = None
             return None
