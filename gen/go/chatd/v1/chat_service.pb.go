@@ -507,7 +507,9 @@ type UpdateChatRequest struct {
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The new values; only fields named in update_mask are read. What
 	// CreateChatRequest says of a field holds here too. Labels and tools are
-	// replaced as a whole. The new values count from the next model call on.
+	// replaced as a whole. An open turn keeps its model. It takes up new
+	// instructions with its next model call, and new tools at the latest with the
+	// call after that.
 	Chat *Chat `protobuf:"bytes,3,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Any of "title", "labels", "model", "system_prompt", "tools" and
 	// "action_timeout"; empty means all fields that are set. On an archived chat

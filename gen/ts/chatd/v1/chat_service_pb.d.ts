@@ -269,7 +269,9 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
   /**
    * The new values; only fields named in update_mask are read. What
    * CreateChatRequest says of a field holds here too. Labels and tools are
-   * replaced as a whole. The new values count from the next model call on.
+   * replaced as a whole. An open turn keeps its model. It takes up new
+   * instructions with its next model call, and new tools at the latest with the
+   * call after that.
    *
    * @generated from field: chatd.v1.Chat chat = 3;
    */
