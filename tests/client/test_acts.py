@@ -1,6 +1,7 @@
 """What a client does to a chat besides talking to it: queue, edit, retry, fork, update, archive."""
 
 import asyncio
+from contextlib import aclosing
 from uuid import uuid4
 
 import pytest
@@ -79,10 +80,11 @@ async def test_an_edit_is_followed_by_its_answer(served: Served, client: Client)
     """A view that was fed before and after shows what the chat has: no message twice, no queue."""
     chat = await busy(served, client)
     view = ChatView()
-    async for response in chat.follow():
-        view.apply(response)
-        if view.is_caught_up and "before" in view.live_text:
-            break
+    async with aclosing(chat.follow()) as responses:
+        async for response in responses:
+            view.apply(response)
+            if view.is_caught_up and "before" in view.live_text:
+                break
     assert len(view.queue) == 3
     edited = await chat.edit(view.messages[0].message_id, "!say anew")
     async for response in chat.resume(view.cursor):
