@@ -4,6 +4,7 @@ from chatd_server.domain.chat import (
     Action,
     ChatConfig,
     ChatState,
+    ForkedFrom,
     Lease,
     OpenCall,
     Queued,
@@ -45,6 +46,8 @@ FULL = ChatState(
     queue=(Queued(MessageId("queued"), (Text("later"),), 117),),
     usage_total=Usage(input_tokens=118),
     config=ChatConfig(title="title"),
+    truncated_at=119,
+    forked_from=ForkedFrom(ChatId("other"), MessageId("last")),
 )
 OWN = {"revision": 104, "updated_at": 119}
 """What each transition changes by itself."""

@@ -12,7 +12,8 @@ from chatd_server.domain.ids import MessageId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import spans
 from chatd_server.ports.keys import KeyRecord, KeyStore
-from chatd_server.ports.store import Store
+from chatd_server.ports.store import RequestKey, Store
+from chatd_server.ports.watch import Place
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.store import PostgresStore
 from tests.store.conftest import PostgresStores
@@ -246,6 +247,9 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
             partial(store.finish_call, state.id, state.epoch, desk.result("a")),
             partial(store.events, state.id, after=0, limit=1, bytes_max=1),
             partial(store.messages_as_of, state, after_position=0),
+            partial(store.watch_head),
+            partial(store.watched, ANN, after=Place(0, 0, 0), limit=1),
+            partial(store.answered, RequestKey("k", b"hash")),
             partial(store.prune_events, 0),
             partial(store.prune_commands, 0),
             partial(store.secret, "pages"),

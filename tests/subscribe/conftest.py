@@ -30,7 +30,9 @@ from chatd_server.service.checks import Checks
 from chatd_server.service.keys import Keys
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
+from chatd_server.service.queue import Queue
 from chatd_server.service.tools import ClientTools
+from chatd_server.service.turns import Turns
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
@@ -142,6 +144,8 @@ def backend_of(
     return Backend(
         chats=Chats(store, clock, MODEL),
         messages=Messages(store, clock),
+        turns=Turns(store, clock),
+        queue=Queue(store, clock),
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock).named, MODEL),

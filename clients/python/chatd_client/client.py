@@ -17,7 +17,8 @@ from chatd.v1 import (
     tool_pb2,
 )
 from chatd_client import clock
-from chatd_client.chat import ChatHandle, user_message
+from chatd_client.acts import user_message
+from chatd_client.chat import ChatHandle
 from chatd_client.connection import Endpoint, find_endpoint
 from chatd_client.errors import (
     ChatdError,

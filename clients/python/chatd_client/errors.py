@@ -73,7 +73,7 @@ class StreamLost(ChatdError):
 
 
 class TurnFailed(ChatdError):
-    """A turn ended in an error, and the chat stays in ERROR until the next message.
+    """A turn ended in an error, and the chat stays in ERROR until the next message, or `retry`.
 
     `kind` is the name of an ErrorKind ("AUTH", "RATE_LIMIT"), `retryable` whether the same message
     may succeed later, `error` the whole error of the server. `is_queued`: the message had no turn,

@@ -19,7 +19,7 @@ them.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -201,6 +201,52 @@ class SyncChat:
     def interrupt(self, expected_turn_id: str = "", *, request_id: str = "") -> bool:
         """Stop the open turn and keep what it has; as ChatHandle.interrupt."""
         return self._thread.wait(self._handle.interrupt(expected_turn_id, request_id=request_id))
+
+    def queued_messages(self) -> list[message_pb2.QueuedMessage]:
+        """Return the messages that wait for their turn, head first."""
+        return self._thread.wait(self._handle.queued_messages())
+
+    def delete_queued(self, message_id: str, *, request_id: str = "") -> chat_pb2.Chat:
+        """Take a message out of the queue; as ChatHandle.delete_queued."""
+        return self._thread.wait(self._handle.delete_queued(message_id, request_id=request_id))
+
+    def promote_queued(self, message_id: str, *, request_id: str = "") -> chat_pb2.Chat:
+        """Let a queued message be the next one; as ChatHandle.promote_queued."""
+        return self._thread.wait(self._handle.promote_queued(message_id, request_id=request_id))
+
+    def reorder_queued(self, message_ids: Sequence[str], *, request_id: str = "") -> chat_pb2.Chat:
+        """Put the queue in this order; as ChatHandle.reorder_queued."""
+        return self._thread.wait(self._handle.reorder_queued(message_ids, request_id=request_id))
+
+    def edit(
+        self, message_id: str, text: str, **options: Any
+    ) -> chat_service_pb2.EditMessageResponse:
+        """Replace a user's message; the options are those of ChatHandle.edit."""
+        return self._thread.wait(self._handle.edit(message_id, text, **options))
+
+    def retry(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Run the failed turn again; as ChatHandle.retry."""
+        return self._thread.wait(self._handle.retry(request_id=request_id))
+
+    def fork(self, message_id: str = "", **options: Any) -> "SyncChat":
+        """Make a new chat with this one's history; the options are those of ChatHandle.fork."""
+        return SyncChat(self._thread, self._thread.wait(self._handle.fork(message_id, **options)))
+
+    def update(self, **fields: Any) -> chat_pb2.Chat:
+        """Change fields; they are those of ChatHandle.update."""
+        return self._thread.wait(self._handle.update(**fields))
+
+    def archive(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Archive the chat; as ChatHandle.archive."""
+        return self._thread.wait(self._handle.archive(request_id=request_id))
+
+    def unarchive(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Let an archived chat take messages again."""
+        return self._thread.wait(self._handle.unarchive(request_id=request_id))
+
+    def delete(self, *, request_id: str = "") -> None:
+        """Delete the chat; as ChatHandle.delete."""
+        self._thread.wait(self._handle.delete(request_id=request_id))
 
     def messages(self) -> list[message_pb2.Message]:
         """Return all messages, in order."""

@@ -293,6 +293,7 @@ class ChatView:
     def _on_history_truncated(self, event: event_pb2.HistoryTruncated) -> None:
         first = event.first_removed_position
         self.messages = [m for m in self.messages if m.position < first]
+        self._forget_attempt()
 
     def _on_chat_updated(self, event: event_pb2.ChatUpdated) -> None:
         for name in ("title", "model"):

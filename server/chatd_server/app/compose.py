@@ -41,7 +41,9 @@ from chatd_server.service.chores import Chores
 from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
+from chatd_server.service.queue import Queue
 from chatd_server.service.tools import ClientTools
+from chatd_server.service.turns import Turns
 from chatd_server.tools.builtin.source import BuiltinTools
 from chatd_server.tools.registry import tool_sources
 from chatd_server.worker.worker import Worker
@@ -93,6 +95,8 @@ def _app(
     backend = Backend(
         chats=Chats(store, clock, config.worker.default_model),
         messages=Messages(store, clock),
+        turns=Turns(store, clock),
+        queue=Queue(store, clock),
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
         checks=Checks(models, BuiltinTools(clock).named, config.worker.default_model),

@@ -2,15 +2,17 @@
 
 import asyncio
 import signal
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from chatd.v1 import chat_service_pb2
-from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest
+from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest, NotFound
 from chatd_server.cli.keyboard import Lines, lines, on_signals
 from chatd_server.cli.past import failed_turns
-from chatd_server.cli.sending import UNTIL_ANSWERED, sent, why_it_waits
+from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, why_it_waits
+from chatd_server.cli.slash import HELP, begun, command_of
 from chatd_server.cli.transcript import Transcript
 
 
@@ -28,14 +30,14 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
             # The chat is created with the first message. Check the server and the key before that.
             first = chat_service_pb2.ListChatsRequest(page_size=1)
             await client.call(client.chats.ListChats, first)
-            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D quits.")
+            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D quits, /help says more.")
         transcript.show_own = False
         while (words := await _asked(console, typed)) is not None:
             if not words.strip():
                 continue
             try:
-                chat_id = await _answered(client, words, chat_id, model, transcript)
-            except (Conflict, InvalidRequest) as refusal:
+                chat_id = await _done(client, words, chat_id, model, transcript)
+            except (Conflict, InvalidRequest, NotFound) as refusal:
                 transcript.line(f"  ✗ {refusal}", "red")
 
 
@@ -104,16 +106,35 @@ class _Stop:
         self.transcript.line(f"  ✗ {why}{later or ''}", "red")
 
 
-async def _answered(
+async def _done(
     client: Client, words: str, chat_id: str, model: str, transcript: Transcript
+) -> str:
+    """Do what a line says: a command, or a message to send; return the chat."""
+    command = command_of(words.rstrip())
+    if command is None:
+        sending = sent(client, words, chat_id, model)
+        return await _answered(sending, transcript, is_new=not chat_id)
+    if command[0] == "help":
+        transcript.line(HELP, "dim")
+        return chat_id
+    if not chat_id:
+        raise InvalidRequest("there is no chat yet: send a message first")
+    beginning = await begun(client.chat(chat_id), *command, transcript)
+    if beginning is not None:
+        await _answered(beginning, transcript)
+    return chat_id
+
+
+async def _answered(
+    sending: Awaitable[Sent], transcript: Transcript, *, is_new: bool = False
 ) -> str:
     """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one quits."""
     stop = _Stop(transcript)
     with on_signals(stop.on_ctrl_c, signal.SIGINT):
         try:
-            message = await sent(client, words, chat_id, model)
+            message = await sending
             stop.chat.set_result(message.handle)
-            if not chat_id:
+            if is_new:
                 transcript.line(f"chat {message.handle.id}, {message.response.chat.model}", "dim")
             if why := await why_it_waits(message):
                 transcript.line(f"  ? {why}", "magenta")

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from chatd_server.cli import operate, talk
-from chatd_server.cli.chats import chats
+from chatd_server.cli.chats import chats_app, fork
 from chatd_server.cli.exits import Exit, Failed, tell
+from chatd_server.cli.queue import queue_app
 from chatd_server.cli.serve import serve
 
 
@@ -44,7 +45,9 @@ def command_line() -> typer.Typer:
     app.callback()(_main)
     app.command()(serve)
     talk.register(app)
-    app.command()(chats)
+    app.add_typer(chats_app, name="chats")
+    app.command()(fork)
+    app.add_typer(queue_app, name="queue")
     app.command()(operate.migrate)
     app.add_typer(operate.keys_app, name="keys")
     app.command()(operate.health)

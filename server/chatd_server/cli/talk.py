@@ -1,4 +1,4 @@
-"""`chatd chat`, `send`, `tail` and `interrupt`. They use only the public client."""
+"""`chatd chat`, `send`, `edit`, `retry`, `tail` and `interrupt`. On the public client."""
 
 import asyncio
 import json
@@ -20,7 +20,15 @@ from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
 from chatd_server.cli.past import failed_turns
 from chatd_server.cli.reach import GaveUp, Server, run
-from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, what_it_waits_for, why_it_waits
+from chatd_server.cli.sending import (
+    UNTIL_ANSWERED,
+    Sent,
+    edited,
+    retried,
+    sent,
+    what_it_waits_for,
+    why_it_waits,
+)
 from chatd_server.cli.transcript import Transcript
 
 ModelName = Annotated[str, typer.Option(help='"provider/model"; default: the server\'s.')]
@@ -33,7 +41,7 @@ JsonLines = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    for command in (chat, send, tail, interrupt):
+    for command in (chat, send, tail, interrupt, edit, retry):
         app.command()(command)
 
 
@@ -47,7 +55,7 @@ def chat(
     home: Home = None,
 ) -> None:
     """Hold a conversation. Ctrl-C stops the answer, or clears the line; on an empty line, Ctrl-C
-    or Ctrl-D quits.
+    or Ctrl-D quits. /queue, /edit and /retry do what these commands do; /help lists them.
     """
     server = Server(address, key, config, home, retry_seconds)
     run(lambda client: _conversation(client, chat_id, model), server)
@@ -122,6 +130,51 @@ def interrupt(
     run(stop, Server(address, key, config, home, retry_seconds))
 
 
+def edit(
+    chat_id: Annotated[str, typer.Argument(metavar="CHAT", help="The chat.")],
+    message_id: Annotated[
+        str, typer.Argument(metavar="MESSAGE", help="Id of a message of yours in the chat.")
+    ],
+    text: Annotated[str, typer.Argument(help='What to say instead; "-" reads standard input.')],
+    model: ModelName = "",
+    wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
+    as_json: JsonLines = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Replace a message and all after it, and print the answer as `chatd send` does. An open turn
+    is cut, and the queue is emptied.
+    """
+    words = _words(text)
+
+    async def replace(client: Client) -> None:
+        message = await edited(client.chat(chat_id), message_id, words, model)
+        await answered(message, wait=wait, as_json=as_json)
+
+    run(replace, Server(address, key, config, home, retry_seconds))
+
+
+def retry(
+    chat_id: Annotated[str, typer.Argument(metavar="CHAT", help="The chat.")],
+    wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
+    as_json: JsonLines = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Run the failed turn of a chat again, and print the answer as `chatd send` does."""
+
+    async def again(client: Client) -> None:
+        await answered(await retried(client.chat(chat_id)), wait=wait, as_json=as_json)
+
+    run(again, Server(address, key, config, home, retry_seconds))
+
+
 def _words(text: str) -> str:
     """Raises BadParameter for a message that is empty or not UTF-8."""
     try:
@@ -166,6 +219,14 @@ async def _send(
     client: Client, words: str, chat_id: str, model: str, *, wait: bool, as_json: bool
 ) -> None:
     message = await sent(client, words, chat_id, model)
+    await answered(message, is_new=not chat_id, wait=wait, as_json=as_json)
+
+
+async def answered(message: Sent, *, is_new: bool = False, wait: bool, as_json: bool) -> None:
+    """Print the answer to what was sent, when it is there; without `wait` only the chat.
+
+    Raises Failed when there is none.
+    """
     chat = message.handle
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
     if not wait:
@@ -173,7 +234,7 @@ async def _send(
             notes.print(why, style="magenta", markup=False)
         print(_as_json(message.response) if as_json else chat.id)
         return
-    if not chat_id and not as_json:
+    if is_new and not as_json:
         notes.print(f"chat {chat.id}", style="dim")
     # Live text may become void, so only a person gets it.
     is_live = sys.stdout is not None and sys.stdout.isatty()
@@ -196,7 +257,7 @@ async def _answer(message: Sent, show: Callable[[chat_service_pb2.SubscribeRespo
 
     Raises ChatdError when its turn fails, and Failed when it waits for another program.
     """
-    turn, answer = OwnTurn(message.message_id), ""
+    turn, answer = OwnTurn(message.message_id, message.turn_id), ""
     async for response in message.handle.follow(cursor=message.cursor, until=UNTIL_ANSWERED):
         show(response)
         turn.apply(response.event)

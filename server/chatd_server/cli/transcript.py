@@ -147,6 +147,10 @@ class Transcript:
         if event.entries:
             self.line(f"  … {len(event.entries)} queued", "dim")
 
+    def _history_truncated(self, event: event_pb2.HistoryTruncated) -> None:
+        position = event.first_removed_position
+        self.line(f"  ✂ an edit has removed the messages from position {position} on", "dim")
+
     def _stream_end(self, _: event_pb2.StreamEnd) -> None:
         self._close()
 

@@ -209,6 +209,14 @@ class ChatConfig(Value, frozen=True, omit_defaults=True):
     version: int = 1
 
 
+class ForkedFrom(Value, frozen=True, omit_defaults=True):
+    """Where the history of a fork comes from."""
+
+    chat_id: ChatId
+    #: The last message that was copied, by its id in that chat; empty if it had none.
+    message_id: MessageId = MessageId("")
+
+
 class ChatState(Value, frozen=True, omit_defaults=True):
     """One chat, as `advance` sees it."""
 
@@ -249,6 +257,9 @@ class ChatState(Value, frozen=True, omit_defaults=True):
     queue: tuple[Queued, ...] = ()
     usage_total: Usage = Usage()
     config: ChatConfig = ChatConfig()
+    #: Sequence of the newest event that says that messages were removed; 0 when none were.
+    truncated_at: int = 0
+    forked_from: ForkedFrom | None = None
 
     @property
     def open_turn_id(self) -> str:

@@ -90,6 +90,10 @@ WATCHES_MAX = 2_000
 """Health watches of one server: about 25 MB, 13 KB each."""
 TOOL_CANCEL_SECONDS_MAX = 5
 """A tool that ignores its cancellation is abandoned after this time (outcome unknown)."""
+FORK_BYTES_MAX = 32 * MIB
+"""Messages of one fork: they are in memory, and written in one commit, for which others wait."""
+FORK_MESSAGES_MAX = 10_000
+"""The same for many small ones: each takes a row, an event and about 50 us."""
 REQUEST_ID_HOURS = 24
 COMPACTIONS_PER_TURN_MAX = 3
 ACTION_TIMEOUT_SECONDS = 300.0
@@ -143,5 +147,7 @@ PUBLISHED = (
         "health watches of one connection, which need no key",
     ),
     Limit("watches", WATCHES_MAX, "streams", "health watches of one server"),
+    Limit("fork_bytes", FORK_BYTES_MAX, "bytes", "history that one fork copies"),
+    Limit("fork_messages", FORK_MESSAGES_MAX, "messages", "history that one fork copies"),
     Limit("request_id_hours", REQUEST_ID_HOURS, "hours", "how long a response is kept"),
 )

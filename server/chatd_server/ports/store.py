@@ -103,6 +103,11 @@ class ChatStore(Protocol):
         was recorded already is success.
         """
 
+    async def answered(self, request: RequestKey) -> Applied | None:
+        """Return the stored answer of a request that was carried out; None when there is none.
+        Raises RequestIdReused.
+        """
+
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
         """Return the state, queue contents and journal included; raises ChatNotFound.
 

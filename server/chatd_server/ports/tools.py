@@ -73,6 +73,12 @@ class Tool(Protocol):
     def ends_turn(self) -> bool:
         """Whether a call without an error ends the turn."""
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether it runs only as the one call of its answer; calls that the vendor executes do not
+        count. Else no call of that answer runs.
+        """
+
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
         """Run one call. `arguments` is the model's JSON text. Errors of the tool are outputs;
         anything raised becomes an error result that names the tool and not the traceback.

@@ -13,7 +13,9 @@ from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
+from chatd_server.service.queue import Queue
 from chatd_server.service.tools import ClientTools
+from chatd_server.service.turns import Turns
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     chats: Chats
     messages: Messages
+    turns: Turns
+    queue: Queue
     tools: ClientTools
     log: Log
     checks: Checks

@@ -88,6 +88,10 @@ class ChatServiceStub:
     """Unarchives a chat and its children."""
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]
     """Deletes a chat and ends its streams."""
+    ForkChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ForkChatRequest, _chat_service_pb2.ForkChatResponse]
+    """Makes a new chat with a copy of the history of another one, and leaves that
+    one as it is.
+    """
     SendMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]
     """Sends a user's message: starts a turn, or queues the message if one is open."""
     EditMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.EditMessageRequest, _chat_service_pb2.EditMessageResponse]
@@ -197,6 +201,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Unarchives a chat and its children."""
     DeleteChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]  # type: ignore[assignment]
     """Deletes a chat and ends its streams."""
+    ForkChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ForkChatRequest, _chat_service_pb2.ForkChatResponse]  # type: ignore[assignment]
+    """Makes a new chat with a copy of the history of another one, and leaves that
+    one as it is.
+    """
     SendMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Sends a user's message: starts a turn, or queues the message if one is open."""
     EditMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.EditMessageRequest, _chat_service_pb2.EditMessageResponse]  # type: ignore[assignment]
@@ -345,6 +353,16 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteChatResponse, _abc.Awaitable[_chat_service_pb2.DeleteChatResponse]]:
         """Deletes a chat and ends its streams."""
+
+    @_abc_1.abstractmethod
+    def ForkChat(
+        self,
+        request: _chat_service_pb2.ForkChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.ForkChatResponse, _abc.Awaitable[_chat_service_pb2.ForkChatResponse]]:
+        """Makes a new chat with a copy of the history of another one, and leaves that
+        one as it is.
+        """
 
     @_abc_1.abstractmethod
     def SendMessage(

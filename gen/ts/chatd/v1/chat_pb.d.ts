@@ -227,6 +227,13 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 22;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * The chat that this one is a fork of; absent if it is none.
+   *
+   * @generated from field: chatd.v1.ForkedFrom forked_from = 23;
+   */
+  forkedFrom?: ForkedFrom | undefined;
 };
 
 /**
@@ -234,6 +241,34 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
  * Use `create(ChatSchema)` to create a new message.
  */
 export declare const ChatSchema: GenMessage<Chat>;
+
+/**
+ * Where the history of a fork comes from.
+ *
+ * @generated from message chatd.v1.ForkedFrom
+ */
+export declare type ForkedFrom = Message<"chatd.v1.ForkedFrom"> & {
+  /**
+   * UUID of the chat; it may have been deleted since.
+   *
+   * @generated from field: string chat_id = 1;
+   */
+  chatId: string;
+
+  /**
+   * The last message that was copied, by its id in that chat; empty if that chat
+   * had none.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+};
+
+/**
+ * Describes the message chatd.v1.ForkedFrom.
+ * Use `create(ForkedFromSchema)` to create a new message.
+ */
+export declare const ForkedFromSchema: GenMessage<ForkedFrom>;
 
 /**
  * A position in a stream. Store it and send it back unchanged.

@@ -267,7 +267,11 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
   requestId: string;
 
   /**
-   * The new values; only fields named in update_mask are read.
+   * The new values; only fields named in update_mask are read. What
+   * CreateChatRequest says of a field holds here too. Labels and tools are
+   * replaced as a whole. An open turn keeps its model. It takes up new
+   * instructions with its next model call, and new tools at the latest with the
+   * call after that.
    *
    * @generated from field: chatd.v1.Chat chat = 3;
    */
@@ -275,14 +279,16 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
 
   /**
    * Any of "title", "labels", "model", "system_prompt", "tools" and
-   * "action_timeout"; empty means all fields that are set.
+   * "action_timeout"; empty means all fields that are set. On an archived chat
+   * only labels can be changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 4;
    */
   updateMask?: FieldMask | undefined;
 
   /**
-   * The etag that the client has read; empty means any.
+   * The etag that the client has read; empty means any. If it is not the present
+   * one, the request is refused (ETAG_MISMATCH).
    *
    * @generated from field: string etag = 5;
    */
@@ -479,6 +485,87 @@ export declare type DeleteChatResponse = Message<"chatd.v1.DeleteChatResponse"> 
  * Use `create(DeleteChatResponseSchema)` to create a new message.
  */
 export declare const DeleteChatResponseSchema: GenMessage<DeleteChatResponse>;
+
+/**
+ * Request of ForkChat.
+ *
+ * @generated from message chatd.v1.ForkChatRequest
+ */
+export declare type ForkChatRequest = Message<"chatd.v1.ForkChatRequest"> & {
+  /**
+   * UUID of the chat whose history is copied. It may be in any status, and
+   * archived.
+   *
+   * @generated from field: string chat_id = 1;
+   */
+  chatId: string;
+
+  /**
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * The last message that is copied; empty means the newest one.
+   *
+   * @generated from field: string message_id = 3;
+   */
+  messageId: string;
+
+  /**
+   * Title of the new chat, at most 200 bytes; absent means the same title.
+   *
+   * @generated from field: optional string title = 4;
+   */
+  title?: string | undefined;
+
+  /**
+   * Labels of the new chat, at most 64; keys at most 63 bytes, values at most
+   * 256. Those of the other chat are not copied: they may say what it belongs to.
+   *
+   * @generated from field: map<string, string> labels = 5;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message chatd.v1.ForkChatRequest.
+ * Use `create(ForkChatRequestSchema)` to create a new message.
+ */
+export declare const ForkChatRequestSchema: GenMessage<ForkChatRequest>;
+
+/**
+ * Response of ForkChat.
+ *
+ * @generated from message chatd.v1.ForkChatResponse
+ */
+export declare type ForkChatResponse = Message<"chatd.v1.ForkChatResponse"> & {
+  /**
+   * The new chat: WAITING, with the same model, instructions, client tools and
+   * action_timeout, and without a queue. Its messages have new ids, positions
+   * and turns, and the times and usage that they had; usage_total counts none of
+   * them. Calls that have no result yet are answered as interrupted.
+   *
+   * @generated from field: chatd.v1.Chat chat = 1;
+   */
+  chat?: Chat | undefined;
+
+  /**
+   * Sequence of the newest durable event of the new chat (read your writes).
+   *
+   * @generated from field: int64 sequence = 2;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message chatd.v1.ForkChatResponse.
+ * Use `create(ForkChatResponseSchema)` to create a new message.
+ */
+export declare const ForkChatResponseSchema: GenMessage<ForkChatResponse>;
 
 /**
  * Request of SendMessage.
@@ -1910,6 +1997,17 @@ export declare const ChatService: GenService<{
     methodKind: "unary";
     input: typeof DeleteChatRequestSchema;
     output: typeof DeleteChatResponseSchema;
+  },
+  /**
+   * Makes a new chat with a copy of the history of another one, and leaves that
+   * one as it is.
+   *
+   * @generated from rpc chatd.v1.ChatService.ForkChat
+   */
+  forkChat: {
+    methodKind: "unary";
+    input: typeof ForkChatRequestSchema;
+    output: typeof ForkChatResponseSchema;
   },
   /**
    * Sends a user's message: starts a turn, or queues the message if one is open.

@@ -6,7 +6,7 @@ a boundary, or enters waiting or error writes exactly one result for each of the
 decides which, for every rule.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -43,6 +43,15 @@ _TOO_MANY_CALLS = (
     "answer."
 )
 """What the model is told of a call above the limit."""
+
+_NOT_ALONE = "Not run: {name} must be the only call of its answer. Ask for it again, alone."
+"""What the model is told of a call of an exclusive tool beside another one."""
+
+_BESIDE = (
+    "Not run: {name} must be the only call of its answer. Ask again without {name}, or for {name} "
+    "first."
+)
+"""What the model is told of a call beside one of an exclusive tool."""
 
 _CUT_NOTE = f"\n[cut: the results of this step are longer than {TOOL_BATCH_BYTES_MAX} bytes]"
 """The end of a client's result that was cut."""
@@ -83,6 +92,25 @@ def cut_results(parts: Iterable[Part], now: Instant) -> tuple[ToolResult, ...]:
 def surplus_results(calls: Iterable[OpenCall], now: Instant) -> tuple[ToolResult, ...]:
     """Return a result for each call above CALLS_PER_ANSWER_MAX: no such call is opened or run."""
     return tuple([call.error(ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
+
+
+def crowded_results(
+    calls: Iterable[OpenCall], crowded: Collection[str], now: Instant
+) -> tuple[ToolResult, ...]:
+    """Return a result for each call of an answer in which these tools were not alone: none runs."""
+    name = next(iter(crowded))
+    return tuple(
+        [
+            call.error(
+                ToolErrorKind.INVALID_CALL,
+                _NOT_ALONE.format(name=call.name)
+                if call.name in crowded
+                else _BESIDE.format(name=name),
+                now,
+            )
+            for call in calls
+        ]
+    )
 
 
 def closing_results(

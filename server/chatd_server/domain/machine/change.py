@@ -16,6 +16,7 @@ from chatd_server.domain.chat import (
     AttemptKind,
     ChatConfig,
     ChatState,
+    ForkedFrom,
     Lease,
     OpenCall,
     Queued,
@@ -61,6 +62,8 @@ TURN = -1
 """Number of the id of a new turn; messages that a transition writes itself have 0, 1, ..."""
 _SENT = -2
 """Number of the id of the message that a client sent, queued or not."""
+COPIED_TURN = -3
+"""Number of the id of the first turn of a fork; those after it count down."""
 
 
 class Change(msgspec.Struct, eq=False, gc=False):
@@ -90,6 +93,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
     queue: tuple[Queued, ...]
     usage_total: Usage
     config: ChatConfig
+    truncated_at: int
+    forked_from: ForkedFrom | None
     #: Why the open turn ends, when another one begins in this transition.
     ended: StopReason | None = None
 
@@ -245,6 +250,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
             self.queue,
             self.usage_total,
             self.config,
+            self.truncated_at,
+            self.forked_from,
         )
         return Transition(state, tuple(self._events), tuple(self._messages), removed_from, reply)
 
@@ -293,6 +300,8 @@ def begin(state: ChatState, now: Instant, target: Status) -> Change:
         state.queue,
         state.usage_total,
         state.config,
+        state.truncated_at,
+        state.forked_from,
     )
 
 

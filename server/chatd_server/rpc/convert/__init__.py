@@ -11,8 +11,13 @@ from chatd_server.rpc.convert.messages import (
     tool_result,
 )
 from chatd_server.rpc.convert.requests import (
+    CHANGEABLE,
+    as_new_chat,
     busy_from,
+    changed_fields,
+    chat_changes_from,
     chat_config_from,
+    etag_version_from,
     statuses_from,
     submitted_result_from,
     turn_options_from,
@@ -22,13 +27,18 @@ from chatd_server.rpc.convert.times import duration, seconds_of, timestamp
 from chatd_server.rpc.convert.tools import pending_action, wanted_action
 
 __all__ = [
+    "CHANGEABLE",
+    "as_new_chat",
     "busy_from",
+    "changed_fields",
     "chat",
+    "chat_changes_from",
     "chat_config_from",
     "chat_error",
     "cursor",
     "cursor_from",
     "duration",
+    "etag_version_from",
     "event",
     "executor",
     "message",

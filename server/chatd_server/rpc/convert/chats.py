@@ -1,7 +1,7 @@
 """A chat, and positions in its log."""
 
 from chatd.v1 import chat_pb2
-from chatd_server.domain.chat import ChatState, Status, StopReason
+from chatd_server.domain.chat import ChatState, ForkedFrom, Status, StopReason
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId
 from chatd_server.rpc.convert.errors import chat_error
@@ -50,7 +50,12 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         etag=f"{ETAG_PREFIX}{config.version}",
         create_time=timestamp(it.created_at),
         update_time=timestamp(it.updated_at),
+        forked_from=None if it.forked_from is None else forked_from(it.forked_from),
     )
+
+
+def forked_from(it: ForkedFrom) -> chat_pb2.ForkedFrom:
+    return chat_pb2.ForkedFrom(chat_id=it.chat_id, message_id=it.message_id)
 
 
 def cursor(it: Cursor) -> chat_pb2.Cursor:

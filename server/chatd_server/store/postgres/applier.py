@@ -24,7 +24,7 @@ from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.write_env import WriteEnv
 from chatd_server.store.postgres.writing import write, write_answer, write_rest
 from chatd_server.store.shared import replay
-from chatd_server.store.shared.codec import decode_config, decode_message
+from chatd_server.store.shared.codec import decode_config, decode_message, request_key
 from chatd_server.store.shared.ownership import check_root, writable
 
 LOCKED_TRIES = 3
@@ -199,18 +199,25 @@ class Applier:
         if asked.is_large:
             await self._env.clock.sleep(0, "postgres.piece")
         order.sent = transition, now
-        if not (asked.messages or asked.outcomes):
+        if asked.is_whole:
             row_id = await link.fetchval(asked.statement, *asked.arguments)
         else:
             async with link.transaction():
                 row_id = await link.fetchval(asked.statement, *asked.arguments)
                 if row_id is not None:
-                    await write_rest(link, row_id, asked.messages, asked.outcomes)
+                    await write_rest(link, row_id, asked.messages, asked.outcomes, asked.events)
         if row_id is None:
             order.sent = None
             return None
         order.changed = True
         return replay.applied_by(transition)
+
+
+async def answered(link: Any, request: RequestKey) -> Applied | None:
+    """Return the stored answer of a request; None when it was not carried out."""
+    asked = sql.LOAD_FOR(uuid="", key=request_key(request.key), now=None)
+    row = await link.fetchrow(*asked)
+    return None if row["command_key"] is None else await _replay(link, row, request)
 
 
 def _needs_lock(order: Command | Chain) -> bool:

@@ -15,7 +15,7 @@ from chatd_server.store.shared.conditions import (
 )
 from chatd_server.store.shared.ownership import ROOT_COLUMNS
 from chatd_server.store.shared.replay import Record
-from chatd_server.store.shared.rows import KEY, MESSAGE, OUTCOME, STATE_COLUMNS
+from chatd_server.store.shared.rows import EVENT, KEY, MESSAGE, OUTCOME, STATE_COLUMNS
 from chatd_server.store.shared.watching import COLUMNS, PLACE
 
 _STATE = ", ".join(f"c.{name}" for name in STATE_COLUMNS)
@@ -83,6 +83,11 @@ SELECT :chat::bigint, m.*, {CONTENT_VERSION} FROM {unnest("m", MESSAGE)}
 FIRST_OUTCOME_STANDS = """ON CONFLICT (chat, call_id) DO UPDATE
 SET outcome = excluded.outcome, content_version = excluded.content_version
 WHERE j.outcome IS NULL"""
+INSERT_EVENTS = Query(f"""
+INSERT INTO events (chat, {", ".join(EVENT.names)}, content_version, txid)
+SELECT :chat::bigint, e.*, {CONTENT_VERSION}, pg_current_xact_id()::text::bigint
+FROM {unnest("e", EVENT)}
+""")
 INSERT_OUTCOMES = Query(f"""
 INSERT INTO tool_journal AS j (chat, {", ".join(OUTCOME.names)}, content_version)
 SELECT :chat::bigint, o.*, {CONTENT_VERSION} FROM {unnest("o", OUTCOME)}

@@ -26,7 +26,7 @@ from chatd_server.ports.wake import Wake
 from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.postgres import reads
 from chatd_server.store.postgres import statements as sql
-from chatd_server.store.postgres.applier import Applier
+from chatd_server.store.postgres.applier import Applier, answered
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.migrate import schema_version
@@ -200,6 +200,9 @@ class PostgresStore:
         return total
 
     # --- reads -----------------------------------------------------------------------------
+
+    async def answered(self, request: RequestKey) -> Applied | None:
+        return await self._read(answered, request)
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
         return await self._read(reads.load, chat_id, owner_id)

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from chatd_server.domain.chat import ChatState
+from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.transition import Transition
 from chatd_server.store.postgres import statements as sql
@@ -54,6 +55,10 @@ _SAME_REVISION = Columns(Column("uuid", TEXT, "id"), Column("revision", BIGINT))
 ROWS_MAX = 4
 """More rows than these are handed over as arrays. Few rows are cheaper one by one, but each number
 of rows is a statement of its own."""
+
+
+PIECE_ROWS = 256
+"""Rows of one piece, however small they are: each takes some microseconds to encode."""
 
 
 def _arrays(columns: Columns) -> str:
@@ -113,9 +118,15 @@ class Write(NamedTuple):
     arguments: Arguments
     #: A message alone is more than a piece: encoding it took a turn of the loop, sending takes one.
     is_large: bool = False
-    #: Messages and kept results beyond the first piece, to be written in the same transaction.
+    #: What is beyond the first piece, to be written in the same transaction.
     messages: Sequence[Message] = ()
     outcomes: Sequence[ToolResult] = ()
+    events: Sequence[LoggedEvent] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to be written after the statement."""
+        return not (self.messages or self.outcomes or self.events)
 
 
 def write(
@@ -129,7 +140,7 @@ def write(
     """Return the statement for a transition that changes something.
 
     `compare_journal`: the decision looked at the journal of open calls, so the comparison fails if
-    an outcome was recorded meanwhile. `in_pieces`: results beyond the first piece are left for
+    an outcome was recorded meanwhile. `in_pieces`: what is beyond the first piece is left for
     `write_rest`.
     """
     new = transition.state
@@ -148,8 +159,10 @@ def write(
     rows = first_piece(messages, MESSAGE) if in_pieces else MESSAGE.rows(messages)
     if rows:
         _insert("messages", rows, names, arguments)
-    if transition.events:
-        _insert("events", EVENT.rows(transition.events), names, arguments)
+    events = transition.events
+    left = events[PIECE_ROWS:] if in_pieces else ()
+    if events:
+        _insert("events", EVENT.rows(events[: len(events) - len(left)]), names, arguments)
     side = side_rows(old, new)
     outcomes: Sequence[ToolResult] = ()
     if side is not NO_SIDE_ROWS:
@@ -160,7 +173,8 @@ def write(
     names.append("command")
     arguments += record
     is_large = any(len(row[-1]) > PIECE_BYTES for row in rows)
-    return Write(compose(chat, tuple(names)), arguments, is_large, messages[len(rows) :], outcomes)
+    statement = compose(chat, tuple(names))
+    return Write(statement, arguments, is_large, messages[len(rows) :], outcomes, left)
 
 
 def write_answer(old: ChatState, record: Row) -> Write:
@@ -178,13 +192,17 @@ def first_piece(items: Sequence[Any], columns: Columns) -> list[Row]:
     for item in items:
         rows.append(columns.values(item))
         size += len(rows[-1][-1])
-        if size > PIECE_BYTES:
+        if size > PIECE_BYTES or len(rows) == PIECE_ROWS:
             break
     return rows
 
 
 async def write_rest(
-    link: Any, row_id: int, messages: Sequence[Message], outcomes: Sequence[ToolResult] = ()
+    link: Any,
+    row_id: int,
+    messages: Sequence[Message],
+    outcomes: Sequence[ToolResult] = (),
+    events: Sequence[LoggedEvent] = (),
 ) -> None:
     """Write what a chat's first statement left, a piece at a time, in its transaction."""
     while messages:
@@ -195,6 +213,10 @@ async def write_rest(
         rows = first_piece(outcomes, OUTCOME)
         await link.execute(*sql.INSERT_OUTCOMES(chat=row_id, **arrays("o", OUTCOME, rows)))
         outcomes = outcomes[len(rows) :]
+    while events:
+        rows = EVENT.rows(events[:PIECE_ROWS])
+        await link.execute(*sql.INSERT_EVENTS(chat=row_id, **arrays("e", EVENT, rows)))
+        events = events[PIECE_ROWS:]
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ import msgspec
 from chatd_server.domain.chat import (
     Action,
     ChatConfig,
+    ForkedFrom,
     OpenCall,
     Queued,
     StopReason,
@@ -85,6 +86,8 @@ class HotState(Value, frozen=True, omit_defaults=True):
     calls: tuple[OpenCall, ...] = ()
     action: Action | None = None
     usage_total: Usage = Usage()
+    truncated_at: int = 0
+    forked_from: ForkedFrom | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -116,6 +116,8 @@ def state_of(
         queue=_queue_of(row.queue, queued),
         usage_total=hot.usage_total,
         config=decode_config(row.content_version, row.config),
+        truncated_at=hot.truncated_at,
+        forked_from=hot.forked_from,
     )
 
 
@@ -146,6 +148,8 @@ def hot_state(state: ChatState) -> bytes:
             without_journal(state.calls) if state.calls else (),
             state.action,
             state.usage_total,
+            state.truncated_at,
+            state.forked_from,
         )
     )
 

@@ -145,7 +145,7 @@ class SqliteStore:
         long = [state for state, context in taken if context is None]
         read = iter(await self.readers.read(reads.contexts, long) if long else ())
         return Acquisition(
-            [Acquired(state, next(read) if it is None else it) for state, it in taken]
+            tuple(Acquired(state, next(read) if it is None else it) for state, it in taken)
         )
 
     async def heartbeat(
@@ -189,6 +189,9 @@ class SqliteStore:
         return await self._submit(jobs.StatementJob(self._ledger, statement, parameters))
 
     # --- reads -----------------------------------------------------------------------------
+
+    async def answered(self, request: RequestKey) -> Applied | None:
+        return await self.readers.read(reads.answered, request)
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
         return await self.readers.read(reads.load, chat_id, owner_id)

@@ -7,7 +7,7 @@ from chatd_server.domain.command import EditMessage, SendMessage
 from chatd_server.domain.event import HistoryTruncated
 from chatd_server.domain.limits import QUEUE_LENGTH_MAX
 from chatd_server.domain.machine.change import Change, begin_turn, new_message
-from chatd_server.domain.refusal import ChatBusy, MessageNotFound, QueueFull
+from chatd_server.domain.refusal import ChatBusy, HistoryChanged, MessageNotFound, QueueFull
 from chatd_server.domain.transition import Reply, Transition
 
 
@@ -62,6 +62,9 @@ def edit(change: Change, command: EditMessage) -> Transition:
     last = state.next_position - 1 if turn is None else turn.first_position
     if not 1 <= position <= last:
         raise MessageNotFound(str(position))
+    if command.seen_sequence is not None and state.truncated_at > command.seen_sequence:
+        raise HistoryChanged(str(position))
+    change.truncated_at = change.next_sequence
     change.emit(HistoryTruncated(first_removed_position=position))
     change.calls = ()
     change.boundary_position = state.boundary_position if state.boundary_position <= position else 1
