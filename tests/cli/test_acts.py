@@ -193,3 +193,20 @@ def test_a_conversation_shows_and_changes_the_queue(home: Path, call: Any) -> No
         seat.until(PROMPT)
         seat.types(CTRL_D)
         assert seat.ends() == 0
+
+
+def test_a_watch_prints_what_has_happened_since_a_cursor(home: Path, call: Any) -> None:
+    """For people a line for each event; titles cannot control the terminal."""
+    cursor = told(home, "watch", "--once")["cursor"]
+    chat_id = call("CreateChat", pb.CreateChatRequest(title="a\x1b[2Jb")).chat.chat_id
+    call("DeleteChat", pb.DeleteChatRequest(chat_id=chat_id))
+
+    run = chatd(home, "watch", "--once", "--cursor", cursor)
+
+    assert run.returncode == 0, run.stderr
+    lines = [line.split("  ")[1:] for line in run.stdout.splitlines()]
+    assert [line for line in lines if line[0] == chat_id] == [
+        [chat_id, "title: a [2Jb, model: sandbox/echo"],
+        [chat_id, "waiting"],
+        [chat_id, "deleted"],
+    ]

@@ -37,6 +37,7 @@ COMMANDS = {
     "queue delete": ["CHAT", "MESSAGE"],
     "queue promote": ["CHAT", "MESSAGE"],
     "queue reorder": ["CHAT", "MESSAGE"],
+    "watch": ["--once"],
     "health": [],
 }
 # What the server says of those that an idle chat refuses.

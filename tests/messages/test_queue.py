@@ -190,7 +190,7 @@ async def test_the_queue_takes_as_many_messages_as_is_published(edge: Edge) -> N
     told = await refusal(
         edge, "SendMessage", pb.SendMessageRequest(chat_id=chat.id, message=said("one too many"))
     )
-    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "QUEUE_FULL")
+    assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
     assert (await states.get(edge, chat)).queued_message_count == QUEUE_LENGTH_MAX
 
 

@@ -1,6 +1,7 @@
 """The asynchronous client: one channel, one key, and a handle for each chat."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -202,6 +203,45 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
+    async def watch(
+        self,
+        cursor: str = "",
+        *,
+        root_chat_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        failures_max: int | None = None,
+    ) -> AsyncGenerator[chat_service_pb2.WatchChatsResponse, None]:
+        """Yield what happens in all chats of the caller, across cuts of the stream.
+
+        Begins after the `cursor` of a response, or now; `caught_up` comes when everything from
+        before the start was sent. Each event comes once, those of one chat in the order of its
+        log: new statuses, titles and labels, actions that wait for this client, deletions. Messages
+        are not sent: follow the chat for them. With `root_chat_id` only the family of that chat,
+        with `labels` only chats that have all of them.
+
+        With `failures_max` it raises Unavailable after more failures in a row than that; else it
+        tries for ever. Raises StreamLost if the server has dropped events after the cursor: list
+        the chats, and watch without one.
+        """
+        with of_unicode():
+            request = chat_service_pb2.WatchChatsRequest(
+                root_chat_id=root_chat_id, labels=_checked(labels)
+            )
+
+        def begin(at: str | None) -> Any:
+            asked = chat_service_pb2.WatchChatsRequest()
+            asked.CopyFrom(request)
+            asked.cursor = at or ""
+            return self.chats.WatchChats(asked, metadata=self._endpoint.metadata)
+
+        address = self._endpoint.address
+        follower: Follower[chat_service_pb2.WatchChatsResponse, str] = Follower(
+            begin, address, self._on_reconnect, failures_max, cursor or None
+        )
+        async with aclosing(follower.responses()) as responses:
+            async for response in responses:
+                yield response
+
     async def call(self, method: Callable[..., Awaitable[_Response]], request: Any) -> _Response:
         """Make one unary call of the contract, tried again while that may help. Raises ChatdError.
 
@@ -244,19 +284,21 @@ class Client:
         request: chat_service_pb2.SubscribeRequest,
         cursor: chat_pb2.Cursor | None,
         failures_max: int | None,
-    ) -> Follower:
+    ) -> Follower[chat_service_pb2.SubscribeResponse, chat_pb2.Cursor]:
         """Return what follows the chat of a `request`, from a `cursor`; see `ChatHandle.follow`.
 
         With `failures_max` it raises Unavailable after more failures in a row than that.
         """
-        return Follower(
-            self.chats,
-            self._endpoint,
-            request,
-            on_reconnect=self._on_reconnect,
-            failures_max=failures_max,
-            cursor=cursor,
-        )
+
+        def begin(at: chat_pb2.Cursor | None) -> Any:
+            asked = chat_service_pb2.SubscribeRequest()
+            asked.CopyFrom(request)
+            if at is not None:
+                asked.resume_from.CopyFrom(at)
+            return self.chats.Subscribe(asked, metadata=self._endpoint.metadata)
+
+        address = self._endpoint.address
+        return Follower(begin, address, self._on_reconnect, failures_max, cursor)
 
 
 def _checked(labels: Mapping[str, str] | None) -> dict[str, str]:

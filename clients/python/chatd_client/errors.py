@@ -139,7 +139,7 @@ _TOO_LARGE = re.compile(
 
 def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
     """Return the exception that an RPC error means."""
-    found = _BY_CODE.get(error.code(), ChatdError)
+    found: type[ChatdError] = _BY_CODE.get(error.code(), ChatdError)
     message = error.details() or error.code().name
     status = rpc_status.from_call(cast("grpc.Call", error))
     if status is None:
@@ -152,6 +152,8 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
         detail.Unpack(info)
         detail.Unpack(bad)
         has_retry |= bool(detail.Unpack(retry))
+    if info.reason == "QUEUE_FULL":
+        found = Conflict  # the code is that of a server which is busy
     return found(
         message,
         reason=info.reason,

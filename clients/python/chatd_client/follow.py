@@ -1,17 +1,17 @@
-"""The resume loop: follows a chat across cuts of the stream.
+"""The resume loop: follows a chat, or all of them, across cuts of the stream.
 
 gRPC's own retry does not cover a stream after its first message. So the loop keeps the cursor of
-the last response and subscribes again from there; the server sends exactly what follows.
+the last response and begins again from there; the server sends exactly what follows.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
-from chatd.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc, event_pb2
+from chatd.v1 import event_pb2
 from chatd_client import clock
-from chatd_client.connection import Endpoint
 from chatd_client.errors import ChatdError, from_rpc, may_try_again, no_server
 
 _GOES_ON = frozenset(
@@ -31,22 +31,37 @@ class Reconnect:
     cause: str
 
 
+class _Response(Protocol):
+    """A response of a stream that can be resumed."""
+
+    @property
+    def event(self) -> event_pb2.ChatEvent: ...
+
+    @property
+    def cursor(self) -> Any: ...
+
+
+_R = TypeVar("_R", bound=_Response)
+_C = TypeVar("_C")
+
+
 @dataclass
-class Follower:
-    """Subscribes to one chat again after each cut, until it is closed or the stream is over.
+class Follower(Generic[_R, _C]):
+    """Begins a stream again after each cut, until it is closed or the stream is over.
 
     `cursor` is where a later Follower would continue.
     """
 
-    stub: "chat_service_pb2_grpc.ChatServiceAsyncStub"
-    endpoint: Endpoint
-    request: chat_service_pb2.SubscribeRequest
+    #: Begins the stream after a cursor; None means without one.
+    begin: Callable[[_C | None], Any]
+    #: Of the server, for an error.
+    address: str
     on_reconnect: Callable[[Reconnect], None] | None = None
     #: Raise Unavailable after this many failures in a row; None means never.
     failures_max: int | None = None
-    cursor: chat_pb2.Cursor | None = None
+    cursor: _C | None = None
 
-    async def responses(self) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
+    async def responses(self) -> AsyncGenerator[_R, None]:
         """Yield every response once, across cuts. Raises ChatdError when it cannot go on.
 
         A stream_end that is only a pause (drain, maximum duration) is not yielded.
@@ -57,7 +72,7 @@ class Follower:
             delay: float | None = None
             refusal: ChatdError | None = None
             try:
-                async for response in self._subscribed():
+                async for response in self._begun():
                     failures = 0
                     self.cursor = response.cursor
                     if response.event.WhichOneof("event") != "stream_end":
@@ -77,15 +92,11 @@ class Follower:
             if self.failures_max is not None and failures > self.failures_max:
                 if refusal is not None and refusal.reason:
                     raise refusal
-                raise no_server(self.endpoint.address, f"{failures} times") from refusal
+                raise no_server(self.address, f"{failures} times") from refusal
             await self._wait(failures, delay, cause)
 
-    async def _subscribed(self) -> AsyncIterator[chat_service_pb2.SubscribeResponse]:
-        request = chat_service_pb2.SubscribeRequest()
-        request.CopyFrom(self.request)
-        if self.cursor is not None:
-            request.resume_from.CopyFrom(self.cursor)
-        call = self.stub.Subscribe(request, metadata=self.endpoint.metadata)
+    async def _begun(self) -> AsyncIterator[_R]:
+        call = self.begin(self.cursor)
         try:
             async for response in call:
                 yield response

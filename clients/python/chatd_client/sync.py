@@ -169,6 +169,12 @@ class SyncClient:
             )
         )
 
+    def watch(
+        self, cursor: str = "", **options: Any
+    ) -> Iterator[chat_service_pb2.WatchChatsResponse]:
+        """Yield what happens in all chats of the caller; the options are those of Client.watch."""
+        return self._thread.each(self._client.watch(cursor, **options))
+
     def pending_actions(self) -> Iterator[tool_pb2.PendingAction]:
         """Yield what the caller's chats wait for, first deadline first."""
         return self._thread.each(self._client.pending_actions())

@@ -1,6 +1,7 @@
 """`chatd chats`: list chats, change one as a whole; `chatd fork`."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def chats(
     if context.invoked_subcommand is not None:
         _check_no_options(context, context.invoked_subcommand)
         return
-    labels = dict(_label(it) for it in label or ())
+    labels = labels_of(label)
     statuses = [_status(it) for it in status or ()]
 
     async def listed(client: Client) -> None:
@@ -91,6 +92,11 @@ def _row(chat: chat_pb2.Chat, listing: Listing) -> Row:
 
 def _datetime(at: timestamp_pb2.Timestamp) -> datetime:
     return at.ToDatetime(tzinfo=UTC)
+
+
+def labels_of(words: Iterable[str] | None) -> dict[str, str]:
+    """Return the labels that an option gives. Raises typer.BadParameter."""
+    return dict(map(_label, words or ()))
 
 
 def _label(words: str) -> tuple[str, str]:
@@ -211,7 +217,7 @@ def label(
     home: Home = None,
 ) -> None:
     """Set and remove labels of a chat; the others stay."""
-    new = dict(_label(it) for it in labels or ())
+    new = labels_of(labels)
     old = set(remove or ())
     if not new and not old:
         raise typer.BadParameter("name a label to set (NAME=VALUE) or to remove (--remove NAME)")
@@ -246,7 +252,7 @@ def fork(
     home: Home = None,
 ) -> None:
     """Make a new chat with the history of another one, and print its id."""
-    labels = dict(_label(it) for it in label or ())
+    labels = labels_of(label)
 
     async def act(client: Client) -> None:
         made = await client.chat(chat_id).fork(message_id, title=title, labels=labels)

@@ -61,4 +61,9 @@ def _clean(row: Row) -> Row:
 
 
 def _word(text: str) -> str:
-    return "".join(it if it.isprintable() else " " for it in text) or NOTHING
+    return printable(text) or NOTHING
+
+
+def printable(text: str) -> str:
+    """Return the text with a space for each character that a terminal would obey."""
+    return "".join(it if it.isprintable() else " " for it in text)

@@ -11,6 +11,7 @@ from chatd_server.cli.chats import chats_app, fork
 from chatd_server.cli.exits import Exit, Failed, tell
 from chatd_server.cli.queue import queue_app
 from chatd_server.cli.serve import serve
+from chatd_server.cli.watch import watch
 
 
 def main() -> None:
@@ -47,6 +48,7 @@ def command_line() -> typer.Typer:
     talk.register(app)
     app.add_typer(chats_app, name="chats")
     app.command()(fork)
+    app.command()(watch)
     app.add_typer(queue_app, name="queue")
     app.command()(operate.migrate)
     app.add_typer(operate.keys_app, name="keys")

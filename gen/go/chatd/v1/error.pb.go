@@ -83,7 +83,7 @@ const (
 	// too many calls of one connection or server that need no key or have not sent
 	// their request yet.
 	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 19
-	// FAILED_PRECONDITION. The chat's queue of messages is full.
+	// RESOURCE_EXHAUSTED. The chat's queue of messages is full.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 20
 	// UNAVAILABLE. The server is shutting down and accepts no new streams;
 	// RetryInfo says when to retry. Other RPCs work until it exits.

@@ -87,7 +87,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     their request yet.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 20
-    """FAILED_PRECONDITION. The chat's queue of messages is full."""
+    """RESOURCE_EXHAUSTED. The chat's queue of messages is full."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The server is shutting down and accepts no new streams;
     RetryInfo says when to retry. Other RPCs work until it exits.
@@ -179,7 +179,7 @@ too many calls of one connection or server that need no key or have not sent
 their request yet.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 20
-"""FAILED_PRECONDITION. The chat's queue of messages is full."""
+"""RESOURCE_EXHAUSTED. The chat's queue of messages is full."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The server is shutting down and accepts no new streams;
 RetryInfo says when to retry. Other RPCs work until it exits.

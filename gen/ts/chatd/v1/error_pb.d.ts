@@ -239,7 +239,7 @@ export enum ErrorReason {
   TOO_MANY_STREAMS = 19,
 
   /**
-   * FAILED_PRECONDITION. The chat's queue of messages is full.
+   * RESOURCE_EXHAUSTED. The chat's queue of messages is full.
    *
    * @generated from enum value: ERROR_REASON_QUEUE_FULL = 20;
    */

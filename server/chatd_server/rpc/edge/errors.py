@@ -24,6 +24,7 @@ from chatd_server.domain.refusal import (
     NotFound,
     NotImplementedHere,
     PermissionDenied,
+    QueueFull,
     Refused,
     RequestIdReused,
     TooManyStreams,
@@ -119,8 +120,9 @@ def _precondition(error: Exception) -> Message:
 
 
 def _quota(error: Exception) -> Message:
+    subject = "queued messages" if isinstance(error, QueueFull) else "streams"
     violation = error_details_pb2.QuotaFailure.Violation(
-        subject="streams", description=cut(str(error), DESCRIPTION_BYTES_MAX)
+        subject=subject, description=cut(str(error), DESCRIPTION_BYTES_MAX)
     )
     detail: Message = error_details_pb2.QuotaFailure(violations=[violation])
     return detail
@@ -152,6 +154,7 @@ TABLE: Mapping[type[Exception], Row] = {
     Unauthenticated: Row(grpc.StatusCode.UNAUTHENTICATED),
     PermissionDenied: Row(grpc.StatusCode.PERMISSION_DENIED),
     TooManyStreams: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, _quota),
+    QueueFull: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, _quota),
     NotImplementedHere: Row(grpc.StatusCode.UNIMPLEMENTED),
     Unavailable: Row(grpc.StatusCode.UNAVAILABLE, _retry),
 }
