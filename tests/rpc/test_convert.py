@@ -24,7 +24,6 @@ from chatd_server.domain.event import (
     ActionResolved,
     ChatUpdated,
     CompactionFinished,
-    CompactionSource,
     Cursor,
     Event,
     HistoryTruncated,
@@ -57,6 +56,7 @@ from chatd_server.domain.limits import (
     RESPONSE_BYTES_MAX,
 )
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     File,
     FileReference,

@@ -13,7 +13,6 @@ from chatd_server.domain.event import (
     ActionResolved,
     ChatUpdated,
     CompactionFinished,
-    CompactionSource,
     Event,
     HistoryTruncated,
     LoggedEvent,
@@ -29,6 +28,7 @@ from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import AttemptId, ChatId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.message import (
     CONTENT_VERSION,
+    CompactionSource,
     Executor,
     File,
     FileReference,

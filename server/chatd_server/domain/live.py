@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from chatd_server.domain.event import CompactionSource, Cursor
+from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import ToolCallId
-from chatd_server.domain.message import Executor, Part, ToolResult
+from chatd_server.domain.message import CompactionSource, Executor, Part, ToolResult
 
 
 class PieceKind(StrEnum):

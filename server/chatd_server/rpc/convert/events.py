@@ -10,7 +10,6 @@ from chatd_server.domain.event import (
     ActionResolved,
     ChatUpdated,
     CompactionFinished,
-    CompactionSource,
     HistoryTruncated,
     LoggedEvent,
     MessageCommitted,
@@ -23,6 +22,7 @@ from chatd_server.domain.event import (
 )
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.machine.payloads import pending_calls
+from chatd_server.domain.message import CompactionSource
 from chatd_server.rpc.convert.chats import chat, status, stop_reason
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import message

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from chatd.v1 import chat_pb2, event_pb2, message_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.event import CompactionSource, Cursor, LoggedEvent
+from chatd_server.domain.event import Cursor, LoggedEvent
 from chatd_server.domain.ids import AttemptId, ChatId
 from chatd_server.domain.live import (
     CallHead,
@@ -17,7 +17,7 @@ from chatd_server.domain.live import (
     PieceKind,
     StreamEndReason,
 )
-from chatd_server.domain.message import Executor, Message, ToolResult
+from chatd_server.domain.message import CompactionSource, Executor, Message, ToolResult
 from chatd_server.domain.refusal import Draining
 from chatd_server.rpc import convert
 

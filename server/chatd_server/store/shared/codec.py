@@ -18,6 +18,7 @@ from chatd_server.domain.chat import (
     StopReason,
     Turn,
 )
+from chatd_server.domain.context import ContextUse
 from chatd_server.domain.event import (
     ActionRequired,
     ActionResolved,
@@ -82,6 +83,8 @@ class HotState(Value, frozen=True, omit_defaults=True):
     last_error: ChatError | None = None
     calls: tuple[OpenCall, ...] = ()
     action: Action | None = None
+    #: None in rows of an older version too: the next answer tells.
+    context: ContextUse | None = None
     usage_total: Usage = Usage()
 
 

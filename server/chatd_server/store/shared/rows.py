@@ -114,6 +114,7 @@ def state_of(
         calls=with_journal(hot.calls, journal) if journal else hot.calls,
         action=hot.action,
         queue=_queue_of(row.queue, queued),
+        context=hot.context,
         usage_total=hot.usage_total,
         config=decode_config(row.content_version, row.config),
     )
@@ -145,6 +146,7 @@ def hot_state(state: ChatState) -> bytes:
             state.last_error,
             without_journal(state.calls) if state.calls else (),
             state.action,
+            state.context,
             state.usage_total,
         )
     )

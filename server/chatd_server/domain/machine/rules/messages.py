@@ -76,6 +76,10 @@ def edit(change: Change, command: EditMessage) -> Transition:
     change.emit(HistoryTruncated(first_removed_position=position))
     change.calls = ()
     change.boundary_position = state.boundary_position if state.boundary_position <= position else 1
+    if position == change.boundary_position:
+        change.begin_context()
+    else:
+        change.context = None  # how much of it the removed part was, only the next answer tells
     ended = StopReason.REPLACED if turn is not None and state.stop_reason is None else None
     message = begin_turn(change, (new_message(change, command),), ended=ended)
     return change.seal(Reply(message=message, interrupted=ended is not None), removed_from=position)
