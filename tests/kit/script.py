@@ -113,6 +113,8 @@ class ScriptedModel:
     provider = "test"
 
     def __init__(self) -> None:
+        #: Its own context window; None is unknown.
+        self.context_limit: int | None = None
         self._scripts: deque[list[Line]] = deque()
         #: The request of each call, with the context as it was then.
         self.requests: list[ModelRequest] = []
