@@ -8,6 +8,7 @@ from chatd_server.app.databases import open_database
 from chatd_server.app.root_key import registered
 from chatd_server.app.server import App
 from chatd_server.app.settings import (
+    compaction_settings,
     hub_settings,
     listen,
     provider_settings,
@@ -76,6 +77,9 @@ def _app(
     store = database.store
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.worker.default_model)
+    compaction = compaction_settings(config)
+    if compaction.model:
+        models.get(compaction.model)
     hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
     env = Env(
         worker_id=worker_id,
@@ -86,6 +90,7 @@ def _app(
         clock=clock,
         observer=observer,
         default_model=config.worker.default_model,
+        compaction=compaction,
     )
     rpcs = table(SERVICES, GROUPS)
     backend = Backend(

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chatd_server.agent.compaction.settings import CompactionSettings
 from chatd_server.config.load import server_version
 from chatd_server.config.settings import Config
+from chatd_server.domain.context import Thresholds
 from chatd_server.domain.ids import WorkerId
 from chatd_server.hub.hub import HubSettings
 from chatd_server.providers.registry import ADAPTERS
@@ -41,6 +43,20 @@ def hub_settings(config: Config) -> HubSettings:
     return HubSettings(
         heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
+    )
+
+
+def compaction_settings(config: Config) -> CompactionSettings:
+    """Return when and how contexts are summarised."""
+    given = config.compaction
+    return CompactionSettings(
+        thresholds=Thresholds(
+            given.compaction_threshold_percent,
+            given.compaction_threshold_models,
+            given.compaction_threshold_owners,
+        ),
+        model=given.compaction_model,
+        timeout_seconds=given.compaction_timeout_seconds,
     )
 
 
