@@ -93,6 +93,8 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
         "SendMessage": pb.SendMessageRequest(message=said("x")),
         "ListMessages": pb.ListMessagesRequest(),
         "InterruptChat": pb.InterruptChatRequest(),
+        "CompactChat": pb.CompactChatRequest(),
+        "ClearContext": pb.ClearContextRequest(),
         "SubmitToolResults": pb.SubmitToolResultsRequest(results=[result]),
         "ListPendingActions": pb.ListPendingActionsRequest(),
         "ListEvents": pb.ListEventsRequest(),

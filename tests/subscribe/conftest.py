@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from chatd.v1 import chat_service_pb2_grpc
+from chatd_server.agent.compaction.settings import CompactionSettings
 from chatd_server.hub.hub import Hub, HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports.keys import KeyStore
@@ -25,6 +26,7 @@ from chatd_server.rpc.edge.table import table
 from chatd_server.rpc.streams.frames import EventFrames
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
+from chatd_server.service.context import Contexts
 from chatd_server.service.keys import Keys
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
@@ -136,6 +138,7 @@ def backend_of(store: Any, hub: Hub, authenticator: Authenticator, clock: Manual
     return Backend(
         chats=Chats(store, clock, MODEL),
         messages=Messages(store, clock),
+        contexts=Contexts(store, clock, ScriptedModel(), CompactionSettings(), MODEL),
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock).named, MODEL),

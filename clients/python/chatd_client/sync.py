@@ -203,9 +203,17 @@ class SyncChat:
         """Stop the open turn and keep what it has; as ChatHandle.interrupt."""
         return self._thread.wait(self._handle.interrupt(expected_turn_id, request_id=request_id))
 
-    def messages(self) -> list[message_pb2.Message]:
-        """Return all messages, in order."""
-        return self._thread.wait(self._handle.messages())
+    def compact(self, *, request_id: str = "") -> chat_service_pb2.CompactChatResponse:
+        """Let the service summarise the model's context; as ChatHandle.compact."""
+        return self._thread.wait(self._handle.compact(request_id=request_id))
+
+    def clear_context(self, *, request_id: str = "") -> chat_service_pb2.ClearContextResponse:
+        """Let the model forget what was said; as ChatHandle.clear_context."""
+        return self._thread.wait(self._handle.clear_context(request_id=request_id))
+
+    def messages(self, *, for_model: bool = False) -> list[message_pb2.Message]:
+        """Return all messages, in order; as ChatHandle.messages."""
+        return self._thread.wait(self._handle.messages(for_model=for_model))
 
     def pending_action(self) -> tool_pb2.PendingAction | None:
         """Return what the chat waits for, or None when it waits for nothing."""

@@ -94,6 +94,8 @@ class ShownText:
     """The text of one turn, in pieces to show as they come."""
 
     _attempt_id: str = ""
+    #: The attempt that summarises the context: nothing of it is an answer.
+    _summary_id: str = ""
     #: What was given of the answer in progress.
     _given: str = ""
     #: Whether an earlier answer of the turn had text.
@@ -102,6 +104,10 @@ class ShownText:
     def pieces(self, event: event_pb2.ChatEvent) -> Iterator[str]:
         """Yield what one event adds."""
         match event.WhichOneof("event"):
+            case "compaction_started":
+                self._summary_id = event.compaction_started.attempt_id
+            case "message_part" if event.message_part.attempt_id == self._summary_id:
+                return
             case "message_part":
                 part = event.message_part
                 if part.attempt_id != self._attempt_id:

@@ -38,6 +38,7 @@ from chatd_server.rpc.streams.frames import EventFrames
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
+from chatd_server.service.context import Contexts
 from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
@@ -80,7 +81,8 @@ def _app(
     compaction = compaction_settings(config)
     if compaction.model:
         models.get(compaction.model)
-    hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
+    contexts = Contexts(store, clock, models, compaction, config.worker.default_model)
+    hub = Hub(store, clock, EventFrames(contexts.level), hub_settings(config), observer)
     env = Env(
         worker_id=worker_id,
         store=store,
@@ -96,6 +98,7 @@ def _app(
     backend = Backend(
         chats=Chats(store, clock, config.worker.default_model),
         messages=Messages(store, clock),
+        contexts=contexts,
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
         checks=Checks(models, BuiltinTools(clock).named, config.worker.default_model),

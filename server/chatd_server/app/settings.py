@@ -48,15 +48,14 @@ def hub_settings(config: Config) -> HubSettings:
 
 def compaction_settings(config: Config) -> CompactionSettings:
     """Return when and how contexts are summarised."""
-    given = config.compaction
     return CompactionSettings(
         thresholds=Thresholds(
-            given.compaction_threshold_percent,
-            given.compaction_threshold_models,
-            given.compaction_threshold_owners,
+            config.compaction.compaction_threshold_percent,
+            config.compaction.compaction_threshold_models,
+            config.compaction.compaction_threshold_owners,
         ),
-        model=given.compaction_model,
-        timeout_seconds=given.compaction_timeout_seconds,
+        model=config.compaction.compaction_model,
+        timeout_seconds=config.compaction.compaction_timeout_seconds,
     )
 
 

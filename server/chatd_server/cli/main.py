@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chatd_server.cli import operate, talk
+from chatd_server.cli import context, operate, talk
 from chatd_server.cli.chats import chats
 from chatd_server.cli.exits import Exit, Failed, tell
 from chatd_server.cli.serve import serve
@@ -45,6 +45,7 @@ def command_line() -> typer.Typer:
     app.callback()(_main)
     app.command()(serve)
     talk.register(app)
+    context.register(app)
     app.command()(chats)
     app.command()(operate.migrate)
     app.add_typer(operate.keys_app, name="keys")

@@ -85,5 +85,7 @@ class Follow(msgspec.Struct, frozen=True):
     resume_from: Cursor | None = None
     until: Until = Until.FOREVER
     deltas: bool = True
+    #: Whether a snapshot has the messages for the model alone.
+    model_messages: bool = True
     #: Pause between heartbeats of a stream with nothing else to send; None: the server's.
     heartbeat_seconds: float | None = None

@@ -443,7 +443,11 @@ type Chat struct {
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When a transition last changed it.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// How full the model's context is. Present in the responses of GetChat,
+	// CompactChat and ClearContext and in snapshots; also absent there while
+	// unknown: after an edit of an earlier message, until the next answer.
+	Context       *ContextLevel `protobuf:"bytes,24,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,6 +636,96 @@ func (x *Chat) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Chat) GetContext() *ContextLevel {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+// How full the model's context is.
+type ContextLevel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tokens of the context: what the provider counted with the newest answer
+	// (input, cache read and cache write; the total that it reported only if it
+	// reported none of these), and estimated_tokens. An interrupted or unreported
+	// answer is estimated, too. System prompt and tools count only as part of what
+	// the provider counted.
+	UsedTokens int64 `protobuf:"varint,1,opt,name=used_tokens,json=usedTokens,proto3" json:"used_tokens,omitempty"`
+	// The part of used_tokens that the provider has not counted as a prompt yet:
+	// the output tokens of that answer, and a quarter of the bytes of text in all
+	// messages after it. Before the first answer, and after a compaction until the
+	// next one, this is all of used_tokens. Files count nothing.
+	EstimatedTokens int64 `protobuf:"varint,2,opt,name=estimated_tokens,json=estimatedTokens,proto3" json:"estimated_tokens,omitempty"`
+	// Size of the context window: what the provider reported with the newest
+	// answer, else what the server knows of the model; with a compaction model, the
+	// smaller of both. Absent when unknown: then nothing is compacted by itself.
+	LimitTokens *int64 `protobuf:"varint,3,opt,name=limit_tokens,json=limitTokens,proto3,oneof" json:"limit_tokens,omitempty"`
+	// Share of the window, in percent, at which the service compacts the context by
+	// itself; 100 means never.
+	ThresholdPercent float64 `protobuf:"fixed64,4,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ContextLevel) Reset() {
+	*x = ContextLevel{}
+	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContextLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContextLevel) ProtoMessage() {}
+
+func (x *ContextLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContextLevel.ProtoReflect.Descriptor instead.
+func (*ContextLevel) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ContextLevel) GetUsedTokens() int64 {
+	if x != nil {
+		return x.UsedTokens
+	}
+	return 0
+}
+
+func (x *ContextLevel) GetEstimatedTokens() int64 {
+	if x != nil {
+		return x.EstimatedTokens
+	}
+	return 0
+}
+
+func (x *ContextLevel) GetLimitTokens() int64 {
+	if x != nil && x.LimitTokens != nil {
+		return *x.LimitTokens
+	}
+	return 0
+}
+
+func (x *ContextLevel) GetThresholdPercent() float64 {
+	if x != nil {
+		return x.ThresholdPercent
+	}
+	return 0
+}
+
 // A position in a stream. Store it and send it back unchanged.
 //
 // The cursor of a response is the position up to which that stream has sent.
@@ -656,7 +750,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	mi := &file_chatd_v1_chat_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +762,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	mi := &file_chatd_v1_chat_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +775,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{2}
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Cursor) GetSequence() int64 {
@@ -727,7 +821,7 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\n" +
 	"_max_stepsB\x14\n" +
 	"\x12_max_output_tokensB\x0e\n" +
-	"\f_temperature\"\xc3\a\n" +
+	"\f_temperature\"\xf5\a\n" +
 	"\x04Chat\x12\x17\n" +
 	"\achat_id\x18\x01 \x01(\tR\x06chatId\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12,\n" +
@@ -757,10 +851,18 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\vcreate_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\x1a9\n" +
+	"updateTime\x120\n" +
+	"\acontext\x18\x18 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x01\n" +
+	"\fContextLevel\x12\x1f\n" +
+	"\vused_tokens\x18\x01 \x01(\x03R\n" +
+	"usedTokens\x12)\n" +
+	"\x10estimated_tokens\x18\x02 \x01(\x03R\x0festimatedTokens\x12&\n" +
+	"\flimit_tokens\x18\x03 \x01(\x03H\x00R\vlimitTokens\x88\x01\x01\x12+\n" +
+	"\x11threshold_percent\x18\x04 \x01(\x01R\x10thresholdPercentB\x0f\n" +
+	"\r_limit_tokens\"\xb2\x01\n" +
 	"\x06Cursor\x12#\n" +
 	"\bsequence\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bsequence\x12&\n" +
 	"\n" +
@@ -819,7 +921,7 @@ func file_chatd_v1_chat_proto_rawDescGZIP() []byte {
 }
 
 var file_chatd_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_chatd_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_chatd_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_chatd_v1_chat_proto_goTypes = []any{
 	(ChatStatus)(0),               // 0: chatd.v1.ChatStatus
 	(StopReason)(0),               // 1: chatd.v1.StopReason
@@ -827,30 +929,32 @@ var file_chatd_v1_chat_proto_goTypes = []any{
 	(BusyBehavior)(0),             // 3: chatd.v1.BusyBehavior
 	(*TurnOptions)(nil),           // 4: chatd.v1.TurnOptions
 	(*Chat)(nil),                  // 5: chatd.v1.Chat
-	(*Cursor)(nil),                // 6: chatd.v1.Cursor
-	nil,                           // 7: chatd.v1.Chat.LabelsEntry
-	(*ToolDefinition)(nil),        // 8: chatd.v1.ToolDefinition
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
-	(*ChatError)(nil),             // 10: chatd.v1.ChatError
-	(*Usage)(nil),                 // 11: chatd.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ContextLevel)(nil),          // 6: chatd.v1.ContextLevel
+	(*Cursor)(nil),                // 7: chatd.v1.Cursor
+	nil,                           // 8: chatd.v1.Chat.LabelsEntry
+	(*ToolDefinition)(nil),        // 9: chatd.v1.ToolDefinition
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*ChatError)(nil),             // 11: chatd.v1.ChatError
+	(*Usage)(nil),                 // 12: chatd.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_chatd_v1_chat_proto_depIdxs = []int32{
 	2,  // 0: chatd.v1.TurnOptions.reasoning_effort:type_name -> chatd.v1.ReasoningEffort
 	0,  // 1: chatd.v1.Chat.status:type_name -> chatd.v1.ChatStatus
-	7,  // 2: chatd.v1.Chat.labels:type_name -> chatd.v1.Chat.LabelsEntry
-	8,  // 3: chatd.v1.Chat.tools:type_name -> chatd.v1.ToolDefinition
-	9,  // 4: chatd.v1.Chat.action_timeout:type_name -> google.protobuf.Duration
+	8,  // 2: chatd.v1.Chat.labels:type_name -> chatd.v1.Chat.LabelsEntry
+	9,  // 3: chatd.v1.Chat.tools:type_name -> chatd.v1.ToolDefinition
+	10, // 4: chatd.v1.Chat.action_timeout:type_name -> google.protobuf.Duration
 	1,  // 5: chatd.v1.Chat.stop_reason:type_name -> chatd.v1.StopReason
-	10, // 6: chatd.v1.Chat.last_error:type_name -> chatd.v1.ChatError
-	11, // 7: chatd.v1.Chat.usage_total:type_name -> chatd.v1.Usage
-	12, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
-	12, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 6: chatd.v1.Chat.last_error:type_name -> chatd.v1.ChatError
+	12, // 7: chatd.v1.Chat.usage_total:type_name -> chatd.v1.Usage
+	13, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
+	13, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
+	6,  // 10: chatd.v1.Chat.context:type_name -> chatd.v1.ContextLevel
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_chat_proto_init() }
@@ -862,13 +966,14 @@ func file_chatd_v1_chat_proto_init() {
 	file_chatd_v1_message_proto_init()
 	file_chatd_v1_tool_proto_init()
 	file_chatd_v1_chat_proto_msgTypes[0].OneofWrappers = []any{}
+	file_chatd_v1_chat_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_chat_proto_rawDesc), len(file_chatd_v1_chat_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1326,8 +1326,10 @@ type ListMessagesRequest struct {
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only messages after this position; 0 means from the first.
 	AfterPosition int64 `protobuf:"varint,4,opt,name=after_position,json=afterPosition,proto3" json:"after_position,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Leave out messages for the model alone (visibility MODEL).
+	OmitModelMessages bool `protobuf:"varint,5,opt,name=omit_model_messages,json=omitModelMessages,proto3" json:"omit_model_messages,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListMessagesRequest) Reset() {
@@ -1388,10 +1390,18 @@ func (x *ListMessagesRequest) GetAfterPosition() int64 {
 	return 0
 }
 
+func (x *ListMessagesRequest) GetOmitModelMessages() bool {
+	if x != nil {
+		return x.OmitModelMessages
+	}
+	return false
+}
+
 // Response of ListMessages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages, in order; a page has at most about 2 MiB.
+	// The messages, in order; a page has at most about 2 MiB. A page may have fewer
+	// than page_size, or none, although more follow.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Token for the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -2787,6 +2797,9 @@ type SubscribeRequest struct {
 	// Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
 	// absent means the server's setting, 15 seconds by default.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	// Leave out messages for the model alone (visibility MODEL) from the snapshot.
+	// Their message_committed events are sent in any case: the numbers have no gaps.
+	OmitModelMessages bool `protobuf:"varint,6,opt,name=omit_model_messages,json=omitModelMessages,proto3" json:"omit_model_messages,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2854,6 +2867,13 @@ func (x *SubscribeRequest) GetHeartbeatInterval() *durationpb.Duration {
 		return x.HeartbeatInterval
 	}
 	return nil
+}
+
+func (x *SubscribeRequest) GetOmitModelMessages() bool {
+	if x != nil {
+		return x.OmitModelMessages
+	}
+	return false
 }
 
 // Response of Subscribe. At most 1 MiB.
@@ -3434,13 +3454,14 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x13EditMessageResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12+\n" +
-	"\amessage\x18\x03 \x01(\v2\x11.chatd.v1.MessageR\amessage\"\xb6\x01\n" +
+	"\amessage\x18\x03 \x01(\v2\x11.chatd.v1.MessageR\amessage\"\xe6\x01\n" +
 	"\x13ListMessagesRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\x12.\n" +
-	"\x0eafter_position\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterPosition\"m\n" +
+	"\x0eafter_position\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterPosition\x12.\n" +
+	"\x13omit_model_messages\x18\x05 \x01(\bR\x11omitModelMessages\"m\n" +
 	"\x14ListMessagesResponse\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chatd.v1.MessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n" +
@@ -3536,14 +3557,15 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"tool_names\x18\x04 \x03(\tR\ttoolNames\"w\n" +
 	"\x1aListPendingActionsResponse\x121\n" +
 	"\aactions\x18\x01 \x03(\v2\x17.chatd.v1.PendingActionR\aactions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbb\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xeb\x02\n" +
 	"\x10SubscribeRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x121\n" +
 	"\vresume_from\x18\x02 \x01(\v2\x10.chatd.v1.CursorR\n" +
 	"resumeFrom\x128\n" +
 	"\x05until\x18\x03 \x01(\x0e2\x18.chatd.v1.SubscribeUntilB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05until\x12*\n" +
 	"\x0einclude_deltas\x18\x04 \x01(\bH\x00R\rincludeDeltas\x88\x01\x01\x12Y\n" +
-	"\x12heartbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xac\x022\x02\b\x01R\x11heartbeatIntervalB\x11\n" +
+	"\x12heartbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xac\x022\x02\b\x01R\x11heartbeatInterval\x12.\n" +
+	"\x13omit_model_messages\x18\x06 \x01(\bR\x11omitModelMessagesB\x11\n" +
 	"\x0f_include_deltas\"h\n" +
 	"\x11SubscribeResponse\x12)\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.chatd.v1.ChatEventR\x05event\x12(\n" +

@@ -295,6 +295,7 @@ class Chat(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """UUID of the chat."""
     title: _builtins.str
@@ -361,6 +362,13 @@ class Chat(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When a transition last changed it."""
 
+    @_builtins.property
+    def context(self) -> Global___ContextLevel:
+        """How full the model's context is. Present in the responses of GetChat,
+        CompactChat and ClearContext and in snapshots; also absent there while
+        unknown: after an edit of an earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
@@ -386,14 +394,65 @@ class Chat(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        context: Global___ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "create_time", b"create_time", "last_error", b"last_error", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "context", b"context", "create_time", b"create_time", "last_error", b"last_error", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "archived", b"archived", "chat_id", b"chat_id", "create_time", b"create_time", "etag", b"etag", "head_sequence", b"head_sequence", "labels", b"labels", "last_error", b"last_error", "model", b"model", "oldest_sequence", b"oldest_sequence", "parent_chat_id", b"parent_chat_id", "queued_message_count", b"queued_message_count", "revision", b"revision", "root_chat_id", b"root_chat_id", "status", b"status", "stop_reason", b"stop_reason", "system_prompt", b"system_prompt", "title", b"title", "tools", b"tools", "turn_id", b"turn_id", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "archived", b"archived", "chat_id", b"chat_id", "context", b"context", "create_time", b"create_time", "etag", b"etag", "head_sequence", b"head_sequence", "labels", b"labels", "last_error", b"last_error", "model", b"model", "oldest_sequence", b"oldest_sequence", "parent_chat_id", b"parent_chat_id", "queued_message_count", b"queued_message_count", "revision", b"revision", "root_chat_id", b"root_chat_id", "status", b"status", "stop_reason", b"stop_reason", "system_prompt", b"system_prompt", "title", b"title", "tools", b"tools", "turn_id", b"turn_id", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Chat: _TypeAlias = Chat  # noqa: Y015
+
+@_typing.final
+class ContextLevel(_message.Message):
+    """How full the model's context is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKENS_FIELD_NUMBER: _builtins.int
+    LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
+    used_tokens: _builtins.int
+    """Tokens of the context: what the provider counted with the newest answer
+    (input, cache read and cache write; the total that it reported only if it
+    reported none of these), and estimated_tokens. An interrupted or unreported
+    answer is estimated, too. System prompt and tools count only as part of what
+    the provider counted.
+    """
+    estimated_tokens: _builtins.int
+    """The part of used_tokens that the provider has not counted as a prompt yet:
+    the output tokens of that answer, and a quarter of the bytes of text in all
+    messages after it. Before the first answer, and after a compaction until the
+    next one, this is all of used_tokens. Files count nothing.
+    """
+    limit_tokens: _builtins.int
+    """Size of the context window: what the provider reported with the newest
+    answer, else what the server knows of the model; with a compaction model, the
+    smaller of both. Absent when unknown: then nothing is compacted by itself.
+    """
+    threshold_percent: _builtins.float
+    """Share of the window, in percent, at which the service compacts the context by
+    itself; 100 means never.
+    """
+    def __init__(
+        self,
+        *,
+        used_tokens: _builtins.int = ...,
+        estimated_tokens: _builtins.int = ...,
+        limit_tokens: _builtins.int | None = ...,
+        threshold_percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "limit_tokens", b"limit_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "estimated_tokens", b"estimated_tokens", "limit_tokens", b"limit_tokens", "threshold_percent", b"threshold_percent", "used_tokens", b"used_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
+
+Global___ContextLevel: _TypeAlias = ContextLevel  # noqa: Y015
 
 @_typing.final
 class Cursor(_message.Message):

@@ -711,6 +711,13 @@ export declare type ListMessagesRequest = Message<"chatd.v1.ListMessagesRequest"
    * @generated from field: int64 after_position = 4;
    */
   afterPosition: bigint;
+
+  /**
+   * Leave out messages for the model alone (visibility MODEL).
+   *
+   * @generated from field: bool omit_model_messages = 5;
+   */
+  omitModelMessages: boolean;
 };
 
 /**
@@ -726,7 +733,8 @@ export declare const ListMessagesRequestSchema: GenMessage<ListMessagesRequest>;
  */
 export declare type ListMessagesResponse = Message<"chatd.v1.ListMessagesResponse"> & {
   /**
-   * The messages, in order; a page has at most about 2 MiB.
+   * The messages, in order; a page has at most about 2 MiB. A page may have fewer
+   * than page_size, or none, although more follow.
    *
    * @generated from field: repeated chatd.v1.Message messages = 1;
    */
@@ -1479,6 +1487,14 @@ export declare type SubscribeRequest = Message<"chatd.v1.SubscribeRequest"> & {
    * @generated from field: google.protobuf.Duration heartbeat_interval = 5;
    */
   heartbeatInterval?: Duration | undefined;
+
+  /**
+   * Leave out messages for the model alone (visibility MODEL) from the snapshot.
+   * Their message_committed events are sent in any case: the numbers have no gaps.
+   *
+   * @generated from field: bool omit_model_messages = 6;
+   */
+  omitModelMessages: boolean;
 };
 
 /**
@@ -1997,7 +2013,8 @@ export declare const ChatService: GenService<{
     output: typeof RetryTurnResponseSchema;
   },
   /**
-   * Summarises the context.
+   * Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+   * when the context has no answer since its newest summary.
    *
    * @generated from rpc chatd.v1.ChatService.CompactChat
    */
@@ -2007,7 +2024,8 @@ export declare const ChatService: GenService<{
     output: typeof CompactChatResponseSchema;
   },
   /**
-   * Starts a new context for the model, without a summary.
+   * Starts a new context for the model, without a summary. The messages stay in
+   * the history. A failed turn is given up. Does nothing if the context is empty.
    *
    * @generated from rpc chatd.v1.ChatService.ClearContext
    */

@@ -102,7 +102,8 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "historyTruncated";
   } | {
     /**
-     * Durable: a compaction is done.
+     * Durable: a compaction ended. Subscribers see compaction_started, the pieces of
+     * the summary, message_committed, compaction_finished, and then the status.
      *
      * @generated from field: chatd.v1.CompactionFinished compaction_finished = 17;
      */
@@ -468,7 +469,7 @@ export declare type HistoryTruncated = Message<"chatd.v1.HistoryTruncated"> & {
 export declare const HistoryTruncatedSchema: GenMessage<HistoryTruncated>;
 
 /**
- * A compaction is done: the model's context starts again from here.
+ * A compaction ended.
  *
  * @generated from message chatd.v1.CompactionFinished
  */
@@ -481,26 +482,80 @@ export declare type CompactionFinished = Message<"chatd.v1.CompactionFinished"> 
   source: CompactionSource;
 
   /**
-   * Position from which the context starts now; after ClearContext, the position
-   * of the next message.
+   * Position from which the context starts now: that of the summary, which the
+   * user's unanswered messages follow; after ClearContext, the position of the
+   * next message.
    *
    * @generated from field: int64 boundary_position = 2;
    */
   boundaryPosition: bigint;
 
   /**
-   * Tokens of the context before; absent when unknown.
+   * Tokens of the context before (see ContextLevel.used_tokens); absent when
+   * unknown.
    *
    * @generated from field: optional int64 tokens_before = 3;
    */
   tokensBefore?: bigint | undefined;
 
   /**
-   * Tokens of the context after; absent when unknown.
+   * Tokens of the context after, an estimate; absent when it failed.
    *
    * @generated from field: optional int64 tokens_after = 4;
    */
   tokensAfter?: bigint | undefined;
+
+  /**
+   * How it ended.
+   *
+   * @generated from field: chatd.v1.CompactionOutcome outcome = 5;
+   */
+  outcome: CompactionOutcome;
+
+  /**
+   * The attempt that failed; this closes it. Empty unless it failed: else
+   * message_committed has closed it.
+   *
+   * @generated from field: string attempt_id = 6;
+   */
+  attemptId: string;
+
+  /**
+   * The summary, cut with a note if it is longer than 12 KiB: the message has all
+   * of it.
+   *
+   * @generated from field: string summary = 7;
+   */
+  summary: string;
+
+  /**
+   * Share of the context window that was used, in percent; absent when unknown.
+   *
+   * @generated from field: optional double used_percent = 8;
+   */
+  usedPercent?: number | undefined;
+
+  /**
+   * Share of the window, in percent, at which the service compacts by itself;
+   * absent after ClearContext.
+   *
+   * @generated from field: optional double threshold_percent = 9;
+   */
+  thresholdPercent?: number | undefined;
+
+  /**
+   * Size of the context window in tokens; absent when unknown.
+   *
+   * @generated from field: optional int64 limit_tokens = 10;
+   */
+  limitTokens?: bigint | undefined;
+
+  /**
+   * Why it failed.
+   *
+   * @generated from field: chatd.v1.ChatError error = 11;
+   */
+  error?: ChatError | undefined;
 };
 
 /**
@@ -1097,6 +1152,40 @@ export enum CompactionSource {
  * Describes the enum chatd.v1.CompactionSource.
  */
 export declare const CompactionSourceSchema: GenEnum<CompactionSource>;
+
+/**
+ * How a compaction ended.
+ *
+ * @generated from enum chatd.v1.CompactionOutcome
+ */
+export enum CompactionOutcome {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: COMPACTION_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The model's context starts again from boundary_position.
+   *
+   * @generated from enum value: COMPACTION_OUTCOME_DONE = 1;
+   */
+  DONE = 1,
+
+  /**
+   * The context is as it was. If it has room, the turn goes on; else, and if the
+   * compaction was requested, the turn fails with the same error.
+   *
+   * @generated from enum value: COMPACTION_OUTCOME_FAILED = 2;
+   */
+  FAILED = 2,
+}
+
+/**
+ * Describes the enum chatd.v1.CompactionOutcome.
+ */
+export declare const CompactionOutcomeSchema: GenEnum<CompactionOutcome>;
 
 /**
  * Why the server ended a stream.

@@ -12,10 +12,17 @@ from chatd_server.ports.models import Model
 
 
 def level_for(
-    use: ContextUse, owner_id: OwnerId, model: Model, summariser: Model, thresholds: Thresholds
+    use: ContextUse,
+    owner_id: OwnerId,
+    model: Model,
+    summariser: Model | None,
+    thresholds: Thresholds,
 ) -> ContextLevel:
-    """Return how full a context is for a model, if `summariser` has to take it, too."""
-    limit = window(use, model.name, model.context_limit, summariser.context_limit)
+    """Return how full a context is for a model; `summariser` has to take it, too, if there is one
+    besides it.
+    """
+    own_limits = [it.context_limit for it in (model, summariser) if it is not None]
+    limit = window(use, model.name, *own_limits)
     return ContextLevel(use, limit, thresholds.of(owner_id, model.name))
 
 

@@ -69,7 +69,7 @@ def summariser_of(held: Held, env: Env) -> Model:
 
 def level_of(held: Held, env: Env) -> ContextLevel:
     """Return how full the chat's context is. Raises ModelNotFound."""
-    summariser = summariser_of(held, env)
+    summariser = summariser_of(held, env) if env.compaction.model else None
     thresholds = env.compaction.thresholds
     return level_for(held.context, held.state.owner_id, held.model, summariser, thresholds)
 

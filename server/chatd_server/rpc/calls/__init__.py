@@ -5,9 +5,16 @@ is NOT_IMPLEMENTED.
 """
 
 from chatd.v1 import admin_service_pb2, chat_service_pb2
-from chatd_server.rpc.calls import admin, chats, log, messages, tools
+from chatd_server.rpc.calls import admin, chats, context, log, messages, tools
 
-GROUPS = (chats.ANSWERS, messages.ANSWERS, tools.ANSWERS, log.ANSWERS, admin.ANSWERS)
+GROUPS = (
+    chats.ANSWERS,
+    messages.ANSWERS,
+    context.ANSWERS,
+    tools.ANSWERS,
+    log.ANSWERS,
+    admin.ANSWERS,
+)
 
 SERVICES = (
     chat_service_pb2.DESCRIPTOR.services_by_name["ChatService"],

@@ -51,7 +51,8 @@ async def create_chat(
 
 async def get_chat(backend: Backend, call: Call, request: pb.GetChatRequest) -> pb.GetChatResponse:
     state = await backend.chats.get(call.caller.owner_id, request.chat_id)
-    return pb.GetChatResponse(chat=convert.chat(state))
+    level = backend.contexts.level(state)
+    return pb.GetChatResponse(chat=convert.chat_with_context(state, level))
 
 
 async def list_chats(

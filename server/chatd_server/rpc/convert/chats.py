@@ -2,6 +2,7 @@
 
 from chatd.v1 import chat_pb2
 from chatd_server.domain.chat import ChatState, Status, StopReason
+from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId
 from chatd_server.domain.machine.payloads import open_turn_id
@@ -52,6 +53,23 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         create_time=timestamp(it.created_at),
         update_time=timestamp(it.updated_at),
     )
+
+
+def context_level(it: ContextLevel) -> chat_pb2.ContextLevel:
+    return chat_pb2.ContextLevel(
+        used_tokens=it.use.used_tokens,
+        estimated_tokens=it.use.estimated_tokens,
+        limit_tokens=it.limit,
+        threshold_percent=it.threshold_percent,
+    )
+
+
+def chat_with_context(it: ChatState, level: ContextLevel | None) -> chat_pb2.Chat:
+    """Return a chat, and how full its context is unless that is unknown."""
+    wire = chat(it)
+    if level is not None:
+        wire.context.CopyFrom(context_level(level))
+    return wire
 
 
 def cursor(it: Cursor) -> chat_pb2.Cursor:
