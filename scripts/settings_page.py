@@ -49,13 +49,14 @@ say it. To get a new one, remove `root.key` from the home and start its server a
 
 ## Which server a command talks to
 
-The Python client and `chatd chat`, `send`, `tail`, `interrupt`, `chats` and `health` have one rule:
-the address that they are given (`--address`), else `CHATD_ADDRESS`, else `host` and `port` of the
-settings of the home (with their defaults). The key is `--key`, else `CHATD_KEY`, else the
-`root.key` of the home. A key that is given but empty is refused, so that a secret that did not
-arrive never becomes the root key. The root key of a home is sent only to the address that the
-settings of this home name, or to one that you give. A server that was started with another
-`--port` is not in the settings: give its address, or write `port` into `chatd.toml`.
+The Python client and `chatd chat`, `send`, `edit`, `retry`, `fork`, `queue`, `tail`, `interrupt`,
+`chats` and `health` have one rule: the address that they are given (`--address`), else
+`CHATD_ADDRESS`, else `host` and `port` of the settings of the home (with their defaults). The key
+is `--key`, else `CHATD_KEY`, else the `root.key` of the home. A key that is given but empty is
+refused, so that a secret that did not arrive never becomes the root key. The root key of a home
+is sent only to the address that the settings of this home name, or to one that you give. A server
+that was started with another `--port` is not in the settings: give its address, or write `port`
+into `chatd.toml`.
 
 ## Lists in a pipe
 
@@ -64,6 +65,7 @@ between the columns, moments in UTC (ISO 8601), and `-` where there is nothing:
 
 - `chatd chats`: chat id, status, last change, title, model, labels (`name=value`, spaces between),
   creation;
+- `chatd queue list`: message id, when it was sent, its text;
 - `chatd keys list`: key id, creation, revocation, name, owner.
 
 New columns may be added at the end. With `--json` the same facts have names.

@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	chatdv1 "chatd.example/go/chatd/v1"
 )
@@ -166,6 +169,102 @@ func TestContextIsCompactedOnRequestAndPeopleSeeNoSummary(t *testing.T) {
 	}
 	if len(page.GetMessages()) != 2 {
 		t.Fatalf("people see %d messages, not 2", len(page.GetMessages()))
+	}
+}
+
+func TestQueueEditRetryForkAndFieldsAreOneCallEach(t *testing.T) {
+	s := serve(t)
+	ctx := s.context(t, s.key)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	created, err := s.chats.CreateChat(ctx, &chatdv1.CreateChatRequest{
+		Model:   model,
+		Tools:   []*chatdv1.ToolDefinition{{Name: "look", InputSchemaJson: `{"type":"object"}`}},
+		Message: say("!call look {}"),
+	})
+	must(err)
+	chatID := created.GetChat().GetChatId()
+	settle := func() {
+		until := chatdv1.SubscribeUntil_SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
+		request := &chatdv1.SubscribeRequest{ChatId: chatID, Until: until}
+		follow(t, s, request, func(*chatdv1.SubscribeResponse) bool { return false })
+	}
+	settle()
+	for _, text := range []string{"!say a", "!say b", "!say c"} {
+		_, err = s.chats.SendMessage(ctx, &chatdv1.SendMessageRequest{ChatId: chatID, Message: say(text)})
+		must(err)
+	}
+	queue := func() []string {
+		t.Helper()
+		page, err := s.chats.ListQueuedMessages(ctx, &chatdv1.ListQueuedMessagesRequest{ChatId: chatID})
+		must(err)
+		ids := []string{}
+		for _, message := range page.GetQueuedMessages() {
+			ids = append(ids, message.GetMessageId())
+		}
+		return ids
+	}
+	ids := queue()
+	order := []string{ids[2], ids[0], ids[1]}
+	_, err = s.chats.ReorderQueuedMessages(ctx, &chatdv1.ReorderQueuedMessagesRequest{ChatId: chatID, MessageIds: order})
+	must(err)
+	_, err = s.chats.DeleteQueuedMessage(ctx, &chatdv1.DeleteQueuedMessageRequest{ChatId: chatID, MessageId: ids[0]})
+	must(err)
+	if left := queue(); !slices.Equal(left, []string{ids[2], ids[1]}) {
+		t.Fatalf("the queue is %v", left)
+	}
+	_, err = s.chats.PromoteQueuedMessage(ctx, &chatdv1.PromoteQueuedMessageRequest{ChatId: chatID, MessageId: ids[1]})
+	must(err)
+	settle()
+
+	edited, err := s.chats.EditMessage(ctx, &chatdv1.EditMessageRequest{
+		ChatId: chatID, MessageId: ids[1], Message: say("!error auth"),
+	})
+	must(err)
+	if edited.GetMessage().GetMessageId() == ids[1] {
+		t.Fatal("the new message has the id of the old one")
+	}
+	settle()
+	tried, err := s.chats.RetryTurn(ctx, &chatdv1.RetryTurnRequest{ChatId: chatID})
+	must(err)
+	if tried.GetChat().GetLastError() != nil {
+		t.Fatal("the error is still there")
+	}
+	settle()
+
+	forked, err := s.chats.ForkChat(ctx, &chatdv1.ForkChatRequest{
+		ChatId: chatID, MessageId: edited.GetMessage().GetMessageId(), Title: proto.String("fork"),
+	})
+	must(err)
+	if from := forked.GetChat().GetForkedFrom().GetChatId(); from != chatID {
+		t.Fatalf("the fork is one of %q", from)
+	}
+	fork := forked.GetChat().GetChatId()
+	named, err := s.chats.UpdateChat(ctx, &chatdv1.UpdateChatRequest{
+		ChatId:     fork,
+		Chat:       &chatdv1.Chat{Title: "new"},
+		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"title"}},
+	})
+	must(err)
+	if title := named.GetChat().GetTitle(); title != "new" {
+		t.Fatalf("the title is %q", title)
+	}
+	archived, err := s.chats.ArchiveChat(ctx, &chatdv1.ArchiveChatRequest{ChatId: fork})
+	must(err)
+	restored, err := s.chats.UnarchiveChat(ctx, &chatdv1.UnarchiveChatRequest{ChatId: fork})
+	must(err)
+	if !archived.GetChat().GetArchived() || restored.GetChat().GetArchived() {
+		t.Fatal("the chat was not archived and restored")
+	}
+	_, err = s.chats.DeleteChat(ctx, &chatdv1.DeleteChatRequest{ChatId: fork})
+	must(err)
+	_, err = s.chats.GetChat(ctx, &chatdv1.GetChatRequest{ChatId: fork})
+	if status.Code(err) != codes.NotFound {
+		t.Fatalf("a deleted chat got %v", err)
 	}
 }
 

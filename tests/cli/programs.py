@@ -15,10 +15,10 @@ from typing import Any
 PROGRAM = [sys.executable, "-c", "from chatd_server.cli import main; main()"]
 
 WORDS_OF_GRPC = ("ipv4:", "connect to", "UNAVAILABLE", "errno", "Socket closed", "DEADLINE")
-"""What grpc says of a server that is not there; a person can do nothing with it."""
+"""Messages of grpc for a server that is not there; they do not help a person."""
 
 SECONDS_MAX = 30
-"""Longer than any of these commands takes on a slow machine."""
+"""More than any of these commands needs on a slow machine."""
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -31,7 +31,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def chatd(
     home: Path, *arguments: str, typed: str = "", **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with what is typed on its standard input."""
+    """Run a command to its end, with this standard input."""
     return subprocess.run(
         [*PROGRAM, *arguments],
         env=environment(home, **more),
@@ -45,7 +45,7 @@ def chatd(
 
 @dataclass
 class Serving:
-    """A server in a process of its own."""
+    """A server in its own process."""
 
     process: subprocess.Popen[str]
     facts: dict[str, Any]
@@ -74,9 +74,9 @@ class Serving:
 @contextmanager
 def serving(home: Path, *arguments: str, **more: str) -> Iterator[Serving]:
     """Run `chatd serve` on a free port until the context is left."""
-    # A pipe that nobody reads would hold up a server that logs a lot.
+    # A pipe that nobody reads would block a server that logs a lot.
     with tempfile.NamedTemporaryFile(prefix="chatd-serve-", suffix=".log") as errors:
-        # The shell of the tests may let them ignore Ctrl-C, and a server would do the same.
+        # The shell of the tests may make them ignore Ctrl-C, and a server would inherit that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             process = subprocess.Popen(

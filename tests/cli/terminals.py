@@ -1,4 +1,4 @@
-"""Programs on a terminal of their own: the kernel makes signals of Ctrl-C and of hanging up."""
+"""Programs on their own terminal: the kernel turns Ctrl-C and hanging up into signals."""
 
 import os
 import pty
@@ -13,8 +13,8 @@ import psutil
 
 from tests.cli.programs import SECONDS_MAX
 
-# What a login does: the terminal belongs to the session. And nothing ignores Ctrl-C, which a shell
-# asks of what it runs in its background: these tests, it may be.
+# As a login does: the terminal belongs to the session, and nothing ignores Ctrl-C, unlike
+# programs in the background of a shell (perhaps these tests).
 _TAKE_TERMINAL = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -26,9 +26,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
 PROMPT = "\x1b[?2004h"
-"""What a terminal gets when a line is asked for: it is to mark what is pasted."""
+"""A prompt begins with this: the terminal marks pasted text."""
 ANSWER = "\x1b[?2004l"
-"""What it gets when the line has come; what follows is the answer, and not the echo."""
+"""A prompt ends with this; what follows is the answer and not the echo."""
 UP, LEFT = b"\x1b[A", b"\x1b[D"
 
 
@@ -39,7 +39,7 @@ class Seat:
     process: subprocess.Popen[bytes]
     _terminal: int
     shown: bytes = b""
-    #: Where `until` goes on to look.
+    #: Where the next `until` begins.
     _seen: int = 0
     #: Every process that was started here, as far as `note_processes` saw it.
     _processes: list[psutil.Process] = field(default_factory=list)
@@ -49,14 +49,14 @@ class Seat:
         os.write(self._terminal, keys)
 
     def until(self, words: str) -> None:
-        """Read until these words are shown, after those that were waited for before."""
+        """Read until this text is shown, after the text of the last wait."""
         wanted = words.encode()
         while (at := self.shown.find(wanted, self._seen)) < 0:
             assert self._read(), f"{words!r} was not shown after {self.shown[self._seen :]!r}"
         self._seen = at + len(wanted)
 
     def settings(self) -> list[object]:
-        """Return how the terminal is set: what a program must leave as it was."""
+        """Return the settings of the terminal, which a program must restore."""
         return termios.tcgetattr(self._terminal)
 
     def note_processes(self) -> list[psutil.Process]:
@@ -75,13 +75,13 @@ class Seat:
         self._terminal = -1
 
     def ends(self) -> int:
-        """Wait for the end and return the exit code; what is shown is read meanwhile."""
+        """Wait for the end and return the exit code; keep reading the terminal."""
         while self._terminal >= 0 and self._read():
             pass
         return self.process.wait(SECONDS_MAX)
 
     def leave(self) -> None:
-        """Leave nothing behind, whatever came of the test."""
+        """End all processes, whatever the result of the test."""
         with suppress(psutil.NoSuchProcess):
             self.note_processes()
         for process in self.left_behind():
@@ -95,7 +95,7 @@ class Seat:
         try:
             read = os.read(self._terminal, 64 * 1024)
         except OSError:
-            return b""  # nobody holds the other end any more
+            return b""  # the other end is closed
         self.shown += read
         return read
 
@@ -121,7 +121,7 @@ def terminal(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[S
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Say whether a process runs; one that only waits to be counted does not."""
+    """Say whether a process runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

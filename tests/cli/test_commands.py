@@ -43,6 +43,10 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         "interrupt",
         "compact",
         "clear",
+        "edit",
+        "retry",
+        "fork",
+        "queue",
         "chats",
         "keys",
         "health",
@@ -81,7 +85,7 @@ def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path: Path
         assert again.returncode == FAILED
         assert "keys list" in again.stderr
         assert server.stop() == 0
-    # The cache of the old process is gone with it, so nobody has to wait KEY_CACHE_SECONDS here.
+    # The cache ended with the old process: no wait for KEY_CACHE_SECONDS.
     assert KEY_CACHE_SECONDS <= 5
     with serving(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
         stub = chat_service_pb2_grpc.ChatServiceStub(channel)
@@ -91,7 +95,7 @@ def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path: Path
 
 
 def test_a_narrow_terminal_cuts_nothing(tmp_path: Path) -> None:
-    """An id is there to be copied, a path to be read: lines may be long or many, never short."""
+    """Ids are copied and paths are read: lines may be long, but nothing is cut."""
     name, home = "n" * 60, tmp_path / ("h" * 60)
     made = json.loads(chatd(home, "keys", "create", name, "--json").stdout)
     listed = chatd(home, "keys", "list", COLUMNS="80").stdout
@@ -102,7 +106,7 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_key_may_be_made_before_the_first_start(tmp_path: Path) -> None:
-    """Installers do; the key is the only output, so that a script can take it."""
+    """Installers do this; the key is the only output, for scripts."""
     run = chatd(tmp_path / "new", "keys", "create", "bot")
     assert run.returncode == 0
     assert run.stdout.startswith("chatd_")
@@ -110,7 +114,7 @@ def test_a_key_may_be_made_before_the_first_start(tmp_path: Path) -> None:
 
 
 def test_who_makes_a_key_learns_how_to_revoke_it(tmp_path: Path) -> None:
-    """Its id stands next to the key, on standard error."""
+    """The command with its id is on standard error."""
     run = chatd(tmp_path, "keys", "create", "bot")
     (made,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
     assert f"chatd keys revoke {made['id']}" in run.stderr
@@ -118,7 +122,7 @@ def test_who_makes_a_key_learns_how_to_revoke_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("owner", ["root", "ann"])
 def test_who_makes_a_key_learns_whose_chats_it_sees(tmp_path: Path, owner: str) -> None:
-    """Also when no owner was named: the key of a bot then sees what the root key sees."""
+    """Also without --owner: the key of a bot then accesses the chats of the root key."""
     words = [] if owner == "root" else ["--owner", owner]
     run = chatd(tmp_path, "keys", "create", "bot", *words)
     assert f"the owner {owner}" in run.stderr
@@ -140,7 +144,7 @@ def test_who_makes_a_key_learns_whose_chats_it_sees(tmp_path: Path, owner: str) 
     ids=" ".join,
 )
 def test_a_command_that_only_reads_makes_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """No home, no database, not even in a home that is there already."""
+    """No home and no database, not even in a home that exists."""
     for home in (tmp_path / "absent", tmp_path / "empty"):
         if home.name == "empty":
             home.mkdir()
@@ -157,7 +161,7 @@ def test_a_command_that_only_reads_makes_nothing(tmp_path: Path, words: tuple[st
 
 
 def test_a_root_key_is_not_revoked_by_the_way(tmp_path: Path) -> None:
-    """It is how the commands of its home get in: the refusal says so, and --force does it."""
+    """The commands of its home use it: the refusal says so, and --force revokes it."""
     with serving(tmp_path) as server:
         (root,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
         refused = chatd(tmp_path, "keys", "revoke", root["id"])
@@ -176,20 +180,20 @@ def test_a_root_key_is_not_revoked_by_the_way(tmp_path: Path) -> None:
 
 
 def test_an_owner_without_a_name_is_refused(tmp_path: Path) -> None:
-    """It would be everybody and nobody."""
+    """An owner without a name is nobody."""
     assert chatd(tmp_path, "keys", "create", "x", "--owner", "").returncode == USAGE
 
 
 @pytest.mark.parametrize("name", ["", "n" * 129, "a\nb"], ids=["none", "a long one", "two lines"])
 def test_a_name_of_a_key_is_one_that_a_list_can_show(tmp_path: Path, name: str) -> None:
-    """Whoever revokes a key must find it by its name."""
+    """A key to revoke is found by its name."""
     run = chatd(tmp_path, "keys", "create", name)
     assert run.returncode == USAGE
-    assert "a name has 1 to 128" in run.stderr
+    assert "a name must have 1 to 128" in run.stderr
 
 
 def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
-    """Exit codes for probes; the words for people."""
+    """Exit codes are for probes, messages for people."""
     with serving(tmp_path) as server:
         well = chatd(tmp_path, "health", "--address", server.address)
         assert (well.returncode, well.stdout) == (0, f"{server.address} is serving\n")
@@ -206,7 +210,7 @@ def test_health_of_a_server_and_of_none(tmp_path: Path) -> None:
 
 
 def test_health_says_what_kept_it_from_an_answer(tmp_path: Path) -> None:
-    """A refused connection is no silence: nobody waited for it."""
+    """A refused connection is not a timeout: the command did not wait."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         silent = other.getsockname()[1]
         run = chatd(tmp_path, "health", "--address", f"127.0.0.1:{silent}")
@@ -219,7 +223,7 @@ def test_health_says_what_kept_it_from_an_answer(tmp_path: Path) -> None:
 
 
 def test_settings_are_shown_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
-    """Flag before environment before file before default; a secret is only said to be there."""
+    """Flag before environment before file before default; a secret is shown as set."""
     secret = tmp_path / "secret"
     secret.write_text("sk-very-secret\n", encoding="utf-8")
     (tmp_path / "chatd.toml").write_text('port = 1\nlog_level = "error"\n', encoding="utf-8")
@@ -246,7 +250,7 @@ def test_settings_are_shown_with_their_origin_and_without_secrets(tmp_path: Path
 
 
 def test_the_home_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """What is said in chats is nobody else's business on the machine."""
+    """Other users of the machine cannot read the chats."""
     home = tmp_path / "home"
     with serving(home) as server:
         assert stat.S_IMODE(home.stat().st_mode) == 0o700

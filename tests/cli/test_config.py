@@ -1,4 +1,4 @@
-"""Settings: flag, environment, file, default; bad values named with where they came from."""
+"""Settings: flag, environment, file, default; bad values are reported with their source."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_the_nearest_source_wins(tmp_path: Path) -> None:
 def test_a_bad_value_is_named_with_its_origin(
     tmp_path: Path, environment: dict[str, str], words: list[str]
 ) -> None:
-    """Which setting, which value, from where, and what is allowed; never a secret."""
+    """The setting, its value, its source, and what is allowed; never a secret."""
     with pytest.raises(BadConfig) as caught:
         load({}, {"CHATD_HOME": str(tmp_path), **environment})
     for word in words:
@@ -56,7 +56,7 @@ def test_a_bad_value_is_named_with_its_origin(
 
 @pytest.mark.parametrize("text", ["port = ", "prot = 1", "port = [1]", '"'])
 def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
-    """Also for a setting that nobody knows: it is a slip of the pen."""
+    """Also for an unknown setting, which is a typing mistake."""
     path = tmp_path / "chatd.toml"
     path.write_text(text, "utf-8")
     with pytest.raises(BadConfig, match=r"chatd\.toml"):
@@ -64,7 +64,7 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_setting_that_nobody_knows_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
-    """A file is written for chatd alone, so a wrong name in it is an error."""
+    """Only chatd reads the file, so an unknown name is an error."""
     (tmp_path / "chatd.toml").write_text("anthropic_apikey = 'sk-1'", "utf-8")
     with pytest.raises(BadConfig, match=r"anthropic_apikey \(did you mean anthropic_api_key\?\)"):
         load({}, {"CHATD_HOME": str(tmp_path)})
@@ -82,14 +82,14 @@ def test_a_setting_that_nobody_knows_is_told_with_the_one_that_was_meant(tmp_pat
 def test_a_variable_that_nobody_reads_is_found_with_the_nearest_name(
     tmp_path: Path, name: str, nearest: str
 ) -> None:
-    """Variables may be meant for others, so they are no error; the caller warns."""
+    """Other programs may use the variables, so they are a warning and not an error."""
     loaded = load({}, {"CHATD_HOME": str(tmp_path), name: "sk-1", "OTHER": "x"})
     assert [(it.name, it.nearest) for it in loaded.unknown_variables] == [(name, nearest)]
     assert "sk-1" not in repr(loaded.unknown_variables)
 
 
 def test_every_variable_that_is_read_is_known(tmp_path: Path) -> None:
-    """Those of the server's settings, of its clients, and secrets in files."""
+    """Variables of settings, of clients, and of secrets in files."""
     secret = tmp_path / "secret"
     secret.write_text("sk-1", "utf-8")
     environment = {
@@ -103,7 +103,7 @@ def test_every_variable_that_is_read_is_known(tmp_path: Path) -> None:
 
 
 def test_secrets_are_not_in_the_words_for_a_log() -> None:
-    """A settings value that is printed by accident shows none."""
+    """Settings that are printed by accident show no secret."""
     config = load(
         {"database_url": "postgresql://u:hunter2@h/d", "anthropic_api_key": "sk-1"}, {}
     ).config
@@ -126,5 +126,5 @@ def test_secrets_are_not_in_the_words_for_a_log() -> None:
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    """Wherever it stands, also in a URL that cannot be read."""
+    """In any position, also in a URL that cannot be parsed."""
     assert Config(database=DatabaseConfig(database_url=url)).shown_database == shown

@@ -1,4 +1,4 @@
-"""Two commands that are the first of a home at the same time."""
+"""Two commands that use a new home at the same time."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ WAIT = "database.migrates"
 
 
 def test_keys_are_created_while_a_server_starts_for_the_first_time(tmp_path: Path) -> None:
-    """Whoever comes second waits for the first; each has its key, and the server serves."""
+    """The second waits for the first; each key works, and the server serves."""
     creates = [
         subprocess.Popen(
             [*PROGRAM, "keys", "create", name],
@@ -38,7 +38,7 @@ def test_keys_are_created_while_a_server_starts_for_the_first_time(tmp_path: Pat
 
 
 def test_a_wait_of_more_than_a_second_is_said_on_standard_error(tmp_path: Path) -> None:
-    """In plain words, and the command goes on when the wait is over."""
+    """The message is clear, and the command continues after the wait."""
     lock = FileLock(tmp_path / "chatd.db")
     process = subprocess.Popen(
         [*PROGRAM, "keys", "create", "bot"],
@@ -60,7 +60,7 @@ def test_a_wait_of_more_than_a_second_is_said_on_standard_error(tmp_path: Path) 
 async def test_a_command_waits_while_another_process_migrates(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And goes on when that has ended. A wait of more than a second is said."""
+    """It continues after the other ends, and reports a wait of more than a second."""
     config = load({"home": str(tmp_path)}, {}).config
     clock = ManualClock()
     lock = FileLock(config.sqlite_path)
@@ -80,7 +80,7 @@ async def test_a_command_waits_while_another_process_migrates(
 
 
 async def test_a_migration_that_does_not_end_is_not_waited_for_without_end(tmp_path: Path) -> None:
-    """It is named as what it is, and not as a server."""
+    """The message names a migration and not a server."""
     config = load({"home": str(tmp_path)}, {}).config
     clock = ManualClock()
     lock = FileLock(config.sqlite_path)

@@ -32,7 +32,7 @@ def server(home: Path) -> Iterator[Serving]:
 
 
 def _error(home: Path, *words: str) -> dict[str, Any]:
-    """Run a command that fails; return its error, which is all that it says."""
+    """Run a command that fails; return its error, its only output."""
     run = chatd(home, *words, "--json")
     assert run.stderr == ""
     (line,) = run.stdout.splitlines()
@@ -68,13 +68,13 @@ def _error(home: Path, *words: str) -> dict[str, Any]:
 def test_a_command_that_fails_says_so_in_json(
     home: Path, words: list[str], reason: str, code: int
 ) -> None:
-    """The reason is of the server where it has one; wrong options are failures, too."""
+    """The reason is the server's if there is one; wrong options are failures, too."""
     error = _error(home, *words)
     assert (error["reason"], error["exit_code"]) == (reason, code)
 
 
 def test_a_command_without_its_database_or_server_says_so_in_json(tmp_path: Path) -> None:
-    """Reasons of the machine that the command runs on."""
+    """Failures on the machine of the command have reasons, too."""
     assert _error(tmp_path, "keys", "list")["reason"] == "DATABASE"
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -105,13 +105,13 @@ def test_a_turn_that_fails_ends_the_lines_with_its_error(home: Path) -> None:
 
 
 def test_a_message_that_looks_like_an_option_is_none() -> None:
-    """What stands behind -- is said to the model."""
+    """Text after -- is part of the message."""
     assert asks_for_json(["send", "--json", "--", "hi"])
     assert not asks_for_json(["send", "--", "--json"])
 
 
 def test_the_help_of_every_command_says_it() -> None:
-    """Where it says what --json is."""
+    """The help describes --json."""
 
     def options(command: typer.core.TyperGroup) -> Iterator[str]:
         for it in command.commands.values():

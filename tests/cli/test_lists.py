@@ -35,7 +35,7 @@ def server(home: Path) -> Iterator[Serving]:
 
 @pytest.fixture(scope="module")
 def made(home: Path, server: Serving) -> list[chat_pb2.Chat]:
-    """Make three chats, the last of which stands in an error; return them, oldest first."""
+    """Make three chats, the last one in ERROR; return them, oldest first."""
     metadata = bearer((home / "root.key").read_text(encoding="utf-8").strip())
     requests = [
         pb.CreateChatRequest(title="The first\tone", labels={"team": "blue", "n": "1"}),
@@ -60,7 +60,7 @@ def _on_a_terminal(home: Path, *words: str) -> list[str]:
 
 
 def test_chats_in_a_pipe_are_one_line_each(home: Path, made: list[chat_pb2.Chat]) -> None:
-    """Newest first, fields between tabs, and nothing in a field that breaks them."""
+    """Newest first, with tabs between fields, and no tab or line break in a field."""
     rows = [it.split("\t") for it in chatd(home, "chats").stdout.splitlines()]
     assert [it[0] for it in rows] == [it.chat_id for it in reversed(made)]
     assert [it[1] for it in rows] == ["error", "waiting", "waiting"]
@@ -71,7 +71,7 @@ def test_chats_in_a_pipe_are_one_line_each(home: Path, made: list[chat_pb2.Chat]
 
 
 def test_tail_and_chats_name_a_status_alike(home: Path, made: list[chat_pb2.Chat]) -> None:
-    """As the contract does, in small letters."""
+    """As in the contract, in lower case."""
     for chat in made:
         words = ["tail", "--until-settled", chat.chat_id]
         first = chatd(home, *words).stdout.splitlines()[0]
@@ -99,7 +99,7 @@ def test_chats_are_found_by_label_and_status(home: Path, made: list[chat_pb2.Cha
 
 
 def test_a_limit_says_that_there_is_more(home: Path, made: list[chat_pb2.Chat]) -> None:
-    """And says nothing when that was all."""
+    """There is no note when the list is complete."""
     newest, *_ = reversed(made)
     one = chatd(home, "chats", "--limit", "1")
     assert one.stdout.startswith(newest.chat_id)
@@ -115,7 +115,7 @@ def test_a_limit_says_that_there_is_more(home: Path, made: list[chat_pb2.Chat]) 
     "words", [["--label", "team"], ["--label", "=x"], ["--status", "happy"], ["--limit", "0"]]
 )
 def test_a_filter_that_is_none_is_a_wrong_option(tmp_path: Path, words: list[str]) -> None:
-    """It says what is meant."""
+    """The message says what is expected."""
     run = chatd(tmp_path, "chats", *words, CHATD_ADDRESS="127.0.0.1:1")
     assert run.returncode == USAGE
     assert words[0].strip("-") in run.stderr
@@ -124,7 +124,7 @@ def test_a_filter_that_is_none_is_a_wrong_option(tmp_path: Path, words: list[str
 def test_a_terminal_of_80_columns_shows_every_chat_whole(
     home: Path, made: list[chat_pb2.Chat]
 ) -> None:
-    """Ids stand in one line; only titles and the like are folded."""
+    """Ids are on one line; only titles and similar texts are wrapped."""
     lines = _on_a_terminal(home, "chats")
     assert max(map(len, lines)) <= WIDTH
     starts = [it.partition(" ")[0] for it in lines if not it.startswith(" ")]
@@ -135,7 +135,7 @@ def test_a_terminal_of_80_columns_shows_every_chat_whole(
 
 
 def test_a_terminal_of_80_columns_shows_every_key_whole(tmp_path: Path) -> None:
-    """Its id, and both days, in one line; a long name is folded below."""
+    """The id and both times are on one line; a long name is wrapped below."""
     name = "n" * 100
     made = json.loads(chatd(tmp_path, "keys", "create", name, "--json").stdout)
     lines = _on_a_terminal(tmp_path, "keys", "list")
@@ -149,7 +149,7 @@ def test_a_terminal_of_80_columns_shows_every_key_whole(tmp_path: Path) -> None:
 
 
 def test_settings_on_a_terminal_are_not_boxed(tmp_path: Path) -> None:
-    """A name and its value in one line, as in the file; what it is below."""
+    """The name and the value are on one line; the description is below."""
     lines = _on_a_terminal(tmp_path, "config", "show")
     at = next(number for number, it in enumerate(lines) if it.split() == ["port", "7410"])
     assert "default" in lines[at + 1]

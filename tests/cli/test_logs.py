@@ -1,4 +1,4 @@
-"""What a server writes to standard error: one line for each fact, and none of a conversation."""
+"""The log on standard error: one line for each fact, and no text of a conversation."""
 
 import asyncio
 import io
@@ -46,13 +46,13 @@ def _written(level: str, form: str = "json") -> list[str]:
         ("error", []),
     ],
 )
-def test_a_level_shows_itself_and_what_is_graver(level: str, events: list[str]) -> None:
-    """The steps of a turn are for who debugs; a failure is a warning."""
+def test_a_level_shows_itself_and_higher_levels(level: str, events: list[str]) -> None:
+    """The steps of a turn are debug lines; a failure is a warning."""
     assert [json.loads(line)["event"] for line in _written(level)] == events
 
 
 def test_a_line_is_one_object_with_its_time_and_level() -> None:
-    """A machine reads it; nothing is left out for being of an unusual type."""
+    """A program can read it; values of all types are written."""
     failed, finished = map(json.loads, _written("info"))
 
     assert failed.pop("timestamp").endswith("Z")
@@ -83,12 +83,12 @@ class _Counted(io.BytesIO):
     writes = 0
 
     def flush(self) -> None:
-        """Count what a file would do now."""
+        """Count a write to the file."""
         self.writes += 1
 
 
 async def test_the_lines_of_one_turn_of_the_loop_are_written_together() -> None:
-    """A burst of requests costs one call of the system, in order, and nothing waits for more."""
+    """A burst of lines costs one system call, in order, without a delay."""
     file = _Counted()
     lines = LinesTogether(file)
 
@@ -103,7 +103,7 @@ async def test_the_lines_of_one_turn_of_the_loop_are_written_together() -> None:
 
 
 def test_a_line_without_a_loop_is_written_at_once() -> None:
-    """What is said before and after the loop is not lost."""
+    """Lines before and after the loop are not lost."""
     file = _Counted()
 
     LinesTogether(file).write(b"a\n")

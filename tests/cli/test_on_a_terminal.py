@@ -23,8 +23,8 @@ from tests.cli.terminals import (
 INTERRUPTED, TERMINATED = 130, 143
 LONG = "!text 20000 50/s"
 
-# A shell that has no job control, as in a script: the server shares the group of the chat, and
-# the shell protects it from Ctrl-C only by letting it ignore SIGINT; itself it has a trap.
+# A shell without job control, as in a script: the server is in the process group of the chat, and
+# is protected from Ctrl-C only because the shell makes it ignore SIGINT. The shell has a trap.
 SAME_SHELL = """
 trap : INT
 "$0" -c "$1" serve --port 0 --json >"$2" 2>/dev/null &
@@ -84,7 +84,7 @@ def test_ctrl_c_in_a_chat_leaves_the_server_of_the_same_shell_alone(
 
 
 def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
-    """At once on an empty line: nothing waits for the end of a line that nobody types."""
+    """At once on an empty line: nothing waits for the end of the line."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -96,7 +96,7 @@ def test_ctrl_c_at_the_prompt_leaves_the_chat(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["typer", "chatd_client.chat", "prompt_toolkit"])
 def test_ctrl_c_before_the_prompt_leaves_without_a_traceback(tmp_path: Path, module: str) -> None:
-    """Whatever the program is loading at that moment."""
+    """Whatever the program loads at that moment."""
     with serving(tmp_path) as server:
         words = [sys.executable, "-c", INTERRUPTED_AT, "chat", "--address", server.address]
         with terminal(words, environment(tmp_path, INTERRUPTED_AT=module)) as seat:
@@ -105,7 +105,7 @@ def test_ctrl_c_before_the_prompt_leaves_without_a_traceback(tmp_path: Path, mod
 
 
 def test_ctrl_d_before_the_prompt_is_kept(tmp_path: Path) -> None:
-    """It leaves when the prompt comes."""
+    """It quits when the prompt appears."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -116,7 +116,7 @@ def test_ctrl_d_before_the_prompt_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_chat_is_made_with_its_first_message(tmp_path: Path) -> None:
-    """Who leaves before saying anything leaves nothing behind."""
+    """Without a message, no chat is created."""
     with serving(tmp_path) as server:
         at = ["--address", server.address]
         for keys in (CTRL_D, b"!say Hello.\n"):
@@ -135,7 +135,7 @@ def test_a_chat_is_made_with_its_first_message(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
-    """As in a shell: what was typed is gone, and the conversation goes on."""
+    """As in a shell: the text is removed, and the conversation goes on."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -152,7 +152,7 @@ def test_ctrl_c_on_a_line_clears_it(tmp_path: Path) -> None:
 
 
 def test_ctrl_d_during_an_answer_leaves_after_it(tmp_path: Path) -> None:
-    """As if it were typed at the next prompt: the answer is shown to its end."""
+    """As at the next prompt: the answer is shown to its end."""
     with serving(tmp_path) as server:
         at = ["--address", server.address]
         with _typing(tmp_path, "chat", *at) as seat:
@@ -190,7 +190,7 @@ def test_a_line_can_be_edited_and_called_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["ctrl-c", "ctrl-d", "SIGTERM"])
 def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
-    """Whatever ends it: the shell gets its echo, its lines and its signals back."""
+    """After each kind of end, the shell has echo, lines and signals again."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -217,7 +217,7 @@ def test_a_chat_leaves_the_terminal_as_it_was(tmp_path: Path, end: str) -> None:
 
 
 def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
-    """While the answer to the first comes, and all at once; each is shown once."""
+    """During the first answer, and all at once; each is shown once."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -242,7 +242,7 @@ def test_lines_that_are_typed_ahead_are_all_heard(tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) -> None:
-    """The first one asks the server to stop the answer; nobody waits for a server that is stuck."""
+    """The first one asks the server to stop; the second does not wait for a stuck server."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
         stuck = psutil.Process(server.process.pid)
         stuck.suspend()
         seat.types(CTRL_C)
-        seat.until("Ctrl-C again leaves")  # two signals at once would be one
+        seat.until("Ctrl-C again quits")  # two signals at once would be one
         seat.types(CTRL_C)
         assert seat.ends() == INTERRUPTED
         assert b"is not confirmed" in seat.shown
@@ -262,8 +262,8 @@ def test_a_second_ctrl_c_leaves_a_chat_whose_server_is_silent(tmp_path: Path) ->
 
 
 def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_path: Path) -> None:
-    """The chat says that the answer was not stopped and how to stop it later, and keeps its word
-    that Ctrl-C again leaves.
+    """The chat says that the answer was not stopped and how to stop it later; Ctrl-C again quits,
+    as announced.
     """
     with (
         serving(tmp_path) as server,
@@ -275,7 +275,7 @@ def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_p
         server.process.kill()
         seat.until("trying for up to")
         seat.types(CTRL_C)
-        seat.until("Ctrl-C again leaves")
+        seat.until("Ctrl-C again quits")
         seat.until("the answer was not stopped: no server answers")
         seat.until("chatd interrupt")
         seat.types(CTRL_C)
@@ -285,7 +285,7 @@ def test_a_second_ctrl_c_leaves_after_a_stop_that_did_not_reach_the_server(tmp_p
 
 
 def test_a_second_ctrl_c_leaves_an_answer_that_goes_on_after_its_stop(tmp_path: Path) -> None:
-    """What was queued is answered next; nobody has to wait for that."""
+    """The queued message is answered next; quitting does not wait for that."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "chat", "--address", server.address) as seat,
@@ -308,7 +308,7 @@ def test_a_second_ctrl_c_leaves_an_answer_that_goes_on_after_its_stop(tmp_path: 
 
 
 def test_send_shows_live_text_on_a_terminal(tmp_path: Path) -> None:
-    """A person sees what is void go by, and is told so."""
+    """A person has seen text that is void now, and a line says so."""
     with (
         serving(tmp_path) as server,
         _typing(tmp_path, "send", "!text 40 20/s\n!cut", "--address", server.address) as seat,
@@ -321,7 +321,7 @@ def test_send_shows_live_text_on_a_terminal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["send", "tail"])
 def test_ctrl_c_ends_a_command_cleanly(tmp_path: Path, command: str) -> None:
-    """Exit 130 and no traceback; the turn goes on at the server."""
+    """Exit 130 and no traceback; the server continues the turn."""
     with serving(tmp_path) as server:
         at = ["--address", server.address]
         words = ["send", LONG]
@@ -337,7 +337,7 @@ def test_ctrl_c_ends_a_command_cleanly(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["chat", "send"])
 def test_a_server_that_does_not_come_back_is_given_up(tmp_path: Path, command: str) -> None:
-    """After the time that --retry-seconds allows: what happened, what to do, and a failure."""
+    """After --retry-seconds: what happened, what to do, and a failure."""
     with serving(tmp_path) as server:
         words = ["chat"] if command == "chat" else ["send", LONG]
         options = ["--address", server.address, "--retry-seconds", "0.5"]

@@ -10,11 +10,11 @@ from tests.cli.programs import SECONDS_MAX, serving
 from tests.kit.server import bearer
 
 PIPE_BYTES = 64 * 1024
-"""What a pipe holds that nobody reads."""
+"""Bytes that fit in a pipe that nobody reads."""
 
 
 def test_a_server_that_logs_a_lot_is_not_held_up(tmp_path: Path) -> None:
-    """Its log goes where there is room, and the test can look at all of it."""
+    """Its log is a file, and the test can read all of it."""
     with (
         serving(tmp_path, "--log-level", "debug") as server,
         grpc.insecure_channel(server.address) as channel,

@@ -1,4 +1,4 @@
-"""`chatd send` and its neighbours towards clumsy users and closed pipes."""
+"""`chatd send` and similar commands: mistakes of users, and closed pipes."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def stub(tmp_path: Path, server: Serving) -> Iterator[Stub]:
 
 @pytest.mark.parametrize("wait", ["--wait", "--no-wait"])
 def test_a_refused_message_leaves_no_chat(tmp_path: Path, stub: Stub, wait: str) -> None:
-    """The chat is made with its first message, or not at all."""
+    """The chat is created together with its first message."""
     run = chatd(tmp_path, "send", wait, "--model", "nobody/none", "hello")
     assert run.returncode == FAILED
     run = chatd(tmp_path, "send", wait, "x" * 100_000 + "\udcff")
@@ -80,7 +80,7 @@ def test_a_refused_message_leaves_no_chat(tmp_path: Path, stub: Stub, wait: str)
 def test_a_message_to_a_chat_that_waits_for_tools_says_why_and_what_to_do(
     tmp_path: Path, stub: Stub
 ) -> None:
-    """Which tools, and the command that stops the wait; after it the message is answered."""
+    """The tools, and the command that ends the wait; after it, the message is answered."""
     chat_id = stub.waiting_chat()
     run = chatd(tmp_path, "send", "--chat", chat_id, "!say Answered.")
     assert (run.returncode, run.stdout) == (WAITING, "")
@@ -96,7 +96,7 @@ def test_a_message_to_a_chat_that_waits_for_tools_says_why_and_what_to_do(
 
 
 def test_a_turn_that_waits_for_client_tools_is_not_a_success(tmp_path: Path, stub: Stub) -> None:
-    """Its own exit code; with --json the last line says what the chat waits for."""
+    """It has its own exit code; with --json, the last line says what the chat waits for."""
     chat_id = stub.waiting_chat()
     assert chatd(tmp_path, "interrupt", chat_id).returncode == 0
     run = chatd(tmp_path, "send", "--chat", chat_id, "!say One moment.\n!call get_weather {}")
@@ -119,8 +119,8 @@ def test_a_turn_that_waits_for_client_tools_is_not_a_success(tmp_path: Path, stu
 def test_a_chat_that_waits_for_client_tools_says_how_to_stop_the_turn(
     tmp_path: Path, stub: Stub
 ) -> None:
-    """At the prompt Ctrl-C leaves, so there is another way: when the chat is opened, and when an
-    answer ends so.
+    """At the prompt, Ctrl-C quits, so a command is shown: when the chat is opened, and when an
+    answer ends in this way.
     """
     chat_id = stub.waiting_chat()
     hint = f"  ? to stop that turn instead: chatd interrupt {chat_id}"
@@ -133,9 +133,7 @@ def test_a_chat_that_waits_for_client_tools_says_how_to_stop_the_turn(
 
 @pytest.mark.usefixtures("server")
 def test_standard_output_of_send_is_the_final_answer_alone(tmp_path: Path) -> None:
-    """Not what a cut attempt had said, nor earlier answers of the turn; those that read the rest
-    find it on standard error.
-    """
+    """No text of a cut attempt, no earlier answers of the turn: these are on standard error."""
     words = (
         "!think 2\n!say First words.\n!cut\n"
         '!call current_time {"timezone": "Europe/Oslo"}\n!step\n!say The answer.'
@@ -149,14 +147,14 @@ def test_standard_output_of_send_is_the_final_answer_alone(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("server")
 def test_a_failed_turn_leaves_standard_output_empty(tmp_path: Path) -> None:
-    """The failure is on standard error, and so is nothing of the answer that broke off."""
+    """Standard error has the failure, and nothing has text of the answer that broke off."""
     run = chatd(tmp_path, "send", "!say Half an answer.\n!error auth")
     assert (run.returncode, run.stdout) == (FAILED, "")
     assert "✗" in run.stderr
 
 
 def test_an_answer_to_a_queued_message_is_its_own(tmp_path: Path, stub: Stub) -> None:
-    """And not that of the turn that was open when it was sent."""
+    """Not the answer of the turn that was open when the message was sent."""
     chat_id = chatd(tmp_path, "send", "--no-wait", "!text 20000 50/s").stdout.strip()
     stub.until(chat_id, "message_part")
     process = subprocess.Popen(
@@ -175,7 +173,7 @@ def test_an_answer_to_a_queued_message_is_its_own(tmp_path: Path, stub: Stub) ->
 
 
 def test_tail_says_once_that_an_answer_was_interrupted(tmp_path: Path, stub: Stub) -> None:
-    """As it happens, and afterwards from the messages alone."""
+    """Live, and later from the messages."""
     chat_id = chatd(tmp_path, "send", "--no-wait", "!text 20000 50/s").stdout.strip()
     live = subprocess.Popen(
         [*PROGRAM, "tail", "--until-settled", chat_id],
@@ -199,7 +197,7 @@ def test_tail_says_once_that_an_answer_was_interrupted(tmp_path: Path, stub: Stu
 
 @pytest.mark.usefixtures("server")
 def test_tail_shows_the_failed_turns_of_the_past(tmp_path: Path) -> None:
-    """One line each, behind the messages of the turn; also that of the turn that is the last."""
+    """One line each, after the messages of the turn; also for the last turn."""
     failed = chatd(tmp_path, "send", "!error auth")
     chat_id = failed.stderr.split()[1]
     said = failed.stderr.splitlines()[-1]
@@ -215,7 +213,7 @@ def test_tail_shows_the_failed_turns_of_the_past(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["tail"], ["tail", "--json"]], ids=["text", "json"])
 @pytest.mark.usefixtures("server")
 def test_a_reader_that_leaves_ends_the_command(tmp_path: Path, words: list[str]) -> None:
-    """As `| head -1` does: without a word, and soon."""
+    """As with `| head -1`: no message, and no delay."""
     chat_id = chatd(tmp_path, "send", "--no-wait", "!text 20000 200/s").stdout.strip()
     process = subprocess.Popen(
         [*PROGRAM, *words, chat_id],
@@ -236,7 +234,7 @@ def test_a_reader_that_leaves_ends_the_command(tmp_path: Path, words: list[str])
 def test_a_message_whose_answer_is_given_up_says_how_to_go_on(
     tmp_path: Path, server: Serving, words: list[str]
 ) -> None:
-    """By the command and the chat; with --retry-seconds 0 after one try."""
+    """The message names the command and the chat; with --retry-seconds 0, after one try."""
     process = subprocess.Popen(
         [*PROGRAM, "send", "!text 20000 50/s", "--retry-seconds", "0", *words],
         env=environment(tmp_path),
@@ -258,7 +256,7 @@ def test_a_message_whose_answer_is_given_up_says_how_to_go_on(
 
 
 def test_closed_standard_input_is_nothing_to_say(tmp_path: Path) -> None:
-    """A shell may close it: `<&-`."""
+    """A shell can close it with `<&-`."""
     run = subprocess.run(
         ["/bin/sh", "-c", '"$0" -c "$1" send - <&-', sys.executable, PROGRAM[2]],
         env=environment(tmp_path),
@@ -268,5 +266,5 @@ def test_closed_standard_input_is_nothing_to_say(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == USAGE
-    assert "nothing to say" in run.stderr
+    assert "message is empty" in run.stderr
     assert "Traceback" not in run.stderr

@@ -1,4 +1,4 @@
-"""`chatd serve` as a process: what it says, how it stops, and what keeps it from starting."""
+"""`chatd serve` as a process: its output, how it stops, and why it does not start."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ def test_a_first_start_needs_nothing_and_says_where_everything_is(tmp_path: Path
 
 
 def test_two_servers_do_not_share_a_port_unasked(tmp_path: Path) -> None:
-    """The kernel would spread connections over both; with --reuse-port that is what one wants."""
+    """The kernel would spread connections over both, which is only wanted with --reuse-port."""
     with serving(tmp_path / "a", "--reuse-port") as first:
         home = tmp_path / "b"
         unasked = chatd(home, "serve", "--port", first.port)
@@ -56,7 +56,7 @@ def test_two_servers_do_not_share_a_port_unasked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_it_leave_in_order(tmp_path: Path, number: int) -> None:
-    """Exit code 0, and the log tells of both ends."""
+    """Exit code 0, and the log has the start and the stop."""
     with serving(tmp_path) as server:
         assert server.stop(number) == 0
         events = [json.loads(line)["event"] for line in server.logged()]
@@ -88,7 +88,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_says_which_and_what_to_do(tmp_path: Path) -> None:
-    """Also when the other program is no chatd."""
+    """Also when the other program is not chatd."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
         run = chatd(tmp_path, "serve", "--port", str(port))
@@ -98,11 +98,11 @@ def test_a_port_in_use_says_which_and_what_to_do(tmp_path: Path) -> None:
         assert "Traceback" not in run.stderr
         assert ".cc:" not in run.stderr, "words of grpc's own log"
         loud = chatd(tmp_path, "serve", "--port", str(port), GRPC_VERBOSITY="error")
-        assert "add_port.cc:" in loud.stderr, "who asks for that log gets it"
+        assert "add_port.cc:" in loud.stderr, "grpc's log is there if it is asked for"
 
 
 def test_a_second_server_on_the_same_file_says_who_holds_it(tmp_path: Path) -> None:
-    """By the process that holds it; the first one goes on."""
+    """The message names the process that holds it, which goes on."""
     with serving(tmp_path) as first:
         run = chatd(tmp_path, "serve", "--port", "0")
         assert run.returncode == DATABASE
@@ -112,7 +112,7 @@ def test_a_second_server_on_the_same_file_says_who_holds_it(tmp_path: Path) -> N
 
 
 def test_a_database_of_a_newer_chatd_is_left_alone(tmp_path: Path) -> None:
-    """It is never migrated back; the words say to update."""
+    """It is never migrated back; the message says to update."""
     assert chatd(tmp_path, "migrate").returncode == 0
     with closing(sqlite3.connect(tmp_path / "chatd.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -125,7 +125,7 @@ def test_a_database_of_a_newer_chatd_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
-    """Somebody pointed at the wrong file; nothing of it is touched."""
+    """The path is wrong; the file is not changed."""
     wrong = tmp_path / "notes.txt"
     wrong.write_text("these are my notes, and not a database at all\n" * 40, encoding="utf-8")
     before = wrong.read_bytes()
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_gone_is_said_without_its_password(tmp_path: Path) -> None:
-    """PostgreSQL is not there: what was tried, and no secret."""
+    """PostgreSQL is not there: the message says what was tried, without secrets."""
     url = "postgresql://me:hunter2@127.0.0.1:1/none"
     for command in ("serve", "migrate"):
         run = chatd(tmp_path, command, CHATD_DATABASE_URL=url)
@@ -151,7 +151,7 @@ def test_a_database_that_is_gone_is_said_without_its_password(tmp_path: Path) ->
 def test_a_database_url_that_is_none_is_said_without_its_password(
     tmp_path: Path, rest: str
 ) -> None:
-    """A slip of the pen in the URL is a wrong setting, and no reason to print it."""
+    """A mistake in the URL is a wrong setting, and the URL is not printed."""
     run = chatd(tmp_path, "migrate", CHATD_DATABASE_URL=f"postgresql://me:hunter2@{rest}")
     assert run.returncode == USAGE
     assert "database_url" in run.stderr
@@ -160,7 +160,7 @@ def test_a_database_url_that_is_none_is_said_without_its_password(
 
 
 def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    """A file stands where the folder should be."""
+    """There is a file instead of a folder."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     run = chatd(tmp_path / "file" / "home", "serve", "--port", "0")
     assert run.returncode == USAGE
@@ -170,7 +170,7 @@ def test_a_home_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\n"], ids=["empty", "no text"])
 def test_a_root_key_that_is_none_is_said(tmp_path: Path, content: bytes) -> None:
-    """An empty file would lock everybody out without a word."""
+    """An empty file would refuse every command without a reason."""
     (tmp_path / "root.key").write_bytes(content)
     run = chatd(tmp_path, "serve", "--port", "0")
     assert run.returncode == USAGE
@@ -179,7 +179,7 @@ def test_a_root_key_that_is_none_is_said(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_bad_setting_says_where_it_came_from(tmp_path: Path) -> None:
-    """The variable, the value, what is allowed; nothing is made at home."""
+    """The variable, its value, what is allowed; nothing is written."""
     home = tmp_path / "home"
     run = chatd(home, "serve", CHATD_PORT="seventy")
     assert run.returncode == USAGE
@@ -189,7 +189,7 @@ def test_a_bad_setting_says_where_it_came_from(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_nobody_reads_is_said_once_at_start(tmp_path: Path) -> None:
-    """With the name that was meant, and never with its value: it may be a secret."""
+    """With the probable name, and never with its value, which may be a secret."""
     with serving(tmp_path, CHATD_ANTHROPIC_APIKEY="sk-secret") as server:
         assert server.stop() == 0
         lines = [json.loads(line) for line in server.logged()]
@@ -200,7 +200,7 @@ def test_a_variable_that_nobody_reads_is_said_once_at_start(tmp_path: Path) -> N
 
 
 def test_a_revoked_root_key_is_said_at_start(tmp_path: Path) -> None:
-    """In the log and in the first line, with what to do; following it gives a key that works."""
+    """In the log and in the first line, with what to do; the advice gives a key that works."""
     with serving(tmp_path) as server:
         assert server.facts["root_key_is_revoked"] is False
         (root,) = json.loads(chatd(tmp_path, "keys", "list", "--json").stdout)
@@ -227,7 +227,7 @@ def test_a_revoked_root_key_is_said_at_start(tmp_path: Path) -> None:
 def test_homes_that_share_a_database_have_root_keys_of_their_own(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """The list of keys says which home each belongs to, and the log of a first start says it."""
+    """The list of keys names the home of each, and the log of a first start has it."""
     homes = [tmp_path / "one", tmp_path / "two"]
     for home in homes:
         with serving(home, "--migrate", CHATD_DATABASE_URL=postgres_url) as server:
@@ -244,7 +244,7 @@ def test_homes_that_share_a_database_have_root_keys_of_their_own(
 
 
 def test_an_unknown_default_model_is_said_at_start(tmp_path: Path) -> None:
-    """Better now than with the first message."""
+    """At the start and not with the first message."""
     run = chatd(tmp_path, "serve", "--port", "0", "--default-model", "nobody/none")
     assert run.returncode == USAGE
     assert "default_model = 'nobody/none', from --default-model" in run.stderr
@@ -252,7 +252,7 @@ def test_an_unknown_default_model_is_said_at_start(tmp_path: Path) -> None:
 
 
 def test_postgres_is_migrated_on_purpose_and_serves(tmp_path: Path, postgres_url: str) -> None:
-    """`serve` names the command; after it, keys and servers work on the same database."""
+    """`serve` names the command; after it, keys and servers work."""
     settings = {"CHATD_DATABASE_URL": postgres_url}
     old = chatd(tmp_path, "serve", "--port", "0", **settings)
     assert old.returncode == DATABASE
@@ -268,7 +268,7 @@ def test_postgres_is_migrated_on_purpose_and_serves(tmp_path: Path, postgres_url
 def test_a_database_user_without_the_right_is_said(
     tmp_path: Path, postgres: Postgres | PostgresUnavailableError, postgres_url: str
 ) -> None:
-    """The first thing that goes wrong with a database of somebody else's: no traceback."""
+    """The user has no rights on the database: a message and no traceback."""
     assert isinstance(postgres, Postgres)
     weak = f"weak_{uuid4().hex}"
     postgres.run(f"CREATE ROLE {weak} LOGIN")
@@ -286,6 +286,6 @@ def test_a_database_user_without_the_right_is_said(
 
 
 def test_postgres_may_be_migrated_by_the_start(tmp_path: Path, postgres_url: str) -> None:
-    """For a deployment that has no step of its own for it."""
+    """For a deployment without a separate step."""
     with serving(tmp_path, "--migrate", CHATD_DATABASE_URL=postgres_url) as server:
         assert server.stop() == 0

@@ -1,4 +1,4 @@
-"""The page of settings says what the program takes today."""
+"""The page of settings is up to date."""
 
 from chatd_server.cli.exits import MEANINGS, Exit
 from scripts.settings_page import TARGET, page

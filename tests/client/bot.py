@@ -1,8 +1,8 @@
 """A bot as a user writes it, to be run as a process: `python -m tests.client.bot`.
 
-It stores the cursor of each response, and goes on from there when it is started again. Its tool
-never ends in the process that was started first, and says that it runs when the event that asked
-for it is stored: the tool may begin before that event arrives.
+It stores the cursor of each response, and continues there after a restart. In the first process its
+tool never ends; the tool reports only after the event that asked for it is stored, because it may
+begin before that event arrives.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ async def book(context: ToolCallContext) -> str:
 
 
 def say(line: str) -> None:
-    """Tell the test, which reads lines."""
+    """Print a line for the test."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def store(path: Path, cursor: chat_pb2.Cursor) -> None:
-    """Keep where to go on; a file that is renamed is whole, whenever this process is killed."""
+    """Store the cursor; a renamed file is complete, whenever this process is killed."""
     new = path.with_suffix(".new")
     new.write_bytes(cursor.SerializeToString())
     new.rename(path)

@@ -81,7 +81,7 @@ class Bot:
 
 @asynccontextmanager
 async def started(*command: str, environment: dict[str, str]) -> AsyncIterator[Process]:
-    """Start a program of Python; it is gone when the context is left."""
+    """Start a Python program; it ends with the context."""
     process = await create_subprocess_exec(
         *(sys.executable, *command), cwd=ROOT, env=environment, stdout=PIPE
     )
@@ -94,7 +94,7 @@ async def started(*command: str, environment: dict[str, str]) -> AsyncIterator[P
 
 
 async def results_of(chat: ChatHandle) -> list[str]:
-    """Return the words of the results that the model was given."""
+    """Return the texts of the results that the model got."""
     return [
         part.tool_result.output_text
         for message in await chat.messages()
@@ -153,7 +153,7 @@ async def interrupted(chat: ChatHandle, _: Served) -> None:
 async def test_a_restarted_bot_runs_no_call_that_is_over(
     tmp_path: Path, ended: Callable[[ChatHandle, Served], Awaitable[None]]
 ) -> None:
-    """Somebody answered, the deadline passed, or a user interrupted while it was away."""
+    """Another client answered, the deadline passed, or a user interrupted it meanwhile."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         chat = await client.create_chat(tools=[book], action_timeout_seconds=TIMEOUT_SECONDS)
         bot = Bot(served.app.address, served.key, chat, tmp_path)
@@ -167,7 +167,7 @@ async def test_a_restarted_bot_runs_no_call_that_is_over(
 
 
 async def test_a_bot_whose_cursor_expired_goes_on_without_it(tmp_path: Path) -> None:
-    """The stream says so before any tool begins; the snapshot that follows tells of the call."""
+    """The stream fails before any tool begins; the snapshot after it has the call."""
     runs: list[str] = []
 
     @tool
@@ -180,7 +180,7 @@ async def test_a_bot_whose_cursor_expired_goes_on_without_it(tmp_path: Path) -> 
         chat = await client.create_chat(tools=[work], action_timeout_seconds=7 * DAY_SECONDS)
         async for _ in client.chat(chat.id).run("!call work {}\n!step\n!say Thank you."):
             pass
-        # At once: nothing runs that would want to see the time go by.
+        # At once: nothing waits for the clock.
         served.clock._now += round(2 * DAY_SECONDS * MICROSECONDS)
         await Chores(served.app.database.store, served.clock, served.observer, 1).sweep()
 
@@ -193,7 +193,7 @@ async def test_a_bot_whose_cursor_expired_goes_on_without_it(tmp_path: Path) -> 
 
 
 async def test_a_program_that_was_killed_asks_again_and_gets_its_answer(tmp_path: Path) -> None:
-    """It had stored nothing, and is killed in the middle of the answer."""
+    """It stored nothing, and is killed in the middle of the answer."""
     server = ServerProcess(tmp_path)
     await server.start()
     words = "!say Begun.\n!stall 1\n!say Mine."

@@ -37,13 +37,13 @@ async def get_weather(city: str, unit: Literal["C", "F"] = "C") -> dict[str, str
 
 @tool
 def broken(count: int) -> str:
-    """Fail in a way that nobody meant."""
+    """Fail with a defect."""
     return str(1 // count)
 
 
 @tool
 def long(size: int) -> str:
-    """Give so many bytes."""
+    """Return this many bytes."""
     return "x" * size
 
 
@@ -62,7 +62,7 @@ async def test_a_write_is_tried_again_with_the_same_request_id() -> None:
 
 
 async def test_an_answer_of_the_server_is_not_tried_again() -> None:
-    """NOT_FOUND stays NOT_FOUND however often one asks."""
+    """Another try would also get NOT_FOUND."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.answer = lambda _: grpc.StatusCode.NOT_FOUND
         with pytest.raises(NotFound):
@@ -70,8 +70,8 @@ async def test_an_answer_of_the_server_is_not_tried_again() -> None:
         assert len(service.calls) == 1
 
 
-def test_a_tool_says_its_schema_by_its_type_hints() -> None:
-    """The schema is an object schema with what the function takes, and nothing else."""
+def test_the_schema_of_a_tool_comes_from_its_type_hints() -> None:
+    """The schema is an object with exactly the parameters of the function."""
     schema = msgspec.json.decode(get_weather.input_schema_json)
     assert schema["type"] == "object"
     assert schema["required"] == ["city"]
@@ -92,7 +92,7 @@ def test_a_tool_says_its_schema_by_its_type_hints() -> None:
 async def test_a_call_gives_one_result_whatever_happens(
     call: str, text: str, is_error: bool
 ) -> None:
-    """Success, the tool's own words, and arguments that do not fit are all results."""
+    """Success, ToolFailed, and wrong arguments all give a result."""
     pending = tool_pb2.PendingToolCall(
         tool_call_id="1", tool_name="get_weather", arguments_json=call
     )
@@ -102,14 +102,14 @@ async def test_a_call_gives_one_result_whatever_happens(
     assert result.is_error is is_error
 
 
-async def test_a_defect_of_a_tool_is_told_by_its_type_only() -> None:
-    """A traceback may hold secrets, so the model hears the exception's type and no more."""
+async def test_of_a_defect_the_model_gets_the_type_only() -> None:
+    """A traceback may hold secrets, so the model gets only the type of the exception."""
     pending = tool_pb2.PendingToolCall(tool_call_id="1", arguments_json='{"count":0}')
     result = await broken.result(pending)
     assert result.output_text == "broken failed: ZeroDivisionError"
 
 
-async def test_a_result_that_no_server_takes_is_the_models_to_hear_of() -> None:
+async def test_a_result_that_is_too_large_is_an_error_for_the_model() -> None:
     """Submitted as it is, it would be refused, and the turn would wait for its deadline."""
     pending = tool_pb2.PendingToolCall(tool_call_id="1", arguments_json='{"size":524289}')
     result = await long.result(pending)
@@ -120,8 +120,8 @@ async def test_a_result_that_no_server_takes_is_the_models_to_hear_of() -> None:
 
 
 @pytest.mark.parametrize("words", ["ä" * RESULT_BYTES_MAX, "a\ud800b"], ids=["long", "no UTF-8"])
-async def test_the_words_of_a_failure_are_made_to_fit(words: str) -> None:
-    """What a tool raises is often somebody else's text; it must not end the run."""
+async def test_the_text_of_a_failure_is_cut_to_the_limit(words: str) -> None:
+    """The text often comes from elsewhere; it must not end the run."""
 
     @tool
     def failing() -> None:
@@ -202,7 +202,7 @@ async def test_calls_of_one_action_are_submitted_together() -> None:
 
 
 async def test_the_sync_twin_does_the_same() -> None:
-    """A script without an event loop gets the same answers."""
+    """Scripts without an event loop get the same answers."""
     async with scripted_server() as (service, address):
         service.answer = lambda r: chat_service_pb2.GetChatResponse(
             chat=chat_pb2.Chat(chat_id=r.chat_id, title="t")
@@ -216,7 +216,7 @@ async def test_the_sync_twin_does_the_same() -> None:
 
 
 async def test_a_client_without_a_key_is_told_where_keys_come_from() -> None:
-    """The server's own words are for who writes metadata by hand."""
+    """The server's message is for programs that write the metadata themselves."""
     async with (
         scripted_server() as (service, address),
         Client(endpoint=Endpoint(address, "")) as client,
@@ -246,9 +246,9 @@ async def test_the_sync_twin_lists_what_its_chats_wait_for() -> None:
         *("h:1 ", "h:1/x", "dns:///h:1", "[::1]", "h:\u0663"),
     ],
 )
-def test_an_address_that_is_none_is_refused_before_it_is_dialled(address: str) -> None:
-    """By grpc it would go to another port, or fail in words of its own."""
-    words = f"'{address}' is not an address of a server: give host:port, as in 127.0.0.1:7410"
+def test_an_invalid_address_is_refused_before_it_is_used(address: str) -> None:
+    """With grpc it would mean another port, or an unclear message."""
+    words = f"'{address}' is not an address of a server: give host:port, such as 127.0.0.1:7410"
     makers: list[Callable[[], object]] = [
         lambda: Client(address, "chatd_k"),
         lambda: SyncClient(address, "chatd_k"),
@@ -262,15 +262,15 @@ def test_an_address_that_is_none_is_refused_before_it_is_dialled(address: str) -
 
 @pytest.mark.parametrize("address", ["h:1", "[::1]:65535", "a-b.example.org:443", "my_host:7410"])
 def test_an_address_is_a_host_and_a_port(address: str) -> None:
-    """An IPv6 host stands in brackets."""
+    """An IPv6 host is in brackets."""
     assert Endpoint(address, "chatd_k").address == address
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"chatd_a\nchatd_b\n"])
-def test_a_root_key_that_is_none_is_said(
+def test_an_invalid_root_key_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
 ) -> None:
-    """The file is named: it may have been damaged, or be somebody else's."""
+    """The message names the file: it may be damaged, or belong to another program."""
     monkeypatch.delenv("CHATD_KEY", raising=False)
     monkeypatch.setenv("CHATD_HOME", str(tmp_path))
     (tmp_path / "root.key").write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a tool may ask of its call: a parameter that is not the model's."""
+"""The context of a call: a parameter that the model does not see."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ async def test_a_tool_is_told_which_call_it_runs_for(tmp_path: Path, known: Clie
 
 
 @pytest.mark.parametrize("known", [on_the_loop, in_a_thread], ids=["async", "plain"])
-def test_the_model_is_not_told_of_the_context(known: ClientTool) -> None:
+def test_the_model_does_not_see_the_context(known: ClientTool) -> None:
     """The schema has the other parameters and nothing else."""
     schema = msgspec.json.decode(known.input_schema_json)
     assert list(schema["properties"]) == ["amount"]
@@ -47,7 +47,7 @@ def test_the_model_is_not_told_of_the_context(known: ClientTool) -> None:
 
 
 async def test_the_model_cannot_set_the_context() -> None:
-    """An argument of that name is one that the function does not have."""
+    """An argument of that name is unknown."""
     call = tool_pb2.PendingToolCall(
         tool_call_id="1",
         tool_name="in_a_thread",
@@ -65,6 +65,6 @@ def twice(one: ToolCallContext, two: ToolCallContext) -> None: ...
 
 @pytest.mark.parametrize("function", [optional, annotated, nested, twice])
 def test_a_context_in_any_other_form_is_refused(function: Callable[..., Any]) -> None:
-    """It would stand in the schema, and the model would make it up."""
+    """It would be in the schema, and the model would invent it."""
     with pytest.raises(TypeError, match="ToolCallContext"):
         tool(function)

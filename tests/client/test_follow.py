@@ -11,7 +11,7 @@ REACHED = event_pb2.STREAM_END_REASON_UNTIL_REACHED
 DRAINING = event_pb2.STREAM_END_REASON_DRAINING
 
 
-async def test_a_cut_stream_goes_on_behind_the_last_cursor() -> None:
+async def test_a_cut_stream_continues_after_the_last_cursor() -> None:
     """After a cut the client asks from its last cursor, and the caller notices nothing."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [
@@ -39,7 +39,7 @@ async def test_a_draining_server_is_a_pause_and_not_an_end() -> None:
 
 
 async def test_a_lost_cursor_is_an_error_and_not_a_loop() -> None:
-    """OUT_OF_RANGE cannot be cured by asking again."""
+    """Another try would also get OUT_OF_RANGE."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         service.scripts = [Script([], grpc.StatusCode.OUT_OF_RANGE)]
         with pytest.raises(StreamLost):

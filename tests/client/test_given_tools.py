@@ -1,4 +1,4 @@
-"""What is given for tools and is none: said at once, with what it is and what to do."""
+"""Values that are not tools are refused at once, with what they are and what to do."""
 
 import functools
 import logging
@@ -68,7 +68,7 @@ NO_TOOLS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("given", "words"), GIVEN.values(), ids=GIVEN.keys())
-async def test_what_is_no_tool_is_refused_where_it_is_given(given: Any, words: str) -> None:
+async def test_a_value_that_is_not_a_tool_is_refused_at_once(given: Any, words: str) -> None:
     """It is a mistake of the program: a TypeError, before anything is sent."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         with pytest.raises(TypeError, match=words):
@@ -95,7 +95,7 @@ def test_the_sync_twin_refuses_it_too() -> None:
 async def test_a_tool_that_the_chat_was_not_created_with_is_warned_of_once(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By `resume`, which begins with the chat as it is, or by whatever asks for the chat first."""
+    """By `resume`, which gets the chat first, or by the first method that gets it."""
     made = await client.create_chat(model="sandbox/echo", tools=[known])
     await made.ask("!say Hello.")
     assert caplog.records == []
@@ -115,6 +115,6 @@ async def test_a_tool_that_the_chat_was_not_created_with_is_warned_of_once(
 
 @pytest.mark.parametrize(("function", "words"), NO_TOOLS.values(), ids=NO_TOOLS.keys())
 def test_what_cannot_be_a_tool_is_refused_by_the_decorator(function: Any, words: str) -> None:
-    """Without this a run would find out, and tell the model of a defect."""
+    """Otherwise it would fail in a run, as an error for the model."""
     with pytest.raises(TypeError, match=words):
         tool(function)

@@ -1,4 +1,4 @@
-"""Which key a client uses: what was given, and nothing else in its place."""
+"""Which key a client uses: the given key, and never another one instead."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def _a_home_with_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [Client, SyncClient, find_endpoint])
 def test_an_empty_key_is_refused_and_is_not_the_root_key(make: Callable[..., object]) -> None:
-    """A program whose secret did not arrive must not become the operator."""
+    """A program without its secret must not get the rights of the operator."""
     with pytest.raises(PermissionDenied, match="the key given by the argument `key` is empty"):
         make(NOWHERE, "")
 
@@ -30,7 +30,7 @@ def test_an_empty_key_is_refused_and_is_not_the_root_key(make: Callable[..., obj
 def test_an_empty_variable_is_refused_and_is_not_the_root_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The variable is named. A key in the argument goes first, whatever the variable holds."""
+    """The message names the variable. A key in the argument comes first."""
     monkeypatch.setenv("CHATD_KEY", "")
     with pytest.raises(PermissionDenied, match="the key given by CHATD_KEY is empty"):
         find_endpoint(NOWHERE)
@@ -38,13 +38,13 @@ def test_an_empty_variable_is_refused_and_is_not_the_root_key(
 
 
 def test_a_key_that_was_not_given_is_that_of_the_home() -> None:
-    """Only what is left out falls through."""
+    """The home is used only if no key is given."""
     assert find_endpoint(NOWHERE, None).key == "chatd_root"
 
 
 @pytest.mark.parametrize("key", NO_KEYS)
 def test_a_key_of_another_shape_is_refused_by_the_constructor(key: str) -> None:
-    """Before grpc fails on it, or a server answers in words about metadata."""
+    """Before grpc or a server refuses it with an unclear message."""
     makers: list[Callable[[], object]] = [
         lambda: Client(NOWHERE, key),
         lambda: SyncClient(NOWHERE, key),
@@ -65,8 +65,8 @@ def test_a_variable_of_another_shape_is_named(monkeypatch: pytest.MonkeyPatch, k
 
 
 @pytest.mark.parametrize("content", ["", "sk-other\n"])
-def test_a_root_key_of_another_shape_is_said_by_its_file(tmp_path: Path, content: str) -> None:
-    """An empty file is no key either."""
+def test_a_root_key_of_another_shape_is_refused_with_its_file(tmp_path: Path, content: str) -> None:
+    """An empty file has no key either."""
     (tmp_path / "root.key").write_text(content, encoding="utf-8")
     with pytest.raises(PermissionDenied, match=r"root\.key does not hold a chatd API key"):
         find_endpoint(NOWHERE)

@@ -1,4 +1,4 @@
-"""Results of a client tool that come when their action is over, against a real server."""
+"""Results of a client tool after the end of their action, with a real server."""
 
 import asyncio
 from contextlib import aclosing

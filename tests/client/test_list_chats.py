@@ -60,7 +60,7 @@ async def test_the_sync_twin_has_the_filters_too(served: Served) -> None:
 
 
 async def test_a_filter_goes_with_every_page(served: Served) -> None:
-    """A page token holds for its filters alone, so a list of several pages would be refused."""
+    """A page token is valid only with its filters, else the second page is refused."""
     async with Client(served.app.address, served.key) as client:
         for _ in range(60):
             await client.create_chat(labels={"team": "many"})
@@ -69,7 +69,7 @@ async def test_a_filter_goes_with_every_page(served: Served) -> None:
 
 
 async def test_a_status_that_does_not_exist_is_refused(served: Served) -> None:
-    """By the server, in its words."""
+    """The server refuses it."""
     async with Client(served.app.address, served.key) as client:
         with pytest.raises(InvalidRequest, match="statuses"):
             await anext(client.list_chats(statuses=[99]))  # type: ignore[list-item]  # no status
@@ -77,7 +77,7 @@ async def test_a_status_that_does_not_exist_is_refused(served: Served) -> None:
 
 @pytest.mark.parametrize("labels", [{"team": "a", "u": 7}, {"u": None}, {7: "u"}], ids=str)
 async def test_a_label_that_is_no_text_is_named(served: Served, labels: Any) -> None:
-    """A mistake of the program is a TypeError that says where it is."""
+    """It is a TypeError that names the label."""
     async with Client(served.app.address, served.key) as client:
         with pytest.raises(TypeError, match=r"the label .*(u|7)"):
             await client.create_chat(labels=labels)
@@ -89,7 +89,7 @@ async def test_a_label_that_is_no_text_is_named(served: Served, labels: Any) -> 
 async def test_a_chat_without_an_id_is_refused_where_it_is_given(
     served: Served, chat_id: Any
 ) -> None:
-    """And not by protobuf, at the first call."""
+    """At once, and not by protobuf at the first call."""
     async with Client(served.app.address, served.key) as client:
         with pytest.raises(TypeError, match="chat_id is "):
             client.chat(chat_id)

@@ -1,4 +1,4 @@
-"""Results of client tools that do not go through at once, against a real server."""
+"""Results of client tools in several requests, with a real server."""
 
 import asyncio
 from contextlib import aclosing
@@ -28,7 +28,7 @@ async def read(n: int) -> str:
     return str(n % 10) * LARGE
 
 
-async def test_a_run_hands_in_by_parts_what_one_request_does_not_hold(tmp_path: Path) -> None:
+async def test_a_run_submits_in_parts_what_one_request_does_not_hold(tmp_path: Path) -> None:
     """Twelve results of half a MiB each; the turn goes on with all of them, whole."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         chat = await client.create_chat(tools=[read])
@@ -40,7 +40,7 @@ async def test_a_run_hands_in_by_parts_what_one_request_does_not_hold(tmp_path: 
         ]
 
 
-async def test_a_run_hands_in_what_another_has_left(tmp_path: Path) -> None:
+async def test_a_run_submits_the_results_that_still_wait(tmp_path: Path) -> None:
     """Another client has answered one of the calls meanwhile: the others are still wanted."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
 
@@ -78,7 +78,7 @@ async def test_two_runs_of_one_chat_answer_each_call_once(tmp_path: Path) -> Non
 
 
 async def settled(chat: ChatHandle) -> None:
-    """Wait until the chat waits for somebody."""
+    """Wait until the chat has settled."""
     until = chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED
     async with aclosing(chat.follow(until=until)) as responses:
         async for _ in responses:

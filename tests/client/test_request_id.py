@@ -1,6 +1,6 @@
-"""A write with a request id of the program's own: once, however often it is asked for.
+"""Writes with a request id of the program: done once, however often they are sent.
 
-A program that died in the middle says the same again, and gets what it would have got.
+A program that crashed sends the same again, and gets the result that it missed.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def work() -> str:
 
 @pytest.fixture
 def request_id() -> str:
-    """Return an id as a program makes it."""
+    """Return a new request id."""
     return str(uuid4())
 
 
@@ -56,7 +56,7 @@ async def printed(chat: ChatHandle, words: str, **options: Any) -> str:
 
 
 async def ran(chat: ChatHandle, words: str, **options: Any) -> str:
-    """Return the answers that the events of `run` tell of."""
+    """Return the answers in the events of `run`."""
     return "".join(
         [
             text_of(it.event.message_committed.message)
@@ -71,12 +71,12 @@ each_way = pytest.mark.parametrize("talk", [asked, printed, ran])
 
 
 async def said_by_users(chat: ChatHandle) -> list[str]:
-    """Return what stands in the history of users."""
+    """Return the messages of users in the history."""
     return [text_of(it) for it in await chat.messages() if it.role == message_pb2.ROLE_USER]
 
 
 async def settled(chat: ChatHandle) -> None:
-    """Wait until the chat owes nothing that goes on by itself."""
+    """Wait until the chat has settled."""
     async for _ in chat.resume():
         pass
 
@@ -88,7 +88,7 @@ async def settled(chat: ChatHandle) -> None:
 async def test_a_repeat_gives_the_answer_of_a_turn_that_is_over(
     client: Client, request_id: str, talk: Talk
 ) -> None:
-    """The message is not sent twice, and later turns are not told of."""
+    """The message is sent once, and later turns are not yielded."""
     chat = await client.create_chat()
     await chat.send("!say Mine.", request_id=request_id)
     assert await chat.ask("!say Theirs.") == "Theirs."
@@ -101,7 +101,7 @@ async def test_a_repeat_gives_the_answer_of_a_turn_that_is_over(
 async def test_a_repeat_does_not_wait_for_a_later_turn(
     client: Client, served: Served, request_id: str, talk: Talk
 ) -> None:
-    """A later turn is open and stands still, for the time is held."""
+    """A later turn is open and does not move, because the clock is held."""
     chat = await client.create_chat()
     assert await chat.ask("!say Mine.", request_id=request_id) == "Mine."
     await chat.send(STALLED)
@@ -174,7 +174,7 @@ async def test_a_repeat_answers_the_call_that_its_turn_waits_for(
 async def test_a_repeat_runs_no_tool_of_a_later_turn(
     client: Client, request_id: str, talk: Talk
 ) -> None:
-    """Who sent the later message runs it. The log of the own turn asks for a call, too."""
+    """The sender of the later message runs it. The log of this turn has a call, too."""
     runs: list[str] = []
 
     @tool
@@ -196,10 +196,10 @@ async def test_a_repeat_runs_no_tool_of_a_later_turn(
 async def test_a_repeat_whose_events_are_gone_says_where_the_answer_is(
     client: Client, served: Served, request_id: str, talk: Talk
 ) -> None:
-    """The server has a retention, and its log begins behind the message; the history has all."""
+    """With a retention, the log begins after the message; the history is complete."""
     chat = await client.create_chat()
     assert await chat.ask("!say Mine.", request_id=request_id) == "Mine."
-    # At once: nothing runs that would want to see the time go by.
+    # At once: nothing waits for the clock.
     served.clock._now += HOUR_SECONDS * MICROSECONDS
     await Chores(served.app.database.store, served.clock, served.observer, 0.01).sweep()
 
@@ -224,7 +224,7 @@ async def test_every_event_of_the_turn_comes_again(client: Client, request_id: s
 async def test_a_repeat_gives_its_own_answer_on_postgresql(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """The stored response of the other database says the same of where the message stands."""
+    """The other database stores the same response."""
     async with (
         serving(tmp_path, database_url=postgres_url, migrate=True) as served,
         Client(served.app.address, served.key) as client,
@@ -256,7 +256,7 @@ async def test_a_chat_is_created_once(client: Client, request_id: str) -> None:
 async def test_a_repeated_interrupt_cuts_no_later_turn(
     client: Client, served: Served, request_id: str
 ) -> None:
-    """It says what it said, and does nothing."""
+    """It returns the first response, and does nothing."""
     chat = await client.create_chat(STALLED)
     await served.clock.sleeping("sandbox.stall")
     assert await chat.interrupt(request_id=request_id)
@@ -295,7 +295,7 @@ async def test_a_request_id_that_is_no_uuid_is_refused_in_words(
 
 
 async def test_a_request_id_is_for_one_message(client: Client, request_id: str) -> None:
-    """Other words under the same id are a mistake of the program, and no answer to it."""
+    """Another message with the same id is a mistake of the program."""
     chat = await client.create_chat()
     await chat.ask("!say Mine.", request_id=request_id)
     with pytest.raises(Conflict) as raised:
@@ -304,7 +304,7 @@ async def test_a_request_id_is_for_one_message(client: Client, request_id: str) 
 
 
 async def test_the_sync_twin_takes_request_ids_too(served: Served) -> None:
-    """Each write twice, each done once."""
+    """Each write is sent twice and done once."""
 
     def twice(write: Callable[..., Any]) -> list[Any]:
         request_id = str(uuid4())

@@ -1,4 +1,4 @@
-"""How long a unary call is tried, on a clock that the test holds."""
+"""How long a unary call is retried, on a held clock."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.client.scripted import scripted_server
 
 @dataclass
 class HeldClock(Clock):
-    """Time that goes by in pauses and nowhere else."""
+    """Time that passes only in pauses."""
 
     seconds: float = 1000.0
     pauses: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ def held(client: Client) -> HeldClock:
 
 @pytest.mark.parametrize("retry_seconds", [None, 60.0], ids=["by default", "as it was told"])
 async def test_a_call_is_tried_for_so_long(retry_seconds: float | None) -> None:
-    """Waits grow to a second, the last one ends with the time, and a last try follows it."""
+    """Waits grow to one second; the last ends with the time, and one try follows."""
     options: dict[str, Any] = {} if retry_seconds is None else {"retry_seconds": retry_seconds}
     async with (
         scripted_server() as (service, address),
@@ -57,7 +57,7 @@ async def test_a_call_is_tried_for_so_long(retry_seconds: float | None) -> None:
 
 
 async def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
-    """What was refused for nine seconds is done."""
+    """A call that failed for nine seconds succeeds."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         clock = held(client)
 
@@ -81,7 +81,7 @@ async def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
 async def test_a_call_is_tried_once(
     retry_seconds: float, code: grpc.StatusCode, error: type[Exception]
 ) -> None:
-    """Because the program says so, or because another try would not help."""
+    """The program wants one try, or another try would not help."""
     async with (
         scripted_server() as (service, address),
         Client(address, "chatd_k", retry_seconds=retry_seconds) as client,
@@ -108,8 +108,8 @@ async def test_the_sync_twin_tries_as_long_as_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
-def test_a_time_that_is_none_is_refused(seconds: float) -> None:
-    """At once, and no thread of the twin stays behind."""
+def test_an_invalid_time_is_refused(seconds: float) -> None:
+    """At once, and no thread of the twin is left."""
     with pytest.raises(ValueError, match="retry_seconds"):
         SyncClient("127.0.0.1:1", "chatd_k", retry_seconds=seconds)
 

@@ -1,4 +1,4 @@
-"""A runner of tools next to its stream: what it looks at, what it keeps, and what it drops."""
+"""A ToolRunner: when it asks for actions, which results it keeps, and which it drops."""
 
 import asyncio
 from pathlib import Path
@@ -65,7 +65,7 @@ def submits(service: ScriptedService) -> list[chat_service_pb2.SubmitToolResults
 async def test_a_call_runs_once_however_often_a_runner_hears_of_it(
     told: list[chat_service_pb2.SubscribeResponse],
 ) -> None:
-    """It asks when it has caught up, and the event may come too, also again after a cut."""
+    """It asks when it has caught up, and the event may come as well, also twice after a cut."""
     runs: list[str] = []
 
     @tool
@@ -108,7 +108,7 @@ async def test_a_stream_goes_on_while_its_own_tool_runs() -> None:
 
 
 async def test_an_action_that_is_over_cancels_its_tools(tmp_path: Path) -> None:
-    """A user who interrupts the chat wants the tool to stop, and the run ends with the turn."""
+    """An interrupt stops the tool, and the run ends with the turn."""
     ends: list[str] = []
 
     @tool
@@ -130,7 +130,7 @@ async def test_an_action_that_is_over_cancels_its_tools(tmp_path: Path) -> None:
 
 
 async def test_an_action_that_was_over_before_it_was_looked_at_runs_nothing() -> None:
-    """The answer to the look may be older than the event that says so."""
+    """The response of the server may be older than the event that ends the action."""
     runs: list[str] = []
 
     @tool
@@ -148,7 +148,7 @@ async def test_an_action_that_was_over_before_it_was_looked_at_runs_nothing() ->
 
 
 async def test_a_tool_that_cancels_itself_gives_an_error() -> None:
-    """It is no reason to leave the chat waiting for its deadline."""
+    """Otherwise the chat would wait for its deadline."""
 
     @tool
     async def work() -> str:
@@ -166,16 +166,14 @@ async def test_a_tool_that_cancels_itself_gives_an_error() -> None:
 
 
 async def test_a_lost_cursor_ends_a_stream_when_its_tools_have_ended() -> None:
-    """One goes on without a cursor after this, and the call must not be open then: it would run
-    again.
-    """
+    """The next stream begins without a cursor, and would run a call that is still open again."""
 
     @tool
     async def work() -> str:
         """End when the second stream was refused."""
         while len(service.subscribes) < 2:
             await client.chat("c").pending_action()
-        for _ in range(3):  # what is answered now was sent after the refusal
+        for _ in range(3):  # this subscribe came after the refusal
             await client.chat("c").pending_action()
         return "done"
 
@@ -192,7 +190,7 @@ async def test_a_lost_cursor_ends_a_stream_when_its_tools_have_ended() -> None:
 
 
 async def test_what_is_refused_while_a_stream_is_silent_ends_it() -> None:
-    """A runner whose results nobody takes says so, and does not wait for the next event."""
+    """The refusal of results is raised at once, without the next event."""
 
     @tool
     async def work() -> str:

@@ -59,7 +59,7 @@ async def test_programs_share_the_calls_of_a_step(tmp_path: Path) -> None:
 async def test_a_call_that_no_program_has_is_warned_of_and_waits_for_its_deadline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`ask` goes on waiting: the other program may come late. Then the model hears of it."""
+    """`ask` waits, because another program may answer. Then the model gets the expiry."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         chat = await client.create_chat(tools=[left, right])
         asked = asyncio.create_task(client.chat(chat.id, [left]).ask(WORDS))

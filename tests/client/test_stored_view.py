@@ -1,4 +1,4 @@
-"""A view that is stored and loaded again: the same as one that was never away."""
+"""A view that is stored and loaded again is equal to one that was not."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
@@ -15,7 +15,7 @@ from tests.kit.server import Served, serving
 
 Response = chat_service_pb2.SubscribeResponse
 
-# The model stands still once in each attempt, so that a stream shows the answer in progress.
+# The model pauses once in each attempt, so that a stream shows the answer in progress.
 WORDS = """!think 3
 !stall 1
 !call current_time {"timezone": "Europe/Oslo"}
@@ -36,7 +36,7 @@ async def work(text: str) -> str:
 
 @dataclass
 class Recording:
-    """What a stream said, from its snapshot to the end of two turns."""
+    """The responses of a stream, from its snapshot to the end of two turns."""
 
     chat: ChatHandle
     responses: list[Response]
@@ -76,7 +76,7 @@ async def recording(served: Served, client: Client) -> Recording:
 
 
 async def driven(served: Served, responses: AsyncIterator[Response]) -> AsyncIterator[Response]:
-    """Yield the responses of a run, and let time go by where its model or a retry waits for it."""
+    """Yield the responses of a run; advance the clock when its model or a retry waits."""
     attempts = {""}
     async for response in responses:
         event = response.event
@@ -101,7 +101,7 @@ def reloaded(view: ChatView) -> ChatView:
 
 
 async def test_a_view_that_was_stored_goes_on_as_if_it_had_not_been(recording: Recording) -> None:
-    """Whichever response it was stored after; all that a view can hold is in the recording."""
+    """After each response; the recording has everything that a view can hold."""
     assert recording.kinds >= {
         *("snapshot", "snapshot_messages", "caught_up", "message_committed", "status_changed"),
         *("message_part", "preview_reset", "retry_scheduled", "queue_changed"),
@@ -118,8 +118,8 @@ async def test_a_view_that_was_stored_goes_on_as_if_it_had_not_been(recording: R
     assert seen == set(vars(whole))
 
 
-async def test_a_stored_view_knows_where_to_go_on(recording: Recording) -> None:
-    """The server sends what is missing: a program that comes back shows the whole conversation."""
+async def test_a_stored_view_has_the_cursor_to_continue(recording: Recording) -> None:
+    """The server sends what is missing, so the view is complete after a restart."""
     whole = folded(ChatView(), recording.responses)
     assert whole.answer == "Queued."
     until = chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
@@ -133,7 +133,7 @@ async def test_a_stored_view_knows_where_to_go_on(recording: Recording) -> None:
 
 
 async def test_a_view_takes_nothing_twice(recording: Recording) -> None:
-    """Wherever it stands, all that followed its snapshot may come again."""
+    """At each point, all responses since its snapshot may come again."""
     whole = folded(ChatView(), recording.responses)
     kinds = [it.event.WhichOneof("event") for it in recording.responses]
     live = kinds.index("caught_up") + 1
@@ -169,7 +169,7 @@ async def test_a_stored_view_takes_the_same_run_again(served: Served, client: Cl
 async def test_a_repeated_run_adds_to_the_answer_in_progress(
     client: Client, served: Served
 ) -> None:
-    """The repeat tells the answer from its first byte; the view adds what it did not have."""
+    """The repeat begins at the first byte of the answer; the view adds the new bytes."""
     chat = await client.create_chat()
     words, request_id = "!say Hell\u00f6\n!stall 1\n!say there.", str(uuid4())
     view = ChatView()
@@ -198,7 +198,7 @@ async def test_a_repeated_run_adds_to_the_answer_in_progress(
 async def test_a_repeat_through_another_server_adds_what_is_new(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """There the pieces of the answer come together, just before its message."""
+    """There, the pieces of the answer come at once, just before its message."""
     words, request_id = "!say Hello\n!stall 1\n!say there.", str(uuid4())
     async with (
         serving(tmp_path / "one", database_url=postgres_url, migrate=True) as one,
@@ -227,7 +227,7 @@ async def test_a_repeat_through_another_server_adds_what_is_new(
 
 
 async def test_a_view_goes_on_in_the_middle_of_an_answer(client: Client, served: Served) -> None:
-    """What was shown of it is kept, and exactly the missing text comes."""
+    """Its text so far is kept, and exactly the missing text is added."""
     chat = await client.create_chat("!say Hello\n!stall 1\n!say there.")
     view = ChatView()
     async with aclosing(chat.follow()) as stream:
@@ -253,16 +253,18 @@ async def test_a_view_goes_on_in_the_middle_of_an_answer(client: Client, served:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        pytest.param(b"", "no stored ChatView", id="nothing"),
-        pytest.param(chat_pb2.Cursor(sequence=7).SerializeToString(), "no stored", id="a cursor"),
-        pytest.param(b"\x80\x04\x95", "no stored ChatView", id="a pickle"),
+        pytest.param(b"", "not a stored ChatView", id="nothing"),
+        pytest.param(
+            chat_pb2.Cursor(sequence=7).SerializeToString(), "not a stored", id="a cursor"
+        ),
+        pytest.param(b"\x80\x04\x95", "not a stored ChatView", id="a pickle"),
         pytest.param(ChatView().dump()[:-1], "damaged", id="its end is missing"),
         pytest.param(ChatView().dump() + b"x", "damaged", id="something follows"),
         pytest.param(FORMAT + b"1\n\x90", "damaged", id="too little"),
-        pytest.param(FORMAT + b"2\n\x90", "format 2.*newer", id="a later format"),
+        pytest.param(FORMAT + b"2\n\x90", "newer.*format 2", id="a later format"),
     ],
 )
 def test_foreign_bytes_are_not_loaded(data: bytes, words: str) -> None:
-    """A file may be cut, be another's, or be of a later version of this library."""
+    """The file may be cut, of another program, or of a later version of this library."""
     with pytest.raises(ValueError, match=words):
         ChatView.load(data)

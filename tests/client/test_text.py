@@ -81,15 +81,15 @@ CASES = {
 def test_what_is_shown_adds_up_to_the_answers(
     events: list[event_pb2.ChatEvent], pieces: list[str]
 ) -> None:
-    """What is void is followed by a Voided piece, and what stands is shown once."""
+    """Void text is followed by a Voided piece, and the rest is shown once."""
     shown = ShownText()
     assert [text for event in events for text in shown.pieces(event)] == pieces
 
 
-async def test_an_answer_that_begins_again_is_asked_for_without_its_void_part(
+async def test_ask_returns_an_answer_without_its_void_part(
     served: Served,
 ) -> None:
-    """`ask` returns what was committed, however often the model was asked."""
+    """`ask` returns the committed text, however often the model was called."""
     async with Client(served.app.address, served.key) as client:
         chat = await client.create_chat()
         asked = asyncio.create_task(chat.ask("!say One.\n!error overloaded 2\n!say Two."))
@@ -99,9 +99,7 @@ async def test_an_answer_that_begins_again_is_asked_for_without_its_void_part(
 
 
 async def test_the_answer_is_that_of_the_last_step(served: Served) -> None:
-    """What the model says before it calls a tool is on the way; `text` shows it, `ask` does not
-    return it.
-    """
+    """`text` also yields the text before a call of a tool; `ask` does not return it."""
 
     @tool
     async def look() -> str:
@@ -126,8 +124,8 @@ async def test_the_sync_twin_has_both(served: Served) -> None:
     assert await asyncio.to_thread(script) == ("Hello.", "Hello.")
 
 
-async def test_text_goes_on_behind_a_cut() -> None:
-    """A cut inside a word is not seen in the text, and voids nothing."""
+async def test_text_continues_after_a_cut() -> None:
+    """A cut inside a word does not change the text, and voids nothing."""
     sent = chat_service_pb2.SendMessageResponse(message=message_pb2.Message(message_id="m"))
     own = committed("question", attempt="", role=message_pb2.ROLE_USER)
     own.message_committed.message.message_id = "m"

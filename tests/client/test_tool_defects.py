@@ -1,4 +1,4 @@
-"""Defects of tools: the program that has the tool hears of them, the model of their type alone."""
+"""Defects of tools: the program gets the traceback, the model only the type."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ async def on_the_loop() -> str:
 
 
 def no_iterator() -> str:
-    """Fail in a way that no future carries."""
+    """Raise what a future cannot carry."""
     raise StopIteration("a secret")
 
 
@@ -51,7 +51,7 @@ async def exits_on_the_loop() -> str:
 
 
 def gives_an_object() -> object:
-    """Give what has no JSON."""
+    """Return a value without JSON."""
     return object()
 
 
@@ -70,7 +70,7 @@ DEFECTS: dict[str, tuple[Callable[..., Any], str, str]] = {
 async def test_a_defect_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, function: Callable[..., Any], kind: str, words: str
 ) -> None:
-    """The model hears the type; its author reads where it broke, and for which call."""
+    """The model gets the type; the log has the traceback and the call."""
     result = await run(function)
     name = function.__name__
     assert (result.output_text, result.is_error) == (f"{name} failed: {kind}", True)
@@ -107,7 +107,7 @@ class Measured:
 async def test_a_number_that_json_does_not_have_is_a_failure(
     caplog: pytest.LogCaptureFixture, value: object
 ) -> None:
-    """A null in its place would be a lie that nobody sees."""
+    """A null instead would be wrong and unnoticed."""
 
     def measure() -> object:
         """Measure."""
@@ -173,6 +173,6 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
 def test_a_parameter_that_no_model_can_give_is_refused(
     function: Callable[..., Any], words: str
 ) -> None:
-    """At the decorator, by the names of the tool and the parameter."""
+    """By the decorator, which names the tool and the parameter."""
     with pytest.raises(TypeError, match=words):
         tool(function)

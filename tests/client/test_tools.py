@@ -89,7 +89,7 @@ async def come(event: threading.Event) -> bool:
 
 
 async def test_plain_tools_of_one_action_run_side_by_side() -> None:
-    """Each waits for the other, so one behind the other they would never end."""
+    """Each waits for the other, so one after the other they would never end."""
     barrier = threading.Barrier(2)
 
     @tool
@@ -125,7 +125,7 @@ async def _drained(runner: ToolRunner) -> None:
 
 
 async def test_a_stream_of_the_sync_twin_goes_on_too() -> None:
-    """Its one loop serves all threads of a script; a tool in one of them does not hold it."""
+    """Its loop serves all threads of a script; a tool in one of them does not block it."""
     computation = Computation()
 
     def script(address: str) -> None:
@@ -145,7 +145,7 @@ async def test_a_stream_of_the_sync_twin_goes_on_too() -> None:
 
 
 async def test_a_plain_tool_may_use_the_sync_client_that_runs_it() -> None:
-    """It does not stand on the loop that its own call needs."""
+    """It does not run on the loop, which its own call needs."""
 
     def script(address: str) -> None:
         with SyncClient(address, "chatd_k") as client:
@@ -213,7 +213,7 @@ IN_A_THREAD = {
 
 @pytest.mark.parametrize("function", ON_THE_LOOP.values(), ids=ON_THE_LOOP.keys())
 async def test_an_async_tool_stays_on_the_loop(function: Callable[[], Any]) -> None:
-    """It may touch what belongs to the loop, however it is wrapped."""
+    """It may use objects of the loop, however it is wrapped."""
     result = await result_of(replace(here, function=function))
     assert result.output_json == str(threading.get_ident())
 
@@ -230,7 +230,7 @@ CALLER: ContextVar[str] = ContextVar("CALLER")
 
 
 async def test_a_plain_tool_sees_the_context_of_its_run() -> None:
-    """What tracing and logging have put there goes along into the thread."""
+    """The context of tracing and logging is copied into the thread."""
     CALLER.set("the test")
 
     @tool
@@ -257,7 +257,7 @@ DEFECTS = {
 
 @pytest.mark.parametrize(("defect", "words"), DEFECTS.values(), ids=DEFECTS.keys())
 async def test_what_a_plain_tool_raises_is_its_result(defect: Exception, words: str) -> None:
-    """It comes out of the thread, and says no more than it may."""
+    """It is returned from the thread, and shows no secrets."""
 
     @tool
     def fail() -> str:
@@ -272,7 +272,7 @@ async def test_what_a_plain_tool_raises_is_its_result(defect: Exception, words: 
 
 
 async def test_a_cancelled_run_leaves_a_plain_tool_to_its_end() -> None:
-    """No thread can be stopped: the run ends at once, the tool later, and its result is dropped."""
+    """A thread cannot be stopped: the run ends at once, the tool later, without a result."""
     computation = Computation()
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         runner = ToolRunner(client.chat("c"), [computation.tool])
@@ -289,7 +289,7 @@ async def test_a_cancelled_run_leaves_a_plain_tool_to_its_end() -> None:
 
 @pytest.fixture
 def hears_ctrl_c() -> Iterator[None]:
-    """A shell lets what it runs in the background ignore Ctrl-C, and children inherit that."""
+    """A shell makes background programs ignore Ctrl-C, and children inherit that."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -297,7 +297,7 @@ def hears_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_ends_a_run_of_the_sync_twin_while_a_plain_tool_computes() -> None:
-    """The script hears of its interrupt, and nothing is submitted."""
+    """The script gets KeyboardInterrupt, and nothing is submitted."""
     computation = Computation()
     main = threading.get_ident()
 

@@ -1,4 +1,4 @@
-"""A turn that ends in an error is an exception of `run`, `text` and `ask`, and no silence."""
+"""A turn that ends in an error raises an exception from `run`, `text` and `ask`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -42,7 +42,7 @@ async def printed(chat: ChatHandle, words: str) -> str:
 async def test_a_failed_turn_raises_what_failed_and_whether_a_retry_helps(
     client: Client, talk: Callable[[ChatHandle, str], Coroutine[Any, Any, Any]]
 ) -> None:
-    """The kind, the words, and the advice are there without a look at the events."""
+    """The exception has the kind, the message and the advice, without the events."""
     chat = await client.create_chat()
     with pytest.raises(TurnFailed) as raised:
         await talk(chat, "!say Hm.\n!error auth")
@@ -57,7 +57,7 @@ async def test_a_failed_turn_raises_what_failed_and_whether_a_retry_helps(
 
 
 async def test_every_event_comes_before_the_exception(client: Client) -> None:
-    """Who folds events has seen them all, and may ask for no exception."""
+    """All events are yielded first, and a program can turn the exception off."""
     chat = await client.create_chat()
     kinds: list[str] = []
     with pytest.raises(TurnFailed):
@@ -70,7 +70,7 @@ async def test_every_event_comes_before_the_exception(client: Client) -> None:
 
 
 async def test_the_sync_twin_raises_it_too(served: Served) -> None:
-    """In each of its forms."""
+    """`run`, `text` and `ask` all do."""
 
     def script() -> list[str]:
         kinds = []
@@ -92,7 +92,7 @@ async def test_the_sync_twin_raises_it_too(served: Served) -> None:
 
 
 async def test_an_earlier_failure_is_not_the_failure_of_this_turn(client: Client) -> None:
-    """The chat stands in ERROR; the next message leaves it, and its turn is another."""
+    """The next message ends ERROR, and has another turn."""
     chat = await client.create_chat()
     await ran(chat, "!error auth", raise_on_error=False)
     assert await chat.ask("!say Better.") == "Better."
@@ -100,8 +100,8 @@ async def test_an_earlier_failure_is_not_the_failure_of_this_turn(client: Client
 
 
 async def test_a_failure_after_this_turn_is_not_its_own(client: Client) -> None:
-    """`run` goes on until the chat has settled, so it sees the next message's failure; nobody who
-    sent this one wants to hear of it.
+    """`run` goes on until the chat has settled, so it sees the failure of the next message, which
+    is not its own.
     """
 
     @tool
@@ -119,7 +119,7 @@ async def test_a_failure_after_this_turn_is_not_its_own(client: Client) -> None:
 async def test_a_message_that_is_held_up_by_a_failed_turn_says_so(
     client: Client, served: Served
 ) -> None:
-    """The turn before it failed, so it stays in the queue, which nobody guesses from silence."""
+    """The turn before it failed, so it stays in the queue, and the exception says so."""
     chat = await client.create_chat()
     await chat.send("!stall 1\n!error auth")
     await served.clock.sleeping("sandbox.stall")
@@ -133,7 +133,7 @@ async def test_a_message_that_is_held_up_by_a_failed_turn_says_so(
 
 
 async def test_a_queued_message_is_followed_to_the_end_of_its_own_turn(client: Client) -> None:
-    """What is asked behind an open turn is answered by its own turn, not by the open one."""
+    """A message that is sent during a turn is answered by its own turn."""
     chat = await client.create_chat(tools=[work])
     by_hand = client.chat(chat.id)
     await ran(by_hand, "!call work {}\n!step\n!say Theirs.")
@@ -142,7 +142,7 @@ async def test_a_queued_message_is_followed_to_the_end_of_its_own_turn(client: C
 
 
 async def test_an_interrupt_is_no_error(client: Client) -> None:
-    """What there is of the answer is what the user wanted of it."""
+    """The part of the answer so far is returned."""
     chat = await client.create_chat(tools=[])
 
     async def talk() -> str:
@@ -157,17 +157,17 @@ async def test_an_interrupt_is_no_error(client: Client) -> None:
 
 
 @pytest.mark.parametrize("talk", [printed, lambda chat, words: chat.ask(words)])
-async def test_an_answer_that_waits_for_tools_that_nobody_runs_is_said(
+async def test_a_handle_without_the_tools_that_are_wanted_raises(
     client: Client, talk: Callable[[ChatHandle, str], Coroutine[Any, Any, Any]]
 ) -> None:
-    """The handle has no tools, so there will be no answer from here; silence looks like one."""
+    """Without the tools there will be no answer, and an empty one would be wrong."""
     chat = await client.create_chat(tools=[work])
     with pytest.raises(Conflict, match="client tools"):
         await talk(client.chat(chat.id), "!say Hm.\n!call work {}")
 
 
-async def test_the_words_of_a_refusal_are_the_answer(client: Client) -> None:
-    """A model that refuses says why, and that is no failure."""
+async def test_the_text_of_a_refusal_is_the_answer(client: Client) -> None:
+    """A model that refuses says why; this is not a failure."""
     chat = await client.create_chat()
     assert await chat.ask("!refuse I would rather not.") == "I would rather not."
     assert await printed(chat, "!refuse I would rather not.") == "I would rather not."

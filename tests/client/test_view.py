@@ -26,10 +26,10 @@ def status(name: str, **more: Any) -> event_pb2.ChatEvent:
 
 
 def test_a_kind_of_event_is_folded_or_is_known_to_change_nothing() -> None:
-    """A new kind is decided on, and a fold whose name is wrong would never be called."""
+    """A new kind needs a decision, and a handler with a wrong name would never be called."""
     kinds = {it.name for it in event_pb2.ChatEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
     folds = {it.removeprefix("_on_") for it in vars(ChatView) if it.startswith("_on_")}
-    without = {"subagent_changed", "heartbeat", "stream_end"}
+    without = {"subagent_changed", "chat_deleted", "heartbeat", "stream_end"}
     assert kinds == (folds - {"other"}) | without
 
 
@@ -57,7 +57,7 @@ def test_a_summary_is_no_answer_and_no_message_for_people() -> None:
     ):
         view.apply(chat_service_pb2.SubscribeResponse(event=event))
     assert (view.is_compacting, view.live, view.messages) == (False, {}, [])
-    assert view.chat.context.used_tokens == 7
+    assert not view.chat.HasField("context"), "GetChat knows it"
 
 
 def test_a_compaction_that_failed_leaves_nothing_live() -> None:
@@ -74,7 +74,7 @@ def test_a_compaction_that_failed_leaves_nothing_live() -> None:
 
 
 def test_a_turn_is_open_until_the_event_that_says_why_it_ended() -> None:
-    """As GetChat says it: `turn_id` is empty when no turn is open."""
+    """As in GetChat, `turn_id` is empty when no turn is open."""
     running = status("RUNNING")
     assert view_of(running).chat.turn_id == "t1"
     ended = status("WAITING", stop_reason=chat_pb2.STOP_REASON_END_TURN)
@@ -82,7 +82,7 @@ def test_a_turn_is_open_until_the_event_that_says_why_it_ended() -> None:
 
 
 def test_the_length_of_the_queue_follows_the_queue() -> None:
-    """The count on the chat and the entries are one fact."""
+    """The count in the chat always equals the number of entries."""
     entries = [event_pb2.QueueEntry(message_id="m1"), event_pb2.QueueEntry(message_id="m2")]
     changed = event_pb2.ChatEvent(queue_changed=event_pb2.QueueChanged(entries=entries))
     view = view_of(changed)
@@ -103,7 +103,7 @@ def test_new_labels_take_the_place_of_the_old_ones() -> None:
 
 
 def test_a_new_snapshot_forgets_the_retry_of_the_old_one() -> None:
-    """What is not in the snapshot is not so any more."""
+    """Everything that is not in the snapshot is gone."""
     retry = event_pb2.ChatEvent(retry_scheduled=event_pb2.RetryScheduled(attempt_number=1))
     snapshot = event_pb2.ChatEvent(snapshot=event_pb2.Snapshot())
     assert view_of(retry).retry is not None
@@ -111,7 +111,7 @@ def test_a_new_snapshot_forgets_the_retry_of_the_old_one() -> None:
 
 
 def test_the_text_in_progress_goes_when_it_is_void() -> None:
-    """What a program shows in place is the answer as it stands, without its reasoning."""
+    """A program shows the current answer, without its reasoning."""
 
     def piece(attempt: str, index: int, **words: Any) -> event_pb2.ChatEvent:
         part = event_pb2.MessagePart(attempt_id=attempt, part_index=index, **words)
@@ -147,7 +147,7 @@ def test_a_piece_adds_what_is_new(
 
 
 def test_a_reset_voids_its_own_attempt() -> None:
-    """One that comes again leaves the newer attempt as it is."""
+    """A repeated one does not change the newer attempt."""
     view = ChatView()
     view.apply(delta("Hello", at=0, attempt="b"))
     late = event_pb2.ChatEvent(preview_reset=event_pb2.PreviewReset(attempt_id="a"))
@@ -166,10 +166,10 @@ def test_a_reset_voids_its_own_attempt() -> None:
     ids=["preview_reset", "heartbeat", "durable"],
 )
 @pytest.mark.parametrize("held", [delta("Hello", at=0), None], ids=["in an answer", "between"])
-def test_what_is_told_of_an_earlier_place_changes_nothing(
+def test_what_comes_from_before_the_cursor_changes_nothing(
     event: event_pb2.ChatEvent, held: chat_service_pb2.SubscribeResponse | None
 ) -> None:
-    """A stream that tells an old turn again is behind the view."""
+    """A stream that repeats an old turn is behind the view."""
     view = ChatView()
     queued = event_pb2.QueueChanged(entries=[event_pb2.QueueEntry(message_id="m")])
     view.apply(
@@ -189,7 +189,7 @@ def test_what_is_told_of_an_earlier_place_changes_nothing(
 
 
 def test_an_answer_of_another_attempt_ends_the_one_in_progress() -> None:
-    """The server died in the first attempt, and this stream has not told of either."""
+    """The server died in the first attempt, and this stream has shown neither attempt."""
     view = ChatView()
     view.apply(delta("Hello", at=0))
     message = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, attempt_id="b")
@@ -226,7 +226,7 @@ def test_the_head_of_a_call_is_not_counted_as_its_arguments() -> None:
 
 
 def test_pieces_of_an_answer_that_is_committed_are_ignored() -> None:
-    """Its message has all of them."""
+    """The message is complete."""
     message = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, attempt_id="a")
     committed = event_pb2.MessageCommitted(message=message, attempt_id="a")
     view = ChatView()
@@ -244,7 +244,7 @@ def test_pieces_of_an_answer_that_is_committed_are_ignored() -> None:
 
 
 def test_a_snapshot_replaces_what_the_view_has() -> None:
-    """Also one from a log that is shorter: the server may have been restored from a backup."""
+    """Also from a shorter log: the server may have been restored from a backup."""
     view = ChatView()
     view.apply(
         chat_service_pb2.SubscribeResponse(

@@ -1,4 +1,4 @@
-"""What a user of the client reads when a call fails for a reason that grpc has words for."""
+"""Error messages for a call that fails inside grpc."""
 
 import socket
 from collections.abc import Awaitable, Callable
@@ -25,13 +25,13 @@ def nobody() -> str:
 
 
 def is_plain(error: Exception) -> bool:
-    """Say whether an error is one line without words of grpc."""
+    """Say whether an error is one line without text of grpc."""
     words = str(error)
     return not any(word in words for word in (*WORDS_OF_GRPC, "\n"))
 
 
-async def test_a_server_that_is_not_there_is_said_in_one_sentence() -> None:
-    """Which address, how long it was tried, what to do; grpc's words are the cause."""
+async def test_a_server_that_is_not_there_is_reported_in_one_sentence() -> None:
+    """The address, how long it was tried, what to do; grpc's error is the cause."""
     address = nobody()
     async with Client(address, "chatd_k") as client:
         held(client)
@@ -44,7 +44,7 @@ async def test_a_server_that_is_not_there_is_said_in_one_sentence() -> None:
 
 
 async def test_a_call_that_is_tried_once_says_so() -> None:
-    """Nobody waited."""
+    """There was no wait."""
     async with Client(nobody(), "chatd_k", retry_seconds=0) as client:
         with pytest.raises(Unavailable, match=r"\(tried once\)") as raised:
             await client.server_info()
@@ -52,7 +52,7 @@ async def test_a_call_that_is_tried_once_says_so() -> None:
 
 
 async def test_a_stream_that_gives_up_says_the_same() -> None:
-    """With how often it was tried."""
+    """With the number of tries."""
     address = nobody()
     async with Client(address, "chatd_k") as client:
         with pytest.raises(Unavailable) as raised:
@@ -62,7 +62,7 @@ async def test_a_stream_that_gives_up_says_the_same() -> None:
 
 
 async def test_a_request_above_the_limit_of_grpc_is_an_invalid_request(tmp_path: Path) -> None:
-    """As one above the server's own limit is; it is not tried again."""
+    """As with the server's own limit; it is not tried again."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         clock = held(client)
         with pytest.raises(
@@ -74,8 +74,8 @@ async def test_a_request_above_the_limit_of_grpc_is_an_invalid_request(tmp_path:
         assert clock.pauses == []
 
 
-async def test_a_response_above_the_limit_of_the_client_is_said() -> None:
-    """It is not the request that is too large."""
+async def test_a_response_above_the_limit_of_the_client_is_reported() -> None:
+    """The message does not blame the request."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         chat = chat_pb2.Chat(title="x" * 17 * 1024 * 1024)
         service.answer = lambda _: chat_service_pb2.GetChatResponse(chat=chat)
@@ -86,7 +86,7 @@ async def test_a_response_above_the_limit_of_the_client_is_said() -> None:
 
 
 async def test_a_text_without_utf8_is_an_invalid_request() -> None:
-    """Wherever a program gives it; nothing is sent."""
+    """In every argument; nothing is sent."""
     async with scripted_server() as (service, address), Client(address, "chatd_k") as client:
         chat = client.chat("c")
         service.answer = lambda _: grpc.StatusCode.NOT_FOUND
@@ -98,14 +98,14 @@ async def test_a_text_without_utf8_is_an_invalid_request() -> None:
             lambda: anext(client.list_chats(labels={"a": LONE})),
         ]
         for call in calls:
-            with pytest.raises(InvalidRequest, match=r"no UTF-8.*character 1 .*surrogate"):
+            with pytest.raises(InvalidRequest, match=r"UTF-8: character 1 .*surrogate"):
                 await call()
         assert service.calls == []
 
 
 async def test_an_answer_is_not_asked_for_without_utf8(tmp_path: Path) -> None:
-    """`ask` looks at the chat first, and raises the same."""
+    """`ask` gets the chat first, and raises the same."""
     async with serving(tmp_path) as served, Client(served.app.address, served.key) as client:
         chat = await client.create_chat()
-        with pytest.raises(InvalidRequest, match="no UTF-8"):
+        with pytest.raises(InvalidRequest, match="as UTF-8"):
             await chat.ask(LONE)

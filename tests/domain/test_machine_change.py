@@ -4,6 +4,7 @@ from chatd_server.domain.chat import (
     Action,
     ChatConfig,
     ChatState,
+    ForkedFrom,
     Lease,
     OpenCall,
     Queued,
@@ -47,6 +48,8 @@ FULL = ChatState(
     context=ContextUse(120),
     usage_total=Usage(input_tokens=118),
     config=ChatConfig(title="title"),
+    truncated_at=119,
+    forked_from=ForkedFrom(ChatId("other"), MessageId("last")),
 )
 OWN = {"revision": 104, "updated_at": 119}
 """What each transition changes by itself."""

@@ -37,6 +37,7 @@ from chatd_server.domain.limits import QUEUE_LENGTH_MAX
 from chatd_server.domain.machine import advance
 from chatd_server.domain.message import Text
 from chatd_server.domain.refusal import (
+    HistoryChanged,
     InvalidRequest,
     MessageNotFound,
     QueueFull,
@@ -257,6 +258,25 @@ def test_an_interrupt_with_nothing_to_cut_is_a_success(situation: Callable[[], B
     """A client that presses stop too late gets no error."""
     done = situation().interrupt()
     assert (done.changed, done.reply.interrupted) == (False, False)
+
+
+# --- edit ----------------------------------------------------------------------------------
+
+
+def test_an_edit_whose_sender_missed_another_edit_is_refused() -> None:
+    """Its position is that of a message which is gone; what was seen after the edit may be cut."""
+    chat = waiting()
+    seen = chat.state.head_sequence
+    chat.do(EditMessage(command_id="x", position=1, parts=(Text("one"),), seen_sequence=seen))
+    with pytest.raises(HistoryChanged):
+        chat.do(EditMessage(command_id="x", position=1, parts=(Text("two"),), seen_sequence=seen))
+    chat.send("more")
+    now = chat.state.head_sequence
+    edit = EditMessage(
+        command_id="x", position=chat.messages[0].position, parts=(Text("3"),), seen_sequence=now
+    )
+    chat.do(edit)
+    assert [it.parts for it in chat.messages] == [(Text("3"),)]
 
 
 # --- queue ---------------------------------------------------------------------------------

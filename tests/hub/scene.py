@@ -17,8 +17,9 @@ from chatd_server.domain.command import Command, SetTitle
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.live import Follow
 from chatd_server.domain.refusal import ChatNotFound, CursorExpired, Draining, Refused
-from chatd_server.hub.hub import Hub, HubSettings
+from chatd_server.hub.hub import Hub
 from chatd_server.hub.overlay import OverlayStatus
+from chatd_server.hub.settings import HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports.store import Applied
 from chatd_server.rpc import convert

@@ -35,6 +35,7 @@ from chatd_server.domain.command import (
 from chatd_server.domain.event import (
     ActionRequired,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     Event,
     HistoryTruncated,
@@ -80,6 +81,7 @@ RANKS: dict[type[Event], int] = {
     ActionResolved: 2,
     QueueChanged: 3,
     StatusChanged: 5,
+    ChatDeleted: 6,
 }
 ERROR = ChatError(kind=ErrorKind.AUTH, message="the key was refused")
 

@@ -23,7 +23,6 @@ from chatd_server.domain.event import (
 from chatd_server.domain.failure import ChatError
 from chatd_server.domain.machine.payloads import (
     SYSTEM_PROMPT_PREVIEW_CHARACTERS,
-    open_turn_id,
     queue_entries,
 )
 from chatd_server.domain.message import Message
@@ -109,7 +108,7 @@ def shown(state: ChatState, messages: Iterable[Message]) -> Shown:
         head_sequence=state.head_sequence,
         status=state.status,
         archived=state.archived,
-        turn_id=open_turn_id(state),
+        turn_id=state.open_turn_id,
         stop_reason=state.stop_reason,
         last_error=state.last_error,
         queue=queue_entries(state.queue),

@@ -183,6 +183,7 @@ class FixedTool:
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
     idempotent: bool = False
     ends_turn: bool = False
+    exclusive: bool = False
 
     @property
     def spec(self) -> ToolSpec:

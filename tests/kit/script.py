@@ -208,6 +208,7 @@ class ScriptedTool:
     name: str
     idempotent: bool = False
     ends_turn: bool = False
+    exclusive: bool = False
     output: ToolOutput = field(default_factory=lambda: ToolOutput("done"))
     error: BaseException | None = None
     gate: Gate | None = None
@@ -263,9 +264,16 @@ class ScriptedTools:
         self.asked = 0
         self._tools: dict[str, ScriptedTool] = {}
 
-    def add(self, name: str, *, idempotent: bool = False, ends_turn: bool = False) -> ScriptedTool:
+    def add(
+        self,
+        name: str,
+        *,
+        idempotent: bool = False,
+        ends_turn: bool = False,
+        exclusive: bool = False,
+    ) -> ScriptedTool:
         """Add a tool."""
-        tool = self._tools[name] = ScriptedTool(name, idempotent, ends_turn)
+        tool = self._tools[name] = ScriptedTool(name, idempotent, ends_turn, exclusive)
         return tool
 
     def remove(self, name: str) -> None:

@@ -193,9 +193,9 @@ class World:
         """The newest worker."""
         return self.processes[-1]
 
-    def tool(self, name: str, *, idempotent: bool = False, ends_turn: bool = False) -> ScriptedTool:
-        """Add a server tool."""
-        return self.tools.add(name, idempotent=idempotent, ends_turn=ends_turn)
+    def tool(self, name: str, **declared: bool) -> ScriptedTool:
+        """Add a server tool; see ScriptedTools.add."""
+        return self.tools.add(name, **declared)
 
     async def until(self, kind: type[F], /, times: int = 1, **wanted: object) -> F:
         """Wait for a fact."""

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chatd.v1 import chat_service_pb2 as pb
@@ -83,15 +84,27 @@ async def test_the_root_key_is_readable_by_its_owner_alone(served: Served) -> No
     assert served.key.startswith("chatd_")
 
 
-async def test_a_strangers_chat_is_not_found(served: Served) -> None:
-    """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
-    chat_id = (await served.call("CreateChat", pb.CreateChatRequest())).chat.chat_id
-    stranger, _ = await served.another_key("stranger")
+NO_ID = "00000000-0000-7000-8000-000000000000"
+
+
+def requests_about_a_chat(message_id: str = NO_ID) -> dict[str, Any]:
+    """Return a sound request of every RPC about a chat; only its `chat_id` is missing."""
     result = tool_pb2.ToolResultInput(tool_call_id="c1", output_text="x")
     sound: dict[str, Any] = {
         "GetChat": pb.GetChatRequest(),
         "SendMessage": pb.SendMessageRequest(message=said("x")),
         "ListMessages": pb.ListMessagesRequest(),
+        "UpdateChat": pb.UpdateChatRequest(),
+        "ArchiveChat": pb.ArchiveChatRequest(),
+        "UnarchiveChat": pb.UnarchiveChatRequest(),
+        "DeleteChat": pb.DeleteChatRequest(),
+        "ForkChat": pb.ForkChatRequest(),
+        "EditMessage": pb.EditMessageRequest(message_id=message_id, message=said("x")),
+        "ListQueuedMessages": pb.ListQueuedMessagesRequest(),
+        "DeleteQueuedMessage": pb.DeleteQueuedMessageRequest(message_id=message_id),
+        "PromoteQueuedMessage": pb.PromoteQueuedMessageRequest(message_id=message_id),
+        "ReorderQueuedMessages": pb.ReorderQueuedMessagesRequest(message_ids=[message_id]),
+        "RetryTurn": pb.RetryTurnRequest(),
         "InterruptChat": pb.InterruptChatRequest(),
         "CompactChat": pb.CompactChatRequest(),
         "ClearContext": pb.ClearContextRequest(),
@@ -100,17 +113,29 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
         "ListEvents": pb.ListEventsRequest(),
         "Subscribe": pb.SubscribeRequest(),
     }
-    wrong: dict[str, Any] = {
-        "ListMessages": pb.ListMessagesRequest(page_size=-1),
-        "InterruptChat": pb.InterruptChatRequest(request_id="no uuid"),
-        "SubmitToolResults": pb.SubmitToolResultsRequest(),
-        "ListEvents": pb.ListEventsRequest(after_sequence=99),
-    }
     rpcs = {method.name: method for service in SERVICES for method in service.methods}
     answered = {name for group in GROUPS for name in group}
     about_a_chat = {it for it in answered if "chat_id" in rpcs[it].input_type.fields_by_name}
     assert sound.keys() == about_a_chat, "give each RPC about a chat a request that is sound"
-    for method, request in (*sound.items(), *wrong.items()):
+    return sound
+
+
+async def test_a_strangers_chat_is_not_found(served: Served) -> None:
+    """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
+    created = await served.call("CreateChat", pb.CreateChatRequest(message=said("hello")))
+    chat_id, message_id = created.chat.chat_id, created.message.message_id
+    stranger, _ = await served.another_key("stranger")
+    wrong: dict[str, Any] = {
+        "ListMessages": pb.ListMessagesRequest(page_size=-1),
+        "UpdateChat": pb.UpdateChatRequest(update_mask=FieldMask(paths=["status"])),
+        "ListQueuedMessages": pb.ListQueuedMessagesRequest(page_token="x"),
+        "EditMessage": pb.EditMessageRequest(message_id="no uuid", message=said("x")),
+        "ForkChat": pb.ForkChatRequest(message_id="no uuid"),
+        "InterruptChat": pb.InterruptChatRequest(request_id="no uuid"),
+        "SubmitToolResults": pb.SubmitToolResultsRequest(),
+        "ListEvents": pb.ListEventsRequest(after_sequence=99),
+    }
+    for method, request in (*requests_about_a_chat(message_id).items(), *wrong.items()):
         request.chat_id = chat_id
         call = served.subscribe if method == "Subscribe" else partial(served.call, method)
         refusal = await refused(partial(call, request, stranger))

@@ -18,8 +18,11 @@ from chatd_server.domain.limits import (
     REQUEST_VALUES_MAX,
     USER_MESSAGE_BYTES_MAX,
 )
+from chatd_server.rpc.calls import GROUPS
 from tests.kit.server import Served, refused, said
+from tests.rpc.test_auth import requests_about_a_chat
 
+ANSWERS = {name: answer for group in GROUPS for name, answer in group.items()}
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
 
 
@@ -177,20 +180,15 @@ async def test_an_unknown_model_is_told_with_models_that_exist(served: Served) -
 @pytest.mark.parametrize("unknown", [UNKNOWN, "no-uuid", "", "' OR 1=1 --", UNKNOWN.upper() + "x"])
 async def test_an_unknown_chat_is_not_found(served: Served, chat_id: str, unknown: str) -> None:
     """A malformed id is refused like the id of another owner's chat, by every RPC about a chat."""
-    requests = {
-        "GetChat": pb.GetChatRequest(chat_id=unknown),
-        "SendMessage": pb.SendMessageRequest(chat_id=unknown, message=said("x")),
-        "ListMessages": pb.ListMessagesRequest(chat_id=unknown),
-        "InterruptChat": pb.InterruptChatRequest(chat_id=unknown),
-        "ListEvents": pb.ListEventsRequest(chat_id=unknown),
-    }
     async with nothing_changes(served, chat_id):
-        for method, request in requests.items():
-            refusal = await served.refused(method, request)
+        for method, request in requests_about_a_chat().items():
+            if not (unknown or ANSWERS[method].is_about_a_chat):
+                continue  # it may be about all chats
+            request.chat_id = unknown
+            call = served.subscribe if method == "Subscribe" else partial(served.call, method)
+            refusal = await refused(partial(call, request))
+            assert (method, refusal.reason) == (method, "CHAT_NOT_FOUND")
             assert refusal.code is grpc.StatusCode.NOT_FOUND
-            assert refusal.reason == "CHAT_NOT_FOUND"
-        refusal = await refused(lambda: served.subscribe(pb.SubscribeRequest(chat_id=unknown)))
-        assert refusal.reason == "CHAT_NOT_FOUND"
 
 
 async def test_a_message_of_too_many_bytes_is_refused_by_its_size(

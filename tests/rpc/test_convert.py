@@ -22,6 +22,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     CompactionOutcome,
@@ -204,6 +205,7 @@ EVENTS: list[Event] = [
     ),
     ChatUpdated(title="", labels={}, tools=("f",)),
     SubagentChanged(CHAT, Status.WAITING, "child", ToolCallId("c")),
+    ChatDeleted(),
 ]
 
 
@@ -238,7 +240,7 @@ def test_the_page_of_events_names_every_durable_kind() -> None:
 
 def test_absent_fields_of_an_update_stay_absent() -> None:
     """An empty title is a new value; a model that did not change is not there."""
-    wire = convert.event(CHAT, LoggedEvent(1, AT, EVENTS[8])).chat_updated
+    wire = convert.event(CHAT, LoggedEvent(1, AT, ChatUpdated(title="", labels={}))).chat_updated
     assert wire.HasField("title")
     assert wire.HasField("labels")
     assert not wire.HasField("model")

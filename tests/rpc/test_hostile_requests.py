@@ -98,6 +98,7 @@ async def test_no_request_breaks_the_server(
         assert not set(codes) & set(NEVER)
     assert not served.observer.noted(spans.RpcFailed)
     assert not caplog.records
-    await served.call("GetChat", pb.GetChatRequest(chat_id=created.chat.chat_id))
+    if method.name != "DeleteChat":
+        await served.call("GetChat", pb.GetChatRequest(chat_id=created.chat.chat_id))
     again = await served.call("CreateChat", pb.CreateChatRequest(message=said("still there?")))
     assert again.message.position == 1

@@ -11,9 +11,12 @@ import pytest
 from chatd_server.clock import RealClock
 from chatd_server.domain.chat import Status
 from chatd_server.domain.ids import ChatId
+from chatd_server.ports.keys import KeyStore
 from chatd_server.ports.store import Applied, Store
+from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
+from chatd_server.store.sqlite.keys import SqliteKeyStore
 from chatd_server.store.sqlite.store import SqliteStore
 from tests.kit.clock import ManualClock
 from tests.kit.observer import RecordingObserver
@@ -145,6 +148,14 @@ class PostgresStores(Stores):
         """Close what is open."""
         for store in list(self._open):
             await self.close(store)
+
+
+def key_store(store: Store) -> KeyStore:
+    """Return the keys of a store's database."""
+    if isinstance(store, PostgresStore):
+        return PostgresKeyStore(store)
+    assert isinstance(store, SqliteStore)
+    return SqliteKeyStore(store)
 
 
 STORES = ("sqlite", "postgres")

@@ -11,6 +11,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     CompactionOutcome,
@@ -105,6 +106,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     ChatUpdated(title="", labels={}),
     SubagentChanged(ChatId("x"), Status.WAITING, "child"),
+    ChatDeleted(),
 )
 
 

@@ -5,26 +5,15 @@ import pytest
 from chatd_server.domain.ids import OwnerId
 from chatd_server.ports.keys import KeyRecord, KeyStore
 from chatd_server.ports.store import Store
-from chatd_server.store.postgres.keys import PostgresKeyStore
-from chatd_server.store.postgres.store import PostgresStore
-from chatd_server.store.sqlite.keys import SqliteKeyStore
-from chatd_server.store.sqlite.store import SqliteStore
-from tests.store.conftest import Stores
+from tests.store.conftest import Stores, key_store
 
 HASH = bytes(range(32))
-
-
-def _keys_of(store: Store) -> KeyStore:
-    if isinstance(store, PostgresStore):
-        return PostgresKeyStore(store)
-    assert isinstance(store, SqliteStore)
-    return SqliteKeyStore(store)
 
 
 @pytest.fixture
 def keys(store: Store) -> KeyStore:
     """Give the keys of a fresh database."""
-    return _keys_of(store)
+    return key_store(store)
 
 
 async def test_a_key_is_found_by_its_hash_and_by_nothing_else(keys: KeyStore) -> None:
@@ -60,8 +49,8 @@ async def test_keys_are_listed_newest_first(keys: KeyStore) -> None:
 async def test_keys_are_there_after_a_restart(stores: Stores, store: Store) -> None:
     """A key is in the database and nowhere else."""
     record = KeyRecord("k1", OwnerId("ann"), "a", 7)
-    await _keys_of(store).add_key(record, HASH)
+    await key_store(store).add_key(record, HASH)
 
     again = await stores.reopen(store)
 
-    assert await _keys_of(again).find_key(HASH) == record
+    assert await key_store(again).find_key(HASH) == record

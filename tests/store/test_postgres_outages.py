@@ -1,17 +1,23 @@
 """Lost answers and lost connections: nothing is lost, nothing is written twice."""
 
 import asyncio
+from functools import partial
+from inspect import getmembers, iscoroutinefunction
 
 import asyncpg
 import pytest
 
 from chatd_server.domain.chat import AttemptKind, Status
+from chatd_server.domain.ids import MessageId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import spans
+from chatd_server.ports.keys import KeyRecord, KeyStore
+from chatd_server.ports.store import RequestKey, Store
+from chatd_server.ports.watch import Place
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.store import PostgresStore
 from tests.store.conftest import PostgresStores
-from tests.store.desk import W1, Desk, assert_gap_free
+from tests.store.desk import ANN, W1, Desk, assert_gap_free
 from tests.store.outages import (
     Dead,
     LosesCommits,
@@ -226,20 +232,40 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
         keys = PostgresKeyStore(store)
         await proxy.cut()
 
-        for refused in (
-            desk.answer(state),
-            desk.create(),
-            desk.begin(state, "a"),
-            desk.acquire(),
-            store.heartbeat(W1, [(state.id, state.epoch)], 30.0),
-            store.rescue(W1, 1),
-            store.load(state.id),
-            store.next_due(),
-            store.prune_commands(0),
-            keys.list_keys(),
-        ):
+        calls = (
+            partial(store.apply, state.id, desk.answer_command(state)),
+            partial(store.load, state.id),
+            partial(store.list_chats, ANN, limit=1),
+            partial(store.list_actions, ANN, limit=1),
+            partial(store.messages, state.id, after_position=0, limit=1, bytes_max=1),
+            partial(store.message_position, state.id, MessageId("m")),
+            partial(store.acquire, W1, 1, 30.0),
+            partial(store.heartbeat, W1, [(state.id, state.epoch)], 30.0),
+            partial(store.rescue, W1, 1),
+            partial(store.expire_actions, W1, 1),
+            partial(store.next_due),
+            partial(store.finish_call, state.id, state.epoch, desk.result("a")),
+            partial(store.events, state.id, after=0, limit=1, bytes_max=1),
+            partial(store.messages_as_of, state, after_position=0),
+            partial(store.watch_head),
+            partial(store.watched, ANN, after=Place(0, 0, 0), limit=1),
+            partial(store.answered, RequestKey("k", b"hash")),
+            partial(store.prune_events, 0),
+            partial(store.prune_commands, 0),
+            partial(store.secret, "pages"),
+            partial(keys.add_key, KeyRecord("k", ANN, "k", 0), b"hash"),
+            partial(keys.find_key, b"hash"),
+            partial(keys.list_keys),
+            partial(keys.revoke_key, "k", 0),
+        )
+        ports = (
+            *getmembers(Store, iscoroutinefunction),
+            *getmembers(KeyStore, iscoroutinefunction),
+        )
+        assert {it.func.__name__ for it in calls} == {name for name, _ in ports} - {"is_reachable"}
+        for call in calls:
             with pytest.raises(DatabaseUnavailable):
-                await refused
+                await call()
         assert not await store.is_reachable()
         assert replicas.observer.noted(spans.DatabaseFailed)
 

@@ -217,7 +217,8 @@ async def test_long_pages_and_contexts_let_others_have_their_turn(
 ) -> None:
     """What is read at once is decoded a piece at a time, and what is small without a wait."""
     small = await desk.running()
-    clock = store._clock = store._sweeper._clock = PiecesClock()
+    clock = store._clock = PiecesClock()
+    store._sweeper._env = store._sweeper._env._replace(clock=clock)
     await desk.log(small.id)
     await desk.texts(small.id)
     await store.list_chats(ANN, limit=10)
@@ -242,7 +243,8 @@ async def test_a_message_of_more_than_a_piece_is_encoded_and_sent_in_two_turns(
 ) -> None:
     """A character that JSON escapes takes six bytes, so one message may be 3 MiB."""
     small, large = await desk.create(""), await desk.create("")
-    clock = store._applier._clock = PiecesClock()
+    clock = PiecesClock()
+    store._applier._env = store._applier._env._replace(clock=clock)
     await desk.send(small, "small")
     assert not clock.turns
     await desk.send(large, "\x00" * USER_MESSAGE_BYTES_MAX)

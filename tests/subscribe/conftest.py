@@ -10,7 +10,9 @@ import pytest
 
 from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.agent.compaction.settings import CompactionSettings
-from chatd_server.hub.hub import Hub, HubSettings
+from chatd_server.hub.feeds import Feeds
+from chatd_server.hub.hub import Hub
+from chatd_server.hub.settings import HubSettings
 from chatd_server.observe import NullObserver
 from chatd_server.ports.keys import KeyStore
 from chatd_server.rpc.backend import Backend, ServerFacts
@@ -30,7 +32,9 @@ from chatd_server.service.context import Contexts
 from chatd_server.service.keys import Keys
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
+from chatd_server.service.queue import Queue
 from chatd_server.service.tools import ClientTools
+from chatd_server.service.turns import Turns
 from chatd_server.store.postgres.keys import PostgresKeyStore
 from chatd_server.store.postgres.migrate import migrate
 from chatd_server.store.postgres.store import PostgresStore
@@ -97,7 +101,9 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
     async def serving(**settings: Any) -> AsyncIterator[Edge]:
         async with open_store() as (store, keys, wake):
             hub = Hub(store, clock, EventFrames(), HubSettings(**settings), NullObserver())
+            feeds = Feeds(store, clock, HubSettings(**settings))
             store.listen(hub)
+            store.listen(feeds)
             stop_hints = wake.listen(hub.hinted)
 
             def go_deaf() -> None:
@@ -107,7 +113,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             authenticator = Authenticator(keys, clock)
             arrivals = Arrivals(clock)
             rpcs = table(SERVICES, GROUPS)
-            backend = backend_of(store, hub, authenticator, clock)
+            backend = backend_of(store, hub, feeds, authenticator, clock)
             dispatch = Dispatch(rpcs, backend, store, authenticator, arrivals, NullObserver())
             public = Listener(Listen(host="127.0.0.1", port=0), [dispatch])
             server = RpcServer([public], Health((), arrivals), arrivals, store, clock)
@@ -119,7 +125,7 @@ def serve(open_store: OpenStore, clock: ManualClock) -> Serve:
             try:
                 async with grpc.aio.insecure_channel(address, options) as channel:
                     stub = chat_service_pb2_grpc.ChatServiceStub(channel)
-                    yield Edge(store, hub, clock, channel, stub, registered, key, go_deaf)
+                    yield Edge(store, hub, feeds, clock, channel, stub, registered, key, go_deaf)
             finally:
                 await server.stop(0)
 
@@ -133,16 +139,21 @@ async def edge(serve: Serve) -> AsyncIterator[Edge]:
         yield served
 
 
-def backend_of(store: Any, hub: Hub, authenticator: Authenticator, clock: ManualClock) -> Backend:
+def backend_of(
+    store: Any, hub: Hub, feeds: Feeds, authenticator: Authenticator, clock: ManualClock
+) -> Backend:
     """Return what the RPCs stand on."""
     return Backend(
         chats=Chats(store, clock, MODEL),
         messages=Messages(store, clock),
         contexts=Contexts(store, clock, ScriptedModel(), CompactionSettings(), MODEL),
+        turns=Turns(store, clock),
+        queue=Queue(store, clock),
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
         checks=Checks(ScriptedModel(), BuiltinTools(clock).named, MODEL),
         streams=hub,
+        watches=feeds,
         authenticator=authenticator,
         tokens=PageTokens(b"held"),
         facts=ServerFacts(

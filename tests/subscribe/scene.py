@@ -28,6 +28,7 @@ from chatd_server.domain.message import (
     ToolCall,
     ToolResult,
 )
+from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.ports.live import AttemptWriter
 from chatd_server.ports.store import Applied, Store
@@ -47,6 +48,7 @@ class Edge:
 
     store: Store
     hub: Hub
+    feeds: Feeds
     clock: ManualClock
     channel: Any
     stub: Any

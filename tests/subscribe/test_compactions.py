@@ -144,6 +144,25 @@ async def test_a_subscriber_that_comes_back_inside_a_summary_gets_exactly_the_re
     await follower.close()
 
 
+async def test_nothing_of_a_compaction_is_shown_after_the_event_that_says_it_failed(
+    edge: Edge,
+) -> None:
+    """Also when its worker goes on writing: the follower asserts that no piece comes after it."""
+    chat = await edge.chat()
+    follower = edge.follow(chat.id)
+    await follower.until("caught_up")
+    writer = await chat.begin_compaction()
+    await follower.until("compaction_started")
+    await chat.fail_compaction()
+    writer.append(0, PieceKind.TEXT, INTRODUCTION)
+    await follower.until("compaction_finished")
+    await follower.until("preview_reset")
+    await chat.finish()
+    await follower.until("status_changed")
+    assert follower.previews == {}
+    await follower.close()
+
+
 async def test_a_failed_compaction_resets_what_was_shown(edge: Edge) -> None:
     """No later piece may belong to it."""
     chat = await edge.chat()

@@ -104,7 +104,7 @@ async def test_a_deleted_chat_ends_its_streams(edge: Edge) -> None:
 
 
 async def test_an_idle_chat_that_another_process_deletes_ends_its_streams(edge: Edge) -> None:
-    """The deletion of an idle chat logs nothing; the hint alone makes the hub look."""
+    """The hint makes the hub read the event."""
     chat = await edge.chat("")
     follower = edge.follow(chat.id)
     await follower.until("caught_up")
@@ -154,6 +154,26 @@ async def test_a_silent_stream_beats_and_a_busy_one_does_not(edge: Edge) -> None
     await follower.until("heartbeat")
     assert follower.kinds == ["message_part", "heartbeat"]
     await follower.close()
+
+
+async def test_streams_beat_together_when_they_are_due_about_the_same_time(edge: Edge) -> None:
+    """The later one beats up to 50 ms early; one that is due later than that waits."""
+    chat = await edge.chat()
+    followers = []
+    for _ in range(3):
+        followers.append(edge.follow(chat.id))
+        await followers[-1].until("caught_up")
+        await edge.clock.advance(0.04)
+    first, second, third = followers
+    await edge.clock.advance(14.88)
+    await first.until("heartbeat")
+    await second.until("heartbeat")
+    assert "heartbeat" not in third.kinds
+    await edge.clock.advance(0.08)
+    await third.until("heartbeat")
+    assert [it.kinds.count("heartbeat") for it in followers] == [1, 1, 1]
+    for follower in followers:
+        await follower.close()
 
 
 async def test_a_client_chooses_the_pause_between_heartbeats(edge: Edge) -> None:

@@ -78,10 +78,11 @@ async def test_an_exception_of_the_function_propagates() -> None:
 
 def test_properties_of_a_tool_are_declared() -> None:
     """A call runs at most once and the turn continues, unless the author says otherwise."""
-    plain, marked = FunctionTool(greet), FunctionTool(greet, idempotent=True, ends_turn=True)
+    plain = FunctionTool(greet)
+    marked = FunctionTool(greet, idempotent=True, ends_turn=True, exclusive=True)
 
-    assert (plain.idempotent, plain.ends_turn) == (False, False)
-    assert (marked.idempotent, marked.ends_turn) == (True, True)
+    assert (plain.idempotent, plain.ends_turn, plain.exclusive) == (False, False, False)
+    assert (marked.idempotent, marked.ends_turn, marked.exclusive) == (True, True, True)
 
 
 def test_a_function_that_cannot_be_a_tool_is_refused() -> None:

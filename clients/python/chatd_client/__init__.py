@@ -15,7 +15,7 @@
 
     asyncio.run(main())
 
-`sandbox/echo` is a model that does what the message says; any other takes plain words.
+`sandbox/echo` is a model that follows directives in the message; others take plain text.
 
 Where to begin:
 
@@ -23,15 +23,15 @@ Where to begin:
   without an event loop. Both find the server and the key by `find_endpoint`.
 - `ChatHandle` is one chat: `ask` returns an answer, `text` yields it as it comes, `run` yields
   every event, `resume` goes on after a restart of the program. `SyncChat` is its twin.
-- `ChatView` adds events up to what a person sees, and can be stored.
-- `tool` makes a function of yours callable for the model; `ToolRunner` serves a chat for good.
+- `ChatView` folds events into what a person sees, and can be stored.
+- `tool` lets the model call your function; `ToolRunner` answers the calls of a chat as they come.
 
 `help(chatd_client.ChatHandle)` shows one class; below, all of them follow, with what they inherit.
 
-What goes wrong is a `ChatdError`: its children say what a program would do about it. A mistake of
-the program itself (a function without `@tool`) is a TypeError. What a tool of yours raises is
-logged by the logger "chatd_client", and so is a call that this program has no tool for. Messages of
-the contract, such as `Chat`, are those of `chatd.v1`. Seconds are float, and lengths count bytes of
+Errors are `ChatdError`: each subclass stands for one thing that a program can do about it. A
+mistake in the program itself (a function without `@tool`) is a TypeError. The logger "chatd_client"
+logs what your tools raise, and calls of tools that this program does not have. Messages of the
+contract, such as `Chat`, are those of `chatd.v1`. Seconds are float, and lengths count bytes of
 UTF-8.
 """
 

@@ -5,22 +5,24 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from chatd.v1 import chat_pb2, chat_service_pb2, message_pb2, tool_pb2
-from chatd_client.errors import StreamLost, of_unicode
+from chatd_client.acts import ChatActs, user_message
+from chatd_client.errors import StreamLost
 from chatd_client.runner import ToolRunner
-from chatd_client.tools import ClientTool, UnknownTools, given
+from chatd_client.tools import ClientTool, UnknownTools
 from chatd_client.turn import OwnTurn, ShownText, text_of
 
 if TYPE_CHECKING:
     from chatd_client.client import Client
 
 
-class ChatHandle:
+class ChatHandle(ChatActs):
     """One chat of one client. `tools` are those that it answers by itself while it follows a turn;
     calls of other tools are left to other programs, as `ToolRunner` says. They must be among the
     tools that the chat was created with: the logger "chatd_client" warns once of any other.
 
     To send a message and get its answer: `ask` gives the text, `text` gives it as it comes, `run`
-    gives every event. To go on after a restart of the program: `resume`. `id` is the chat's UUID.
+    gives every event. To go on after a restart of the program, or to follow an `edit` or a
+    `retry`: `resume`. `id` is the chat's UUID.
 
     What these methods share:
 
@@ -39,9 +41,7 @@ class ChatHandle:
     """
 
     def __init__(self, client: "Client", chat_id: str, tools: Iterable[ClientTool] = ()) -> None:
-        self._client = client
-        self.id = chat_id
-        self.tools = given(tools)
+        super().__init__(client, chat_id, tools)
         self.unknown_tools = UnknownTools()
 
     def __repr__(self) -> str:
@@ -319,10 +319,3 @@ class ChatHandle:
             until=chat_service_pb2.SUBSCRIBE_UNTIL_ACTION_OR_SETTLED,
             include_deltas=include_deltas,
         )
-
-
-def user_message(text: str) -> message_pb2.UserMessage:
-    """Return a user's message of one text. Raises InvalidRequest for text without UTF-8."""
-    with of_unicode():
-        part = message_pb2.UserPart(text=message_pb2.UserText(text=text))
-    return message_pb2.UserMessage(parts=[part])

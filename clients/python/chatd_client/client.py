@@ -17,7 +17,8 @@ from chatd.v1 import (
     tool_pb2,
 )
 from chatd_client import clock
-from chatd_client.chat import ChatHandle, user_message
+from chatd_client.acts import user_message
+from chatd_client.chat import ChatHandle
 from chatd_client.connection import Endpoint, find_endpoint
 from chatd_client.errors import (
     ChatdError,
@@ -33,12 +34,12 @@ from chatd_client.tools import ClientTool, given
 UNARY_SECONDS = 30.0
 """Deadline of one try of a unary call; a stream has none."""
 RETRY_SECONDS = 10.0
-"""How long a unary call is tried unless told: a restart of a server takes a few seconds."""
+"""How long a unary call is retried by default: a restart of a server takes a few seconds."""
 PAUSE_SECONDS_MAX = 1.0
-"""Longest wait between two tries; a server that is back is not to be waited for much longer."""
+"""Longest wait between two tries, so that a server that is back is found soon."""
 
 _NO_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-"""What grpc says for itself when a server was not reached or did not answer."""
+"""Codes of grpc itself for a server that was not reached or did not answer."""
 
 _Response = TypeVar("_Response", bound=ProtoMessage)
 
@@ -49,8 +50,8 @@ class Client:
     `address` is "host:port" and `key` an API key; what is left out comes from the environment or
     from the home of a server on this machine, as `find_endpoint` says. `endpoint` says both at
     once, and TLS. `on_reconnect` is called before each wait for a stream that was cut. Raises
-    InvalidRequest for an address that is none, PermissionDenied for a key that is empty or is no
-    API key.
+    InvalidRequest for an invalid address, PermissionDenied for a key that is empty or not an API
+    key.
 
     A call is tried for `retry_seconds` while the network fails or the server asks to wait, so that
     it bridges a restart of the server; 0 means one try. One try takes at most 30 seconds. Streams
@@ -61,11 +62,11 @@ class Client:
     own, a UUID: the same id with the same request is done once in 24 hours, and gets the response
     of the first time.
 
-    Every method that asks the server raises, where it says nothing else, InvalidRequest (a value
-    breaks a rule; `violations` names each), PermissionDenied (no key, or a wrong one), Conflict
-    with the reason REQUEST_ID_REUSED, NotImplementedByServer, and Unavailable after the last try.
+    Every method that calls the server can raise InvalidRequest (a value breaks a rule; `violations`
+    names each), PermissionDenied (no key, or a wrong one), Conflict with the reason
+    REQUEST_ID_REUSED, NotImplementedByServer, and Unavailable after the last try.
 
-    `chats` and `admin` are the generated stubs, for what has no method here; see `call`.
+    `chats` and `admin` are the generated stubs, for RPCs without a method here; see `call`.
     """
 
     def __init__(
@@ -229,7 +230,7 @@ class Client:
             await self._clock.pause(min(known.retry_seconds or backoff, left))
 
     def _advised(self, error: ChatdError) -> ChatdError:
-        """Return the error in words for a user of this library."""
+        """Return the error with advice for a user of this library."""
         if not isinstance(error, PermissionDenied) or self._endpoint.key:
             return error
         return PermissionDenied(
@@ -262,10 +263,9 @@ def _checked(labels: Mapping[str, str] | None) -> dict[str, str]:
     """Return labels as the contract takes them. Raises TypeError, which names the label."""
     for name, value in (labels or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"the label {name!r}: {value!r} is not two words: give str for both")
+            raise TypeError(f"the label {name!r}: {value!r} must be two strings: give str for both")
     return dict(labels or {})
 
 
 def _how_long(failures: int, seconds: float) -> str:
-    """Say how long a call was tried."""
     return "once" if failures == 1 and seconds < 1 else f"for {round(seconds, 1):g} s"

@@ -1,4 +1,4 @@
-"""The client's waits. Everything that lets time pass in this package stands here."""
+"""All waits of this package."""
 
 import asyncio
 import random
@@ -6,10 +6,10 @@ import time
 
 
 class Clock:
-    """The time of one client's calls. A test puts another one in its place."""
+    """The time of one client's calls. Tests replace it."""
 
     def now(self) -> float:
-        """Return seconds that only grow."""
+        """Return monotonic seconds."""
         return time.monotonic()
 
     async def pause(self, seconds: float) -> None:
@@ -25,7 +25,7 @@ async def pause(seconds: float) -> None:
 def backoff_seconds(failures: int, *, first: float = 0.1, most: float = 5.0) -> float:
     """Return how long to wait after this many failures in a row: doubling, with jitter.
 
-    The jitter keeps the clients of a restarted server from coming back all at once.
+    The jitter spreads the clients of a restarted server.
     """
     ladder = min(most, first * 2.0 ** min(failures - 1, 16))
     return ladder * random.uniform(0.5, 1.0)  # noqa: S311  spread, not a secret

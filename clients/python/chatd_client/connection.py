@@ -11,7 +11,7 @@ import grpc
 from chatd_client.errors import InvalidRequest, PermissionDenied
 
 HOST_DEFAULT, PORT_DEFAULT = "127.0.0.1", 7410
-"""Where a server listens whose settings name nothing else."""
+"""The default host of a server."""
 
 PORT_MAX = 65535
 _KEY = re.compile(r"chatd_[!-~]+")
@@ -22,7 +22,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A dead connection is noticed within 80 seconds; the server allows pings every 20 seconds.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # After a restart of the server the first tries come quickly.
+    # After a restart of the server, the first tries follow quickly.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 3_000),
@@ -44,7 +44,7 @@ class Endpoint:
     root_certificates: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what grpc would fail on in words of its own, or take for something else."""
+        """Refuse what grpc would reject unclearly, or misread."""
         checked_address(self.address)
         if self.key and not _KEY.fullmatch(self.key):
             raise PermissionDenied(_NOT_A_KEY)
@@ -63,14 +63,14 @@ class Endpoint:
 
 
 def checked_address(address: str) -> str:
-    """Return the address of a server as it is. Raises InvalidRequest unless it is host:port.
+    """Return the address unchanged. Raises InvalidRequest unless it is host:port.
 
-    grpc takes a port above 65535 for another one, and dials 443 where none is given.
+    grpc wraps a port above 65535, and uses 443 if there is none.
     """
     parts = _HOST_AND_PORT.fullmatch(address)
     if parts is None or not 0 < int(parts["port"]) <= PORT_MAX:
         raise InvalidRequest(
-            f"{address!r} is not an address of a server: give host:port, as in 127.0.0.1:7410"
+            f"{address!r} is not an address of a server: give host:port, such as 127.0.0.1:7410"
         )
     return address
 
@@ -80,12 +80,11 @@ def find_endpoint(
 ) -> Endpoint:
     """Return the endpoint that the arguments, the environment and the home folder name.
 
-    `CHATD_ADDRESS` and `CHATD_KEY`; else what `chatd.toml` in the home says of the server's host
-    and port, and the root key there, which the server wrote at its first start. So the root key of
-    a home goes to no other server, and only a key that was not given falls through to it: an empty
-    one is refused. The home is `home`, else `$CHATD_HOME`, else `~/.local/share/chatd`. Raises
-    PermissionDenied for such a key and when a file of the home cannot be used, and what `Endpoint`
-    raises.
+    `CHATD_ADDRESS` and `CHATD_KEY`; else host and port from `chatd.toml` in the home, and the root
+    key there, which the server wrote at its first start. So the root key of a home is sent to no
+    other server. It is used only if no key was given: an empty key is refused. The home is `home`,
+    else `$CHATD_HOME`, else `~/.local/share/chatd`. Raises PermissionDenied for an empty key and
+    for a file of the home that cannot be used, and what `Endpoint` raises.
     """
     if home is None:
         home = Path(os.environ.get("CHATD_HOME") or Path.home() / ".local" / "share" / "chatd")
@@ -99,7 +98,7 @@ def find_endpoint(
 
 
 def checked_key(key: str, source: str) -> str:
-    """Return a key that a `source` gave. Raises PermissionDenied, which names the source."""
+    """Return a key given by `source`. Raises PermissionDenied, which names the source."""
     if not key:
         raise PermissionDenied(f"the key given by {source} is empty")
     if not _KEY.fullmatch(key):
@@ -108,15 +107,15 @@ def checked_key(key: str, source: str) -> str:
 
 
 def _server_of(path: Path) -> str:
-    """Return the address of the server whose settings these are. Raises PermissionDenied."""
+    """Return the address in a settings file. Raises PermissionDenied."""
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         settings = {}
     except (OSError, ValueError) as error:
         raise PermissionDenied(
-            f"{path} cannot be read, so it is not known where the server of this home is: {error}; "
-            "give an address"
+            f"{path} cannot be read, so the address of the server is unknown: {error}; give "
+            "an address"
         ) from error
     host = str(os.environ.get("CHATD_HOST") or settings.get("host", HOST_DEFAULT))
     port = os.environ.get("CHATD_PORT") or settings.get("port", PORT_DEFAULT)
@@ -125,7 +124,7 @@ def _server_of(path: Path) -> str:
 
 
 def _root_key(path: Path) -> str:
-    """Return the key in a file, empty when there is none. Raises PermissionDenied."""
+    """Return the key in a file; empty if there is no file. Raises PermissionDenied."""
     try:
         key = path.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions: one class for each thing that a program would do about it.
+"""Exceptions: one class for each thing that a program can do about an error.
 
     ChatdError
     ├── InvalidRequest           fix the request; `violations` lists every broken rule
@@ -26,10 +26,10 @@ from chatd.v1 import error_pb2
 
 
 class ChatdError(Exception):
-    """An answer of the server that is not success.
+    """A call failed.
 
-    `reason` is stable ("CHAT_NOT_FOUND"), empty when the network and not the server said no.
-    `retry_seconds` is what the server asked to wait, None when it did not.
+    `reason` is stable ("CHAT_NOT_FOUND"); empty if the network failed and not the server.
+    `retry_seconds` is the wait that the server asked for, or None.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class InvalidRequest(ChatdError):
 
 
 class NotFound(ChatdError):
-    """No such chat or message, or it belongs to somebody else."""
+    """No such chat or message, or it belongs to another owner."""
 
 
 class Conflict(ChatdError):
@@ -73,12 +73,12 @@ class StreamLost(ChatdError):
 
 
 class TurnFailed(ChatdError):
-    """A turn ended in an error, and the chat stays in ERROR until the next message.
+    """A turn ended in an error, and the chat stays in ERROR until the next message, or `retry`.
 
     `kind` is the name of an ErrorKind ("AUTH", "RATE_LIMIT"), `retryable` whether the same message
-    may succeed later, `error` all that the server said. `is_queued`: the message never had its
-    turn, because the one before it failed (`turn_id` is that one); it is still queued, and has its
-    turn after the next message is sent.
+    may succeed later, `error` the whole error of the server. `is_queued`: the message had no turn,
+    because the turn before it failed (`turn_id` is that one); it stays queued, and has its turn
+    after the next message is sent.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ _TOO_LARGE = re.compile(
     r"(?P<is_response>CLIENT: Received)?[^:]*message larger than max "
     r"\((?P<size>\d+) vs\. (?P<most>\d+)\)"
 )
-"""What grpc says of a message above its limit, on either side."""
+"""The text of grpc for a message above its limit, on either side."""
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
@@ -162,7 +162,7 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ChatdError:
 
 
 def _too_large(message: str) -> InvalidRequest | None:
-    """Return the refusal of a message above grpc's own limit; None for other words."""
+    """Return the refusal of a message above grpc's own limit; None for another text."""
     said = _TOO_LARGE.search(message)
     if said is None:
         return None
@@ -176,7 +176,6 @@ def _too_large(message: str) -> InvalidRequest | None:
 
 
 def no_server(address: str, how_long: str) -> Unavailable:
-    """Return the error of a server that nobody has reached; grpc's words stay its cause."""
     return Unavailable(
         f"no server answers at {address} (tried {how_long}): start one with `chatd serve`, or give "
         "the address of one that runs"
@@ -185,21 +184,21 @@ def no_server(address: str, how_long: str) -> Unavailable:
 
 @contextmanager
 def of_unicode() -> Iterator[None]:
-    """Turn the error of text that no message can hold, half of a surrogate pair, into ours."""
+    """Raise InvalidRequest for text with half of a surrogate pair, which no message can hold."""
     try:
         yield
     except UnicodeEncodeError as error:
         raise InvalidRequest(
-            f"the text has no UTF-8: its character {error.start} is {error.object[error.start]!a}, "
-            "half of a surrogate pair"
+            f"the text cannot be encoded as UTF-8: character {error.start} is "
+            f"{error.object[error.start]!a}, half of a surrogate pair"
         ) from error
 
 
 def may_try_again(error: grpc.aio.AioRpcError) -> bool:
     """Say whether the same call may succeed later: the network failed, or the server said so.
 
-    RESOURCE_EXHAUSTED is grpc's word for three unrelated things; only with the server's own
-    RetryInfo is it a reason to wait.
+    grpc uses RESOURCE_EXHAUSTED for three unrelated things; it is a reason to wait only with the
+    server's RetryInfo.
     """
     known = from_rpc(error)
     if known.reason:

@@ -1,7 +1,7 @@
-"""Following a chat through cuts: the resume loop that every subscriber needs.
+"""The resume loop: follows a chat across cuts of the stream.
 
-gRPC's own retry does not cover a stream after its first message, so the loop is here: keep the
-cursor of the last response, and ask again from there. The server sends exactly what follows.
+gRPC's own retry does not cover a stream after its first message. So the loop keeps the cursor of
+the last response and subscribes again from there; the server sends exactly what follows.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -24,7 +24,7 @@ _GOES_ON = frozenset(
 
 @dataclass(frozen=True)
 class Reconnect:
-    """A cut that is about to be resumed. `failures` counts those in a row."""
+    """A stream that is about to be resumed. `failures` counts the failures in a row."""
 
     failures: int
     delay_seconds: float
@@ -33,9 +33,9 @@ class Reconnect:
 
 @dataclass
 class Follower:
-    """Subscribes to one chat again and again until it is told to stop or the stream is over.
+    """Subscribes to one chat again after each cut, until it is closed or the stream is over.
 
-    `cursor` is where a later Follower would continue; store it to survive the program's own end.
+    `cursor` is where a later Follower would continue.
     """
 
     stub: "chat_service_pb2_grpc.ChatServiceAsyncStub"
@@ -49,7 +49,7 @@ class Follower:
     async def responses(self) -> AsyncGenerator[chat_service_pb2.SubscribeResponse, None]:
         """Yield every response once, across cuts. Raises ChatdError when it cannot go on.
 
-        A stream_end that is only a pause (drain, age) is not yielded.
+        A stream_end that is only a pause (drain, maximum duration) is not yielded.
         """
         failures = 0
         while True:

@@ -1,11 +1,11 @@
 """Follows a chat and answers the calls of its client tools.
 
-The tools run next to the stream and not in its way: the stream goes on while they run, and an
-action that is over (answered by another client, expired, interrupted) cancels them.
+The stream goes on while the tools run. An action that is over (answered by another client, expired,
+interrupted) cancels its tools.
 
-What a chat waits for is a fact of the database, not of the stream. So a runner asks for it when its
-stream has caught up, and does not depend on the event that announced it: a program that was killed
-inside a tool has a stored cursor that is already past that event.
+A runner asks the server for the open action when its stream has caught up. It does not depend on
+the event that announced the action: a program that was killed while a tool ran stored a later
+cursor.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ class ToolRunner:
     """Follows one chat and answers the calls of its tools: those given, else the handle's own.
 
     Several programs may share the calls of a chat: calls of other tools are left to them. A call
-    that nobody answers holds the turn up until the action's deadline (5 minutes, or what
-    `create_chat` said), so the logger "chatd_client" warns of the first call of each such tool.
+    without an answer delays the turn until the action's deadline (5 minutes, or as set by
+    `create_chat`), so the logger "chatd_client" warns of the first call of each such tool.
 
     One stream of a runner runs a call once. After a crash, and where several runners follow one
     chat, a call may run more than once; the first result counts. A tool that must not have its
@@ -84,15 +84,15 @@ class ToolRunner:
     async def answer(self, action: tool_pb2.PendingAction) -> None:
         """Run the calls of an action that are of these tools, side by side; submit the results.
 
-        Somebody else was faster, or the action is over: that is fine, and nothing is submitted.
-        Nor is anything when this is cancelled; plain functions that have begun go on to their end.
+        If another client was faster, or the action is over, nothing is submitted or raised. If this
+        is cancelled, nothing is submitted; plain functions that have begun run to their end.
         """
         answers = _Answers(self._chat, self._tools, failures_max=0)
         await answers.submit(action, await answers.results(action))
 
 
 class _Answers:
-    """Runs the calls of actions and submits what they give.
+    """Runs the calls of actions and submits the results.
 
     `failures_max` bounds the failures in a row to reach the server; None means no bound.
     """
@@ -103,7 +103,7 @@ class _Answers:
         self._chat = chat
         self._tools = tools
         self._failures_max = failures_max
-        #: Tools of others that were warned of.
+        #: Unknown tools that were logged already.
         self._warned: set[str] = set()
 
     async def pending(self) -> tool_pb2.PendingAction | None:
@@ -111,7 +111,7 @@ class _Answers:
         return await self._patiently(self._chat.pending_action)
 
     async def results(self, action: tool_pb2.PendingAction) -> list[tool_pb2.ToolResultInput]:
-        """Run the calls of an action that are of these tools, next to each other."""
+        """Run the calls of an action that are of these tools, side by side."""
         self._warn_of_others(action)
         return await asyncio.gather(
             *(
@@ -122,7 +122,7 @@ class _Answers:
         )
 
     def _warn_of_others(self, action: tool_pb2.PendingAction) -> None:
-        """Say which calls are left to other programs, once for each tool."""
+        """Log which calls are left to other programs, once for each tool."""
         others = {call.tool_name for call in action.tool_calls} - self._tools.keys()
         for name in sorted(others - self._warned):
             self._warned.add(name)
@@ -137,8 +137,8 @@ class _Answers:
     async def submit(
         self, action: tool_pb2.PendingAction, results: list[tool_pb2.ToolResultInput]
     ) -> None:
-        """Submit the results of an action unless it is over: by parts when they are too large for
-        one request, and only those that nobody else has submitted. Other calls stay open.
+        """Submit the results of an action unless it is over: in parts if they are too large for one
+        request, and only for calls that still wait. Other calls stay open.
         """
         left = results
         are_all = len(results) == len(action.tool_calls)
@@ -155,7 +155,7 @@ class _Answers:
                 left = still
 
     async def _submit(self, part: list[tool_pb2.ToolResultInput], *, allow_partial: bool) -> None:
-        # The same id each time: the answer to a submit that was accepted may have been lost.
+        # The same id each time: a submit may have been accepted and its answer lost.
         request_id = str(uuid4())
         await self._patiently(
             lambda: self._chat.submit_tool_results(
@@ -164,15 +164,15 @@ class _Answers:
         )
 
     async def _wanted(self, action: tool_pb2.PendingAction) -> frozenset[str]:
-        """Return the calls of an action that still wait."""
+        """Return the ids of the calls of an action that still wait."""
         pending = await self.pending()
-        # The model may have asked again meanwhile: then other calls are open now.
+        # The model may have asked again meanwhile: then another action is open.
         if pending is None or pending.sequence != action.sequence:
             return frozenset()
         return frozenset(call.tool_call_id for call in pending.tool_calls)
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call again until the server can be reached. Raises other errors at once."""
+        """Repeat a call until the server can be reached. Raises other errors at once."""
         failures = 0
         while True:
             try:
@@ -196,7 +196,7 @@ class _Duty:
         self._task: asyncio.Task[None] | None = None
         self._look_again = False
         self._tools: asyncio.Future[list[tool_pb2.ToolResultInput]] | None = None
-        #: Actions asked for up to this sequence were begun, or are over.
+        #: Actions up to this sequence were begun, or are over.
         self._done_up_to: float = 0
         #: The stream has shown actions up to this sequence; a later action waits until it is shown.
         self._told_up_to: float = 0
@@ -205,8 +205,8 @@ class _Duty:
         return self
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
-        # After this error one begins again without a cursor. If the action were still open then,
-        # its tools would run a second time.
+        # The program will follow again without a cursor. If the action were still open then, its
+        # tools would run a second time.
         if isinstance(error, StreamLost):
             await self.done()
         if self._task is not None:
@@ -214,11 +214,11 @@ class _Duty:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def look(self, told_up_to: float) -> None:
-        """Ask what is open, and work on it unless that was begun already. Does not wait.
+        """Ask for the open action, and begin it unless that was done. Does not wait.
 
-        What was asked for after the sequence `told_up_to` waits until the stream tells of it: a
-        stream that replays an old turn may end with that turn. Raises what went wrong with earlier
-        work, as the other methods do.
+        An action after the sequence `told_up_to` waits until the stream shows it: a stream that
+        replays an old turn may end with that turn. Raises the errors of earlier work, as the other
+        methods do.
         """
         self._collect()
         self._told_up_to = max(self._told_up_to, told_up_to)
@@ -227,7 +227,7 @@ class _Duty:
             self._task = asyncio.create_task(self._work())
 
     def drop(self, sequence: int) -> None:
-        """Stop the tools of the action that was over at this event: nobody wants their results."""
+        """Cancel the tools of the action that ended with this event."""
         self._done_up_to = max(self._done_up_to, sequence)
         if self._tools is not None:
             self._tools.cancel()
@@ -253,7 +253,7 @@ class _Duty:
             await asyncio.gather(step, return_exceptions=True)
 
     def _collect(self) -> None:
-        """Forget work that has ended. Raises what went wrong with it."""
+        """Forget work that has ended. Raises its error."""
         if self._task is not None and self._task.done():
             task, self._task = self._task, None
             task.result()
@@ -291,9 +291,9 @@ def _one_request(results: Sequence[tool_pb2.ToolResultInput]) -> list[tool_pb2.T
 
 
 def _asked_by(event: event_pb2.ChatEvent) -> float | None:
-    """Return up to which sequence actions may be open that were not looked at; None: no news.
+    """Return up to which sequence there may be new open actions; None: nothing is new.
 
-    The log tells of old actions too, and leaves long arguments out, so it is never the answer.
+    The events only say when to ask: the log has old actions too, and leaves long arguments out.
     """
     if event.HasField("caught_up") or event.snapshot.HasField("pending_action"):
         return math.inf

@@ -1,4 +1,4 @@
-"""The synchronous twin, for scripts: the asynchronous client on a loop of its own.
+"""The synchronous client, for scripts: the asynchronous client on its own event loop.
 
     from chatd_client import SyncClient, tool
 
@@ -12,14 +12,14 @@
         for text in chat.text('!call get_weather {"city": "Oslo"}'):
             print(text, end="", flush=True)
 
-One background thread runs the loop; channels belong to the loop that made them, so nothing of
-the asynchronous client is touched from any other thread. Plain tools run in threads of their own,
-so they may use the client that runs them.
+One background thread runs the loop. A channel belongs to the loop that made it, so no other thread
+uses the asynchronous client. Plain tools run in other threads, so they may use the client that runs
+them.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class _LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -43,7 +43,6 @@ class _LoopThread:
 
     @property
     def is_ended(self) -> bool:
-        """Whether it was stopped."""
         return self._loop.is_closed()
 
     def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -52,7 +51,7 @@ class _LoopThread:
         Raises RuntimeError when the loop has ended.
         """
         if self.is_ended:
-            work.close()  # nobody will await it, and Python would warn of that
+            work.close()  # nothing will await it, and Python would warn
             raise RuntimeError("this client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
@@ -74,7 +73,7 @@ class _LoopThread:
                 self.wait(_close(items, hold))
 
     def stop(self) -> None:
-        """End what runs on the loop, the loop and the thread."""
+        """Cancel the tasks, then end the loop and the thread."""
         self.wait(_rest_ended())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -97,7 +96,7 @@ async def _close(items: AsyncIterator[Any], hold: asyncio.Lock) -> None:
 
 
 async def _rest_ended() -> None:
-    """Cancel what an unclosed stream has left running."""
+    """Cancel tasks that an unclosed stream left."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -202,6 +201,52 @@ class SyncChat:
     def interrupt(self, expected_turn_id: str = "", *, request_id: str = "") -> bool:
         """Stop the open turn and keep what it has; as ChatHandle.interrupt."""
         return self._thread.wait(self._handle.interrupt(expected_turn_id, request_id=request_id))
+
+    def queued_messages(self) -> list[message_pb2.QueuedMessage]:
+        """Return the messages that wait for their turn, head first."""
+        return self._thread.wait(self._handle.queued_messages())
+
+    def delete_queued(self, message_id: str, *, request_id: str = "") -> chat_pb2.Chat:
+        """Take a message out of the queue; as ChatHandle.delete_queued."""
+        return self._thread.wait(self._handle.delete_queued(message_id, request_id=request_id))
+
+    def promote_queued(self, message_id: str, *, request_id: str = "") -> chat_pb2.Chat:
+        """Let a queued message be the next one; as ChatHandle.promote_queued."""
+        return self._thread.wait(self._handle.promote_queued(message_id, request_id=request_id))
+
+    def reorder_queued(self, message_ids: Sequence[str], *, request_id: str = "") -> chat_pb2.Chat:
+        """Put the queue in this order; as ChatHandle.reorder_queued."""
+        return self._thread.wait(self._handle.reorder_queued(message_ids, request_id=request_id))
+
+    def edit(
+        self, message_id: str, text: str, **options: Any
+    ) -> chat_service_pb2.EditMessageResponse:
+        """Replace a user's message; the options are those of ChatHandle.edit."""
+        return self._thread.wait(self._handle.edit(message_id, text, **options))
+
+    def retry(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Run the failed turn again; as ChatHandle.retry."""
+        return self._thread.wait(self._handle.retry(request_id=request_id))
+
+    def fork(self, message_id: str = "", **options: Any) -> "SyncChat":
+        """Make a new chat with this one's history; the options are those of ChatHandle.fork."""
+        return SyncChat(self._thread, self._thread.wait(self._handle.fork(message_id, **options)))
+
+    def update(self, **fields: Any) -> chat_pb2.Chat:
+        """Change fields; they are those of ChatHandle.update."""
+        return self._thread.wait(self._handle.update(**fields))
+
+    def archive(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Archive the chat; as ChatHandle.archive."""
+        return self._thread.wait(self._handle.archive(request_id=request_id))
+
+    def unarchive(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Let an archived chat take messages again."""
+        return self._thread.wait(self._handle.unarchive(request_id=request_id))
+
+    def delete(self, *, request_id: str = "") -> None:
+        """Delete the chat; as ChatHandle.delete."""
+        self._thread.wait(self._handle.delete(request_id=request_id))
 
     def compact(self, *, request_id: str = "") -> chat_service_pb2.CompactChatResponse:
         """Let the service summarise the model's context; as ChatHandle.compact."""

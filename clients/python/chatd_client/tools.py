@@ -1,16 +1,16 @@
-"""Client tools: functions of yours that the model calls and your process runs.
+"""Client tools: your functions, which the model calls and your process runs.
 
     @tool
     async def get_weather(city: str, unit: Literal["C", "F"] = "C") -> str:
         '''Say what the weather is in a city.'''
 
 The schema comes from the type hints, the description from the docstring. A parameter whose type is
-`ToolCallContext` is not the model's: it says which call this is. `ToolRunner` follows a chat and
-answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
+`ToolCallContext` is hidden from the model: it says which call this is. `ToolRunner` follows a chat
+and answers its calls; the chat waits in REQUIRES_ACTION until all are answered.
 
-An async function runs on the event loop, a plain one in a thread, so that it may compute
-or wait without holding up a stream. Plain functions of one action run at the same time, and one
-function may run twice: what they share needs a lock.
+An async function runs on the event loop, a plain one in a thread, so that it can compute or wait
+without delaying a stream. Plain functions of one action run at the same time, also one function for
+two calls: protect shared data with a lock.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ RESULT_BYTES_MAX = 512 * 1024
 
 
 class ToolFailed(Exception):
-    """Raise it in a tool to give the model an error with these words and nothing else."""
+    """Raise it in a tool to give the model exactly this text as an error."""
 
 
 class _NotJson(ToolFailed):
-    """The result is not what the program meant, so the model hears of it and the log does too."""
+    """The result is a defect of the program: it is reported to the model and to the log."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class _Raised:
 class ToolCallContext:
     """Which call a tool runs for. A function gets it by a parameter of this type.
 
-    `tool_call_id` names the call for ever, and is the same when the call runs again (after a crash
-    of this program, or in another one): remember it with the effect, and the effect comes once.
-    Later versions add fields, each with a default; build it by keywords, as in a test.
+    `tool_call_id` is the same when the call runs again (after a crash of this program, or in
+    another program): store it with the effect, so that the effect happens once. Later versions may
+    add fields with defaults; tests build it with keywords.
     """
 
     tool_call_id: str
@@ -63,7 +63,7 @@ class ToolCallContext:
 
 @dataclass(frozen=True)
 class ClientTool:
-    """A function with the schema that the model is told."""
+    """A function with the schema that the model gets."""
 
     name: str
     description: str
@@ -75,7 +75,7 @@ class ClientTool:
 
     @property
     def definition(self) -> tool_pb2.ToolDefinition:
-        """What CreateChat is given."""
+        """The definition for CreateChat."""
         return tool_pb2.ToolDefinition(
             name=self.name,
             description=self.description,
@@ -87,11 +87,11 @@ class ClientTool:
     ) -> tool_pb2.ToolResultInput:
         """Run one call and return what to submit.
 
-        Whatever the function raises is an error result, also what `sys.exit()` raises; only
-        ToolFailed's own words are shown to the model, others by their type, and the logger
-        "chatd_client" has their traceback. A plain function runs in a thread of the loop's default
-        executor. When this is cancelled, a plain function that has begun goes on to its end, for
-        no thread can be stopped, and its result is dropped.
+        Whatever the function raises becomes an error result, also what `sys.exit()` raises. The
+        model sees the text of ToolFailed; of other exceptions it sees the type, and the logger
+        "chatd_client" logs the traceback. A plain function runs in a thread of the loop's default
+        executor. If this is cancelled, a plain function that has begun runs to its end, because a
+        thread cannot be stopped, and its result is dropped.
         """
         answer = tool_pb2.ToolResultInput(tool_call_id=call.tool_call_id)
         try:
@@ -102,21 +102,21 @@ class ClientTool:
                 answer.output_text = _fitting(value)
             else:
                 answer.output_json = _json(value)
-        # A tool's defect is the model's to hear of, and ends no program.
+        # A defect of a tool is reported to the model and does not end the program.
         except (Exception, SystemExit) as error:  # noqa: BLE001
             return self._failed(call, chat_id, error)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
-            # It cancelled itself, which is a defect like any other.
+            # It cancelled itself: a defect like any other.
             return self._failed(call, chat_id, error)
         return answer
 
     def _failed(
         self, call: tool_pb2.PendingToolCall, chat_id: str, error: BaseException
     ) -> tool_pb2.ToolResultInput:
-        """Return the error result. The words of a defect may hold secrets, so the model is told its
-        type, and the log all of it.
+        """Return the error result. The text of a defect may hold secrets, so the model gets its
+        type, and the log gets all of it.
         """
         is_meant = isinstance(error, ToolFailed)
         if not is_meant or isinstance(error, _NotJson):
@@ -133,7 +133,7 @@ class ClientTool:
         )
 
     def _arguments(self, call: tool_pb2.PendingToolCall, chat_id: str) -> dict[str, Any]:
-        """Return what to call the function with. Raises ToolFailed."""
+        """Return the arguments of the function. Raises ToolFailed."""
         arguments = self._read(call.arguments_json)
         if self.context_parameter:
             arguments[self.context_parameter] = ToolCallContext(
@@ -150,19 +150,17 @@ class ClientTool:
         return msgspec.structs.asdict(arguments)
 
     async def _value(self, arguments: dict[str, Any]) -> Any:
-        """Call the function where it belongs, and return what it gives. Raises what an async
-        function raises.
-        """
+        """Call the function on the loop or in a thread, and return its result."""
         if _is_async(self.function):
             return await self.function(**arguments)
         value = await asyncio.to_thread(self._called, arguments)
-        # A plain wrapper of an async function: what it made is the loop's to run.
+        # A plain wrapper of an async function: the loop runs its coroutine.
         return await value if isinstance(value, Awaitable) else value
 
     def _called(self, arguments: dict[str, Any]) -> Any:
-        """Call a plain function, in its thread. What it raises is returned: a future does not carry
-        every exception. With a StopIteration it is never done, and the CancelledError of a thread
-        pool would arrive as the end of our own task.
+        """Call a plain function, in its thread. Exceptions are returned, because a future cannot
+        carry all of them: with a StopIteration it is never done, and a CancelledError would cancel
+        our own task.
         """
         try:
             return self.function(**arguments)
@@ -176,7 +174,7 @@ def _is_being_cancelled() -> bool:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    """Say whether a call gives a coroutine: of an async function, or an object's async call."""
+    """Say whether a call returns a coroutine: an async function, or an async `__call__`."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -185,19 +183,21 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _fitting(output: str) -> str:
-    """Return the output if a server takes it; raises ToolFailed, for the model to ask for less."""
+    """Return the output unless it is too large; then raises ToolFailed."""
     size = len(output.encode())
     if size > RESULT_BYTES_MAX:
-        raise ToolFailed(f"the result has {size} bytes, at most {RESULT_BYTES_MAX} are accepted")
+        raise ToolFailed(
+            f"the result has {size} bytes, the limit is {RESULT_BYTES_MAX}: ask for less"
+        )
     return output
 
 
 def _json(value: Any) -> str:
-    """Return a result as JSON. Raises ToolFailed, and TypeError for what has no JSON."""
+    """Return a result as JSON. Raises ToolFailed, and TypeError for a value without JSON."""
     output = _fitting(msgspec.json.encode(value).decode())
-    # The encoder writes null for a number that JSON does not have.
+    # The encoder writes null for NaN and Infinity.
     if "null" in output and _has_odd_number(msgspec.to_builtins(value, str_keys=True)):
-        raise _NotJson("the result has a number that JSON does not have: NaN or Infinity")
+        raise _NotJson("the result has NaN or Infinity, which JSON does not have")
     return output
 
 
@@ -210,12 +210,12 @@ def _has_odd_number(value: Any) -> bool:
 
 
 def _sendable(words: str) -> str:
-    """Return words as far as a server takes them: a failure must not fail for its own words."""
+    """Cut the text of a failure to the limit of the server."""
     return words.encode(errors="replace")[:RESULT_BYTES_MAX].decode(errors="ignore")
 
 
 def given(tools: Iterable[ClientTool]) -> tuple[ClientTool, ...]:
-    """Return the tools that a program gives. Raises TypeError, which says what else it gave."""
+    """Return the tools as a tuple. Raises TypeError, which names what is not a tool."""
     if isinstance(tools, ClientTool):
         raise TypeError(f"tools is one tool: give it in a list, [{tools.name}]")
     if not isinstance(tools, Iterable):
@@ -229,7 +229,7 @@ def given(tools: Iterable[ClientTool]) -> tuple[ClientTool, ...]:
 
 @dataclass
 class UnknownTools:
-    """Warns once of tools that a chat was not created with: the model never calls them."""
+    """Warns once about tools that the chat was not created with: the model never calls them."""
 
     _warned: set[str] = field(default_factory=set)
 
@@ -240,8 +240,8 @@ class UnknownTools:
             return
         self._warned |= unknown
         _log.warning(
-            "chat %s was not created with %s: the model does not know of it and never calls it; "
-            "the tools of a chat are those that create_chat was given",
+            "chat %s was not created with %s, so the model never calls it: give create_chat all "
+            "tools of a chat",
             chat.chat_id,
             ", ".join(f"the tool {name}" for name in sorted(unknown)),
         )

@@ -1,4 +1,4 @@
-"""One message and its turn, picked out of a stream that tells of every turn of the chat."""
+"""Picks one message and its turn out of a stream with all turns of the chat."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,29 +8,28 @@ from chatd.v1 import chat_pb2, event_pb2, message_pb2
 from chatd_client.errors import ChatdError, Conflict, NotFound, PermissionDenied, TurnFailed
 
 BETWEEN_ANSWERS: Final = "\n\n"
-"""Stands between the answers of one turn, which tools have parted."""
+"""Separates the answers of one turn."""
 
 
 class Voided(str):
-    """The piece of `ChatHandle.text` that says that the answer in progress is void.
+    """The piece of `ChatHandle.text` that voids the text of the answer in progress.
 
-    The model's call failed or its server died, and the model is asked again. Printed, it says so in
-    words; a program that can take text back looks for it with `isinstance`.
+    The call of the model failed or its server died, and the model is called again. Its text says
+    so; a program that can remove text finds it with `isinstance`.
     """
 
     __slots__ = ()
 
     def __new__(cls) -> Self:
-        """Make the piece; its words are always the same."""
         return super().__new__(cls, "\n[the answer broke off here, and begins again]\n")
 
 
 @dataclass
 class OwnTurn:
-    """What becomes of the turn of one message. Feed it every event since the message was sent."""
+    """The turn of one message. Feed it every event since the message was sent."""
 
     message_id: str
-    #: Empty as long as the message is queued.
+    #: Empty while the message is queued.
     turn_id: str = ""
     is_over: bool = False
     _failure: event_pb2.StatusChanged | None = None
@@ -38,11 +37,9 @@ class OwnTurn:
 
     @property
     def is_open(self) -> bool:
-        """Whether what happens now is of this turn."""
         return bool(self.turn_id) and not self.is_over
 
     def apply(self, event: event_pb2.ChatEvent) -> None:
-        """Take one event."""
         match event.WhichOneof("event"):
             case "message_committed":
                 message = event.message_committed.message
@@ -57,13 +54,13 @@ class OwnTurn:
         if self.turn_id and event.turn_id != self.turn_id:
             return
         has_failed = event.status == chat_pb2.CHAT_STATUS_ERROR
-        # Before the message's own turn: the last turn that failed is what holds up the queue.
+        # Before the message's own turn: a failed turn keeps the message queued.
         self._failure = event if has_failed else None
         if self.turn_id:
             self.is_over = event.stop_reason != chat_pb2.STOP_REASON_UNSPECIFIED
 
     def failure(self) -> ChatdError | None:
-        """Return why the stream has ended without an answer; None when the turn did not fail.
+        """Return why the stream ended without an answer; None if the turn did not fail.
 
         A turn that waits for client tools has not failed, nor has one that was interrupted.
         """
@@ -84,8 +81,8 @@ class OwnTurn:
             raise failure
         if not self.is_over:
             raise Conflict(
-                "the chat waits for results of client tools: name its tools to create_chat or "
-                "Client.chat, so that they are run"
+                "the chat waits for results of client tools: give the tools to create_chat or "
+                "Client.chat, so that they run"
             )
 
 
@@ -96,13 +93,12 @@ class ShownText:
     _attempt_id: str = ""
     #: The attempt that summarises the context: nothing of it is an answer.
     _summary_id: str = ""
-    #: What was given of the answer in progress.
+    #: The text of the answer in progress so far.
     _given: str = ""
     #: Whether an earlier answer of the turn had text.
     _is_later: bool = False
 
     def pieces(self, event: event_pb2.ChatEvent) -> Iterator[str]:
-        """Yield what one event adds."""
         match event.WhichOneof("event"):
             case "compaction_started":
                 self._summary_id = event.compaction_started.attempt_id
@@ -129,7 +125,7 @@ class ShownText:
             self._given += text
 
     def _commit(self, message: message_pb2.Message) -> Iterator[str]:
-        """Yield what no piece has brought: a stream that was cut need not have got them all."""
+        """Yield the rest of the text: a stream that was cut may have missed pieces."""
         if message.role != message_pb2.ROLE_ASSISTANT:
             return
         text = text_of(message)
@@ -141,5 +137,5 @@ class ShownText:
 
 
 def text_of(message: message_pb2.Message) -> str:
-    """Return what a message says; of a refusal, its words."""
+    """Return the text of a message, or of its refusal."""
     return "".join(part.text.text or part.refusal.text for part in message.parts)

@@ -1,7 +1,7 @@
-"""A chat as a person sees it: the fold of everything that a stream said.
+"""A chat as a person sees it: the fold of all responses of a stream.
 
-Feed it each response; it is the same whether the stream was cut or not, and what it has already
-changes nothing. Live pieces are shown until the committed message takes their place.
+Feed it each response. Cuts and repeated responses do not change the result. Live pieces are shown
+until the committed message replaces them.
 """
 
 from collections.abc import Iterable
@@ -16,23 +16,23 @@ from chatd.v1 import chat_pb2, chat_service_pb2, event_pb2, message_pb2, tool_pb
 from chatd_client.turn import text_of
 
 FORMAT: Final = b"chatd.ChatView "
-"""What a stored view begins with; the number of its format and a line break follow."""
+"""The first bytes of a stored view; the number of its format and a line break follow."""
 FORMAT_NUMBER: Final = 1
 """Rises when `_Stored` changes."""
 
 _WORDS: Final = frozenset({"text", "reasoning", "refusal"})
-"""Kinds of pieces that are text and nothing else."""
+"""Kinds of pieces that are only text."""
 _OF_AN_ATTEMPT: Final = frozenset(
     {"message_part", "tool_call_started", "tool_call_finished", "compaction_started"}
 )
-"""Live events that have a place in an attempt."""
+"""Live events with a position in an attempt."""
 _WORKING: Final = frozenset({chat_pb2.CHAT_STATUS_RUNNING, chat_pb2.CHAT_STATUS_INTERRUPTING})
 """In every other status no attempt is open."""
 
 _COMPACTION: Final = -1
 """Where the mark of a compaction stands among the live parts."""
 
-_BEGIN_AGAIN = "follow the chat without a cursor to begin again with a snapshot"
+_BEGIN_AGAIN = "follow the chat without a cursor to start again with a snapshot"
 
 
 @dataclass
@@ -46,7 +46,7 @@ class LivePart:
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """A view as it is stored: messages of the contract as their bytes."""
+    """A view as it is stored; messages of the contract are bytes."""
 
     chat: bytes
     messages: list[bytes]
@@ -64,9 +64,9 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 class ChatView:
     """The state that the events describe, without messages for the model alone.
 
-    Feed it each response of a stream that began without a cursor, and it shows the whole chat. A
-    program that must survive its own end stores `dump()`, and goes on with `ChatView.load(data)`
-    and `chat.resume(view.cursor)` (or `follow`).
+    Feed it each response of a stream that began without a cursor, and it shows the whole chat. To
+    continue after a restart, store `dump()`, then use `ChatView.load(data)` and
+    `chat.resume(view.cursor)` (or `follow`).
     """
 
     chat: chat_pb2.Chat = field(default_factory=chat_pb2.Chat)
@@ -130,15 +130,15 @@ class ChatView:
 
     @property
     def status(self) -> chat_pb2.ChatStatus.ValueType:
-        """What the chat does now."""
+        """The status of the chat."""
         return self.chat.status
 
     @property
     def answer(self) -> str:
-        """The text of the newest committed answer of the chat, of whatever turn; of a refusal, its
-        words. Empty when there is no answer, and when it is a call of tools without words.
+        """The text, or refusal, of the newest committed answer of the chat, of any turn. Empty if
+        there is no answer, or if it only calls tools.
 
-        A turn that ends without an answer leaves that of an earlier turn here: see `turn_answer`.
+        After a turn without an answer, this is the answer of an earlier turn: see `turn_answer`.
         """
         for message in reversed(self.messages):
             if message.role == message_pb2.ROLE_ASSISTANT:
@@ -147,8 +147,8 @@ class ChatView:
 
     @property
     def turn_answer(self) -> str:
-        """The text of the last answer that the newest turn has committed, as `ChatHandle.ask`
-        returns it; empty while it has none, and when it ended without one.
+        """The text of the last committed answer of the newest turn, as `ChatHandle.ask` returns it;
+        empty if there is none.
         """
         of_messages = (message.turn_id for message in reversed(self.messages) if message.turn_id)
         newest = self.chat.turn_id or next(of_messages, "")
@@ -159,7 +159,7 @@ class ChatView:
 
     @property
     def live_text(self) -> str:
-        """The text of the answer in progress; empty when there is none, or when it was void."""
+        """The text of the answer in progress; empty if there is none, or if it is void."""
         return "".join(
             self.live[index].text for index in sorted(self.live) if self.live[index].kind == "text"
         )
@@ -170,9 +170,8 @@ class ChatView:
         return _COMPACTION in self.live
 
     def apply(self, response: chat_service_pb2.SubscribeResponse) -> None:
-        """Take one response. What the view has already changes nothing: durable events up to its
-        cursor, and pieces of an answer that it holds or whose message was committed. A snapshot
-        replaces everything.
+        """Apply one response. What the view has is not applied again: durable events up to its
+        cursor, and pieces that it has or whose message was committed. A snapshot replaces all.
         """
         event = response.event
         kind = event.WhichOneof("event")
@@ -191,8 +190,8 @@ class ChatView:
             self.cursor = self._moved(response.cursor)
 
     def _is_old(self, response: chat_service_pb2.SubscribeResponse) -> bool:
-        """Say whether the view has all of a response: a turn that is asked for again is told from
-        its beginning, by a stream that does not know what this view holds.
+        """Say whether the view has all of a response: a stream that repeats a turn begins at the
+        start of the turn, whatever the view has.
         """
         at, to, event = self.cursor, response.cursor, response.event
         if at is None or not response.HasField("cursor"):
@@ -220,7 +219,7 @@ class ChatView:
     def _without_what_is_held(
         self, part: event_pb2.MessagePart, end: chat_pb2.Cursor
     ) -> event_pb2.MessagePart:
-        """Return a piece without the first bytes of its words that the view has."""
+        """Return a piece without the bytes that the view has."""
         at = self.cursor
         if at is None or not part.attempt_id == self.attempt_id == at.attempt_id:
             return part
@@ -274,7 +273,7 @@ class ChatView:
         if _is_for_people(event.message):
             self.messages.append(event.message)
         self.chat.ClearField("context")  # how full it is now, GetChat says
-        if event.attempt_id:  # of this attempt or of a later one: what was shown is over
+        if event.attempt_id:  # of this attempt or a later one: the shown attempt is over
             self._forget_attempt()
 
     def _on_status_changed(self, event: event_pb2.StatusChanged) -> None:
@@ -306,6 +305,7 @@ class ChatView:
     def _on_history_truncated(self, event: event_pb2.HistoryTruncated) -> None:
         first = event.first_removed_position
         self.messages = [m for m in self.messages if m.position < first]
+        self._forget_attempt()
 
     def _on_chat_updated(self, event: event_pb2.ChatUpdated) -> None:
         for name in ("title", "model"):
@@ -334,15 +334,8 @@ class ChatView:
     def _on_compaction_finished(self, event: event_pb2.CompactionFinished) -> None:
         if event.outcome == event_pb2.COMPACTION_OUTCOME_FAILED:
             self._forget_attempt()
-        elif event.HasField("tokens_after"):
-            self.chat.context.CopyFrom(
-                chat_pb2.ContextLevel(
-                    used_tokens=event.tokens_after,
-                    estimated_tokens=event.tokens_after,
-                    limit_tokens=event.limit_tokens if event.HasField("limit_tokens") else None,
-                    threshold_percent=event.threshold_percent,
-                )
-            )
+        else:
+            self.chat.ClearField("context")  # as after a message
 
     def _on_message_part(self, event: event_pb2.MessagePart) -> None:
         self._enter_attempt(event.attempt_id)
@@ -372,7 +365,6 @@ def _is_for_people(message: message_pb2.Message) -> bool:
 
 
 def _last_bytes(words: str, count: int) -> str:
-    """Return the last bytes of some words, all of them when there are fewer."""
     encoded = words.encode()
     return encoded[max(0, len(encoded) - count) :].decode(errors="ignore")
 
@@ -390,10 +382,10 @@ def _read(data: bytes) -> _Stored:
     head, _, body = data.partition(b"\n")
     number = head.removeprefix(FORMAT)
     if number == head or not number.isdigit():
-        raise ValueError("the bytes are no stored ChatView: give load() what dump() returned")
+        raise ValueError("these bytes are not a stored ChatView: give load() what dump() returned")
     if int(number) != FORMAT_NUMBER:
         raise ValueError(
-            f"the ChatView was stored in format {int(number)} by a newer chatd_client, this one "
+            f"the ChatView was stored by a newer chatd_client, in format {int(number)}; this one "
             f"reads format {FORMAT_NUMBER}: update it, or {_BEGIN_AGAIN}"
         )
     try:

@@ -1,6 +1,6 @@
 // The generated stubs against a live server: create, subscribe with a cut and a resume, answer a client tool.
 
-import { ok, strictEqual } from "node:assert/strict";
+import { deepStrictEqual, notStrictEqual, ok, strictEqual } from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -133,6 +133,43 @@ test("a context is compacted on request, and people see no summary", async () =>
   strictEqual(outcome, CompactionOutcome.DONE);
   const { messages } = await chats.listMessages({ chatId, omitModelMessages: true });
   strictEqual(messages.length, 2);
+});
+
+test("queue, edit, retry, fork and the fields of a chat are one call each", async () => {
+  const tool = { name: "look", inputSchemaJson: '{"type":"object"}' };
+  const created = await chats.createChat({ model: "sandbox/echo", tools: [tool], message: say("!call look {}") });
+  const chatId = created.chat?.chatId ?? "";
+  const settled = () => follow(chatId, undefined, SubscribeUntil.ACTION_OR_SETTLED, () => undefined);
+  await settled();
+  for (const text of ["!say a", "!say b", "!say c"]) await chats.sendMessage({ chatId, message: say(text) });
+  const ids = async () => (await chats.listQueuedMessages({ chatId })).queuedMessages.map((it) => it.messageId);
+  const [a = "", b = "", c = ""] = await ids();
+  await chats.reorderQueuedMessages({ chatId, messageIds: [c, a, b] });
+  await chats.deleteQueuedMessage({ chatId, messageId: a });
+  deepStrictEqual(await ids(), [c, b]);
+  await chats.promoteQueuedMessage({ chatId, messageId: b });
+  await settled();
+  const { messages } = await chats.listMessages({ chatId });
+  const users = messages.filter((message) => message.role === Role.USER).map((message) => message.messageId);
+  deepStrictEqual(users.slice(1), [b, c]);
+
+  const edited = await chats.editMessage({ chatId, messageId: b, message: say("!error auth") });
+  notStrictEqual(edited.message?.messageId, b);
+  await settled();
+  const tried = await chats.retryTurn({ chatId });
+  strictEqual(tried.chat?.lastError, undefined);
+  await settled();
+
+  const forked = await chats.forkChat({ chatId, messageId: users[0] ?? "", title: "fork" });
+  deepStrictEqual(forked.chat?.forkedFrom?.chatId, chatId);
+  const fork = { chatId: forked.chat?.chatId ?? "" };
+  const named = await chats.updateChat({ ...fork, chat: { title: "new" }, updateMask: { paths: ["title"] } });
+  strictEqual(named.chat?.title, "new");
+  ok((await chats.archiveChat(fork)).chat?.archived);
+  strictEqual((await chats.unarchiveChat(fork)).chat?.archived, false);
+  await chats.deleteChat(fork);
+  const gone = await chats.getChat(fork).then(() => undefined, (refused: unknown) => ConnectError.from(refused));
+  strictEqual(gone?.code, Code.NotFound);
 });
 
 test("a wrong key is refused", async () => {

@@ -18,6 +18,7 @@ from chatd_server.app.settings import (
 from chatd_server.clock import RealClock
 from chatd_server.config.settings import Config
 from chatd_server.domain.ids import WorkerId, new_uuid
+from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import Observer
 from chatd_server.observe.log import LogObserver
@@ -42,7 +43,9 @@ from chatd_server.service.context import Contexts
 from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
+from chatd_server.service.queue import Queue
 from chatd_server.service.tools import ClientTools
+from chatd_server.service.turns import Turns
 from chatd_server.tools.builtin.source import BuiltinTools
 from chatd_server.tools.registry import tool_sources
 from chatd_server.worker.worker import Worker
@@ -83,6 +86,7 @@ def _app(
         models.get(compaction.model)
     contexts = Contexts(store, clock, models, compaction, config.worker.default_model)
     hub = Hub(store, clock, EventFrames(contexts.level), hub_settings(config), observer)
+    feeds = Feeds(store, clock, hub_settings(config))
     env = Env(
         worker_id=worker_id,
         store=store,
@@ -99,10 +103,13 @@ def _app(
         chats=Chats(store, clock, config.worker.default_model),
         messages=Messages(store, clock),
         contexts=contexts,
+        turns=Turns(store, clock),
+        queue=Queue(store, clock),
         tools=ClientTools(store, clock),
         log=Log(store, hub, clock),
         checks=Checks(models, BuiltinTools(clock).named, config.worker.default_model),
         streams=hub,
+        watches=feeds,
         authenticator=Authenticator(database.keys, clock),
         tokens=tokens,
         facts=server_facts(config, worker_id, implemented(rpcs)),
@@ -112,6 +119,7 @@ def _app(
         config=config,
         database=database,
         hub=hub,
+        feeds=feeds,
         worker=Worker(worker_settings(config), database.wake, env),
         log=backend.log,
         chores=Chores(store, clock, observer, config.streams.event_retention_days),

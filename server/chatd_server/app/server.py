@@ -11,6 +11,7 @@ import msgspec
 from chatd_server.app.database import Database
 from chatd_server.app.settings import listen
 from chatd_server.config.settings import Config
+from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.observe import Observer, spans
 from chatd_server.providers.registry import ModelRegistry
@@ -32,6 +33,7 @@ class App:
         config: Config,
         database: Database,
         hub: Hub,
+        feeds: Feeds,
         worker: Worker,
         log: Log,
         chores: Chores,
@@ -44,6 +46,7 @@ class App:
         self.root_key_is_revoked = root_key_is_revoked
         self.database = database
         self.hub = hub
+        self.feeds = feeds
         self.worker = worker
         self.server = server
         self._log = log
@@ -62,9 +65,11 @@ class App:
     async def start(self) -> None:
         """Listen and work. Raises PortInUse, with everything closed."""
         self.database.listen(self.hub)
+        self.database.listen(self.feeds)
         self.database.listen(self.worker)
-        self.database.wake.listen(self.hub.hinted)
-        self.database.wake.listen_gaps(self.hub.hints_missed)
+        for followed in (self.hub, self.feeds):
+            self.database.wake.listen(followed.hinted)
+            self.database.wake.listen_gaps(followed.hints_missed)
         try:
             await self.server.start()
         except BaseException:
@@ -98,6 +103,7 @@ class App:
         self._observer.note(spans.ServerDraining(running=self.worker.running))
         await self.server.enter_drain()
         self.hub.drain()
+        self.feeds.drain()
         self._log.drain()
         self.worker.drain()
         if self._work is not None:

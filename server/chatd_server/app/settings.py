@@ -9,12 +9,14 @@ from chatd_server.config.load import server_version
 from chatd_server.config.settings import Config
 from chatd_server.domain.context import Thresholds
 from chatd_server.domain.ids import WorkerId
-from chatd_server.hub.hub import HubSettings
+from chatd_server.hub.settings import HubSettings
 from chatd_server.providers.registry import ADAPTERS
 from chatd_server.providers.settings import ProviderSettings
 from chatd_server.rpc.backend import ServerFacts
 from chatd_server.rpc.edge.listen import Listen
 from chatd_server.worker.settings import WorkerSettings
+
+DAY_SECONDS = 24 * 60 * 60
 
 
 def provider_settings(config: Config) -> dict[str, ProviderSettings]:
@@ -28,7 +30,6 @@ def provider_settings(config: Config) -> dict[str, ProviderSettings]:
 
 
 def worker_settings(config: Config) -> WorkerSettings:
-    """Return the settings of the worker."""
     return WorkerSettings(
         slots_max=config.worker.runs_max,
         lease_seconds=config.worker.lease_seconds,
@@ -39,10 +40,10 @@ def worker_settings(config: Config) -> WorkerSettings:
 
 
 def hub_settings(config: Config) -> HubSettings:
-    """Return the settings of the hub."""
     return HubSettings(
         heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
+        event_retention_seconds=config.streams.event_retention_days * DAY_SECONDS,
     )
 
 
@@ -60,14 +61,12 @@ def compaction_settings(config: Config) -> CompactionSettings:
 
 
 def listen(config: Config) -> Listen:
-    """Return where the server listens."""
     return Listen(
         host=config.server.host, port=config.server.port, reuse_port=config.server.reuse_port
     )
 
 
 def server_facts(config: Config, worker_id: WorkerId, implemented: Sequence[str]) -> ServerFacts:
-    """Return what GetServerInfo says."""
     return ServerFacts(
         version=server_version(),
         instance_id=worker_id,

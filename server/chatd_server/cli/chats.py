@@ -1,4 +1,4 @@
-"""`chatd chats`: which chats there are."""
+"""`chatd chats`: list chats, change one as a whole; `chatd fork`."""
 
 import json
 from datetime import UTC, datetime
@@ -18,7 +18,12 @@ from chatd_server.cli.statuses import STATUSES, status_name
 _NAMES = Row(("chat", "status", "updated"), ("title", "model", "labels", "created"))
 
 
+chats_app = typer.Typer(invoke_without_command=True)
+
+
+@chats_app.callback()
 def chats(
+    context: typer.Context,
     label: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Only chats with this label. May be repeated."),
@@ -26,11 +31,12 @@ def chats(
     status: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="STATUS", help=f"Only chats in it: {', '.join(STATUSES)}. May be repeated."
+            metavar="STATUS",
+            help=f"Only chats in this status: {', '.join(STATUSES)}. May be repeated.",
         ),
     ] = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Archived chats, too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived chats.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of chats.")] = 20,
     as_json: Json = False,
     retry_seconds: RetrySeconds = None,
     address: Address = None,
@@ -38,9 +44,12 @@ def chats(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """List chats, newest first. In a pipe: one a line, with tabs between id, status, last change,
-    title, model, labels and creation.
+    """List chats, newest first; or change one. In a pipe: one line each, with tabs between id,
+    status, last change, title, model, labels and creation.
     """
+    if context.invoked_subcommand is not None:
+        _check_no_options(context, context.invoked_subcommand)
+        return
     labels = dict(_label(it) for it in label or ())
     statuses = [_status(it) for it in status or ()]
 
@@ -95,3 +104,159 @@ def _status(words: str) -> chat_pb2.ChatStatus.ValueType:
     if words.lower() not in STATUSES:
         raise typer.BadParameter(f"{words!r} is not a status: give one of {', '.join(STATUSES)}")
     return STATUSES[words.lower()]
+
+
+def _check_no_options(context: typer.Context, command: str) -> None:
+    """Refuse options that would have no effect, among them the server to talk to."""
+    given = (context.get_parameter_source(name) for name in context.params)
+    if any(it is not None and it.name == "COMMANDLINE" for it in given):
+        raise typer.BadParameter(f"give the options behind {command}: chatd chats {command} ...")
+
+
+# --- one chat --------------------------------------------------------------------------------
+
+ChatId = Annotated[str, typer.Argument(metavar="CHAT", help="The chat.")]
+
+
+@chats_app.command()
+def archive(
+    chat_id: ChatId,
+    as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Archive an idle or failed chat: it takes no messages and is not listed."""
+
+    async def act(client: Client) -> None:
+        _tell(await client.chat(chat_id).archive(), "archived", as_json=as_json)
+
+    run(act, Server(address, key, config, home, retry_seconds))
+
+
+@chats_app.command()
+def unarchive(
+    chat_id: ChatId,
+    as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Let an archived chat take messages again."""
+
+    async def act(client: Client) -> None:
+        _tell(await client.chat(chat_id).unarchive(), "unarchived", as_json=as_json)
+
+    run(act, Server(address, key, config, home, retry_seconds))
+
+
+@chats_app.command()
+def delete(
+    chat_id: ChatId,
+    as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Delete a chat, for good, whatever it does. Its open turn ends."""
+
+    async def act(client: Client) -> None:
+        await client.chat(chat_id).delete()
+        print(json.dumps({"chatId": chat_id, "deleted": True}) if as_json else f"deleted {chat_id}")
+
+    run(act, Server(address, key, config, home, retry_seconds))
+
+
+@chats_app.command()
+def title(
+    chat_id: ChatId,
+    words: Annotated[str, typer.Argument(metavar="TITLE", help="The new title; may be empty.")],
+    as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Give a chat another title."""
+
+    async def act(client: Client) -> None:
+        chat = await client.chat(chat_id).update(title=words)
+        _tell(chat, f"{chat_id} has the title {chat.title!r}", as_json=as_json)
+
+    run(act, Server(address, key, config, home, retry_seconds))
+
+
+@chats_app.command()
+def label(
+    chat_id: ChatId,
+    labels: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=VALUE...", help="Labels to set.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="NAME", help="A label to remove. May be repeated."),
+    ] = None,
+    as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Set and remove labels of a chat; the others stay."""
+    new = dict(_label(it) for it in labels or ())
+    old = set(remove or ())
+    if not new and not old:
+        raise typer.BadParameter("name a label to set (NAME=VALUE) or to remove (--remove NAME)")
+
+    async def act(client: Client) -> None:
+        handle = client.chat(chat_id)
+        read = await handle.get()
+        kept = {name: value for name, value in read.labels.items() if name not in old}
+        # With the etag nobody else's change is lost between the reading and the writing.
+        chat = await handle.update(labels={**kept, **new}, etag=read.etag)
+        shown = " ".join(f"{name}={value}" for name, value in sorted(chat.labels.items()))
+        _tell(chat, f"{chat_id} has the labels: {shown or 'none'}", as_json=as_json)
+
+    run(act, Server(address, key, config, home, retry_seconds))
+
+
+def fork(
+    chat_id: ChatId,
+    message_id: Annotated[
+        str, typer.Option("--message", help="The last message to copy; else the newest one.")
+    ] = "",
+    title: Annotated[str | None, typer.Option(help="Title of the new chat; else the same.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A label of the new chat. May be repeated."),
+    ] = None,
+    as_json: Json = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Make a new chat with the history of another one, and print its id."""
+    labels = dict(_label(it) for it in label or ())
+
+    async def act(client: Client) -> None:
+        made = await client.chat(chat_id).fork(message_id, title=title, labels=labels)
+        if as_json:
+            print(json.dumps({"chat": json_format.MessageToDict(await made.get())}))
+        else:
+            print(made.id)
+
+    run(act, Server(address, key, config, home, retry_seconds))
+
+
+def _tell(chat: chat_pb2.Chat, words: str, *, as_json: bool) -> None:
+    print(json.dumps({"chat": json_format.MessageToDict(chat)}) if as_json else words)

@@ -1,4 +1,4 @@
-"""`chatd chat`: a conversation at a prompt, on the public client and on nothing else."""
+"""`chatd chat`: a conversation at a prompt. It uses only the public client."""
 
 import asyncio
 import signal
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from chatd.v1 import chat_pb2, chat_service_pb2
-from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest
+from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest, NotFound
 from chatd_server.cli.context import ACTS
 from chatd_server.cli.keyboard import Lines, lines, on_signals
 from chatd_server.cli.past import failed_turns
-from chatd_server.cli.sending import UNTIL_ANSWERED, sent, why_it_waits
+from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, why_it_waits
+from chatd_server.cli.slash import HELP, begun, command_of
 from chatd_server.cli.transcript import Transcript
 
 
@@ -27,11 +28,10 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
             async for response in client.chat(chat_id).follow(until=UNTIL_ANSWERED):
                 transcript.show(response)
         else:
-            # The chat is made with the first message. Whether the server is there, and takes the
-            # key, is better known before that is typed.
+            # The chat is created with the first message. Check the server and the key before that.
             first = chat_service_pb2.ListChatsRequest(page_size=1)
             await client.call(client.chats.ListChats, first)
-            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D leaves.")
+            transcript.line("a new chat. Ctrl-C stops an answer, Ctrl-D quits, /help says more.")
         transcript.show_own = False
         while (words := await _asked(console, typed)) is not None:
             if not words.strip():
@@ -40,8 +40,8 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
                 if (act := ACTS.get(words.strip())) is not None:
                     await _act(act, client, chat_id, transcript)
                     continue
-                chat_id = await _answered(client, words, chat_id, model, transcript)
-            except (Conflict, InvalidRequest) as refusal:
+                chat_id = await _done(client, words, chat_id, model, transcript)
+            except (Conflict, InvalidRequest, NotFound) as refusal:
                 transcript.line(f"  ✗ {refusal}", "red")
 
 
@@ -63,14 +63,14 @@ async def _act(
 
 
 async def _asked(console: Console, typed: Lines) -> str | None:
-    """Wait for a line; None means leave. Lines that are not UTF-8 are reported and empty."""
+    """Wait for a line; None means quit. A line that is not UTF-8 is reported and is empty."""
     asking = asyncio.ensure_future(typed.next())
     with on_signals(lambda _: asking.cancel(), signal.SIGINT):
         await _ended(asking)
     try:
         line = None if asking.cancelled() else asking.result()
     except UnicodeError:
-        console.print("  ✗ what to say must be UTF-8", style="red", highlight=False)
+        console.print("  ✗ the message must be UTF-8", style="red", highlight=False)
         return ""
     if line is None:
         console.print()
@@ -78,8 +78,8 @@ async def _asked(console: Console, typed: Lines) -> str | None:
 
 
 async def _ended(asking: asyncio.Future[str | None]) -> None:
-    """Wait for a future and not for what it holds. When this is cancelled, the future ends first:
-    it has a terminal to give back.
+    """Wait until a future is done. When this is cancelled, the future ends first: it restores the
+    terminal.
     """
     try:
         await asyncio.wait([asking])
@@ -90,7 +90,7 @@ async def _ended(asking: asyncio.Future[str | None]) -> None:
 
 @dataclass
 class _Stop:
-    """Ctrl-C during one answer: the first asks the server to stop it, the second always leaves."""
+    """Ctrl-C during one answer: the first asks the server to stop it, the second quits."""
 
     transcript: Transcript
     #: The chat, once it has the message: before that there is nothing to stop.
@@ -100,17 +100,17 @@ class _Stop:
     _request: asyncio.Task[None] | None = None
 
     def on_ctrl_c(self, _: int) -> bool:
-        """Take a Ctrl-C; return False to leave."""
+        """Handle a Ctrl-C; return False to quit."""
         if self._request is not None:
             if not self._request.done():
-                self._failed("the request to stop the answer is not confirmed, and it may go on")
+                self._failed("the stop is not confirmed by the server: the answer may go on")
             return False
-        self.transcript.line("  ■ stopping the answer; Ctrl-C again leaves", "dim")
+        self.transcript.line("  ■ stopping the answer; Ctrl-C again quits", "dim")
         self._request = asyncio.ensure_future(self._ask())
         return True
 
     async def end(self) -> None:
-        """Ask no longer: the answer is over."""
+        """Cancel the request to stop: the answer is over."""
         if self._request is not None:
             self._request.cancel()
             await asyncio.gather(self._request, return_exceptions=True)
@@ -127,16 +127,35 @@ class _Stop:
         self.transcript.line(f"  ✗ {why}{later or ''}", "red")
 
 
-async def _answered(
+async def _done(
     client: Client, words: str, chat_id: str, model: str, transcript: Transcript
 ) -> str:
-    """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one leaves."""
+    """Do what a line says: a command, or a message to send; return the chat."""
+    command = command_of(words.rstrip())
+    if command is None:
+        sending = sent(client, words, chat_id, model)
+        return await _answered(sending, transcript, is_new=not chat_id)
+    if command[0] == "help":
+        transcript.line(HELP, "dim")
+        return chat_id
+    if not chat_id:
+        raise InvalidRequest("there is no chat yet: send a message first")
+    beginning = await begun(client.chat(chat_id), *command, transcript)
+    if beginning is not None:
+        await _answered(beginning, transcript)
+    return chat_id
+
+
+async def _answered(
+    sending: Awaitable[Sent], transcript: Transcript, *, is_new: bool = False
+) -> str:
+    """Send, show the answer and return the chat. Ctrl-C stops the answer, a second one quits."""
     stop = _Stop(transcript)
     with on_signals(stop.on_ctrl_c, signal.SIGINT):
         try:
-            message = await sent(client, words, chat_id, model)
+            message = await sending
             stop.chat.set_result(message.handle)
-            if not chat_id:
+            if is_new:
                 transcript.line(f"chat {message.handle.id}, {message.response.chat.model}", "dim")
             if why := await why_it_waits(message):
                 transcript.line(f"  ? {why}", "magenta")

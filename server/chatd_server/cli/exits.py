@@ -1,4 +1,4 @@
-"""Exit codes of `chatd`, and how a failure is told to a person: what, where, what to do."""
+"""Exit codes of `chatd`, and how it reports failures: what happened, then what to do."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -32,35 +32,29 @@ MEANINGS = {
     ),
     Exit.USAGE: "a wrong option or setting",
     Exit.DATABASE: "the database is gone, held by another server, or of another schema",
-    Exit.ADDRESS: "the address cannot be listened on",
+    Exit.ADDRESS: "`chatd serve` cannot listen on the address",
     Exit.WAITING: (
         "`chatd send` got no answer, because the chat waits for results of client tools"
     ),
     Exit.INTERRUPTED: "ended by Ctrl-C",
     Exit.TERMINATED: "`chatd chat` was ended by SIGTERM",
 }
-"""What each code means, as the docs say it."""
-
 
 START_ONE = "Start a server with `chatd serve`, or give another address with --address"
-"""What to do where no server is."""
 
 UNREACHABLE = "UNREACHABLE"
-"""The reason of a failure where no server answers."""
 
 TURN_FAILED = "TURN_FAILED"
-"""The reason where the server did all it could, and the model gave no answer."""
-
 
 WAITING_FOR_TOOLS = "WAITING_FOR_TOOLS"
-"""The reason where another program must act before there is an answer."""
+"""Another program must submit results before there is an answer."""
 
 
 class Failed(Exception):
-    """A command cannot do what it was asked for; `main` tells it and leaves with the code.
+    """A command failed; `main` reports it and exits with the code.
 
-    `reason` is for programs: of the server, or of ours; else the name of the code. `facts` stand
-    next to the error in JSON.
+    `reason` is for programs: the server's or ours, else the name of the code. `facts` are the
+    fields next to the error in JSON.
     """
 
     def __init__(
@@ -84,7 +78,7 @@ def told() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(int(Exit.INTERRUPTED)) from None
     except BrokenPipeError:
-        raise  # who read the output has left: Click ends without a word
+        raise  # nobody reads the output any more: Click exits silently
     except Exception as error:
         known = explained(error)
         if known is None:
@@ -93,11 +87,11 @@ def told() -> Iterator[None]:
 
 
 def explained(error: Exception) -> Failed | None:
-    """Return what to say of a failure; None for a defect of ours, and for what says it itself."""
+    """Return the report of an expected failure; None for any other error."""
     if isinstance(error, ChatdError):
         nobody = UNREACHABLE if isinstance(error, Unavailable) else ""
         return Failed(_advice(error), Exit.FAILED, error.reason or nobody)
-    # Whoever raised these has imported their modules already.
+    # The code that raised these has imported their modules already.
     from chatd_server.domain.refusal import DatabaseUnavailable, Refused
     from chatd_server.rpc.edge.listen import PortInUse
     from chatd_server.store.shared.errors import StoreError
@@ -124,7 +118,7 @@ def explained(error: Exception) -> Failed | None:
 
 
 def _advice(error: ChatdError) -> str:
-    """Return what a server said, or that none did, and what to do about it."""
+    """Return the message with what to do about it."""
     if isinstance(error, Unavailable) and not error.reason:
         return f"{error}. {START_ONE}"
     if isinstance(error, PermissionDenied):
@@ -133,7 +127,7 @@ def _advice(error: ChatdError) -> str:
 
 
 def tell(failed: Failed, *, as_json: bool) -> None:
-    """Say what went wrong: to a person on standard error, to a machine on standard output."""
+    """Report a failure: to a person on standard error, to a program on standard output."""
     if not as_json:
         _say("[bold red]chatd:[/] ", str(failed))
         return
@@ -142,7 +136,6 @@ def tell(failed: Failed, *, as_json: bool) -> None:
 
 
 def warn(message: str) -> None:
-    """Say what is probably a mistake and go on."""
     _say("[bold yellow]chatd: warning:[/] ", message)
 
 

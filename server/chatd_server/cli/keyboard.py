@@ -1,4 +1,4 @@
-"""What a person types while the event loop runs: lines, edited on a terminal, and Ctrl-C."""
+"""Input while the event loop runs: lines, edited on a terminal, and signals."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class Lines(Protocol):
-    """Where lines come from. A wait for one can be cancelled, and blocks nothing else."""
+    """A source of lines. A wait for one can be cancelled, and does not block the loop."""
 
     async def next(self) -> str | None:
         """Ask for a line and return it without its end; None at the end of input.
@@ -25,11 +25,11 @@ class Lines(Protocol):
         """
 
     def kept(self) -> AbstractContextManager[None]:
-        """Keep what is typed while no line is asked for, until the next one is."""
+        """Keep what is typed between two lines for the next one."""
 
 
 def lines(prompt: str) -> Lines:
-    """Return the lines of standard input: with a prompt and editing where it is a terminal."""
+    """Return the lines of standard input; a terminal has a prompt and editing."""
     if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         return EditedLines(prompt)
     return PlainLines()
@@ -44,7 +44,7 @@ class EditedLines:
         from prompt_toolkit.formatted_text import FormattedText
         from prompt_toolkit.output.vt100 import Vt100_Output
 
-        # A terminal that is asked where its cursor is may answer into the next program.
+        # A terminal's reply to a query of the cursor may reach the next program.
         screen = Vt100_Output.from_pty(sys.stdout)
         screen.enable_cpr = False
         bold = FormattedText([("bold", prompt)])
@@ -53,7 +53,7 @@ class EditedLines:
         )
 
     async def next(self) -> str | None:
-        """Return the next line; None at Ctrl-D on an empty one, at Ctrl-C, and without terminal."""
+        """Return the next line; None at Ctrl-C, at Ctrl-D on an empty line, without terminal."""
         try:
             line = await self._session.prompt_async(handle_sigint=False)
         except (EOFError, KeyboardInterrupt):
@@ -63,10 +63,10 @@ class EditedLines:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Leave the keys to the next prompt: the terminal neither shows them nor takes Ctrl-D for
-        the end of a line that nobody reads. Ctrl-C and Ctrl-Z stay signals.
+        """Keep the keys for the next prompt: the terminal does not show them, and Ctrl-D does not
+        end the input. Ctrl-C and Ctrl-Z stay signals.
         """
-        # Not every system has them, and the other commands do without.
+        # Not every system has these modules, and other commands do not need them.
         import termios
         import tty
 
@@ -85,8 +85,8 @@ class EditedLines:
 
 
 def _own_keys() -> "KeyBindings":
-    """Return what keys do here and not elsewhere: Ctrl-C clears a line with words (on an empty one
-    it leaves), and a Ctrl-D that was typed before the first prompt leaves.
+    """Return our key bindings: Ctrl-C clears a line with text (on an empty line it quits), and a
+    Ctrl-D that was typed before the first prompt quits.
     """
     from prompt_toolkit.application import get_app
     from prompt_toolkit.enums import DEFAULT_BUFFER
@@ -100,7 +100,7 @@ def _own_keys() -> "KeyBindings":
     def _(event: "KeyPressEvent") -> None:
         event.current_buffer.reset()
 
-    # The terminal still ended lines then: it has kept the key as the byte 0.
+    # The terminal was still in line mode, and kept the key as the byte 0.
     @bindings.add("c-@", filter=has_focus(DEFAULT_BUFFER) & ~has_words)
     def _(event: "KeyPressEvent") -> None:
         event.app.exit(exception=EOFError)
@@ -129,11 +129,11 @@ class PlainLines:
         return line.decode(self._encoding)
 
     def kept(self) -> AbstractContextManager[None]:
-        """Do nothing: a pipe keeps what is in it."""
+        """Do nothing: a pipe keeps its content."""
         return nullcontext()
 
     async def _chunk(self) -> bytes:
-        """Return what can be read; nothing at the end of input, or when the terminal is gone."""
+        """Read a chunk; empty at the end of input, or when the terminal is gone."""
         if self._file is None:
             return b""
         await _readable(self._file)
@@ -162,8 +162,8 @@ async def _readable(file: int) -> None:
 def on_signals(act: Callable[[int], bool], *numbers: signal.Signals) -> Iterator[None]:
     """Call `act` on the event loop for each signal, until the context is left.
 
-    When `act` returns False, the signal does what it did before. A signal that is ignored stays so:
-    that is how a shell without job control and `nohup` protect what they start.
+    When `act` returns False, the earlier handler runs. An ignored signal stays ignored: `nohup` and
+    shells without job control protect programs in this way.
     """
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in numbers}

@@ -1,4 +1,4 @@
-"""Lists, for people and for pipes. What is there to be copied stands first and is never cut."""
+"""Lists for people and for pipes. Values to copy come first and are never cut."""
 
 import sys
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from rich.padding import Padding
 from rich.text import Text
 
 NOTHING = "-"
-"""Stands where there is nothing to say."""
+"""Shown for an empty value."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing: what is short, and what is free text and may be long."""
+    """One item: short values, and texts that may be long."""
 
     columns: tuple[str, ...]
     texts: tuple[str, ...]
 
 
 class Listing:
-    """Prints rows. On a terminal the columns are a line and the texts below it are folded; else a
-    row is one line, with tabs between.
+    """Prints rows. On a terminal, a row is a line of its columns, and its texts are wrapped below;
+    else it is one line with tabs.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,13 @@ class Listing:
         self._is_for_people = sys.stdout is not None and sys.stdout.isatty()
 
     def moment(self, at: datetime) -> str:
-        """Return a moment: local and short for people, else exact."""
+        """Format a time: local and short for people, else exact."""
         if self._is_for_people:
             return at.astimezone().strftime("%Y-%m-%d %H:%M")
         return at.astimezone(UTC).isoformat()
 
     def show(self, names: Row, rows: Iterable[Row]) -> None:
-        """Print the rows; people get their names above them."""
+        """Print the rows, for people with the names above them."""
         clean = [_clean(row) for row in rows]
         if not self._is_for_people:
             for row in clean:
@@ -47,7 +47,7 @@ class Listing:
         columns = zip(*(row.columns for row in (names, *clean)), strict=True)
         widths = [max(map(len, column)) for column in columns]
         for row, style in ((names, "dim"), *((row, "") for row in clean)):
-            # The last one is as wide as it is: it may be a value that is too long to align.
+            # The last column is not padded: a value may be too long to align.
             *before, last = row.columns
             padded = [word.ljust(width) for word, width in zip(before, widths, strict=False)]
             console.print(Text("  ".join((*padded, last)), style=style), soft_wrap=True)
@@ -57,7 +57,6 @@ class Listing:
 
 
 def _clean(row: Row) -> Row:
-    """Return a row on which nothing breaks its line, and in which nothing is empty."""
     return Row(tuple(map(_word, row.columns)), tuple(map(_word, row.texts)))
 
 

@@ -1,4 +1,4 @@
-"""Where the log goes: standard error, so that standard output is only what was asked for."""
+"""The log goes to standard error; standard output has only the results of commands."""
 
 import asyncio
 import atexit
@@ -18,7 +18,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def set_up_logs(config: Config) -> None:
-    """Write lines of JSON, or text for people, from the configured level on."""
+    """Write lines of JSON, or text for people, from the configured level up."""
     if config.server.log_format == "text":
         shown: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         lines: Any = structlog.PrintLoggerFactory(sys.stderr)
@@ -37,7 +37,7 @@ def set_up_logs(config: Config) -> None:
         logger_factory=lines,
         cache_logger_on_first_use=True,
     )
-    # What libraries log is theirs; what goes wrong in them is ours to see, in lines like ours.
+    # Warnings and errors of libraries become lines of this log.
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()])
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _unraisable
@@ -45,10 +45,9 @@ def set_up_logs(config: Config) -> None:
 
 
 class LibraryLines(logging.Handler):
-    """Writes what libraries log as lines of ours."""
+    """Writes records of libraries as lines of this log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
         facts: dict[str, object] = {"logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             facts["trace"] = "".join(traceback.format_exception(record.exc_info[1]))
@@ -67,10 +66,10 @@ def _died(what: threading.ExceptHookArgs) -> None:
 
 
 class LinesTogether:
-    """A file whose lines of one turn of the event loop are written together.
+    """A file that writes the lines of one iteration of the event loop together.
 
-    Each write is a call of the system that lets other threads in, and costs more than its line.
-    Without a running loop a line is written at once.
+    A write is a system call that releases the GIL, and costs more than its line. Without a running
+    loop, each line is written at once.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -78,7 +77,6 @@ class LinesTogether:
         self._lines: list[bytes] = []
 
     def write(self, line: bytes) -> None:
-        """Take a line."""
         self._lines.append(line)
         if len(self._lines) > 1:
             return
@@ -90,10 +88,9 @@ class LinesTogether:
             loop.call_soon(self.write_now)
 
     def flush(self) -> None:
-        """Do nothing: what was taken is on its way."""
+        """Do nothing: the loop writes the lines."""
 
     def write_now(self) -> None:
-        """Write what was taken."""
         lines, self._lines = self._lines, []
         if lines:
             self._file.write(b"".join(lines))

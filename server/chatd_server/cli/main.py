@@ -1,4 +1,4 @@
-"""The main program: one Typer application, to which each file adds its commands."""
+"""The main program: one Typer application with the commands of all files."""
 
 import sys
 from collections.abc import Sequence
@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from chatd_server.cli import context, operate, talk
-from chatd_server.cli.chats import chats
+from chatd_server.cli.chats import chats_app, fork
 from chatd_server.cli.exits import Exit, Failed, tell
+from chatd_server.cli.queue import queue_app
 from chatd_server.cli.serve import serve
 
 
 def main() -> None:
-    """Run the command line. With --json a failure is told as JSON, also that of an option."""
+    """Run the command line. With --json, every failure is JSON, also a wrong option."""
     as_json = asks_for_json(sys.argv[1:])
     try:
         code = command_line()(standalone_mode=not as_json)
@@ -35,7 +36,6 @@ def asks_for_json(words: Sequence[str]) -> bool:
 
 
 def command_line() -> typer.Typer:
-    """Return the application with all its commands."""
     app = typer.Typer(
         name="chatd",
         help="A durable agent-chat service over gRPC.",
@@ -46,7 +46,9 @@ def command_line() -> typer.Typer:
     app.command()(serve)
     talk.register(app)
     context.register(app)
-    app.command()(chats)
+    app.add_typer(chats_app, name="chats")
+    app.command()(fork)
+    app.add_typer(queue_app, name="queue")
     app.command()(operate.migrate)
     app.add_typer(operate.keys_app, name="keys")
     app.command()(operate.health)

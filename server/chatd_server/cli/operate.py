@@ -52,7 +52,7 @@ def migrate(
         if as_json:
             print(json.dumps({"before": before, "now": now, "changed": before != now}))
         elif before == now:
-            print(f"{loaded.config.shown_database} has schema {now} already")
+            print(f"{loaded.config.shown_database} already has schema {now}")
         else:
             print(f"{loaded.config.shown_database}: schema {before or 'none'} -> {now}")
 
@@ -65,12 +65,14 @@ def version(as_json: Json = False) -> None:
 
 def health(
     address: Address = None,
-    service: Annotated[str, typer.Option(help="Full name of a service; else the server.")] = "",
+    service: Annotated[
+        str, typer.Option(help="Full name of a service; default: the whole server.")
+    ] = "",
     config: ConfigFile = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a server whether it serves; exit code 0 when it does, 1 when not. Needs no key."""
+    """Check whether a server is serving: exit code 0 if it is, else 1. Needs no key."""
     with told():
         where = server_address(settings(config, home=home).config, address)
         status, detail = _health(where, service)
@@ -82,7 +84,7 @@ def health(
 
 
 def _health(address: str, service: str) -> tuple[str, str]:
-    """Return the status that a server gives of itself, or UNREACHABLE and why."""
+    """Return the status that the server reports, or UNREACHABLE and why."""
     import grpc
     from grpc_health.v1 import health_pb2
 
@@ -102,20 +104,20 @@ def _health(address: str, service: str) -> tuple[str, str]:
         if code is grpc.StatusCode.UNAVAILABLE:
             return UNREACHABLE, f"{_refusal(call.details() or '')}. {START_ONE}"
         if code is not grpc.StatusCode.OK:
-            return UNREACHABLE, f"what answers there is not a chatd server. {START_ONE}"
+            return UNREACHABLE, f"the server there is not chatd. {START_ONE}"
         status = call.result().status
     return health_pb2.HealthCheckResponse.ServingStatus.Name(status), ""
 
 
 def _refusal(words_of_grpc: str) -> str:
-    """Return why there is no connection; grpc reports it only in words."""
+    """Return why there is no connection; grpc reports it only as text."""
     is_refused = os.strerror(errno.ECONNREFUSED) in words_of_grpc
     return "it refused the connection" if is_refused else "no connection could be made"
 
 
 # --- settings --------------------------------------------------------------------------------
 
-config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+config_app = typer.Typer(no_args_is_help=True, help="Show the settings.")
 
 
 @config_app.command("show")
@@ -125,7 +127,7 @@ def config_show(
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Print every setting, its value and where it came from. Secrets are not shown."""
+    """Print every setting, its value and its source. Secrets are not shown."""
     with told():
         loaded = settings(config, home=home, database_url=database_url)
         if as_json:
@@ -145,17 +147,17 @@ def config_show(
 
 # --- keys ------------------------------------------------------------------------------------
 
-keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+keys_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 
 @keys_app.command("create")
 def keys_create(
-    name: Annotated[str, typer.Argument(help="What it is for; shown in the list.")],
+    name: Annotated[str, typer.Argument(help="What the key is for; shown in the list.")],
     owner: Annotated[
         str,
         typer.Option(
-            help="Whose chats it sees: keys of one owner see the same chats. Unless another is "
-            "named, those of the root key."
+            help="Owner of the chats that the key can access; keys of one owner access the same "
+            "chats. Default: the owner of the root key."
         ),
     ] = ROOT_OWNER,
     config: ConfigFile = None,
@@ -163,11 +165,11 @@ def keys_create(
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it. It is shown only now: the server keeps a hash."""
+    """Create a key and print it. It is shown only once: the server stores a hash."""
     with told():
         for what, words in (("an owner", owner), ("a name", name)):
             if not 0 < len(words) <= OWNER_CHARACTERS_MAX or not words.isprintable():
-                message = f"{what} has 1 to {OWNER_CHARACTERS_MAX} printable characters"
+                message = f"{what} must have 1 to {OWNER_CHARACTERS_MAX} printable characters"
                 raise Failed(message, Exit.USAGE)
         found = settings(config, home=home, database_url=database_url).config
         record, key = _with_keys(
@@ -180,7 +182,8 @@ def keys_create(
         notes = Console(stderr=True, soft_wrap=True, highlight=False)
         same = ", as the root key" if owner == ROOT_OWNER else ""
         notes.print(
-            f"It sees the chats of the owner {owner}{same}; --owner names another", markup=False
+            f"It accesses the chats of the owner {owner}{same}; to choose another: --owner",
+            markup=False,
         )
         notes.print(f"Its id is {record.id}. To revoke it: chatd keys revoke {record.id}")
 
@@ -192,8 +195,8 @@ def keys_list(
     database_url: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """List all keys, newest first; never the keys themselves. In a pipe: one a line, with tabs
-    between id, creation, revocation, name and owner.
+    """List all keys, newest first, without the keys themselves. In a pipe: one line each, with
+    tabs between id, creation, revocation, name and owner.
     """
     with told():
         found = settings(config, home=home, database_url=database_url).config
@@ -237,12 +240,12 @@ def keys_revoke(
 
 
 async def _revoked(keys: Keys, key_id: str, *, force: bool) -> KeyRecord:
-    """Revoke a key and return it. Raises Failed when there is none, or it is not to be revoked."""
+    """Revoke a key and return it. Raises Failed when there is none, or it needs --force."""
     record = await keys.find(key_id)
     if record is not None and is_root(record) and not force:
         raise Failed(
-            f"{key_id} is a root key ({record.name}): without it the commands of its home are "
-            "refused. To revoke it all the same, add --force",
+            f"{key_id} is a root key ({record.name}): without it, the server refuses the commands "
+            "of its home. To revoke it anyway, add --force",
             Exit.FAILED,
         )
     if record is None or not await keys.revoke(key_id):

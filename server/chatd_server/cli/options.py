@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become settings."""
+"""Options that several commands share, and the settings that follow from them."""
 
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -14,31 +14,34 @@ if TYPE_CHECKING:
 
 ConfigFile = Annotated[
     str | None,
-    typer.Option("--config", help="Settings file; else CHATD_CONFIG, else chatd.toml at home."),
+    typer.Option(
+        "--config", help="Settings file; default: CHATD_CONFIG, else chatd.toml in the home folder."
+    ),
 ]
 Home = Annotated[
     str | None,
-    typer.Option("--home", help="Home folder; else CHATD_HOME, else ~/.local/share/chatd."),
+    typer.Option("--home", help="Home folder; default: CHATD_HOME, else ~/.local/share/chatd."),
 ]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
-        "--database-url", help="postgresql://... or sqlite:///path; else chatd.db at home."
+        "--database-url",
+        help="postgresql://... or sqlite:///path; default: chatd.db in the home folder.",
     ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="host:port of the server; else CHATD_ADDRESS, else as the settings of the home say.",
+        help="host:port of the server; default: CHATD_ADDRESS, else the settings of the home.",
     ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="API key; else CHATD_KEY, else the root key of the home."),
+    typer.Option("--key", help="API key; default: CHATD_KEY, else the root key of the home."),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="For a machine: JSON; a failure is an object with `error`.")
+    bool, typer.Option("--json", help="Print JSON; a failure is an object with `error`.")
 ]
 
 RetrySeconds = Annotated[
@@ -46,14 +49,14 @@ RetrySeconds = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
-        help="How long to try to reach a server that is away; 0: once. Else a stream is tried "
-        "for a minute, and a call for two seconds.",
+        help="How long to retry while the server does not answer; 0: do not retry. Default: 60 s "
+        "for a stream, 2 s for a call.",
     ),
 ]
 
 
 def settings(config: str | None, **flags: object) -> Loaded:
-    """Return the settings, and warn of variables that chatd does not read. Raises BadConfig."""
+    """Return the settings; warn about unknown variables of chatd. Raises BadConfig."""
     loaded = quiet_settings(config, **flags)
     for it in loaded.unknown_variables:
         warn(f"{it.name} is not a variable of chatd and has no effect; {it.advice}")
@@ -67,10 +70,10 @@ def quiet_settings(config: str | None, **flags: object) -> Loaded:
 
 
 def server_address(config: Config, address: str | None) -> str:
-    """Return where the server is: the flag, else CHATD_ADDRESS, else what the settings name.
+    """Return the address of the server: the flag, else CHATD_ADDRESS, else the settings.
 
-    The one rule of all commands. So the root key of a home goes nowhere but to the address that
-    this home's settings name, or to one that the user gave. Raises BadConfig.
+    All commands use this rule. So the root key of a home is sent only to the address in the
+    settings of that home, or to one that the user gave. Raises BadConfig.
     """
     given = address or os.environ.get("CHATD_ADDRESS")
     if given:
@@ -84,7 +87,7 @@ def server_address(config: Config, address: str | None) -> str:
 
 
 def _checked(address: str) -> str:
-    """Return an address that the client takes; it owns the rule."""
+    """Return the address if the client accepts it. Raises BadConfig."""
     from chatd_client import InvalidRequest
     from chatd_client.connection import checked_address
 
@@ -95,7 +98,7 @@ def _checked(address: str) -> str:
 
 
 def endpoint(config: Config, address: str | None, key: str | None) -> "Endpoint":
-    """Return the server to talk to, with a key for it. Raises BadConfig, PermissionDenied."""
+    """Return the server and a key for it. Raises BadConfig, PermissionDenied."""
     from chatd_client import find_endpoint
     from chatd_client.connection import checked_key
 

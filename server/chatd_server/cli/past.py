@@ -1,4 +1,4 @@
-"""Turns of the past that failed: messages do not tell of them, the log does."""
+"""Errors of earlier turns: the log has them, the messages do not."""
 
 from chatd.v1 import chat_service_pb2, error_pb2
 from chatd_client import Client, StreamLost
@@ -7,7 +7,7 @@ _PAGE = 200
 
 
 async def failed_turns(client: Client, chat_id: str) -> dict[str, error_pb2.ChatError]:
-    """Return the errors of turns by their ids, as far back as the server keeps its log."""
+    """Return the errors by turn id, as far back as the server keeps its log."""
     found: dict[str, error_pb2.ChatError] = {}
     after = 0
     while True:
@@ -16,7 +16,7 @@ async def failed_turns(client: Client, chat_id: str) -> dict[str, error_pb2.Chat
         )
         try:
             page = await client.call(client.chats.ListEvents, request)
-        except StreamLost as lost:  # a retention has dropped the first events
+        except StreamLost as lost:  # the server's retention has dropped the first events
             oldest = int(lost.metadata.get("oldest_sequence", 0))
             if oldest - 1 <= after:
                 return found

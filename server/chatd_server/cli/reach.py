@@ -1,4 +1,4 @@
-"""The server that a command talks to: how it is found, and for how long it may be away."""
+"""The server that a command talks to: how it is found, and how long it is retried."""
 
 import asyncio
 import os
@@ -21,48 +21,44 @@ from chatd_server.cli.exits import told
 from chatd_server.cli.options import endpoint, settings
 
 STREAM_SECONDS = 60.0
-"""How long a server may be away in the middle of an answer: a restart that drains its turns takes
-half of it."""
+"""How long a lost stream is retried: twice as long as a restart that drains its turns."""
 CALL_SECONDS = 2.0
-"""The same before anything has begun: a person who mistyped an address waits no longer."""
+"""How long a call is retried: a person who mistyped an address waits no longer."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """What the options say of the server to talk to."""
+    """The options that name the server."""
 
     address: str | None
     key: str | None
     config: str | None
     home: str | None
-    #: How long both may be tried, when the user says so.
+    #: Replaces both times if it is given.
     retry_seconds: float | None = None
 
     @property
     def stream_seconds(self) -> float:
-        """How long a lost stream is tried."""
         return STREAM_SECONDS if self.retry_seconds is None else self.retry_seconds
 
     @property
     def call_seconds(self) -> float:
-        """How long a call is tried."""
         return CALL_SECONDS if self.retry_seconds is None else self.retry_seconds
 
 
 class GaveUp(Unavailable):
-    """The server was away for longer than the user wants to wait."""
+    """The server did not come back within the time that the user allows."""
 
 
 @dataclass
 class Patience:
-    """Says once that the server is away, and raises GaveUp when that takes too long."""
+    """Reports once that the stream is lost; raises GaveUp when it does not come back in time."""
 
     address: str
     seconds_max: float
     _waited: float = 0.0
 
     def __call__(self, reconnect: Reconnect) -> None:
-        """Take what the client is about to try."""
         if reconnect.failures == 1:
             self._waited = 0.0
         self._waited += reconnect.delay_seconds
@@ -79,7 +75,7 @@ class Patience:
 
 
 def run(work: Callable[[Client], Coroutine[Any, Any, None]], server: Server) -> None:
-    """Do the work with a client of this server; what fails is raised as Failed."""
+    """Do the work with a client of this server. Raises Failed."""
     with told():
         asyncio.run(_with_client(work, server))
 
@@ -97,7 +93,7 @@ async def _with_client(work: Callable[[Client], Coroutine[Any, Any, None]], serv
 
 
 def _in_our_words(error: ChatdError, there: Endpoint, root_key: Path, server: Server) -> ChatdError:
-    """Return the error with what this command knows: which server, and where the key is from."""
+    """Add what this command knows: the server, and the source of the key."""
     is_of_home = there.key and not server.key and not os.environ.get("CHATD_KEY")
     if isinstance(error, Unavailable) and not error.reason and not isinstance(error, GaveUp):
         tried = f"within {server.call_seconds:g} s" if server.call_seconds else "(tried once)"

@@ -1,4 +1,4 @@
-"""`chatd serve`: run a server until it is told to stop."""
+"""`chatd serve`: run a server until a signal."""
 
 import asyncio
 import json
@@ -37,13 +37,13 @@ def serve(
         bool | None, typer.Option("--migrate", help="Migrate a PostgreSQL schema first.")
     ] = None,
     default_model: Annotated[
-        str | None, typer.Option(help='"provider/model" of chats that name none.')
+        str | None, typer.Option(help='Model of chats that name none: "provider/model".')
     ] = None,
     runs_max: Annotated[
-        int | None, typer.Option(help="Chats that this server works on at once.")
+        int | None, typer.Option(help="Maximum number of chats that this server runs at once.")
     ] = None,
     drain_seconds: Annotated[
-        float | None, typer.Option(help="How long running turns may finish at a stop.")
+        float | None, typer.Option(help="How long running turns may take to finish at a stop.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json or text.")] = None,
@@ -72,7 +72,7 @@ def serve(
 
 
 def _warn(loaded: Loaded) -> None:
-    """Log what is probably a mistake."""
+    """Log probable mistakes in the settings."""
     log = structlog.get_logger("chatd")
     for it in loaded.unknown_variables:
         log.warning("settings.unknown_variable", name=it.name, advice=it.advice)
@@ -86,7 +86,7 @@ def _warn(loaded: Loaded) -> None:
 
 @contextmanager
 def _named(loaded: Loaded) -> Iterator[None]:
-    """Say of a default model that does not exist which setting names it, and from where."""
+    """For a default model that does not exist: raise BadConfig, which names the setting."""
     from chatd_server.domain.refusal import ModelNotFound
 
     try:
@@ -100,12 +100,12 @@ def _named(loaded: Loaded) -> Iterator[None]:
 
 
 async def run(config: Config, announce: Callable[["App"], None]) -> None:
-    """Serve until a signal; raises what keeps the server from starting or going on."""
+    """Serve until a signal. Raises the error that keeps the server from serving."""
     from chatd_server.app.compose import build
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # A shell without job control lets its background ignore Ctrl-C, which is meant for another.
+    # A shell without job control makes its background programs ignore Ctrl-C: keep that.
     ends = [it for it in _ENDS if signal.getsignal(it) is not signal.SIG_IGN]
     for number in ends:
         loop.add_signal_handler(number, stop.set)
@@ -116,7 +116,7 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
     await app.warm_up()
     settle()
     await _until(stop, app)
-    # The second signal does not wait for anything.
+    # The second signal stops at once.
     again = asyncio.Event()
     for number in ends:
         loop.add_signal_handler(number, again.set)
@@ -124,7 +124,7 @@ async def run(config: Config, announce: Callable[["App"], None]) -> None:
 
 
 async def _until(stop: asyncio.Event, app: "App") -> None:
-    """Wait for a signal; raises what a part of the server died of."""
+    """Wait for a signal. Raises the error of a part of the server that failed."""
     stopped = asyncio.create_task(stop.wait())
     broken = asyncio.create_task(app.broken())
     try:

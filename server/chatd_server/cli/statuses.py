@@ -1,4 +1,4 @@
-"""Statuses of a chat, as all commands take and show them: as the contract, in small letters."""
+"""Names of statuses for all commands: those of the contract, in lower case."""
 
 from chatd.v1 import chat_pb2
 
@@ -7,9 +7,7 @@ STATUSES = {
     for name, number in chat_pb2.ChatStatus.items()
     if number != chat_pb2.CHAT_STATUS_UNSPECIFIED
 }
-"""The statuses by name."""
 
 
 def status_name(status: chat_pb2.ChatStatus.ValueType) -> str:
-    """Return the name of a status."""
     return chat_pb2.ChatStatus.Name(status).removeprefix("CHAT_STATUS_").lower()

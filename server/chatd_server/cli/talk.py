@@ -1,7 +1,4 @@
-"""`chatd chat`, `send`, `tail` and `interrupt`: talk to a server from a terminal.
-
-Built on the public client and on nothing else.
-"""
+"""`chatd chat`, `send`, `edit`, `retry`, `tail` and `interrupt`. On the public client."""
 
 import asyncio
 import json
@@ -23,26 +20,33 @@ from chatd_server.cli.keyboard import on_signals
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
 from chatd_server.cli.past import failed_turns
 from chatd_server.cli.reach import GaveUp, Server, run
-from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, what_it_waits_for, why_it_waits
+from chatd_server.cli.sending import (
+    UNTIL_ANSWERED,
+    Sent,
+    edited,
+    retried,
+    sent,
+    what_it_waits_for,
+    why_it_waits,
+)
 from chatd_server.cli.transcript import Transcript
 
-ModelName = Annotated[str, typer.Option(help='"provider/model"; else the server\'s default.')]
+ModelName = Annotated[str, typer.Option(help='"provider/model"; default: the server\'s.')]
 JsonLines = Annotated[
     bool,
     typer.Option(
-        "--json", help="For a machine: one JSON object a line; a failure is the last, `error`."
+        "--json", help="Print one JSON object per line; a failure is the last object, `error`."
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the main program."""
-    for command in (chat, send, tail, interrupt):
+    for command in (chat, send, tail, interrupt, edit, retry):
         app.command()(command)
 
 
 def chat(
-    chat_id: Annotated[str, typer.Argument(help="A chat to go on with; else a new one.")] = "",
+    chat_id: Annotated[str, typer.Argument(help="Chat to continue; default: a new one.")] = "",
     model: ModelName = "",
     retry_seconds: RetrySeconds = None,
     address: Address = None,
@@ -50,18 +54,20 @@ def chat(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Talk to a chat. Ctrl-C stops the answer, or clears the line; on an empty line Ctrl-C or
-    Ctrl-D leaves.
+    """Hold a conversation. Ctrl-C stops the answer, or clears the line; on an empty line, Ctrl-C
+    or Ctrl-D quits. /queue, /edit and /retry do what these commands do; /help lists them.
     """
     server = Server(address, key, config, home, retry_seconds)
     run(lambda client: _conversation(client, chat_id, model), server)
 
 
 def send(
-    text: Annotated[str, typer.Argument(help='What to say; "-" reads standard input.')],
-    chat_id: Annotated[str, typer.Option("--chat", help="The chat; else a new one.")] = "",
+    text: Annotated[str, typer.Argument(help='The message; "-" reads standard input.')],
+    chat_id: Annotated[
+        str, typer.Option("--chat", help="Chat to send to; default: a new one.")
+    ] = "",
     model: ModelName = "",
-    wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait for the answer.")] = True,
     as_json: JsonLines = False,
     retry_seconds: RetrySeconds = None,
     address: Address = None,
@@ -69,8 +75,8 @@ def send(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Send one message and print the answer; in a pipe only the final one, and all else goes to
-    standard error. Ctrl-C leaves, and the answer goes on.
+    """Send a message and print the answer; in a pipe only the final answer, and everything else on
+    standard error. Ctrl-C quits; the server continues the answer.
     """
     words = _words(text)
     server = Server(address, key, config, home, retry_seconds)
@@ -87,7 +93,7 @@ def tail(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Print what happened in a chat, and what happens. Ctrl-C leaves."""
+    """Print what happened in a chat, and follow it. Ctrl-C quits."""
     until = (
         chat_service_pb2.SUBSCRIBE_UNTIL_SETTLED
         if until_settled
@@ -112,7 +118,7 @@ def interrupt(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Stop the open turn of a chat and keep what it has."""
+    """Stop the open turn of a chat. What it produced is kept."""
 
     async def stop(client: Client) -> None:
         was_open = await client.chat(chat_id).interrupt()
@@ -124,25 +130,70 @@ def interrupt(
     run(stop, Server(address, key, config, home, retry_seconds))
 
 
+def edit(
+    chat_id: Annotated[str, typer.Argument(metavar="CHAT", help="The chat.")],
+    message_id: Annotated[
+        str, typer.Argument(metavar="MESSAGE", help="Id of a message of yours in the chat.")
+    ],
+    text: Annotated[str, typer.Argument(help='What to say instead; "-" reads standard input.')],
+    model: ModelName = "",
+    wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
+    as_json: JsonLines = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Replace a message and all after it, and print the answer as `chatd send` does. An open turn
+    is cut, and the queue is emptied.
+    """
+    words = _words(text)
+
+    async def replace(client: Client) -> None:
+        message = await edited(client.chat(chat_id), message_id, words, model)
+        await answered(message, wait=wait, as_json=as_json)
+
+    run(replace, Server(address, key, config, home, retry_seconds))
+
+
+def retry(
+    chat_id: Annotated[str, typer.Argument(metavar="CHAT", help="The chat.")],
+    wait: Annotated[bool, typer.Option(help="Follow the answer to its end.")] = True,
+    as_json: JsonLines = False,
+    retry_seconds: RetrySeconds = None,
+    address: Address = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    home: Home = None,
+) -> None:
+    """Run the failed turn of a chat again, and print the answer as `chatd send` does."""
+
+    async def again(client: Client) -> None:
+        await answered(await retried(client.chat(chat_id)), wait=wait, as_json=as_json)
+
+    run(again, Server(address, key, config, home, retry_seconds))
+
+
 def _words(text: str) -> str:
-    """Return what to say; leaves when it is nothing, or no text."""
+    """Raises BadParameter for a message that is empty or not UTF-8."""
     try:
         words = _standard_input() if text == "-" else text
         words.encode()
     except UnicodeError:
-        raise typer.BadParameter("what to say must be UTF-8") from None
+        raise typer.BadParameter("the message must be UTF-8") from None
     if not words.strip():
-        raise typer.BadParameter("there is nothing to say")
+        raise typer.BadParameter("the message is empty")
     return words
 
 
 def _standard_input() -> str:
-    """Return all of standard input; nothing where the shell has closed it."""
+    """Return all of standard input; empty if the shell has closed it."""
     return "" if sys.stdin is None else sys.stdin.read()
 
 
 async def _conversation(client: Client, chat_id: str, model: str) -> None:
-    """Hold a conversation; SIGTERM ends it, after the terminal is as it was before."""
+    """Hold a conversation; on SIGTERM, restore the terminal, then exit."""
     is_ended = False
     whole = asyncio.current_task()
     assert whole is not None
@@ -168,6 +219,14 @@ async def _send(
     client: Client, words: str, chat_id: str, model: str, *, wait: bool, as_json: bool
 ) -> None:
     message = await sent(client, words, chat_id, model)
+    await answered(message, is_new=not chat_id, wait=wait, as_json=as_json)
+
+
+async def answered(message: Sent, *, is_new: bool = False, wait: bool, as_json: bool) -> None:
+    """Print the answer to what was sent, when it is there; without `wait` only the chat.
+
+    Raises Failed when there is none.
+    """
     chat = message.handle
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
     if not wait:
@@ -175,20 +234,20 @@ async def _send(
             notes.print(why, style="magenta", markup=False)
         print(_as_json(message.response) if as_json else chat.id)
         return
-    if not chat_id and not as_json:
+    if is_new and not as_json:
         notes.print(f"chat {chat.id}", style="dim")
-    # Live text may turn out to be void, so only a person gets it.
+    # Live text may become void, so only a person gets it.
     is_live = sys.stdout is not None and sys.stdout.isatty()
     transcript = Transcript(Console() if is_live else None, show_own=False, notes=notes)
     try:
         answer = await _answer(message, _print_json if as_json else transcript.show)
     except GaveUp as gone:
-        goes_on = f"`chatd tail {chat.id}` shows it all once the server is back"
-        raise GaveUp(f"{gone}. The chat has the message, and goes on with it: {goes_on}") from gone
+        later = f"`chatd tail {chat.id}` shows the answer once the server is back"
+        raise GaveUp(f"{gone}. The server has the message: {later}") from gone
     except TurnFailed as failure:
         if as_json or failure.is_queued:
             raise Failed(_why(failure), Exit.FAILED, TURN_FAILED) from failure
-        raise typer.Exit(int(Exit.FAILED)) from failure  # the transcript has said it
+        raise typer.Exit(int(Exit.FAILED)) from failure  # the transcript shows why
     if answer and not as_json and not is_live:
         print(answer)
 
@@ -196,9 +255,9 @@ async def _send(
 async def _answer(message: Sent, show: Callable[[chat_service_pb2.SubscribeResponse], None]) -> str:
     """Show what happens until the message has its answer, and return the answer.
 
-    Raises ChatdError when its turn did not end well, and Failed when it waits for somebody else.
+    Raises ChatdError when its turn fails, and Failed when it waits for another program.
     """
-    turn, answer = OwnTurn(message.message_id), ""
+    turn, answer = OwnTurn(message.message_id, message.turn_id), ""
     async for response in message.handle.follow(cursor=message.cursor, until=UNTIL_ANSWERED):
         show(response)
         turn.apply(response.event)
@@ -212,7 +271,7 @@ async def _answer(message: Sent, show: Callable[[chat_service_pb2.SubscribeRespo
         return answer
     action = await message.handle.pending_action()
     waits = (
-        "the chat waited for results of client tools, and goes on now"
+        "the chat waited for results of client tools, and now continues"
         if action is None
         else what_it_waits_for(action)
     )

@@ -1,7 +1,7 @@
-"""A chat on a terminal, as it happens: live words, reasoning, tools and their times.
+"""Shows a chat as it happens: text, reasoning, tools and their times.
 
-Only ever adds lines; so it reads the same in a terminal, in a log and in a pipe. What was shown
-live is not shown again when its message is committed.
+It only adds lines, so it reads the same in a terminal, a log and a pipe. What was shown live is not
+shown again when its message is committed.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def compaction_words(event: event_pb2.CompactionFinished) -> tuple[str, str]:
 class Transcript:
     """Prints responses of Subscribe. `show_own` prints the user's own messages too.
 
-    What the model says goes to `console`, unless it is None. Everything else goes to `notes`, or to
-    the same console.
+    The model's text goes to `console`, unless that is None; everything else goes to `notes`, by
+    default the same console.
     """
 
     console: Console | None
@@ -51,11 +51,11 @@ class Transcript:
     _finished: set[str] = field(default_factory=set)
     #: The turn of the newest message of the snapshot.
     _turn_id: str = ""
-    #: The turn that was last said to be interrupted.
+    #: The turn that was last shown as interrupted.
     _interrupted_turn: str | None = None
 
     def show(self, response: chat_service_pb2.SubscribeResponse) -> None:
-        """Print what one response says; most live ones print a few words, some nothing."""
+        """Print one response; some print nothing."""
         event = response.event
         kind = event.WhichOneof("event")
         show: Callable[[object], None] | None = getattr(self, f"_{kind}", None)
@@ -63,7 +63,7 @@ class Transcript:
             show(getattr(event, kind))
 
     def line(self, words: str, style: str = "") -> None:
-        """Print a line of its own."""
+        """End the open line and print a line."""
         self._close()
         notes = self.notes or self.console
         if notes is not None:
@@ -102,7 +102,7 @@ class Transcript:
         if self._summary_id and event.attempt_id == self._summary_id:
             return
         self._shown.discard(self._attempt_id)
-        self.line("  ⟲ what you saw of this answer is void", "dim")
+        self.line("  ⟲ the answer so far is void", "dim")
 
     # --- durable ---------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Transcript:
         self._turn_over()
 
     def _turn_over(self) -> None:
-        """Say how a turn ended whose last message was shown."""
+        """Print the error, if any, of the turn whose last message was shown."""
         if (error := self.failed.pop(self._turn_id, None)) is not None:
             self._failure(error)
 
@@ -178,11 +178,15 @@ class Transcript:
         if event.entries:
             self.line(f"  … {len(event.entries)} queued", "dim")
 
+    def _history_truncated(self, event: event_pb2.HistoryTruncated) -> None:
+        position = event.first_removed_position
+        self.line(f"  ✂ an edit has removed the messages from position {position} on", "dim")
+
     def _stream_end(self, _: event_pb2.StreamEnd) -> None:
         self._close()
 
     def _interrupted(self, turn_id: str) -> None:
-        """Say it once: the answer and the end of its turn both tell, and a snapshot has no ends."""
+        """Print it once: the message and the end of its turn say so; a snapshot has no ends."""
         if turn_id != self._interrupted_turn:
             self._interrupted_turn = turn_id
             self.line("  ■ interrupted", "yellow")
@@ -237,7 +241,7 @@ class Transcript:
             self._result(part.tool_result)
 
     def _add(self, words: str, style: str) -> None:
-        """Add words to the open line; another style begins a line of its own."""
+        """Add text to the open line; another style starts a new line."""
         if not words or self.console is None:
             return
         if self._open_style is not None and self._open_style != style:

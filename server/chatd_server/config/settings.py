@@ -41,7 +41,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def home_path(self) -> Path:
-        """The home folder."""
         return Path(self.server.home).expanduser()
 
     @property

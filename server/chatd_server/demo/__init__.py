@@ -1,5 +1,5 @@
-"""One real conversation through every promise of chatd: what `make run` shows.
+"""The conversation of `make run`: it proves each promise of chatd.
 
-Nothing is staged: a server process as users start it, on the embedded store, and the client
-library that users get. Each act is checked against ListMessages.
+It uses a real `chatd serve` process, the embedded store and the public client library. Each act is
+checked against ListMessages.
 """

@@ -1,4 +1,4 @@
-"""`python -m chatd_server.demo`: start a server, play the acts, and talk if somebody is there."""
+"""`python -m chatd_server.demo`: start a server, play the acts, then talk on a terminal."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def play(console: Console, acts: Sequence[tuple[str, Act]] = ACTS) -> bool:
-    """Play the acts until one fails; say whether every one held."""
+    """Play the acts until one fails; return whether all succeeded."""
     is_watched = console.is_terminal
     with tempfile.TemporaryDirectory(prefix="chatd-demo-") as home:
         async with _staged(Path(home), console) as stage:
@@ -40,14 +40,14 @@ async def play(console: Console, acts: Sequence[tuple[str, Act]] = ACTS) -> bool
                 console.print(f"✓ {name}: {proof}", style="green", highlight=False)
             if is_watched:
                 console.rule("[bold]your turn", align="left")
-                console.print("The model is a sandbox: say hello, and it tells you what it can do.")
+                console.print("The model is a sandbox. Say hello, and it tells you what it can do.")
                 await converse(stage.client)
     return True
 
 
 @asynccontextmanager
 async def _staged(home: Path, console: Console) -> AsyncIterator[Stage]:
-    """Start a server and a chat; end every process at the end."""
+    """Start a server and a chat; stop the server at the end."""
     server = ServerProcess(home)
     transcript = Transcript(console)
     reconnects: list[Reconnect] = []
@@ -75,17 +75,17 @@ async def _staged(home: Path, console: Console) -> AsyncIterator[Stage]:
 
 
 def _show_nothing(_: object) -> None:
-    """Nobody watches: the acts' own lines are enough."""
+    """Without a terminal, the lines of the acts are enough."""
 
 
 async def _played(acts: Sequence[tuple[str, Act]]) -> int:
-    """Play, clean up whatever ends it, and return the exit code."""
+    """Play, always clean up, and return the exit code."""
     ended_by: list[int] = []
     whole = asyncio.current_task()
     assert whole is not None
 
     def end(number: int) -> bool:
-        # Only the first signal counts: cleaning up is short, and a second one must not cut it.
+        # Only the first signal counts: a second one must not stop the clean-up.
         if not ended_by:
             ended_by.append(number)
             whole.cancel()
@@ -100,7 +100,7 @@ async def _played(acts: Sequence[tuple[str, Act]]) -> int:
         except asyncio.CancelledError:
             return 128 + ended_by[0]
         except OSError as error:
-            # The terminal, or who reads the pipe, is gone; a signal may say so just now.
+            # The terminal, or the reader of the pipe, is gone.
             if error.errno not in {errno.EIO, errno.EPIPE}:
                 raise
             return 128 + signal.SIGHUP
@@ -112,7 +112,7 @@ def main(acts: Sequence[tuple[str, Act]] = ACTS) -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        # What nobody can read must not fail once more when Python leaves.
+        # Python flushes again when it exits, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 

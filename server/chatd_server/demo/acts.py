@@ -1,4 +1,4 @@
-"""The acts of the conversation. Each returns one line of what it proved, or raises ActFailed."""
+"""The acts of the conversation. Each returns a line that says what it proved."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Show = Callable[[chat_service_pb2.SubscribeResponse], None]
 
 
 class ActFailed(Exception):
-    """What was promised did not happen."""
+    """A promise was not kept."""
 
 
 @tool
@@ -26,8 +26,6 @@ async def get_weather(city: str) -> dict[str, str]:
 
 @dataclass
 class Stage:
-    """What the acts play with."""
-
     server: ServerProcess
     cutter: Cutter
     client: Client
@@ -38,18 +36,17 @@ class Stage:
 
 @dataclass
 class Seen:
-    """What one turn showed on the stream, and what became of it."""
+    """What the stream showed of one turn."""
 
-    #: Live text by attempt, in the order in which it came.
+    #: Live text by attempt.
     text: dict[str, str] = field(default_factory=dict)
     reasoning: dict[str, str] = field(default_factory=dict)
     pieces: int = 0
-    #: Kinds of the events of our tools, in the order in which they came.
+    #: Kinds of the events of our tools, in order.
     tool_events: list[str] = field(default_factory=list)
     committed: list[message_pb2.Message] = field(default_factory=list)
 
     def take(self, response: chat_service_pb2.SubscribeResponse) -> None:
-        """Take one response."""
         event = response.event
         kind = event.WhichOneof("event")
         if kind == "message_part":
@@ -64,11 +61,9 @@ class Seen:
             self.committed.append(event.message_committed.message)
 
     def answers(self) -> list[message_pb2.Message]:
-        """The model's messages of the turn."""
         return [m for m in self.committed if m.role == message_pb2.ROLE_ASSISTANT]
 
     def results(self) -> list[message_pb2.ToolResultPart]:
-        """Results of tools, in order."""
         return [
             part.tool_result
             for message in self.committed
@@ -81,7 +76,7 @@ Act: TypeAlias = Callable[[Stage], Awaitable[str]]
 
 
 async def streamed(stage: Stage) -> str:
-    """Text comes in pieces, and the pieces are the committed text."""
+    """Text comes in pieces; together they are the committed text."""
     seen = await _turn(stage, "!text 40 60/s")
     (answer,) = seen.answers()
     text = _text(answer)
@@ -91,7 +86,7 @@ async def streamed(stage: Stage) -> str:
 
 
 async def thinking(stage: Stage) -> str:
-    """Reasoning comes apart from text."""
+    """Reasoning is separate from text."""
     seen = await _turn(stage, "!think 25 60/s\n!say That is what I think.")
     (answer,) = seen.answers()
     thoughts = "".join(part.reasoning.text for part in answer.parts)
@@ -114,8 +109,8 @@ async def two_tools(stage: Stage) -> str:
     _must(not any(r.is_error for r in results), "a tool failed")
     began = min(call.create_time.ToMicroseconds() for call in calls)
     ended = max(result.create_time.ToMicroseconds() for result in results)
-    # Order and not time is the proof: a busy machine may be slow, and must not seem to be wrong.
-    _must(seen.tool_events[:2] == ["tool_call_started"] * 2, "the second waited for the first")
+    # The proof is the order and not the time: a busy machine may be slow.
+    _must(seen.tool_events[:2] == ["tool_call_started"] * 2, "the second tool waited for the first")
     return f"0.6 s each, {(ended - began) / 1e6:.2f} s together"
 
 
@@ -123,13 +118,13 @@ async def client_tool(stage: Stage) -> str:
     """The chat pauses until this process has run the tool."""
     seen = await _turn(stage, '!call get_weather {"city": "Oslo"}\n!step\n!say Take an umbrella.')
     (result,) = seen.results()
-    _must(result.executor == message_pb2.TOOL_EXECUTOR_CLIENT, "it did not run at the client")
+    _must(result.executor == message_pb2.TOOL_EXECUTOR_CLIENT, "the tool did not run at the client")
     _must("light rain" in result.output_json, "the result is not what the client gave")
     return "asked, answered by this process, and went on"
 
 
 async def cut_and_resumed(stage: Stage) -> str:
-    """The connection breaks in the middle of the text: nothing is missing, nothing comes twice."""
+    """The connection breaks in the middle of the text: nothing is missing or repeated."""
     cuts = 0
     before = len(stage.reconnects)
 
@@ -151,7 +146,7 @@ async def cut_and_resumed(stage: Stage) -> str:
 
 
 async def killed_and_finished(stage: Stage) -> str:
-    """SIGKILL in the middle of a tool: another process goes on, and says what it cannot know."""
+    """SIGKILL while a tool runs: another process finishes the turn and reports what is unknown."""
     killed = False
 
     async def kill_once(seen: Seen) -> None:
@@ -187,7 +182,7 @@ ACTS: tuple[tuple[str, Act], ...] = (
 async def _turn(
     stage: Stage, words: str, meddle: Callable[[Seen], Awaitable[None]] | None = None
 ) -> Seen:
-    """Send, follow to the end of the turn, and hold what came against ListMessages."""
+    """Send, follow to the end of the turn, and compare the stream with ListMessages."""
     seen = Seen()
     async for response in stage.chat.run(words):
         stage.show(response)
@@ -196,15 +191,21 @@ async def _turn(
             await meddle(seen)
     listed = {message.message_id: message for message in await stage.chat.messages()}
     for message in seen.committed:
-        _must(listed.get(message.message_id) == message, "ListMessages says something else")
+        _must(
+            listed.get(message.message_id) == message,
+            "ListMessages and the stream have different messages",
+        )
     turn = {message.turn_id for message in seen.committed}
     of_turn = [message for message in listed.values() if message.turn_id in turn]
-    _must(len(of_turn) == len(seen.committed), "ListMessages has more or less than the stream")
+    _must(
+        len(of_turn) == len(seen.committed),
+        "ListMessages and the stream have different numbers of messages",
+    )
     return seen
 
 
 async def _tool_started(stage: Stage) -> None:
-    """Wait until the running tool shows on a stream of its own."""
+    """Wait until another stream shows the running tool."""
     async for response in stage.chat.follow():
         if response.event.WhichOneof("event") == "tool_call_started":
             return

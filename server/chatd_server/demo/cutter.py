@@ -1,4 +1,4 @@
-"""A wire between client and server that can be cut: a TCP proxy on loopback."""
+"""A TCP proxy on loopback whose connections can be cut."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ class Cutter:
             ]
             await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
-            pass  # the server is gone: the client sees a closed connection, as without a proxy
+            pass  # the server is gone: close the client's connection, too
         finally:
             for pipe in pipes:
                 pipe.cancel()

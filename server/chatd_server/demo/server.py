@@ -1,4 +1,4 @@
-"""A server of our own: a process as `chatd serve` starts it, that can be killed and restarted."""
+"""A process of `chatd serve` that can be killed and restarted."""
 
 import asyncio
 import os
@@ -11,10 +11,10 @@ from chatd_client import Client, Endpoint, Unavailable
 from chatd_server.clock import RealClock
 
 STARTS_MAX = 100
-"""Tries to reach a server that starts, each after a longer pause: about a minute."""
+"""Tries to reach a server that starts, with growing pauses: about a minute."""
 
 STOP_SECONDS_MAX = 15.0
-"""How long a server may take to leave before it is killed: its disk may be slow."""
+"""How long a server may take to stop before it is killed: its disk may be slow."""
 
 
 class ServerProcess:
@@ -32,10 +32,10 @@ class ServerProcess:
         return (self._home / "root.key").read_text().strip()
 
     def check(self) -> None:
-        """Raise Unavailable when it has ended by itself: nobody will start it again."""
+        """Raise Unavailable if the process has exited by itself."""
         if self._process is None or self._is_killed or self._process.returncode is None:
             return
-        raise Unavailable("the demo's server has ended; start again with: make run")
+        raise Unavailable("the server of the demo has exited. To start again: make run")
 
     async def start(self) -> None:
         """Start it and wait until it answers. Raises Unavailable with what it printed."""
@@ -45,26 +45,26 @@ class ServerProcess:
         with log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "chatd_server", "serve"),
-                # Who stops it has no use for the answers that it is at.
+                # A stop need not wait for the answers in progress.
                 *("--port", str(self.port), "--drain-seconds", "0"),
                 env={**environment, "CHATD_HOME": str(self._home)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Away from the terminal, whose Ctrl-C is meant for the chat.
+                # Not in the terminal's session: Ctrl-C is meant for the chat.
                 start_new_session=True,
             )
         await self._reached()
 
     async def kill(self) -> None:
-        """SIGKILL: no goodbye, no flush."""
+        """Send SIGKILL."""
         assert self._process is not None
         self._is_killed = True
         self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM: leave in order. Does nothing when it is gone already."""
+        """Send SIGTERM. Does nothing if the process has exited."""
         if self._process is None or self._process.returncode is not None:
             return
         self._process.terminate()

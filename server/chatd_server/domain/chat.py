@@ -19,7 +19,7 @@ from chatd_server.domain.ids import (
     WorkerId,
 )
 from chatd_server.domain.limits import ACTION_TIMEOUT_SECONDS
-from chatd_server.domain.message import Executor, Part, ToolResult, Usage, Value
+from chatd_server.domain.message import Executor, Part, ToolErrorKind, ToolResult, Usage, Value
 
 
 class Status(StrEnum):
@@ -157,6 +157,22 @@ class OpenCall(Value, frozen=True, omit_defaults=True):
     #: Journal: its recorded outcome. A client's result kept by allow_partial stands here too.
     outcome: ToolResult | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client still owes the result."""
+        return self.executor is Executor.CLIENT and self.outcome is None
+
+    def error(self, kind: ToolErrorKind, output: str, at: Instant) -> ToolResult:
+        """Return a result that tells the model why there is no other one."""
+        return ToolResult(
+            call_id=self.id,
+            name=self.name,
+            output=output,
+            executor=self.executor,
+            created_at=at,
+            error=kind,
+        )
+
 
 class Action(Value, frozen=True, omit_defaults=True):
     """What a chat in `requires_action` waits for: the open calls of executor CLIENT."""
@@ -195,6 +211,14 @@ class ChatConfig(Value, frozen=True, omit_defaults=True):
     action_timeout_seconds: float = ACTION_TIMEOUT_SECONDS
     #: Rises with each change.
     version: int = 1
+
+
+class ForkedFrom(Value, frozen=True, omit_defaults=True):
+    """Where the history of a fork comes from."""
+
+    chat_id: ChatId
+    #: The last message that was copied, by its id in that chat; empty if it had none.
+    message_id: MessageId = MessageId("")
 
 
 class ChatState(Value, frozen=True, omit_defaults=True):
@@ -239,3 +263,11 @@ class ChatState(Value, frozen=True, omit_defaults=True):
     context: ContextUse | None = ContextUse()
     usage_total: Usage = Usage()
     config: ChatConfig = ChatConfig()
+    #: Sequence of the newest event that says that messages were removed; 0 when none were.
+    truncated_at: int = 0
+    forked_from: ForkedFrom | None = None
+
+    @property
+    def open_turn_id(self) -> str:
+        """The id of the open turn; empty when none is open (a failed one is not)."""
+        return self.turn.id if self.turn is not None and self.stop_reason is None else ""

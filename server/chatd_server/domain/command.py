@@ -10,6 +10,7 @@ from chatd_server.domain.chat import (
     AttemptKind,
     ChatConfig,
     ClientTool,
+    ForkedFrom,
     StopReason,
     TurnOptions,
 )
@@ -27,6 +28,7 @@ from chatd_server.domain.ids import (
 from chatd_server.domain.message import (
     CompactionSource,
     FinishReason,
+    Message,
     Part,
     ToolResult,
     Usage,
@@ -62,8 +64,18 @@ class WorkerCommand(Value, frozen=True, kw_only=True):
 # --- clients -------------------------------------------------------------------------------
 
 
+class History(Value, frozen=True):
+    """What a fork begins with: messages of another chat, in order."""
+
+    origin: ForkedFrom
+    messages: tuple[Message, ...]
+    #: Index of the message with which the model's context begins; their number when it begins
+    #: after them.
+    context_from: int = 0
+
+
 class Create(ApiCommand, frozen=True, kw_only=True):
-    """Make a chat, with or without a first message."""
+    """Make a chat, with or without a first message, or with the history of another one."""
 
     chat_id: ChatId
     owner_id: OwnerId
@@ -73,6 +85,8 @@ class Create(ApiCommand, frozen=True, kw_only=True):
     parent_id: ChatId | None = None
     parent_call_id: ToolCallId | None = None
     root_id: ChatId | None = None
+    #: Only without a first message.
+    history: History | None = None
 
 
 class SendMessage(ApiCommand, frozen=True, kw_only=True):
@@ -94,6 +108,8 @@ class EditMessage(ApiCommand, frozen=True, kw_only=True):
     position: int
     parts: tuple[Part, ...]
     options: TurnOptions = TurnOptions()
+    #: Head of the log before the look-up; None when it cannot have changed since.
+    seen_sequence: int | None = None
 
 
 class Interrupt(ApiCommand, frozen=True, kw_only=True):
@@ -208,6 +224,8 @@ class CommitAnswer(WorkerCommand, frozen=True, kw_only=True):
     usage: Usage = Usage()
     #: The vendor's id of the answer; empty when it gave none.
     response_id: str = ""
+    #: Tools that had to be called alone and were not: no call of this answer runs.
+    crowded: tuple[str, ...] = ()
 
 
 class CommitResults(WorkerCommand, frozen=True, kw_only=True):

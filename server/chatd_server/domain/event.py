@@ -165,6 +165,10 @@ class SubagentChanged(Value, frozen=True, tag_field="kind", tag="subagent_change
     call_id: ToolCallId = ToolCallId("")
 
 
+class ChatDeleted(Value, frozen=True, tag_field="kind", tag="chat_deleted"):
+    """The chat was deleted; nothing follows."""
+
+
 Event: TypeAlias = (
     MessageCommitted
     | StatusChanged
@@ -176,7 +180,18 @@ Event: TypeAlias = (
     | CompactionFinished
     | ChatUpdated
     | SubagentChanged
+    | ChatDeleted
 )
+
+WATCHED: tuple[type[Event], ...] = (
+    StatusChanged,
+    ActionRequired,
+    ActionResolved,
+    ChatUpdated,
+    SubagentChanged,
+    ChatDeleted,
+)
+"""What a watcher of many chats is sent: what a list of chats shows, and what somebody must do."""
 
 
 class LoggedEvent(Value, frozen=True):

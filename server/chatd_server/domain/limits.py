@@ -78,6 +78,7 @@ RESCUES_MAX = 5
 """Rescues in a row without progress; the next one fails the turn with worker_lost."""
 SUBSCRIBERS_PER_CHAT_MAX = 2000
 STREAMS_PER_OWNER_MAX = 20_000
+WATCHERS_PER_OWNER_MAX = 2_000
 REQUEST_WAIT_SECONDS_MAX = 20
 """How long a call may wait for its request. A client library sends both at once: this is the time
 that a slow network takes for one request of REQUEST_BYTES_MAX."""
@@ -92,6 +93,10 @@ WATCHES_MAX = 2_000
 """Health watches of one server: about 25 MB, 13 KB each."""
 TOOL_CANCEL_SECONDS_MAX = 5
 """A tool that ignores its cancellation is abandoned after this time (outcome unknown)."""
+FORK_BYTES_MAX = 32 * MIB
+"""Messages of one fork: they are in memory, and written in one commit, for which others wait."""
+FORK_MESSAGES_MAX = 10_000
+"""The same for many small ones: each takes a row, an event and about 50 us."""
 REQUEST_ID_HOURS = 24
 COMPACTIONS_PER_TURN_MAX = 3
 """Compactions of one turn, failed ones included."""
@@ -126,6 +131,7 @@ PUBLISHED = (
     Limit("attempts", ATTEMPTS_MAX, "calls", "calls of one step before the turn fails"),
     Limit("subscribers_per_chat", SUBSCRIBERS_PER_CHAT_MAX, "streams", "open streams of one chat"),
     Limit("streams_per_owner", STREAMS_PER_OWNER_MAX, "streams", "open streams of one owner"),
+    Limit("watches_per_owner", WATCHERS_PER_OWNER_MAX, "streams", "open WatchChats of one owner"),
     Limit(
         "request_wait_seconds",
         REQUEST_WAIT_SECONDS_MAX,
@@ -151,5 +157,7 @@ PUBLISHED = (
         "health watches of one connection, which need no key",
     ),
     Limit("watches", WATCHES_MAX, "streams", "health watches of one server"),
+    Limit("fork_bytes", FORK_BYTES_MAX, "bytes", "history that one fork copies"),
+    Limit("fork_messages", FORK_MESSAGES_MAX, "messages", "history that one fork copies"),
     Limit("request_id_hours", REQUEST_ID_HOURS, "hours", "how long a response is kept"),
 )

@@ -2,6 +2,7 @@
 
     Refused                      the caller can mend it
     ├── NotFound                 ChatNotFound, MessageNotFound
+    │   └── HistoryChanged       of MessageNotFound: look again
     ├── InvalidRequest           all violations at once
     │   ├── ToolResultsMismatch
     │   └── ModelNotFound
@@ -70,6 +71,10 @@ class MessageNotFound(NotFound):
 
     reason = "MESSAGE_NOT_FOUND"
     resource_type = "message"
+
+
+class HistoryChanged(MessageNotFound):
+    """An edit has removed messages since the sender looked this one up; look again."""
 
 
 class InvalidRequest(Refused):

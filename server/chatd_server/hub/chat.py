@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.event import LoggedEvent
+from chatd_server.domain.event import ChatDeleted, LoggedEvent
 from chatd_server.domain.ids import AttemptId, ChatId
 from chatd_server.hub.attempts import Attempts
 from chatd_server.hub.overlay import Overlay
@@ -36,15 +36,13 @@ class Waiter:
         if woken is not None and not woken.done():
             woken.set_result(None)
 
-    async def wait(self, chat: "LiveChat") -> None:
-        """Wait until the chat changes, or until `wake`."""
+    def changed(self, chat: "LiveChat") -> asyncio.Future[None]:
+        """Return a future that is done when the chat changes, or after `wake`. Whoever does not
+        wait for it to the end calls `chat.no_longer_waiting`.
+        """
         self._woken = woken = asyncio.get_running_loop().create_future()
         chat.now_waiting(self)
-        try:
-            await woken
-        finally:
-            self._woken = None
-            chat.no_longer_waiting(self)
+        return woken
 
 
 class LiveChat:
@@ -130,7 +128,7 @@ class LiveChat:
 
     def observe(self, event: LoggedEvent) -> None:
         """Process an event that a reader has read; other readers may have read it before."""
-        if self.attempts.observe(event):
+        if self._learn(event):
             self.wake()
 
     # --- commits and hints -----------------------------------------------------------------------
@@ -141,15 +139,12 @@ class LiveChat:
         self._revision = max(self._revision, state.revision)
         if not self.attached:
             for event in applied.events:
-                self.attempts.observe(event)
+                self._learn(event)
             self._look_idle()
             return
         self._add(applied.events)
         if 0 < self.tail.head < state.head_sequence:
             self.mark_stale()  # another process wrote in between
-        if state.deleted:
-            self.is_deleted = True
-            self.wake()
 
     def hinted(self, revision: int) -> None:
         """Process a hint that some process has committed this revision."""
@@ -225,11 +220,17 @@ class LiveChat:
         """Add events in order. After a gap, readers read the events from the log."""
         follows = True
         for event in events:
-            self.attempts.observe(event)
+            self._learn(event)
             follows = follows and self.tail.add(event)
         if events:
             self.moves += 1
             self.wake()
+
+    def _learn(self, event: LoggedEvent) -> bool:
+        """Learn from an event what is over; return whether anything changed."""
+        if isinstance(event.event, ChatDeleted):
+            self.is_deleted = True
+        return self.attempts.observe(event)
 
     def _forget_for_slow(self) -> None:
         """Drop what is kept for slow readers only."""

@@ -4,20 +4,17 @@ One per process. It holds data about a chat only while the chat is followed or a
 Writers never wait for readers; readers are positions (`hub.reader`).
 """
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from chatd_server.domain.chat import Status
-from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, Instant, OwnerId
-from chatd_server.domain.limits import STREAMS_PER_OWNER_MAX, SUBSCRIBERS_PER_CHAT_MAX
+from chatd_server.domain.ids import MICROSECONDS, AttemptId, ChatId, OwnerId
 from chatd_server.domain.live import Follow, StreamEndReason
 from chatd_server.domain.refusal import Draining, TooManyStreams
 from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.pulse import Pulse
 from chatd_server.hub.reader import Reader
+from chatd_server.hub.settings import HubSettings
 from chatd_server.hub.stream import Broadcast, ReaderStream
 from chatd_server.hub.watch import LogWatch
 from chatd_server.hub.writer import AttemptOverlayWriter
@@ -25,22 +22,6 @@ from chatd_server.observe import Observer
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, Store
 from chatd_server.ports.streams import FrameCodec
-
-
-class HubSettings(msgspec.Struct, frozen=True):
-    """Intervals and limits of streams."""
-
-    #: Interval between heartbeats unless the subscriber asks for another.
-    heartbeat_seconds: float = 15.0
-    #: Read the log with each heartbeat, in case a hint of another process was lost. Not needed
-    #: where this process makes all commits.
-    reads_at_heartbeat: bool = True
-    #: A stream older than this ends with MAX_DURATION, so that load moves to new replicas.
-    stream_seconds_max: float = 3600.0
-    #: Fraction of that time that is random, so that not all streams end at once.
-    stream_jitter: float = 0.1
-    subscribers_per_chat_max: int = SUBSCRIBERS_PER_CHAT_MAX
-    streams_per_owner_max: int = STREAMS_PER_OWNER_MAX
 
 
 class Hub:
@@ -94,29 +75,33 @@ class Hub:
 
     # --- who follows ---------------------------------------------------------------------------
 
-    @contextmanager
-    def follow(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> Iterator[ReaderStream]:
+    def follow(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> "Following":
         """Attach a subscriber until the context exits."""
+        return Following(self, chat_id, owner_id, follow)
+
+    def attach(self, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> ReaderStream:
+        """Attach a subscriber until `detach`; raises TooManyStreams, Draining."""
         self._admit(chat_id, owner_id)
         now = self._clock.now()
         seconds = follow.heartbeat_seconds or self._settings.heartbeat_seconds
-        ends_at = now + self._lifetime()
+        ends_at = now + self._settings.lifetime()
         chat = self._chat(chat_id)
         reader = Reader(chat, now, round(seconds * MICROSECONDS), ends_at)
         chat.attach()
         self._readers.add(reader)
         self._streams[owner_id] = self._streams.get(owner_id, 0) + 1
         self._pulse.add(reader)
-        try:
-            yield ReaderStream(self._broadcast, reader, owner_id, follow)
-        finally:
-            reader.close()
-            self._pulse.removed()
-            self._readers.discard(reader)
-            self._streams[owner_id] -= 1
-            if not self._streams[owner_id]:
-                del self._streams[owner_id]
-            chat.detach()
+        return ReaderStream(self._broadcast, reader, owner_id, follow)
+
+    def detach(self, reader: Reader, owner_id: OwnerId) -> None:
+        """Forget a subscriber."""
+        reader.close()
+        self._pulse.removed()
+        self._readers.discard(reader)
+        self._streams[owner_id] -= 1
+        if not self._streams[owner_id]:
+            del self._streams[owner_id]
+        reader.chat.detach()
 
     @contextmanager
     def watch(self, chat_id: ChatId) -> Iterator[LogWatch]:
@@ -180,12 +165,6 @@ class Hub:
         if chat is not None and chat.attached >= per_chat:
             raise TooManyStreams(f"{per_chat} streams follow this chat; close some")
 
-    def _lifetime(self) -> Instant:
-        """Return the lifetime of a new stream, in microseconds."""
-        whole = round(self._settings.stream_seconds_max * MICROSECONDS)
-        spread = round(whole * self._settings.stream_jitter)
-        return whole - (secrets.randbelow(spread) if spread else 0)
-
     def _chat(self, chat_id: ChatId) -> LiveChat:
         chat = self._chats.get(chat_id)
         if chat is None:
@@ -196,3 +175,26 @@ class Hub:
         """Drop an idle chat, unless a newer object has replaced it."""
         if self._chats.get(chat.chat_id) is chat:
             del self._chats[chat.chat_id]
+
+
+class Following:
+    """A subscriber while it follows. Not a generator: an idle stream would keep its frame."""
+
+    __slots__ = ("_begins", "_hub", "_owner_id", "_reader")
+
+    def __init__(self, hub: Hub, chat_id: ChatId, owner_id: OwnerId, follow: Follow) -> None:
+        self._hub = hub
+        self._owner_id = owner_id
+        self._begins: tuple[ChatId, Follow] | None = (chat_id, follow)
+        self._reader: Reader | None = None
+
+    def __enter__(self) -> ReaderStream:
+        assert self._begins is not None, "a subscriber follows once"
+        (chat_id, follow), self._begins = self._begins, None
+        stream = self._hub.attach(chat_id, self._owner_id, follow)
+        self._reader = stream.reader
+        return stream
+
+    def __exit__(self, *error: object) -> None:
+        assert self._reader is not None
+        self._hub.detach(self._reader, self._owner_id)

@@ -5,7 +5,7 @@ import heapq
 from itertools import count
 
 from chatd_server.domain.ids import MICROSECONDS, Instant
-from chatd_server.hub.reader import Reader
+from chatd_server.hub.reader import EARLY, Reader
 from chatd_server.ports.clock import Clock
 
 HEARTBEAT_TAG = "hub.heartbeat"
@@ -59,9 +59,9 @@ class Pulse:
                 pass  # the earliest reader is due
 
     def _look(self, now: Instant) -> None:
-        """Wake the readers that are due, and schedule each again."""
+        """Wake the readers that are due or will be soon, and schedule each again."""
         due = self._due
-        while due and (due[0][0] <= now or due[0][2].is_closed):
+        while due and (due[0][0] <= now + EARLY or due[0][2].is_closed):
             _, _, reader = heapq.heappop(due)
             if not reader.is_closed:
                 self._push(reader, reader.pulse(now))

@@ -51,19 +51,17 @@ class Broadcast:
 
     async def refresh(self, chat: LiveChat) -> None:
         """Read the log after the known head, once for all readers that are up to date."""
-        known = after = chat.refresh_begins()
+        after = chat.refresh_begins()
         try:
             while chat.refreshed(await self.read(chat, after)):
                 after = chat.head
-            # Nothing new in the log: for example, an idle chat was deleted.
-            is_deleted = chat.head == known and (await self.store.load(chat.chat_id)).deleted
         except ChatNotFound:
             chat.refresh_ends(is_deleted=True)
         except BaseException:
             chat.refresh_ends(failed=True)
             raise
         else:
-            chat.refresh_ends(is_deleted=is_deleted)
+            chat.refresh_ends()
 
     async def read(self, chat: LiveChat, after: int) -> EventPage:
         """Read a page of the log."""
@@ -123,7 +121,7 @@ class ReaderStream:
             if type(step) is Pieces:
                 frame = self._piece(step.overlay, step.offset)
             elif step is Next.WAIT and not reader.is_due:
-                await reader.wait(chat)
+                await reader.changed(chat)
             else:
                 frame = await self._do(step)
         reader.sent(self._broadcast.clock.now())

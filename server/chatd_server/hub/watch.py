@@ -23,8 +23,10 @@ class LogWatch(Waiter):
         try:
             async with self._clock.timeout(seconds, WATCH_TAG):
                 while self._chat.moves == self._moves:
-                    await self.wait(self._chat)
+                    await self.changed(self._chat)
         except TimeoutError:
             return False
+        finally:
+            self._chat.no_longer_waiting(self)
         self._moves = self._chat.moves
         return True

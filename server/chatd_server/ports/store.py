@@ -12,6 +12,7 @@ from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
 from chatd_server.domain.transition import Reply
+from chatd_server.ports.watch import WatchStore
 
 
 class RequestKey(msgspec.Struct, frozen=True):
@@ -100,6 +101,11 @@ class ChatStore(Protocol):
         chat ChatNotFound. Runs to its end in a task of the store's own, also when the caller is
         cancelled. Raises Refused, LeaseLost (stale epoch), DatabaseUnavailable. A command_id that
         was recorded already is success.
+        """
+
+    async def answered(self, request: RequestKey) -> Applied | None:
+        """Return the stored answer of a request that was carried out; None when there is none.
+        Raises RequestIdReused.
         """
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
@@ -212,7 +218,7 @@ class Upkeep(Protocol):
         """Say whether the database answers; never raises."""
 
 
-class Store(ChatStore, LeaseStore, JournalStore, LogStore, Upkeep, Protocol):
+class Store(ChatStore, LeaseStore, JournalStore, LogStore, WatchStore, Upkeep, Protocol):
     """The database. Every method raises DatabaseUnavailable when it cannot be reached."""
 
 

@@ -45,8 +45,6 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     call_id: ToolCallId
     #: When the model had emitted the call.
     called_at: Instant
-    #: The workspace of the chat; empty: it has none.
-    workspace_id: str = ""
 
 
 class ToolOutput(msgspec.Struct, frozen=True):
@@ -74,6 +72,12 @@ class Tool(Protocol):
     @property
     def ends_turn(self) -> bool:
         """Whether a call without an error ends the turn."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it runs only as the one call of its answer; calls that the vendor executes do not
+        count. Else no call of that answer runs.
+        """
 
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
         """Run one call. `arguments` is the model's JSON text. Errors of the tool are outputs;

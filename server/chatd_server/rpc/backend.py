@@ -6,6 +6,7 @@ import msgspec
 
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.streams import Streams
+from chatd_server.ports.watch import Watches
 from chatd_server.rpc.edge.auth import Authenticator
 from chatd_server.rpc.edge.paging import PageTokens
 from chatd_server.service.chats import Chats
@@ -13,7 +14,9 @@ from chatd_server.service.checks import Checks
 from chatd_server.service.context import Contexts
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
+from chatd_server.service.queue import Queue
 from chatd_server.service.tools import ClientTools
+from chatd_server.service.turns import Turns
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +36,13 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     chats: Chats
     messages: Messages
     contexts: Contexts
+    turns: Turns
+    queue: Queue
     tools: ClientTools
     log: Log
     checks: Checks
     streams: Streams
+    watches: Watches
     authenticator: Authenticator
     tokens: PageTokens
     facts: ServerFacts

@@ -7,7 +7,6 @@ import msgspec
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import SubmittedResult, SubmitToolResults
 from chatd_server.domain.ids import OwnerId
-from chatd_server.domain.machine.calls import is_wanted
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, ChatStore, RequestKey
 from chatd_server.service.ids import chat_id_of, command_id
@@ -66,4 +65,4 @@ class ClientTools:
 
 
 def _wants(state: ChatState, tool_names: Collection[str]) -> bool:
-    return any(it.name in tool_names and is_wanted(it) for it in state.calls)
+    return any(it.name in tool_names and it.is_wanted for it in state.calls)

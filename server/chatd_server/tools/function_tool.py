@@ -23,6 +23,7 @@ class FunctionTool:
         *,
         idempotent: bool = False,
         ends_turn: bool = False,
+        exclusive: bool = False,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__name__} must be async, so that it can be cancelled")
@@ -34,6 +35,7 @@ class FunctionTool:
         self._spec = ToolSpec(function.__name__, description, self._arguments.schema())
         self._idempotent = idempotent
         self._ends_turn = ends_turn
+        self._exclusive = exclusive
 
     @property
     def spec(self) -> ToolSpec:
@@ -48,6 +50,11 @@ class FunctionTool:
     def ends_turn(self) -> bool:
         """Whether a successful call ends the turn."""
         return self._ends_turn
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it runs only as the one call of its answer."""
+        return self._exclusive
 
     async def run(self, arguments: str, context: ToolContext) -> ToolOutput:
         """Run one call; for invalid arguments return an error that lists all problems."""

@@ -444,6 +444,8 @@ type Chat struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When a transition last changed it.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// The chat that this one is a fork of; absent if it is none.
+	ForkedFrom *ForkedFrom `protobuf:"bytes,23,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
 	// How full the model's context is. Present in the responses of GetChat,
 	// CompactChat and ClearContext and in snapshots; also absent there while
 	// unknown: after an edit of an earlier message, until the next answer.
@@ -636,6 +638,13 @@ func (x *Chat) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Chat) GetForkedFrom() *ForkedFrom {
+	if x != nil {
+		return x.ForkedFrom
+	}
+	return nil
+}
+
 func (x *Chat) GetContext() *ContextLevel {
 	if x != nil {
 		return x.Context
@@ -726,6 +735,62 @@ func (x *ContextLevel) GetThresholdPercent() float64 {
 	return 0
 }
 
+// Where the history of a fork comes from.
+type ForkedFrom struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the chat; it may have been deleted since.
+	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	// The last message that was copied, by its id in that chat; empty if that chat
+	// had none.
+	MessageId     string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkedFrom) Reset() {
+	*x = ForkedFrom{}
+	mi := &file_chatd_v1_chat_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkedFrom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkedFrom) ProtoMessage() {}
+
+func (x *ForkedFrom) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_chat_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkedFrom.ProtoReflect.Descriptor instead.
+func (*ForkedFrom) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ForkedFrom) GetChatId() string {
+	if x != nil {
+		return x.ChatId
+	}
+	return ""
+}
+
+func (x *ForkedFrom) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
 // A position in a stream. Store it and send it back unchanged.
 //
 // The cursor of a response is the position up to which that stream has sent.
@@ -750,7 +815,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_chatd_v1_chat_proto_msgTypes[3]
+	mi := &file_chatd_v1_chat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +827,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_proto_msgTypes[3]
+	mi := &file_chatd_v1_chat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +840,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Cursor) GetSequence() int64 {
@@ -821,7 +886,7 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\n" +
 	"_max_stepsB\x14\n" +
 	"\x12_max_output_tokensB\x0e\n" +
-	"\f_temperature\"\xf5\a\n" +
+	"\f_temperature\"\xac\b\n" +
 	"\x04Chat\x12\x17\n" +
 	"\achat_id\x18\x01 \x01(\tR\x06chatId\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12,\n" +
@@ -851,7 +916,9 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\vcreate_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\x120\n" +
+	"updateTime\x125\n" +
+	"\vforked_from\x18\x17 \x01(\v2\x14.chatd.v1.ForkedFromR\n" +
+	"forkedFrom\x120\n" +
 	"\acontext\x18\x18 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -862,7 +929,12 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\x10estimated_tokens\x18\x02 \x01(\x03R\x0festimatedTokens\x12&\n" +
 	"\flimit_tokens\x18\x03 \x01(\x03H\x00R\vlimitTokens\x88\x01\x01\x12+\n" +
 	"\x11threshold_percent\x18\x04 \x01(\x01R\x10thresholdPercentB\x0f\n" +
-	"\r_limit_tokens\"\xb2\x01\n" +
+	"\r_limit_tokens\"D\n" +
+	"\n" +
+	"ForkedFrom\x12\x17\n" +
+	"\achat_id\x18\x01 \x01(\tR\x06chatId\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\"\xb2\x01\n" +
 	"\x06Cursor\x12#\n" +
 	"\bsequence\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bsequence\x12&\n" +
 	"\n" +
@@ -921,7 +993,7 @@ func file_chatd_v1_chat_proto_rawDescGZIP() []byte {
 }
 
 var file_chatd_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_chatd_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_chatd_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_chatd_v1_chat_proto_goTypes = []any{
 	(ChatStatus)(0),               // 0: chatd.v1.ChatStatus
 	(StopReason)(0),               // 1: chatd.v1.StopReason
@@ -930,31 +1002,33 @@ var file_chatd_v1_chat_proto_goTypes = []any{
 	(*TurnOptions)(nil),           // 4: chatd.v1.TurnOptions
 	(*Chat)(nil),                  // 5: chatd.v1.Chat
 	(*ContextLevel)(nil),          // 6: chatd.v1.ContextLevel
-	(*Cursor)(nil),                // 7: chatd.v1.Cursor
-	nil,                           // 8: chatd.v1.Chat.LabelsEntry
-	(*ToolDefinition)(nil),        // 9: chatd.v1.ToolDefinition
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*ChatError)(nil),             // 11: chatd.v1.ChatError
-	(*Usage)(nil),                 // 12: chatd.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*ForkedFrom)(nil),            // 7: chatd.v1.ForkedFrom
+	(*Cursor)(nil),                // 8: chatd.v1.Cursor
+	nil,                           // 9: chatd.v1.Chat.LabelsEntry
+	(*ToolDefinition)(nil),        // 10: chatd.v1.ToolDefinition
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*ChatError)(nil),             // 12: chatd.v1.ChatError
+	(*Usage)(nil),                 // 13: chatd.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_chatd_v1_chat_proto_depIdxs = []int32{
 	2,  // 0: chatd.v1.TurnOptions.reasoning_effort:type_name -> chatd.v1.ReasoningEffort
 	0,  // 1: chatd.v1.Chat.status:type_name -> chatd.v1.ChatStatus
-	8,  // 2: chatd.v1.Chat.labels:type_name -> chatd.v1.Chat.LabelsEntry
-	9,  // 3: chatd.v1.Chat.tools:type_name -> chatd.v1.ToolDefinition
-	10, // 4: chatd.v1.Chat.action_timeout:type_name -> google.protobuf.Duration
+	9,  // 2: chatd.v1.Chat.labels:type_name -> chatd.v1.Chat.LabelsEntry
+	10, // 3: chatd.v1.Chat.tools:type_name -> chatd.v1.ToolDefinition
+	11, // 4: chatd.v1.Chat.action_timeout:type_name -> google.protobuf.Duration
 	1,  // 5: chatd.v1.Chat.stop_reason:type_name -> chatd.v1.StopReason
-	11, // 6: chatd.v1.Chat.last_error:type_name -> chatd.v1.ChatError
-	12, // 7: chatd.v1.Chat.usage_total:type_name -> chatd.v1.Usage
-	13, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
-	13, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
-	6,  // 10: chatd.v1.Chat.context:type_name -> chatd.v1.ContextLevel
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	12, // 6: chatd.v1.Chat.last_error:type_name -> chatd.v1.ChatError
+	13, // 7: chatd.v1.Chat.usage_total:type_name -> chatd.v1.Usage
+	14, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
+	14, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 10: chatd.v1.Chat.forked_from:type_name -> chatd.v1.ForkedFrom
+	6,  // 11: chatd.v1.Chat.context:type_name -> chatd.v1.ContextLevel
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_chat_proto_init() }
@@ -973,7 +1047,7 @@ func file_chatd_v1_chat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_chat_proto_rawDesc), len(file_chatd_v1_chat_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

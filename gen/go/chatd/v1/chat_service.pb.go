@@ -505,12 +505,18 @@ type UpdateChatRequest struct {
 	// UUID chosen by the client. Repeating the same request with the same id
 	// within 24 hours returns the stored response; empty means no idempotency.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The new values; only fields named in update_mask are read.
+	// The new values; only fields named in update_mask are read. What
+	// CreateChatRequest says of a field holds here too. Labels and tools are
+	// replaced as a whole. An open turn keeps its model. It takes up new
+	// instructions with its next model call, and new tools at the latest with the
+	// call after that.
 	Chat *Chat `protobuf:"bytes,3,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Any of "title", "labels", "model", "system_prompt", "tools" and
-	// "action_timeout"; empty means all fields that are set.
+	// "action_timeout"; empty means all fields that are set. On an archived chat
+	// only labels can be changed.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// The etag that the client has read; empty means any.
+	// The etag that the client has read; empty means any. If it is not the present
+	// one, the request is refused (ETAG_MISMATCH).
 	Etag          string `protobuf:"bytes,5,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -960,6 +966,149 @@ func (x *DeleteChatResponse) GetSequence() int64 {
 	return 0
 }
 
+// Request of ForkChat.
+type ForkChatRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of the chat whose history is copied. It may be in any status, and
+	// archived.
+	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
+	// UUID chosen by the client. Repeating the same request with the same id
+	// within 24 hours returns the stored response; empty means no idempotency.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The last message that is copied; empty means the newest one.
+	MessageId string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Title of the new chat, at most 200 bytes; absent means the same title.
+	Title *string `protobuf:"bytes,4,opt,name=title,proto3,oneof" json:"title,omitempty"`
+	// Labels of the new chat, at most 64; keys at most 63 bytes, values at most
+	// 256. Those of the other chat are not copied: they may say what it belongs to.
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkChatRequest) Reset() {
+	*x = ForkChatRequest{}
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkChatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkChatRequest) ProtoMessage() {}
+
+func (x *ForkChatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkChatRequest.ProtoReflect.Descriptor instead.
+func (*ForkChatRequest) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ForkChatRequest) GetChatId() string {
+	if x != nil {
+		return x.ChatId
+	}
+	return ""
+}
+
+func (x *ForkChatRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ForkChatRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *ForkChatRequest) GetTitle() string {
+	if x != nil && x.Title != nil {
+		return *x.Title
+	}
+	return ""
+}
+
+func (x *ForkChatRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// Response of ForkChat.
+type ForkChatResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new chat: WAITING, with the same model, instructions, client tools and
+	// action_timeout, and without a queue. Its messages have new ids, positions
+	// and turns, and the times and usage that they had; usage_total counts none of
+	// them. Calls that have no result yet are answered as interrupted.
+	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
+	// Sequence of the newest durable event of the new chat (read your writes).
+	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkChatResponse) Reset() {
+	*x = ForkChatResponse{}
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkChatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkChatResponse) ProtoMessage() {}
+
+func (x *ForkChatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkChatResponse.ProtoReflect.Descriptor instead.
+func (*ForkChatResponse) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ForkChatResponse) GetChat() *Chat {
+	if x != nil {
+		return x.Chat
+	}
+	return nil
+}
+
+func (x *ForkChatResponse) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // Request of SendMessage.
 type SendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -982,7 +1131,7 @@ type SendMessageRequest struct {
 
 func (x *SendMessageRequest) Reset() {
 	*x = SendMessageRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[14]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1143,7 @@ func (x *SendMessageRequest) String() string {
 func (*SendMessageRequest) ProtoMessage() {}
 
 func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[14]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1156,7 @@ func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendMessageRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{14}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SendMessageRequest) GetChatId() string {
@@ -1075,7 +1224,7 @@ type SendMessageResponse struct {
 
 func (x *SendMessageResponse) Reset() {
 	*x = SendMessageResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[15]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1236,7 @@ func (x *SendMessageResponse) String() string {
 func (*SendMessageResponse) ProtoMessage() {}
 
 func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[15]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1249,7 @@ func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{15}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SendMessageResponse) GetChat() *Chat {
@@ -1187,7 +1336,7 @@ type EditMessageRequest struct {
 
 func (x *EditMessageRequest) Reset() {
 	*x = EditMessageRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[16]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1348,7 @@ func (x *EditMessageRequest) String() string {
 func (*EditMessageRequest) ProtoMessage() {}
 
 func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[16]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1361,7 @@ func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
 func (*EditMessageRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{16}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EditMessageRequest) GetChatId() string {
@@ -1266,7 +1415,7 @@ type EditMessageResponse struct {
 
 func (x *EditMessageResponse) Reset() {
 	*x = EditMessageResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[17]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1427,7 @@ func (x *EditMessageResponse) String() string {
 func (*EditMessageResponse) ProtoMessage() {}
 
 func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[17]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1440,7 @@ func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageResponse.ProtoReflect.Descriptor instead.
 func (*EditMessageResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{17}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EditMessageResponse) GetChat() *Chat {
@@ -1334,7 +1483,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[18]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1495,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[18]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1508,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{18}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListMessagesRequest) GetChatId() string {
@@ -1411,7 +1560,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[19]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1572,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[19]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1585,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{19}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -1468,7 +1617,7 @@ type ListQueuedMessagesRequest struct {
 
 func (x *ListQueuedMessagesRequest) Reset() {
 	*x = ListQueuedMessagesRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[20]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1629,7 @@ func (x *ListQueuedMessagesRequest) String() string {
 func (*ListQueuedMessagesRequest) ProtoMessage() {}
 
 func (x *ListQueuedMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[20]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1642,7 @@ func (x *ListQueuedMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuedMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuedMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{20}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListQueuedMessagesRequest) GetChatId() string {
@@ -1530,7 +1679,7 @@ type ListQueuedMessagesResponse struct {
 
 func (x *ListQueuedMessagesResponse) Reset() {
 	*x = ListQueuedMessagesResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[21]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1691,7 @@ func (x *ListQueuedMessagesResponse) String() string {
 func (*ListQueuedMessagesResponse) ProtoMessage() {}
 
 func (x *ListQueuedMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[21]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1704,7 @@ func (x *ListQueuedMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuedMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuedMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{21}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListQueuedMessagesResponse) GetQueuedMessages() []*QueuedMessage {
@@ -1588,7 +1737,7 @@ type DeleteQueuedMessageRequest struct {
 
 func (x *DeleteQueuedMessageRequest) Reset() {
 	*x = DeleteQueuedMessageRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[22]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1749,7 @@ func (x *DeleteQueuedMessageRequest) String() string {
 func (*DeleteQueuedMessageRequest) ProtoMessage() {}
 
 func (x *DeleteQueuedMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[22]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1762,7 @@ func (x *DeleteQueuedMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueuedMessageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueuedMessageRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{22}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteQueuedMessageRequest) GetChatId() string {
@@ -1650,7 +1799,7 @@ type DeleteQueuedMessageResponse struct {
 
 func (x *DeleteQueuedMessageResponse) Reset() {
 	*x = DeleteQueuedMessageResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[23]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1811,7 @@ func (x *DeleteQueuedMessageResponse) String() string {
 func (*DeleteQueuedMessageResponse) ProtoMessage() {}
 
 func (x *DeleteQueuedMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[23]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1824,7 @@ func (x *DeleteQueuedMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueuedMessageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueuedMessageResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{23}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteQueuedMessageResponse) GetChat() *Chat {
@@ -1708,7 +1857,7 @@ type PromoteQueuedMessageRequest struct {
 
 func (x *PromoteQueuedMessageRequest) Reset() {
 	*x = PromoteQueuedMessageRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[24]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1869,7 @@ func (x *PromoteQueuedMessageRequest) String() string {
 func (*PromoteQueuedMessageRequest) ProtoMessage() {}
 
 func (x *PromoteQueuedMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[24]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1882,7 @@ func (x *PromoteQueuedMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteQueuedMessageRequest.ProtoReflect.Descriptor instead.
 func (*PromoteQueuedMessageRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{24}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PromoteQueuedMessageRequest) GetChatId() string {
@@ -1770,7 +1919,7 @@ type PromoteQueuedMessageResponse struct {
 
 func (x *PromoteQueuedMessageResponse) Reset() {
 	*x = PromoteQueuedMessageResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[25]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1931,7 @@ func (x *PromoteQueuedMessageResponse) String() string {
 func (*PromoteQueuedMessageResponse) ProtoMessage() {}
 
 func (x *PromoteQueuedMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[25]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1944,7 @@ func (x *PromoteQueuedMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteQueuedMessageResponse.ProtoReflect.Descriptor instead.
 func (*PromoteQueuedMessageResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{25}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PromoteQueuedMessageResponse) GetChat() *Chat {
@@ -1828,7 +1977,7 @@ type ReorderQueuedMessagesRequest struct {
 
 func (x *ReorderQueuedMessagesRequest) Reset() {
 	*x = ReorderQueuedMessagesRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[26]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1989,7 @@ func (x *ReorderQueuedMessagesRequest) String() string {
 func (*ReorderQueuedMessagesRequest) ProtoMessage() {}
 
 func (x *ReorderQueuedMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[26]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2002,7 @@ func (x *ReorderQueuedMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReorderQueuedMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ReorderQueuedMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{26}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReorderQueuedMessagesRequest) GetChatId() string {
@@ -1890,7 +2039,7 @@ type ReorderQueuedMessagesResponse struct {
 
 func (x *ReorderQueuedMessagesResponse) Reset() {
 	*x = ReorderQueuedMessagesResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[27]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2051,7 @@ func (x *ReorderQueuedMessagesResponse) String() string {
 func (*ReorderQueuedMessagesResponse) ProtoMessage() {}
 
 func (x *ReorderQueuedMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[27]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2064,7 @@ func (x *ReorderQueuedMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReorderQueuedMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ReorderQueuedMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{27}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReorderQueuedMessagesResponse) GetChat() *Chat {
@@ -1948,7 +2097,7 @@ type InterruptChatRequest struct {
 
 func (x *InterruptChatRequest) Reset() {
 	*x = InterruptChatRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[28]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2109,7 @@ func (x *InterruptChatRequest) String() string {
 func (*InterruptChatRequest) ProtoMessage() {}
 
 func (x *InterruptChatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[28]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2122,7 @@ func (x *InterruptChatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptChatRequest.ProtoReflect.Descriptor instead.
 func (*InterruptChatRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{28}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InterruptChatRequest) GetChatId() string {
@@ -2012,7 +2161,7 @@ type InterruptChatResponse struct {
 
 func (x *InterruptChatResponse) Reset() {
 	*x = InterruptChatResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[29]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2173,7 @@ func (x *InterruptChatResponse) String() string {
 func (*InterruptChatResponse) ProtoMessage() {}
 
 func (x *InterruptChatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[29]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2186,7 @@ func (x *InterruptChatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterruptChatResponse.ProtoReflect.Descriptor instead.
 func (*InterruptChatResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{29}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InterruptChatResponse) GetChat() *Chat {
@@ -2075,7 +2224,7 @@ type RetryTurnRequest struct {
 
 func (x *RetryTurnRequest) Reset() {
 	*x = RetryTurnRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[30]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2236,7 @@ func (x *RetryTurnRequest) String() string {
 func (*RetryTurnRequest) ProtoMessage() {}
 
 func (x *RetryTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[30]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2249,7 @@ func (x *RetryTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTurnRequest.ProtoReflect.Descriptor instead.
 func (*RetryTurnRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{30}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RetryTurnRequest) GetChatId() string {
@@ -2130,7 +2279,7 @@ type RetryTurnResponse struct {
 
 func (x *RetryTurnResponse) Reset() {
 	*x = RetryTurnResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[31]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2291,7 @@ func (x *RetryTurnResponse) String() string {
 func (*RetryTurnResponse) ProtoMessage() {}
 
 func (x *RetryTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[31]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2304,7 @@ func (x *RetryTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTurnResponse.ProtoReflect.Descriptor instead.
 func (*RetryTurnResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{31}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RetryTurnResponse) GetChat() *Chat {
@@ -2186,7 +2335,7 @@ type CompactChatRequest struct {
 
 func (x *CompactChatRequest) Reset() {
 	*x = CompactChatRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[32]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2347,7 @@ func (x *CompactChatRequest) String() string {
 func (*CompactChatRequest) ProtoMessage() {}
 
 func (x *CompactChatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[32]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2360,7 @@ func (x *CompactChatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactChatRequest.ProtoReflect.Descriptor instead.
 func (*CompactChatRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{32}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CompactChatRequest) GetChatId() string {
@@ -2241,7 +2390,7 @@ type CompactChatResponse struct {
 
 func (x *CompactChatResponse) Reset() {
 	*x = CompactChatResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[33]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2402,7 @@ func (x *CompactChatResponse) String() string {
 func (*CompactChatResponse) ProtoMessage() {}
 
 func (x *CompactChatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[33]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2415,7 @@ func (x *CompactChatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactChatResponse.ProtoReflect.Descriptor instead.
 func (*CompactChatResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{33}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CompactChatResponse) GetChat() *Chat {
@@ -2297,7 +2446,7 @@ type ClearContextRequest struct {
 
 func (x *ClearContextRequest) Reset() {
 	*x = ClearContextRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[34]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +2458,7 @@ func (x *ClearContextRequest) String() string {
 func (*ClearContextRequest) ProtoMessage() {}
 
 func (x *ClearContextRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[34]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +2471,7 @@ func (x *ClearContextRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearContextRequest.ProtoReflect.Descriptor instead.
 func (*ClearContextRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{34}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClearContextRequest) GetChatId() string {
@@ -2352,7 +2501,7 @@ type ClearContextResponse struct {
 
 func (x *ClearContextResponse) Reset() {
 	*x = ClearContextResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[35]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2513,7 @@ func (x *ClearContextResponse) String() string {
 func (*ClearContextResponse) ProtoMessage() {}
 
 func (x *ClearContextResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[35]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2526,7 @@ func (x *ClearContextResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearContextResponse.ProtoReflect.Descriptor instead.
 func (*ClearContextResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{35}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ClearContextResponse) GetChat() *Chat {
@@ -2408,7 +2557,7 @@ type RegenerateTitleRequest struct {
 
 func (x *RegenerateTitleRequest) Reset() {
 	*x = RegenerateTitleRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[36]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2569,7 @@ func (x *RegenerateTitleRequest) String() string {
 func (*RegenerateTitleRequest) ProtoMessage() {}
 
 func (x *RegenerateTitleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[36]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2582,7 @@ func (x *RegenerateTitleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegenerateTitleRequest.ProtoReflect.Descriptor instead.
 func (*RegenerateTitleRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{36}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RegenerateTitleRequest) GetChatId() string {
@@ -2463,7 +2612,7 @@ type RegenerateTitleResponse struct {
 
 func (x *RegenerateTitleResponse) Reset() {
 	*x = RegenerateTitleResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[37]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2624,7 @@ func (x *RegenerateTitleResponse) String() string {
 func (*RegenerateTitleResponse) ProtoMessage() {}
 
 func (x *RegenerateTitleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[37]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2637,7 @@ func (x *RegenerateTitleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegenerateTitleResponse.ProtoReflect.Descriptor instead.
 func (*RegenerateTitleResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{37}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RegenerateTitleResponse) GetChat() *Chat {
@@ -2529,7 +2678,7 @@ type SubmitToolResultsRequest struct {
 
 func (x *SubmitToolResultsRequest) Reset() {
 	*x = SubmitToolResultsRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[38]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2690,7 @@ func (x *SubmitToolResultsRequest) String() string {
 func (*SubmitToolResultsRequest) ProtoMessage() {}
 
 func (x *SubmitToolResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[38]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2703,7 @@ func (x *SubmitToolResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitToolResultsRequest.ProtoReflect.Descriptor instead.
 func (*SubmitToolResultsRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{38}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubmitToolResultsRequest) GetChatId() string {
@@ -2601,7 +2750,7 @@ type SubmitToolResultsResponse struct {
 
 func (x *SubmitToolResultsResponse) Reset() {
 	*x = SubmitToolResultsResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[39]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2762,7 @@ func (x *SubmitToolResultsResponse) String() string {
 func (*SubmitToolResultsResponse) ProtoMessage() {}
 
 func (x *SubmitToolResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[39]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2775,7 @@ func (x *SubmitToolResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitToolResultsResponse.ProtoReflect.Descriptor instead.
 func (*SubmitToolResultsResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{39}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SubmitToolResultsResponse) GetChat() *Chat {
@@ -2668,7 +2817,7 @@ type ListPendingActionsRequest struct {
 
 func (x *ListPendingActionsRequest) Reset() {
 	*x = ListPendingActionsRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[40]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2680,7 +2829,7 @@ func (x *ListPendingActionsRequest) String() string {
 func (*ListPendingActionsRequest) ProtoMessage() {}
 
 func (x *ListPendingActionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[40]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2693,7 +2842,7 @@ func (x *ListPendingActionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPendingActionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPendingActionsRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{40}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListPendingActionsRequest) GetPageSize() int32 {
@@ -2738,7 +2887,7 @@ type ListPendingActionsResponse struct {
 
 func (x *ListPendingActionsResponse) Reset() {
 	*x = ListPendingActionsResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[41]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2899,7 @@ func (x *ListPendingActionsResponse) String() string {
 func (*ListPendingActionsResponse) ProtoMessage() {}
 
 func (x *ListPendingActionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[41]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2912,7 @@ func (x *ListPendingActionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPendingActionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPendingActionsResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{41}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListPendingActionsResponse) GetActions() []*PendingAction {
@@ -2806,7 +2955,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[42]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2818,7 +2967,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[42]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2831,7 +2980,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{42}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SubscribeRequest) GetChatId() string {
@@ -2889,7 +3038,7 @@ type SubscribeResponse struct {
 
 func (x *SubscribeResponse) Reset() {
 	*x = SubscribeResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[43]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3050,7 @@ func (x *SubscribeResponse) String() string {
 func (*SubscribeResponse) ProtoMessage() {}
 
 func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[43]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3063,7 @@ func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{43}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SubscribeResponse) GetEvent() *ChatEvent {
@@ -2934,13 +3083,16 @@ func (x *SubscribeResponse) GetCursor() *Cursor {
 // Request of WatchChats.
 type WatchChatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Cursor of the last response; empty means from now on.
+	// Cursor of the last response; empty means from now on. It belongs to the same
+	// caller, root_chat_id and labels. CURSOR_EXPIRED if a retention has removed
+	// events after it: list the chats, and watch without a cursor.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Only the family of this chat; empty means all chats of the caller.
 	RootChatId string `protobuf:"bytes,2,opt,name=root_chat_id,json=rootChatId,proto3" json:"root_chat_id,omitempty"`
-	// Only chats that have all of these labels.
+	// Only chats that have all of these labels when the event is read.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Interval between heartbeats; absent means 15 seconds.
+	// Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+	// absent means the server's setting, 15 seconds by default.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,4,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -2948,7 +3100,7 @@ type WatchChatsRequest struct {
 
 func (x *WatchChatsRequest) Reset() {
 	*x = WatchChatsRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[44]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3112,7 @@ func (x *WatchChatsRequest) String() string {
 func (*WatchChatsRequest) ProtoMessage() {}
 
 func (x *WatchChatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[44]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3125,7 @@ func (x *WatchChatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchChatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchChatsRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{44}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WatchChatsRequest) GetCursor() string {
@@ -3007,11 +3159,14 @@ func (x *WatchChatsRequest) GetHeartbeatInterval() *durationpb.Duration {
 // Response of WatchChats.
 type WatchChatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The chat.
+	// The chat; empty for caught_up, heartbeat and stream_end.
 	ChatId string `protobuf:"bytes,1,opt,name=chat_id,json=chatId,proto3" json:"chat_id,omitempty"`
-	// What happened in it: durable events only.
+	// What happened: status_changed (also the first event of a new chat without
+	// fields), action_required, action_resolved, chat_updated, subagent_changed and
+	// chat_deleted with their sequence in the chat's log; and caught_up, heartbeat
+	// and stream_end of this stream.
 	Event *ChatEvent `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
-	// Where to continue.
+	// The cursor to store after this response: where to continue.
 	Cursor        string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3019,7 +3174,7 @@ type WatchChatsResponse struct {
 
 func (x *WatchChatsResponse) Reset() {
 	*x = WatchChatsResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[45]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3186,7 @@ func (x *WatchChatsResponse) String() string {
 func (*WatchChatsResponse) ProtoMessage() {}
 
 func (x *WatchChatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[45]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3199,7 @@ func (x *WatchChatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchChatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchChatsResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{45}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchChatsResponse) GetChatId() string {
@@ -3087,7 +3242,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[46]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3254,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[46]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3267,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{46}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListEventsRequest) GetChatId() string {
@@ -3156,7 +3311,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[47]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3323,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[47]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3336,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{47}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListEventsResponse) GetEvents() []*ChatEvent {
@@ -3222,7 +3377,7 @@ type RunTurnRequest struct {
 
 func (x *RunTurnRequest) Reset() {
 	*x = RunTurnRequest{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[48]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3389,7 @@ func (x *RunTurnRequest) String() string {
 func (*RunTurnRequest) ProtoMessage() {}
 
 func (x *RunTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[48]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3402,7 @@ func (x *RunTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTurnRequest.ProtoReflect.Descriptor instead.
 func (*RunTurnRequest) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{48}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RunTurnRequest) GetChatId() string {
@@ -3312,7 +3467,7 @@ type RunTurnResponse struct {
 
 func (x *RunTurnResponse) Reset() {
 	*x = RunTurnResponse{}
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[49]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3324,7 +3479,7 @@ func (x *RunTurnResponse) String() string {
 func (*RunTurnResponse) ProtoMessage() {}
 
 func (x *RunTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_service_proto_msgTypes[49]
+	mi := &file_chatd_v1_chat_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3337,7 +3492,7 @@ func (x *RunTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTurnResponse.ProtoReflect.Descriptor instead.
 func (*RunTurnResponse) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{49}
+	return file_chatd_v1_chat_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RunTurnResponse) GetEvent() *ChatEvent {
@@ -3396,12 +3551,12 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
 	"\x11ListChatsResponse\x12$\n" +
 	"\x05chats\x18\x01 \x03(\v2\x0e.chatd.v1.ChatR\x05chats\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd6\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xde\x01\n" +
 	"\x11UpdateChatRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12\"\n" +
-	"\x04chat\x18\x03 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12;\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12*\n" +
+	"\x04chat\x18\x03 \x01(\v2\x0e.chatd.v1.ChatB\x06\xbaH\x03\xd8\x01\x03R\x04chat\x12;\n" +
 	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\x12\x12\n" +
 	"\x04etag\x18\x05 \x01(\tR\x04etag\"T\n" +
@@ -3427,7 +3582,22 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"0\n" +
 	"\x12DeleteChatResponse\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\xc6\x02\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\xc9\x02\n" +
+	"\x0fForkChatRequest\x12 \n" +
+	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12&\n" +
+	"\n" +
+	"message_id\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\tmessageId\x12#\n" +
+	"\x05title\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\xc8\x01H\x00R\x05title\x88\x01\x01\x12V\n" +
+	"\x06labels\x18\x05 \x03(\v2%.chatd.v1.ForkChatRequest.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01(?*\x05r\x03(\x80\x02R\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
+	"\x06_title\"R\n" +
+	"\x10ForkChatResponse\x12\"\n" +
+	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\"\xc6\x02\n" +
 	"\x12SendMessageRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
@@ -3569,13 +3739,13 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x0f_include_deltas\"h\n" +
 	"\x11SubscribeResponse\x12)\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.chatd.v1.ChatEventR\x05event\x12(\n" +
-	"\x06cursor\x18\x02 \x01(\v2\x10.chatd.v1.CursorR\x06cursor\"\xa7\x02\n" +
+	"\x06cursor\x18\x02 \x01(\v2\x10.chatd.v1.CursorR\x06cursor\"\xb8\x02\n" +
 	"\x11WatchChatsRequest\x12 \n" +
 	"\x06cursor\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\x06cursor\x12 \n" +
 	"\froot_chat_id\x18\x02 \x01(\tR\n" +
 	"rootChatId\x12I\n" +
-	"\x06labels\x18\x03 \x03(\v2'.chatd.v1.WatchChatsRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12H\n" +
-	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x1a9\n" +
+	"\x06labels\x18\x03 \x03(\v2'.chatd.v1.WatchChatsRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12Y\n" +
+	"\x12heartbeat_interval\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xac\x022\x02\b\x01R\x11heartbeatInterval\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
@@ -3608,7 +3778,7 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x1bSUBSCRIBE_UNTIL_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUBSCRIBE_UNTIL_FOREVER\x10\x01\x12\x1b\n" +
 	"\x17SUBSCRIBE_UNTIL_SETTLED\x10\x02\x12%\n" +
-	"!SUBSCRIBE_UNTIL_ACTION_OR_SETTLED\x10\x032\xf1\x0f\n" +
+	"!SUBSCRIBE_UNTIL_ACTION_OR_SETTLED\x10\x032\xb4\x10\n" +
 	"\vChatService\x12G\n" +
 	"\n" +
 	"CreateChat\x12\x1b.chatd.v1.CreateChatRequest\x1a\x1c.chatd.v1.CreateChatResponse\x12>\n" +
@@ -3619,7 +3789,8 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\vArchiveChat\x12\x1c.chatd.v1.ArchiveChatRequest\x1a\x1d.chatd.v1.ArchiveChatResponse\x12P\n" +
 	"\rUnarchiveChat\x12\x1e.chatd.v1.UnarchiveChatRequest\x1a\x1f.chatd.v1.UnarchiveChatResponse\x12G\n" +
 	"\n" +
-	"DeleteChat\x12\x1b.chatd.v1.DeleteChatRequest\x1a\x1c.chatd.v1.DeleteChatResponse\x12J\n" +
+	"DeleteChat\x12\x1b.chatd.v1.DeleteChatRequest\x1a\x1c.chatd.v1.DeleteChatResponse\x12A\n" +
+	"\bForkChat\x12\x19.chatd.v1.ForkChatRequest\x1a\x1a.chatd.v1.ForkChatResponse\x12J\n" +
 	"\vSendMessage\x12\x1c.chatd.v1.SendMessageRequest\x1a\x1d.chatd.v1.SendMessageResponse\x12J\n" +
 	"\vEditMessage\x12\x1c.chatd.v1.EditMessageRequest\x1a\x1d.chatd.v1.EditMessageResponse\x12M\n" +
 	"\fListMessages\x12\x1d.chatd.v1.ListMessagesRequest\x1a\x1e.chatd.v1.ListMessagesResponse\x12_\n" +
@@ -3655,7 +3826,7 @@ func file_chatd_v1_chat_service_proto_rawDescGZIP() []byte {
 }
 
 var file_chatd_v1_chat_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chatd_v1_chat_service_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_chatd_v1_chat_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_chatd_v1_chat_service_proto_goTypes = []any{
 	(SubscribeUntil)(0),                   // 0: chatd.v1.SubscribeUntil
 	(*CreateChatRequest)(nil),             // 1: chatd.v1.CreateChatRequest
@@ -3672,170 +3843,177 @@ var file_chatd_v1_chat_service_proto_goTypes = []any{
 	(*UnarchiveChatResponse)(nil),         // 12: chatd.v1.UnarchiveChatResponse
 	(*DeleteChatRequest)(nil),             // 13: chatd.v1.DeleteChatRequest
 	(*DeleteChatResponse)(nil),            // 14: chatd.v1.DeleteChatResponse
-	(*SendMessageRequest)(nil),            // 15: chatd.v1.SendMessageRequest
-	(*SendMessageResponse)(nil),           // 16: chatd.v1.SendMessageResponse
-	(*EditMessageRequest)(nil),            // 17: chatd.v1.EditMessageRequest
-	(*EditMessageResponse)(nil),           // 18: chatd.v1.EditMessageResponse
-	(*ListMessagesRequest)(nil),           // 19: chatd.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),          // 20: chatd.v1.ListMessagesResponse
-	(*ListQueuedMessagesRequest)(nil),     // 21: chatd.v1.ListQueuedMessagesRequest
-	(*ListQueuedMessagesResponse)(nil),    // 22: chatd.v1.ListQueuedMessagesResponse
-	(*DeleteQueuedMessageRequest)(nil),    // 23: chatd.v1.DeleteQueuedMessageRequest
-	(*DeleteQueuedMessageResponse)(nil),   // 24: chatd.v1.DeleteQueuedMessageResponse
-	(*PromoteQueuedMessageRequest)(nil),   // 25: chatd.v1.PromoteQueuedMessageRequest
-	(*PromoteQueuedMessageResponse)(nil),  // 26: chatd.v1.PromoteQueuedMessageResponse
-	(*ReorderQueuedMessagesRequest)(nil),  // 27: chatd.v1.ReorderQueuedMessagesRequest
-	(*ReorderQueuedMessagesResponse)(nil), // 28: chatd.v1.ReorderQueuedMessagesResponse
-	(*InterruptChatRequest)(nil),          // 29: chatd.v1.InterruptChatRequest
-	(*InterruptChatResponse)(nil),         // 30: chatd.v1.InterruptChatResponse
-	(*RetryTurnRequest)(nil),              // 31: chatd.v1.RetryTurnRequest
-	(*RetryTurnResponse)(nil),             // 32: chatd.v1.RetryTurnResponse
-	(*CompactChatRequest)(nil),            // 33: chatd.v1.CompactChatRequest
-	(*CompactChatResponse)(nil),           // 34: chatd.v1.CompactChatResponse
-	(*ClearContextRequest)(nil),           // 35: chatd.v1.ClearContextRequest
-	(*ClearContextResponse)(nil),          // 36: chatd.v1.ClearContextResponse
-	(*RegenerateTitleRequest)(nil),        // 37: chatd.v1.RegenerateTitleRequest
-	(*RegenerateTitleResponse)(nil),       // 38: chatd.v1.RegenerateTitleResponse
-	(*SubmitToolResultsRequest)(nil),      // 39: chatd.v1.SubmitToolResultsRequest
-	(*SubmitToolResultsResponse)(nil),     // 40: chatd.v1.SubmitToolResultsResponse
-	(*ListPendingActionsRequest)(nil),     // 41: chatd.v1.ListPendingActionsRequest
-	(*ListPendingActionsResponse)(nil),    // 42: chatd.v1.ListPendingActionsResponse
-	(*SubscribeRequest)(nil),              // 43: chatd.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),             // 44: chatd.v1.SubscribeResponse
-	(*WatchChatsRequest)(nil),             // 45: chatd.v1.WatchChatsRequest
-	(*WatchChatsResponse)(nil),            // 46: chatd.v1.WatchChatsResponse
-	(*ListEventsRequest)(nil),             // 47: chatd.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),            // 48: chatd.v1.ListEventsResponse
-	(*RunTurnRequest)(nil),                // 49: chatd.v1.RunTurnRequest
-	(*RunTurnResponse)(nil),               // 50: chatd.v1.RunTurnResponse
-	nil,                                   // 51: chatd.v1.CreateChatRequest.LabelsEntry
-	nil,                                   // 52: chatd.v1.ListChatsRequest.LabelsEntry
-	nil,                                   // 53: chatd.v1.WatchChatsRequest.LabelsEntry
-	(*ToolDefinition)(nil),                // 54: chatd.v1.ToolDefinition
-	(*durationpb.Duration)(nil),           // 55: google.protobuf.Duration
-	(*UserMessage)(nil),                   // 56: chatd.v1.UserMessage
-	(*TurnOptions)(nil),                   // 57: chatd.v1.TurnOptions
-	(*Chat)(nil),                          // 58: chatd.v1.Chat
-	(*Message)(nil),                       // 59: chatd.v1.Message
-	(ChatStatus)(0),                       // 60: chatd.v1.ChatStatus
-	(*fieldmaskpb.FieldMask)(nil),         // 61: google.protobuf.FieldMask
-	(BusyBehavior)(0),                     // 62: chatd.v1.BusyBehavior
-	(*QueuedMessage)(nil),                 // 63: chatd.v1.QueuedMessage
-	(*ToolResultInput)(nil),               // 64: chatd.v1.ToolResultInput
-	(*PendingAction)(nil),                 // 65: chatd.v1.PendingAction
-	(*Cursor)(nil),                        // 66: chatd.v1.Cursor
-	(*ChatEvent)(nil),                     // 67: chatd.v1.ChatEvent
+	(*ForkChatRequest)(nil),               // 15: chatd.v1.ForkChatRequest
+	(*ForkChatResponse)(nil),              // 16: chatd.v1.ForkChatResponse
+	(*SendMessageRequest)(nil),            // 17: chatd.v1.SendMessageRequest
+	(*SendMessageResponse)(nil),           // 18: chatd.v1.SendMessageResponse
+	(*EditMessageRequest)(nil),            // 19: chatd.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),           // 20: chatd.v1.EditMessageResponse
+	(*ListMessagesRequest)(nil),           // 21: chatd.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),          // 22: chatd.v1.ListMessagesResponse
+	(*ListQueuedMessagesRequest)(nil),     // 23: chatd.v1.ListQueuedMessagesRequest
+	(*ListQueuedMessagesResponse)(nil),    // 24: chatd.v1.ListQueuedMessagesResponse
+	(*DeleteQueuedMessageRequest)(nil),    // 25: chatd.v1.DeleteQueuedMessageRequest
+	(*DeleteQueuedMessageResponse)(nil),   // 26: chatd.v1.DeleteQueuedMessageResponse
+	(*PromoteQueuedMessageRequest)(nil),   // 27: chatd.v1.PromoteQueuedMessageRequest
+	(*PromoteQueuedMessageResponse)(nil),  // 28: chatd.v1.PromoteQueuedMessageResponse
+	(*ReorderQueuedMessagesRequest)(nil),  // 29: chatd.v1.ReorderQueuedMessagesRequest
+	(*ReorderQueuedMessagesResponse)(nil), // 30: chatd.v1.ReorderQueuedMessagesResponse
+	(*InterruptChatRequest)(nil),          // 31: chatd.v1.InterruptChatRequest
+	(*InterruptChatResponse)(nil),         // 32: chatd.v1.InterruptChatResponse
+	(*RetryTurnRequest)(nil),              // 33: chatd.v1.RetryTurnRequest
+	(*RetryTurnResponse)(nil),             // 34: chatd.v1.RetryTurnResponse
+	(*CompactChatRequest)(nil),            // 35: chatd.v1.CompactChatRequest
+	(*CompactChatResponse)(nil),           // 36: chatd.v1.CompactChatResponse
+	(*ClearContextRequest)(nil),           // 37: chatd.v1.ClearContextRequest
+	(*ClearContextResponse)(nil),          // 38: chatd.v1.ClearContextResponse
+	(*RegenerateTitleRequest)(nil),        // 39: chatd.v1.RegenerateTitleRequest
+	(*RegenerateTitleResponse)(nil),       // 40: chatd.v1.RegenerateTitleResponse
+	(*SubmitToolResultsRequest)(nil),      // 41: chatd.v1.SubmitToolResultsRequest
+	(*SubmitToolResultsResponse)(nil),     // 42: chatd.v1.SubmitToolResultsResponse
+	(*ListPendingActionsRequest)(nil),     // 43: chatd.v1.ListPendingActionsRequest
+	(*ListPendingActionsResponse)(nil),    // 44: chatd.v1.ListPendingActionsResponse
+	(*SubscribeRequest)(nil),              // 45: chatd.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),             // 46: chatd.v1.SubscribeResponse
+	(*WatchChatsRequest)(nil),             // 47: chatd.v1.WatchChatsRequest
+	(*WatchChatsResponse)(nil),            // 48: chatd.v1.WatchChatsResponse
+	(*ListEventsRequest)(nil),             // 49: chatd.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),            // 50: chatd.v1.ListEventsResponse
+	(*RunTurnRequest)(nil),                // 51: chatd.v1.RunTurnRequest
+	(*RunTurnResponse)(nil),               // 52: chatd.v1.RunTurnResponse
+	nil,                                   // 53: chatd.v1.CreateChatRequest.LabelsEntry
+	nil,                                   // 54: chatd.v1.ListChatsRequest.LabelsEntry
+	nil,                                   // 55: chatd.v1.ForkChatRequest.LabelsEntry
+	nil,                                   // 56: chatd.v1.WatchChatsRequest.LabelsEntry
+	(*ToolDefinition)(nil),                // 57: chatd.v1.ToolDefinition
+	(*durationpb.Duration)(nil),           // 58: google.protobuf.Duration
+	(*UserMessage)(nil),                   // 59: chatd.v1.UserMessage
+	(*TurnOptions)(nil),                   // 60: chatd.v1.TurnOptions
+	(*Chat)(nil),                          // 61: chatd.v1.Chat
+	(*Message)(nil),                       // 62: chatd.v1.Message
+	(ChatStatus)(0),                       // 63: chatd.v1.ChatStatus
+	(*fieldmaskpb.FieldMask)(nil),         // 64: google.protobuf.FieldMask
+	(BusyBehavior)(0),                     // 65: chatd.v1.BusyBehavior
+	(*QueuedMessage)(nil),                 // 66: chatd.v1.QueuedMessage
+	(*ToolResultInput)(nil),               // 67: chatd.v1.ToolResultInput
+	(*PendingAction)(nil),                 // 68: chatd.v1.PendingAction
+	(*Cursor)(nil),                        // 69: chatd.v1.Cursor
+	(*ChatEvent)(nil),                     // 70: chatd.v1.ChatEvent
 }
 var file_chatd_v1_chat_service_proto_depIdxs = []int32{
-	51, // 0: chatd.v1.CreateChatRequest.labels:type_name -> chatd.v1.CreateChatRequest.LabelsEntry
-	54, // 1: chatd.v1.CreateChatRequest.tools:type_name -> chatd.v1.ToolDefinition
-	55, // 2: chatd.v1.CreateChatRequest.action_timeout:type_name -> google.protobuf.Duration
-	56, // 3: chatd.v1.CreateChatRequest.message:type_name -> chatd.v1.UserMessage
-	57, // 4: chatd.v1.CreateChatRequest.options:type_name -> chatd.v1.TurnOptions
-	58, // 5: chatd.v1.CreateChatResponse.chat:type_name -> chatd.v1.Chat
-	59, // 6: chatd.v1.CreateChatResponse.message:type_name -> chatd.v1.Message
-	58, // 7: chatd.v1.GetChatResponse.chat:type_name -> chatd.v1.Chat
-	52, // 8: chatd.v1.ListChatsRequest.labels:type_name -> chatd.v1.ListChatsRequest.LabelsEntry
-	60, // 9: chatd.v1.ListChatsRequest.statuses:type_name -> chatd.v1.ChatStatus
-	58, // 10: chatd.v1.ListChatsResponse.chats:type_name -> chatd.v1.Chat
-	58, // 11: chatd.v1.UpdateChatRequest.chat:type_name -> chatd.v1.Chat
-	61, // 12: chatd.v1.UpdateChatRequest.update_mask:type_name -> google.protobuf.FieldMask
-	58, // 13: chatd.v1.UpdateChatResponse.chat:type_name -> chatd.v1.Chat
-	58, // 14: chatd.v1.ArchiveChatResponse.chat:type_name -> chatd.v1.Chat
-	58, // 15: chatd.v1.UnarchiveChatResponse.chat:type_name -> chatd.v1.Chat
-	56, // 16: chatd.v1.SendMessageRequest.message:type_name -> chatd.v1.UserMessage
-	62, // 17: chatd.v1.SendMessageRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
-	57, // 18: chatd.v1.SendMessageRequest.options:type_name -> chatd.v1.TurnOptions
-	58, // 19: chatd.v1.SendMessageResponse.chat:type_name -> chatd.v1.Chat
-	59, // 20: chatd.v1.SendMessageResponse.message:type_name -> chatd.v1.Message
-	63, // 21: chatd.v1.SendMessageResponse.queued_message:type_name -> chatd.v1.QueuedMessage
-	56, // 22: chatd.v1.EditMessageRequest.message:type_name -> chatd.v1.UserMessage
-	57, // 23: chatd.v1.EditMessageRequest.options:type_name -> chatd.v1.TurnOptions
-	58, // 24: chatd.v1.EditMessageResponse.chat:type_name -> chatd.v1.Chat
-	59, // 25: chatd.v1.EditMessageResponse.message:type_name -> chatd.v1.Message
-	59, // 26: chatd.v1.ListMessagesResponse.messages:type_name -> chatd.v1.Message
-	63, // 27: chatd.v1.ListQueuedMessagesResponse.queued_messages:type_name -> chatd.v1.QueuedMessage
-	58, // 28: chatd.v1.DeleteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
-	58, // 29: chatd.v1.PromoteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
-	58, // 30: chatd.v1.ReorderQueuedMessagesResponse.chat:type_name -> chatd.v1.Chat
-	58, // 31: chatd.v1.InterruptChatResponse.chat:type_name -> chatd.v1.Chat
-	58, // 32: chatd.v1.RetryTurnResponse.chat:type_name -> chatd.v1.Chat
-	58, // 33: chatd.v1.CompactChatResponse.chat:type_name -> chatd.v1.Chat
-	58, // 34: chatd.v1.ClearContextResponse.chat:type_name -> chatd.v1.Chat
-	58, // 35: chatd.v1.RegenerateTitleResponse.chat:type_name -> chatd.v1.Chat
-	64, // 36: chatd.v1.SubmitToolResultsRequest.results:type_name -> chatd.v1.ToolResultInput
-	58, // 37: chatd.v1.SubmitToolResultsResponse.chat:type_name -> chatd.v1.Chat
-	65, // 38: chatd.v1.ListPendingActionsResponse.actions:type_name -> chatd.v1.PendingAction
-	66, // 39: chatd.v1.SubscribeRequest.resume_from:type_name -> chatd.v1.Cursor
-	0,  // 40: chatd.v1.SubscribeRequest.until:type_name -> chatd.v1.SubscribeUntil
-	55, // 41: chatd.v1.SubscribeRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	67, // 42: chatd.v1.SubscribeResponse.event:type_name -> chatd.v1.ChatEvent
-	66, // 43: chatd.v1.SubscribeResponse.cursor:type_name -> chatd.v1.Cursor
-	53, // 44: chatd.v1.WatchChatsRequest.labels:type_name -> chatd.v1.WatchChatsRequest.LabelsEntry
-	55, // 45: chatd.v1.WatchChatsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	67, // 46: chatd.v1.WatchChatsResponse.event:type_name -> chatd.v1.ChatEvent
-	55, // 47: chatd.v1.ListEventsRequest.wait:type_name -> google.protobuf.Duration
-	67, // 48: chatd.v1.ListEventsResponse.events:type_name -> chatd.v1.ChatEvent
-	56, // 49: chatd.v1.RunTurnRequest.message:type_name -> chatd.v1.UserMessage
-	62, // 50: chatd.v1.RunTurnRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
-	57, // 51: chatd.v1.RunTurnRequest.options:type_name -> chatd.v1.TurnOptions
-	67, // 52: chatd.v1.RunTurnResponse.event:type_name -> chatd.v1.ChatEvent
-	66, // 53: chatd.v1.RunTurnResponse.cursor:type_name -> chatd.v1.Cursor
-	1,  // 54: chatd.v1.ChatService.CreateChat:input_type -> chatd.v1.CreateChatRequest
-	3,  // 55: chatd.v1.ChatService.GetChat:input_type -> chatd.v1.GetChatRequest
-	5,  // 56: chatd.v1.ChatService.ListChats:input_type -> chatd.v1.ListChatsRequest
-	7,  // 57: chatd.v1.ChatService.UpdateChat:input_type -> chatd.v1.UpdateChatRequest
-	9,  // 58: chatd.v1.ChatService.ArchiveChat:input_type -> chatd.v1.ArchiveChatRequest
-	11, // 59: chatd.v1.ChatService.UnarchiveChat:input_type -> chatd.v1.UnarchiveChatRequest
-	13, // 60: chatd.v1.ChatService.DeleteChat:input_type -> chatd.v1.DeleteChatRequest
-	15, // 61: chatd.v1.ChatService.SendMessage:input_type -> chatd.v1.SendMessageRequest
-	17, // 62: chatd.v1.ChatService.EditMessage:input_type -> chatd.v1.EditMessageRequest
-	19, // 63: chatd.v1.ChatService.ListMessages:input_type -> chatd.v1.ListMessagesRequest
-	21, // 64: chatd.v1.ChatService.ListQueuedMessages:input_type -> chatd.v1.ListQueuedMessagesRequest
-	23, // 65: chatd.v1.ChatService.DeleteQueuedMessage:input_type -> chatd.v1.DeleteQueuedMessageRequest
-	25, // 66: chatd.v1.ChatService.PromoteQueuedMessage:input_type -> chatd.v1.PromoteQueuedMessageRequest
-	27, // 67: chatd.v1.ChatService.ReorderQueuedMessages:input_type -> chatd.v1.ReorderQueuedMessagesRequest
-	29, // 68: chatd.v1.ChatService.InterruptChat:input_type -> chatd.v1.InterruptChatRequest
-	31, // 69: chatd.v1.ChatService.RetryTurn:input_type -> chatd.v1.RetryTurnRequest
-	33, // 70: chatd.v1.ChatService.CompactChat:input_type -> chatd.v1.CompactChatRequest
-	35, // 71: chatd.v1.ChatService.ClearContext:input_type -> chatd.v1.ClearContextRequest
-	37, // 72: chatd.v1.ChatService.RegenerateTitle:input_type -> chatd.v1.RegenerateTitleRequest
-	39, // 73: chatd.v1.ChatService.SubmitToolResults:input_type -> chatd.v1.SubmitToolResultsRequest
-	41, // 74: chatd.v1.ChatService.ListPendingActions:input_type -> chatd.v1.ListPendingActionsRequest
-	43, // 75: chatd.v1.ChatService.Subscribe:input_type -> chatd.v1.SubscribeRequest
-	45, // 76: chatd.v1.ChatService.WatchChats:input_type -> chatd.v1.WatchChatsRequest
-	47, // 77: chatd.v1.ChatService.ListEvents:input_type -> chatd.v1.ListEventsRequest
-	49, // 78: chatd.v1.ChatService.RunTurn:input_type -> chatd.v1.RunTurnRequest
-	2,  // 79: chatd.v1.ChatService.CreateChat:output_type -> chatd.v1.CreateChatResponse
-	4,  // 80: chatd.v1.ChatService.GetChat:output_type -> chatd.v1.GetChatResponse
-	6,  // 81: chatd.v1.ChatService.ListChats:output_type -> chatd.v1.ListChatsResponse
-	8,  // 82: chatd.v1.ChatService.UpdateChat:output_type -> chatd.v1.UpdateChatResponse
-	10, // 83: chatd.v1.ChatService.ArchiveChat:output_type -> chatd.v1.ArchiveChatResponse
-	12, // 84: chatd.v1.ChatService.UnarchiveChat:output_type -> chatd.v1.UnarchiveChatResponse
-	14, // 85: chatd.v1.ChatService.DeleteChat:output_type -> chatd.v1.DeleteChatResponse
-	16, // 86: chatd.v1.ChatService.SendMessage:output_type -> chatd.v1.SendMessageResponse
-	18, // 87: chatd.v1.ChatService.EditMessage:output_type -> chatd.v1.EditMessageResponse
-	20, // 88: chatd.v1.ChatService.ListMessages:output_type -> chatd.v1.ListMessagesResponse
-	22, // 89: chatd.v1.ChatService.ListQueuedMessages:output_type -> chatd.v1.ListQueuedMessagesResponse
-	24, // 90: chatd.v1.ChatService.DeleteQueuedMessage:output_type -> chatd.v1.DeleteQueuedMessageResponse
-	26, // 91: chatd.v1.ChatService.PromoteQueuedMessage:output_type -> chatd.v1.PromoteQueuedMessageResponse
-	28, // 92: chatd.v1.ChatService.ReorderQueuedMessages:output_type -> chatd.v1.ReorderQueuedMessagesResponse
-	30, // 93: chatd.v1.ChatService.InterruptChat:output_type -> chatd.v1.InterruptChatResponse
-	32, // 94: chatd.v1.ChatService.RetryTurn:output_type -> chatd.v1.RetryTurnResponse
-	34, // 95: chatd.v1.ChatService.CompactChat:output_type -> chatd.v1.CompactChatResponse
-	36, // 96: chatd.v1.ChatService.ClearContext:output_type -> chatd.v1.ClearContextResponse
-	38, // 97: chatd.v1.ChatService.RegenerateTitle:output_type -> chatd.v1.RegenerateTitleResponse
-	40, // 98: chatd.v1.ChatService.SubmitToolResults:output_type -> chatd.v1.SubmitToolResultsResponse
-	42, // 99: chatd.v1.ChatService.ListPendingActions:output_type -> chatd.v1.ListPendingActionsResponse
-	44, // 100: chatd.v1.ChatService.Subscribe:output_type -> chatd.v1.SubscribeResponse
-	46, // 101: chatd.v1.ChatService.WatchChats:output_type -> chatd.v1.WatchChatsResponse
-	48, // 102: chatd.v1.ChatService.ListEvents:output_type -> chatd.v1.ListEventsResponse
-	50, // 103: chatd.v1.ChatService.RunTurn:output_type -> chatd.v1.RunTurnResponse
-	79, // [79:104] is the sub-list for method output_type
-	54, // [54:79] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	53, // 0: chatd.v1.CreateChatRequest.labels:type_name -> chatd.v1.CreateChatRequest.LabelsEntry
+	57, // 1: chatd.v1.CreateChatRequest.tools:type_name -> chatd.v1.ToolDefinition
+	58, // 2: chatd.v1.CreateChatRequest.action_timeout:type_name -> google.protobuf.Duration
+	59, // 3: chatd.v1.CreateChatRequest.message:type_name -> chatd.v1.UserMessage
+	60, // 4: chatd.v1.CreateChatRequest.options:type_name -> chatd.v1.TurnOptions
+	61, // 5: chatd.v1.CreateChatResponse.chat:type_name -> chatd.v1.Chat
+	62, // 6: chatd.v1.CreateChatResponse.message:type_name -> chatd.v1.Message
+	61, // 7: chatd.v1.GetChatResponse.chat:type_name -> chatd.v1.Chat
+	54, // 8: chatd.v1.ListChatsRequest.labels:type_name -> chatd.v1.ListChatsRequest.LabelsEntry
+	63, // 9: chatd.v1.ListChatsRequest.statuses:type_name -> chatd.v1.ChatStatus
+	61, // 10: chatd.v1.ListChatsResponse.chats:type_name -> chatd.v1.Chat
+	61, // 11: chatd.v1.UpdateChatRequest.chat:type_name -> chatd.v1.Chat
+	64, // 12: chatd.v1.UpdateChatRequest.update_mask:type_name -> google.protobuf.FieldMask
+	61, // 13: chatd.v1.UpdateChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 14: chatd.v1.ArchiveChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 15: chatd.v1.UnarchiveChatResponse.chat:type_name -> chatd.v1.Chat
+	55, // 16: chatd.v1.ForkChatRequest.labels:type_name -> chatd.v1.ForkChatRequest.LabelsEntry
+	61, // 17: chatd.v1.ForkChatResponse.chat:type_name -> chatd.v1.Chat
+	59, // 18: chatd.v1.SendMessageRequest.message:type_name -> chatd.v1.UserMessage
+	65, // 19: chatd.v1.SendMessageRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
+	60, // 20: chatd.v1.SendMessageRequest.options:type_name -> chatd.v1.TurnOptions
+	61, // 21: chatd.v1.SendMessageResponse.chat:type_name -> chatd.v1.Chat
+	62, // 22: chatd.v1.SendMessageResponse.message:type_name -> chatd.v1.Message
+	66, // 23: chatd.v1.SendMessageResponse.queued_message:type_name -> chatd.v1.QueuedMessage
+	59, // 24: chatd.v1.EditMessageRequest.message:type_name -> chatd.v1.UserMessage
+	60, // 25: chatd.v1.EditMessageRequest.options:type_name -> chatd.v1.TurnOptions
+	61, // 26: chatd.v1.EditMessageResponse.chat:type_name -> chatd.v1.Chat
+	62, // 27: chatd.v1.EditMessageResponse.message:type_name -> chatd.v1.Message
+	62, // 28: chatd.v1.ListMessagesResponse.messages:type_name -> chatd.v1.Message
+	66, // 29: chatd.v1.ListQueuedMessagesResponse.queued_messages:type_name -> chatd.v1.QueuedMessage
+	61, // 30: chatd.v1.DeleteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
+	61, // 31: chatd.v1.PromoteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
+	61, // 32: chatd.v1.ReorderQueuedMessagesResponse.chat:type_name -> chatd.v1.Chat
+	61, // 33: chatd.v1.InterruptChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 34: chatd.v1.RetryTurnResponse.chat:type_name -> chatd.v1.Chat
+	61, // 35: chatd.v1.CompactChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 36: chatd.v1.ClearContextResponse.chat:type_name -> chatd.v1.Chat
+	61, // 37: chatd.v1.RegenerateTitleResponse.chat:type_name -> chatd.v1.Chat
+	67, // 38: chatd.v1.SubmitToolResultsRequest.results:type_name -> chatd.v1.ToolResultInput
+	61, // 39: chatd.v1.SubmitToolResultsResponse.chat:type_name -> chatd.v1.Chat
+	68, // 40: chatd.v1.ListPendingActionsResponse.actions:type_name -> chatd.v1.PendingAction
+	69, // 41: chatd.v1.SubscribeRequest.resume_from:type_name -> chatd.v1.Cursor
+	0,  // 42: chatd.v1.SubscribeRequest.until:type_name -> chatd.v1.SubscribeUntil
+	58, // 43: chatd.v1.SubscribeRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	70, // 44: chatd.v1.SubscribeResponse.event:type_name -> chatd.v1.ChatEvent
+	69, // 45: chatd.v1.SubscribeResponse.cursor:type_name -> chatd.v1.Cursor
+	56, // 46: chatd.v1.WatchChatsRequest.labels:type_name -> chatd.v1.WatchChatsRequest.LabelsEntry
+	58, // 47: chatd.v1.WatchChatsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	70, // 48: chatd.v1.WatchChatsResponse.event:type_name -> chatd.v1.ChatEvent
+	58, // 49: chatd.v1.ListEventsRequest.wait:type_name -> google.protobuf.Duration
+	70, // 50: chatd.v1.ListEventsResponse.events:type_name -> chatd.v1.ChatEvent
+	59, // 51: chatd.v1.RunTurnRequest.message:type_name -> chatd.v1.UserMessage
+	65, // 52: chatd.v1.RunTurnRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
+	60, // 53: chatd.v1.RunTurnRequest.options:type_name -> chatd.v1.TurnOptions
+	70, // 54: chatd.v1.RunTurnResponse.event:type_name -> chatd.v1.ChatEvent
+	69, // 55: chatd.v1.RunTurnResponse.cursor:type_name -> chatd.v1.Cursor
+	1,  // 56: chatd.v1.ChatService.CreateChat:input_type -> chatd.v1.CreateChatRequest
+	3,  // 57: chatd.v1.ChatService.GetChat:input_type -> chatd.v1.GetChatRequest
+	5,  // 58: chatd.v1.ChatService.ListChats:input_type -> chatd.v1.ListChatsRequest
+	7,  // 59: chatd.v1.ChatService.UpdateChat:input_type -> chatd.v1.UpdateChatRequest
+	9,  // 60: chatd.v1.ChatService.ArchiveChat:input_type -> chatd.v1.ArchiveChatRequest
+	11, // 61: chatd.v1.ChatService.UnarchiveChat:input_type -> chatd.v1.UnarchiveChatRequest
+	13, // 62: chatd.v1.ChatService.DeleteChat:input_type -> chatd.v1.DeleteChatRequest
+	15, // 63: chatd.v1.ChatService.ForkChat:input_type -> chatd.v1.ForkChatRequest
+	17, // 64: chatd.v1.ChatService.SendMessage:input_type -> chatd.v1.SendMessageRequest
+	19, // 65: chatd.v1.ChatService.EditMessage:input_type -> chatd.v1.EditMessageRequest
+	21, // 66: chatd.v1.ChatService.ListMessages:input_type -> chatd.v1.ListMessagesRequest
+	23, // 67: chatd.v1.ChatService.ListQueuedMessages:input_type -> chatd.v1.ListQueuedMessagesRequest
+	25, // 68: chatd.v1.ChatService.DeleteQueuedMessage:input_type -> chatd.v1.DeleteQueuedMessageRequest
+	27, // 69: chatd.v1.ChatService.PromoteQueuedMessage:input_type -> chatd.v1.PromoteQueuedMessageRequest
+	29, // 70: chatd.v1.ChatService.ReorderQueuedMessages:input_type -> chatd.v1.ReorderQueuedMessagesRequest
+	31, // 71: chatd.v1.ChatService.InterruptChat:input_type -> chatd.v1.InterruptChatRequest
+	33, // 72: chatd.v1.ChatService.RetryTurn:input_type -> chatd.v1.RetryTurnRequest
+	35, // 73: chatd.v1.ChatService.CompactChat:input_type -> chatd.v1.CompactChatRequest
+	37, // 74: chatd.v1.ChatService.ClearContext:input_type -> chatd.v1.ClearContextRequest
+	39, // 75: chatd.v1.ChatService.RegenerateTitle:input_type -> chatd.v1.RegenerateTitleRequest
+	41, // 76: chatd.v1.ChatService.SubmitToolResults:input_type -> chatd.v1.SubmitToolResultsRequest
+	43, // 77: chatd.v1.ChatService.ListPendingActions:input_type -> chatd.v1.ListPendingActionsRequest
+	45, // 78: chatd.v1.ChatService.Subscribe:input_type -> chatd.v1.SubscribeRequest
+	47, // 79: chatd.v1.ChatService.WatchChats:input_type -> chatd.v1.WatchChatsRequest
+	49, // 80: chatd.v1.ChatService.ListEvents:input_type -> chatd.v1.ListEventsRequest
+	51, // 81: chatd.v1.ChatService.RunTurn:input_type -> chatd.v1.RunTurnRequest
+	2,  // 82: chatd.v1.ChatService.CreateChat:output_type -> chatd.v1.CreateChatResponse
+	4,  // 83: chatd.v1.ChatService.GetChat:output_type -> chatd.v1.GetChatResponse
+	6,  // 84: chatd.v1.ChatService.ListChats:output_type -> chatd.v1.ListChatsResponse
+	8,  // 85: chatd.v1.ChatService.UpdateChat:output_type -> chatd.v1.UpdateChatResponse
+	10, // 86: chatd.v1.ChatService.ArchiveChat:output_type -> chatd.v1.ArchiveChatResponse
+	12, // 87: chatd.v1.ChatService.UnarchiveChat:output_type -> chatd.v1.UnarchiveChatResponse
+	14, // 88: chatd.v1.ChatService.DeleteChat:output_type -> chatd.v1.DeleteChatResponse
+	16, // 89: chatd.v1.ChatService.ForkChat:output_type -> chatd.v1.ForkChatResponse
+	18, // 90: chatd.v1.ChatService.SendMessage:output_type -> chatd.v1.SendMessageResponse
+	20, // 91: chatd.v1.ChatService.EditMessage:output_type -> chatd.v1.EditMessageResponse
+	22, // 92: chatd.v1.ChatService.ListMessages:output_type -> chatd.v1.ListMessagesResponse
+	24, // 93: chatd.v1.ChatService.ListQueuedMessages:output_type -> chatd.v1.ListQueuedMessagesResponse
+	26, // 94: chatd.v1.ChatService.DeleteQueuedMessage:output_type -> chatd.v1.DeleteQueuedMessageResponse
+	28, // 95: chatd.v1.ChatService.PromoteQueuedMessage:output_type -> chatd.v1.PromoteQueuedMessageResponse
+	30, // 96: chatd.v1.ChatService.ReorderQueuedMessages:output_type -> chatd.v1.ReorderQueuedMessagesResponse
+	32, // 97: chatd.v1.ChatService.InterruptChat:output_type -> chatd.v1.InterruptChatResponse
+	34, // 98: chatd.v1.ChatService.RetryTurn:output_type -> chatd.v1.RetryTurnResponse
+	36, // 99: chatd.v1.ChatService.CompactChat:output_type -> chatd.v1.CompactChatResponse
+	38, // 100: chatd.v1.ChatService.ClearContext:output_type -> chatd.v1.ClearContextResponse
+	40, // 101: chatd.v1.ChatService.RegenerateTitle:output_type -> chatd.v1.RegenerateTitleResponse
+	42, // 102: chatd.v1.ChatService.SubmitToolResults:output_type -> chatd.v1.SubmitToolResultsResponse
+	44, // 103: chatd.v1.ChatService.ListPendingActions:output_type -> chatd.v1.ListPendingActionsResponse
+	46, // 104: chatd.v1.ChatService.Subscribe:output_type -> chatd.v1.SubscribeResponse
+	48, // 105: chatd.v1.ChatService.WatchChats:output_type -> chatd.v1.WatchChatsResponse
+	50, // 106: chatd.v1.ChatService.ListEvents:output_type -> chatd.v1.ListEventsResponse
+	52, // 107: chatd.v1.ChatService.RunTurn:output_type -> chatd.v1.RunTurnResponse
+	82, // [82:108] is the sub-list for method output_type
+	56, // [56:82] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_chat_service_proto_init() }
@@ -3847,19 +4025,20 @@ func file_chatd_v1_chat_service_proto_init() {
 	file_chatd_v1_event_proto_init()
 	file_chatd_v1_message_proto_init()
 	file_chatd_v1_tool_proto_init()
-	file_chatd_v1_chat_service_proto_msgTypes[15].OneofWrappers = []any{
+	file_chatd_v1_chat_service_proto_msgTypes[14].OneofWrappers = []any{}
+	file_chatd_v1_chat_service_proto_msgTypes[17].OneofWrappers = []any{
 		(*SendMessageResponse_Message)(nil),
 		(*SendMessageResponse_QueuedMessage)(nil),
 	}
-	file_chatd_v1_chat_service_proto_msgTypes[42].OneofWrappers = []any{}
-	file_chatd_v1_chat_service_proto_msgTypes[48].OneofWrappers = []any{}
+	file_chatd_v1_chat_service_proto_msgTypes[44].OneofWrappers = []any{}
+	file_chatd_v1_chat_service_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_chat_service_proto_rawDesc), len(file_chatd_v1_chat_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   53,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	ChatService_ArchiveChat_FullMethodName           = "/chatd.v1.ChatService/ArchiveChat"
 	ChatService_UnarchiveChat_FullMethodName         = "/chatd.v1.ChatService/UnarchiveChat"
 	ChatService_DeleteChat_FullMethodName            = "/chatd.v1.ChatService/DeleteChat"
+	ChatService_ForkChat_FullMethodName              = "/chatd.v1.ChatService/ForkChat"
 	ChatService_SendMessage_FullMethodName           = "/chatd.v1.ChatService/SendMessage"
 	ChatService_EditMessage_FullMethodName           = "/chatd.v1.ChatService/EditMessage"
 	ChatService_ListMessages_FullMethodName          = "/chatd.v1.ChatService/ListMessages"
@@ -106,6 +107,9 @@ type ChatServiceClient interface {
 	UnarchiveChat(ctx context.Context, in *UnarchiveChatRequest, opts ...grpc.CallOption) (*UnarchiveChatResponse, error)
 	// Deletes a chat and ends its streams.
 	DeleteChat(ctx context.Context, in *DeleteChatRequest, opts ...grpc.CallOption) (*DeleteChatResponse, error)
+	// Makes a new chat with a copy of the history of another one, and leaves that
+	// one as it is.
+	ForkChat(ctx context.Context, in *ForkChatRequest, opts ...grpc.CallOption) (*ForkChatResponse, error)
 	// Sends a user's message: starts a turn, or queues the message if one is open.
 	SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*SendMessageResponse, error)
 	// Replaces a user's message and removes all messages after it.
@@ -141,7 +145,11 @@ type ChatServiceClient interface {
 	ListPendingActions(ctx context.Context, in *ListPendingActionsRequest, opts ...grpc.CallOption) (*ListPendingActionsResponse, error)
 	// Follows one chat: past events first, then live events.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
-	// Follows all chats of the caller.
+	// Follows all chats of the caller, for lists of chats and for bots: which chats
+	// exist, what they are doing, and what waits for the client. Each event comes
+	// exactly once, also after a reconnect with the last cursor; the events of one
+	// chat come in the order of its log. Nothing is promised about the order
+	// between chats. Follow a chat with Subscribe for its messages.
 	WatchChats(ctx context.Context, in *WatchChatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchChatsResponse], error)
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
@@ -222,6 +230,16 @@ func (c *chatServiceClient) DeleteChat(ctx context.Context, in *DeleteChatReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteChatResponse)
 	err := c.cc.Invoke(ctx, ChatService_DeleteChat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *chatServiceClient) ForkChat(ctx context.Context, in *ForkChatRequest, opts ...grpc.CallOption) (*ForkChatResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForkChatResponse)
+	err := c.cc.Invoke(ctx, ChatService_ForkChat_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -495,6 +513,9 @@ type ChatServiceServer interface {
 	UnarchiveChat(context.Context, *UnarchiveChatRequest) (*UnarchiveChatResponse, error)
 	// Deletes a chat and ends its streams.
 	DeleteChat(context.Context, *DeleteChatRequest) (*DeleteChatResponse, error)
+	// Makes a new chat with a copy of the history of another one, and leaves that
+	// one as it is.
+	ForkChat(context.Context, *ForkChatRequest) (*ForkChatResponse, error)
 	// Sends a user's message: starts a turn, or queues the message if one is open.
 	SendMessage(context.Context, *SendMessageRequest) (*SendMessageResponse, error)
 	// Replaces a user's message and removes all messages after it.
@@ -530,7 +551,11 @@ type ChatServiceServer interface {
 	ListPendingActions(context.Context, *ListPendingActionsRequest) (*ListPendingActionsResponse, error)
 	// Follows one chat: past events first, then live events.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
-	// Follows all chats of the caller.
+	// Follows all chats of the caller, for lists of chats and for bots: which chats
+	// exist, what they are doing, and what waits for the client. Each event comes
+	// exactly once, also after a reconnect with the last cursor; the events of one
+	// chat come in the order of its log. Nothing is promised about the order
+	// between chats. Follow a chat with Subscribe for its messages.
 	WatchChats(*WatchChatsRequest, grpc.ServerStreamingServer[WatchChatsResponse]) error
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
@@ -567,6 +592,9 @@ func (UnimplementedChatServiceServer) UnarchiveChat(context.Context, *UnarchiveC
 }
 func (UnimplementedChatServiceServer) DeleteChat(context.Context, *DeleteChatRequest) (*DeleteChatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteChat not implemented")
+}
+func (UnimplementedChatServiceServer) ForkChat(context.Context, *ForkChatRequest) (*ForkChatResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForkChat not implemented")
 }
 func (UnimplementedChatServiceServer) SendMessage(context.Context, *SendMessageRequest) (*SendMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendMessage not implemented")
@@ -765,6 +793,24 @@ func _ChatService_DeleteChat_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ChatServiceServer).DeleteChat(ctx, req.(*DeleteChatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ChatService_ForkChat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForkChatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ChatServiceServer).ForkChat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ChatService_ForkChat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ChatServiceServer).ForkChat(ctx, req.(*ForkChatRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1106,6 +1152,10 @@ var ChatService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteChat",
 			Handler:    _ChatService_DeleteChat_Handler,
+		},
+		{
+			MethodName: "ForkChat",
+			Handler:    _ChatService_ForkChat_Handler,
 		},
 		{
 			MethodName: "SendMessage",

@@ -282,6 +282,7 @@ type ChatEvent struct {
 	//	*ChatEvent_CompactionFinished
 	//	*ChatEvent_ChatUpdated
 	//	*ChatEvent_SubagentChanged
+	//	*ChatEvent_ChatDeleted
 	//	*ChatEvent_Snapshot
 	//	*ChatEvent_SnapshotMessages
 	//	*ChatEvent_MessagePart
@@ -438,6 +439,15 @@ func (x *ChatEvent) GetSubagentChanged() *SubagentChanged {
 	return nil
 }
 
+func (x *ChatEvent) GetChatDeleted() *ChatDeleted {
+	if x != nil {
+		if x, ok := x.Event.(*ChatEvent_ChatDeleted); ok {
+			return x.ChatDeleted
+		}
+	}
+	return nil
+}
+
 func (x *ChatEvent) GetSnapshot() *Snapshot {
 	if x != nil {
 		if x, ok := x.Event.(*ChatEvent_Snapshot); ok {
@@ -583,6 +593,11 @@ type ChatEvent_SubagentChanged struct {
 	SubagentChanged *SubagentChanged `protobuf:"bytes,19,opt,name=subagent_changed,json=subagentChanged,proto3,oneof"`
 }
 
+type ChatEvent_ChatDeleted struct {
+	// Durable: the chat was deleted. Nothing follows in its log.
+	ChatDeleted *ChatDeleted `protobuf:"bytes,20,opt,name=chat_deleted,json=chatDeleted,proto3,oneof"`
+}
+
 type ChatEvent_Snapshot struct {
 	// Live: the current state of the chat. It comes first on a stream without a
 	// cursor, or with one that has snapshot_unfinished.
@@ -657,6 +672,8 @@ func (*ChatEvent_CompactionFinished) isChatEvent_Event() {}
 func (*ChatEvent_ChatUpdated) isChatEvent_Event() {}
 
 func (*ChatEvent_SubagentChanged) isChatEvent_Event() {}
+
+func (*ChatEvent_ChatDeleted) isChatEvent_Event() {}
 
 func (*ChatEvent_Snapshot) isChatEvent_Event() {}
 
@@ -2154,6 +2171,43 @@ func (x *PreviewReset) GetAttemptId() string {
 	return ""
 }
 
+// The chat was deleted; its streams end.
+type ChatDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChatDeleted) Reset() {
+	*x = ChatDeleted{}
+	mi := &file_chatd_v1_event_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChatDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChatDeleted) ProtoMessage() {}
+
+func (x *ChatDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_event_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChatDeleted.ProtoReflect.Descriptor instead.
+func (*ChatDeleted) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_event_proto_rawDescGZIP(), []int{22}
+}
+
 // The stream is alive.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2166,7 +2220,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_chatd_v1_event_proto_msgTypes[22]
+	mi := &file_chatd_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2232,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_event_proto_msgTypes[22]
+	mi := &file_chatd_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2245,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_chatd_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Heartbeat) GetHeadSequence() int64 {
@@ -2210,7 +2264,7 @@ type CaughtUp struct {
 
 func (x *CaughtUp) Reset() {
 	*x = CaughtUp{}
-	mi := &file_chatd_v1_event_proto_msgTypes[23]
+	mi := &file_chatd_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2276,7 @@ func (x *CaughtUp) String() string {
 func (*CaughtUp) ProtoMessage() {}
 
 func (x *CaughtUp) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_event_proto_msgTypes[23]
+	mi := &file_chatd_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2289,7 @@ func (x *CaughtUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaughtUp.ProtoReflect.Descriptor instead.
 func (*CaughtUp) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_chatd_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 // The server ends the stream, with status OK. A stream that ends without this
@@ -2253,7 +2307,7 @@ type StreamEnd struct {
 
 func (x *StreamEnd) Reset() {
 	*x = StreamEnd{}
-	mi := &file_chatd_v1_event_proto_msgTypes[24]
+	mi := &file_chatd_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2319,7 @@ func (x *StreamEnd) String() string {
 func (*StreamEnd) ProtoMessage() {}
 
 func (x *StreamEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_event_proto_msgTypes[24]
+	mi := &file_chatd_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2332,7 @@ func (x *StreamEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnd.ProtoReflect.Descriptor instead.
 func (*StreamEnd) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_chatd_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StreamEnd) GetReason() StreamEndReason {
@@ -2299,7 +2353,7 @@ var File_chatd_v1_event_proto protoreflect.FileDescriptor
 
 const file_chatd_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x14chatd/v1/event.proto\x12\bchatd.v1\x1a\x13chatd/v1/chat.proto\x1a\x14chatd/v1/error.proto\x1a\x16chatd/v1/message.proto\x1a\x13chatd/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\v\n" +
+	"\x14chatd/v1/event.proto\x12\bchatd.v1\x1a\x13chatd/v1/chat.proto\x1a\x14chatd/v1/error.proto\x1a\x16chatd/v1/message.proto\x1a\x13chatd/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\v\n" +
 	"\tChatEvent\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x129\n" +
 	"\n" +
@@ -2314,7 +2368,8 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\x11history_truncated\x18\x10 \x01(\v2\x1a.chatd.v1.HistoryTruncatedH\x00R\x10historyTruncated\x12O\n" +
 	"\x13compaction_finished\x18\x11 \x01(\v2\x1c.chatd.v1.CompactionFinishedH\x00R\x12compactionFinished\x12:\n" +
 	"\fchat_updated\x18\x12 \x01(\v2\x15.chatd.v1.ChatUpdatedH\x00R\vchatUpdated\x12F\n" +
-	"\x10subagent_changed\x18\x13 \x01(\v2\x19.chatd.v1.SubagentChangedH\x00R\x0fsubagentChanged\x120\n" +
+	"\x10subagent_changed\x18\x13 \x01(\v2\x19.chatd.v1.SubagentChangedH\x00R\x0fsubagentChanged\x12:\n" +
+	"\fchat_deleted\x18\x14 \x01(\v2\x15.chatd.v1.ChatDeletedH\x00R\vchatDeleted\x120\n" +
 	"\bsnapshot\x18\x1e \x01(\v2\x12.chatd.v1.SnapshotH\x00R\bsnapshot\x12I\n" +
 	"\x11snapshot_messages\x18\x1f \x01(\v2\x1a.chatd.v1.SnapshotMessagesH\x00R\x10snapshotMessages\x12:\n" +
 	"\fmessage_part\x18  \x01(\v2\x15.chatd.v1.MessagePartH\x00R\vmessagePart\x12G\n" +
@@ -2448,7 +2503,8 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\fdelta_offset\x18\x03 \x01(\x03R\vdeltaOffset\"-\n" +
 	"\fPreviewReset\x12\x1d\n" +
 	"\n" +
-	"attempt_id\x18\x01 \x01(\tR\tattemptId\"0\n" +
+	"attempt_id\x18\x01 \x01(\tR\tattemptId\"\r\n" +
+	"\vChatDeleted\"0\n" +
 	"\tHeartbeat\x12#\n" +
 	"\rhead_sequence\x18\x01 \x01(\x03R\fheadSequence\"\n" +
 	"\n" +
@@ -2494,7 +2550,7 @@ func file_chatd_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_chatd_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_chatd_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_chatd_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_chatd_v1_event_proto_goTypes = []any{
 	(ActionResolution)(0),         // 0: chatd.v1.ActionResolution
 	(CompactionSource)(0),         // 1: chatd.v1.CompactionSource
@@ -2522,24 +2578,25 @@ var file_chatd_v1_event_proto_goTypes = []any{
 	(*ToolCallFinished)(nil),      // 23: chatd.v1.ToolCallFinished
 	(*CompactionStarted)(nil),     // 24: chatd.v1.CompactionStarted
 	(*PreviewReset)(nil),          // 25: chatd.v1.PreviewReset
-	(*Heartbeat)(nil),             // 26: chatd.v1.Heartbeat
-	(*CaughtUp)(nil),              // 27: chatd.v1.CaughtUp
-	(*StreamEnd)(nil),             // 28: chatd.v1.StreamEnd
-	nil,                           // 29: chatd.v1.Labels.EntriesEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*Message)(nil),               // 31: chatd.v1.Message
-	(ChatStatus)(0),               // 32: chatd.v1.ChatStatus
-	(StopReason)(0),               // 33: chatd.v1.StopReason
-	(*ChatError)(nil),             // 34: chatd.v1.ChatError
-	(*PendingAction)(nil),         // 35: chatd.v1.PendingAction
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*Chat)(nil),                  // 37: chatd.v1.Chat
-	(*Part)(nil),                  // 38: chatd.v1.Part
-	(ToolExecutor)(0),             // 39: chatd.v1.ToolExecutor
-	(*ToolResultPart)(nil),        // 40: chatd.v1.ToolResultPart
+	(*ChatDeleted)(nil),           // 26: chatd.v1.ChatDeleted
+	(*Heartbeat)(nil),             // 27: chatd.v1.Heartbeat
+	(*CaughtUp)(nil),              // 28: chatd.v1.CaughtUp
+	(*StreamEnd)(nil),             // 29: chatd.v1.StreamEnd
+	nil,                           // 30: chatd.v1.Labels.EntriesEntry
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*Message)(nil),               // 32: chatd.v1.Message
+	(ChatStatus)(0),               // 33: chatd.v1.ChatStatus
+	(StopReason)(0),               // 34: chatd.v1.StopReason
+	(*ChatError)(nil),             // 35: chatd.v1.ChatError
+	(*PendingAction)(nil),         // 36: chatd.v1.PendingAction
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*Chat)(nil),                  // 38: chatd.v1.Chat
+	(*Part)(nil),                  // 39: chatd.v1.Part
+	(ToolExecutor)(0),             // 40: chatd.v1.ToolExecutor
+	(*ToolResultPart)(nil),        // 41: chatd.v1.ToolResultPart
 }
 var file_chatd_v1_event_proto_depIdxs = []int32{
-	30, // 0: chatd.v1.ChatEvent.event_time:type_name -> google.protobuf.Timestamp
+	31, // 0: chatd.v1.ChatEvent.event_time:type_name -> google.protobuf.Timestamp
 	5,  // 1: chatd.v1.ChatEvent.message_committed:type_name -> chatd.v1.MessageCommitted
 	6,  // 2: chatd.v1.ChatEvent.status_changed:type_name -> chatd.v1.StatusChanged
 	7,  // 3: chatd.v1.ChatEvent.queue_changed:type_name -> chatd.v1.QueueChanged
@@ -2550,49 +2607,50 @@ var file_chatd_v1_event_proto_depIdxs = []int32{
 	13, // 8: chatd.v1.ChatEvent.compaction_finished:type_name -> chatd.v1.CompactionFinished
 	14, // 9: chatd.v1.ChatEvent.chat_updated:type_name -> chatd.v1.ChatUpdated
 	17, // 10: chatd.v1.ChatEvent.subagent_changed:type_name -> chatd.v1.SubagentChanged
-	18, // 11: chatd.v1.ChatEvent.snapshot:type_name -> chatd.v1.Snapshot
-	19, // 12: chatd.v1.ChatEvent.snapshot_messages:type_name -> chatd.v1.SnapshotMessages
-	20, // 13: chatd.v1.ChatEvent.message_part:type_name -> chatd.v1.MessagePart
-	22, // 14: chatd.v1.ChatEvent.tool_call_started:type_name -> chatd.v1.ToolCallStarted
-	23, // 15: chatd.v1.ChatEvent.tool_call_finished:type_name -> chatd.v1.ToolCallFinished
-	24, // 16: chatd.v1.ChatEvent.compaction_started:type_name -> chatd.v1.CompactionStarted
-	25, // 17: chatd.v1.ChatEvent.preview_reset:type_name -> chatd.v1.PreviewReset
-	26, // 18: chatd.v1.ChatEvent.heartbeat:type_name -> chatd.v1.Heartbeat
-	27, // 19: chatd.v1.ChatEvent.caught_up:type_name -> chatd.v1.CaughtUp
-	28, // 20: chatd.v1.ChatEvent.stream_end:type_name -> chatd.v1.StreamEnd
-	31, // 21: chatd.v1.MessageCommitted.message:type_name -> chatd.v1.Message
-	32, // 22: chatd.v1.StatusChanged.status:type_name -> chatd.v1.ChatStatus
-	33, // 23: chatd.v1.StatusChanged.stop_reason:type_name -> chatd.v1.StopReason
-	34, // 24: chatd.v1.StatusChanged.last_error:type_name -> chatd.v1.ChatError
-	8,  // 25: chatd.v1.QueueChanged.entries:type_name -> chatd.v1.QueueEntry
-	35, // 26: chatd.v1.ActionRequired.action:type_name -> chatd.v1.PendingAction
-	0,  // 27: chatd.v1.ActionResolved.resolution:type_name -> chatd.v1.ActionResolution
-	36, // 28: chatd.v1.RetryScheduled.delay:type_name -> google.protobuf.Duration
-	30, // 29: chatd.v1.RetryScheduled.retry_time:type_name -> google.protobuf.Timestamp
-	34, // 30: chatd.v1.RetryScheduled.error:type_name -> chatd.v1.ChatError
-	1,  // 31: chatd.v1.CompactionFinished.source:type_name -> chatd.v1.CompactionSource
-	2,  // 32: chatd.v1.CompactionFinished.outcome:type_name -> chatd.v1.CompactionOutcome
-	34, // 33: chatd.v1.CompactionFinished.error:type_name -> chatd.v1.ChatError
-	15, // 34: chatd.v1.ChatUpdated.labels:type_name -> chatd.v1.Labels
-	16, // 35: chatd.v1.ChatUpdated.tools:type_name -> chatd.v1.ToolNames
-	29, // 36: chatd.v1.Labels.entries:type_name -> chatd.v1.Labels.EntriesEntry
-	32, // 37: chatd.v1.SubagentChanged.status:type_name -> chatd.v1.ChatStatus
-	37, // 38: chatd.v1.Snapshot.chat:type_name -> chatd.v1.Chat
-	8,  // 39: chatd.v1.Snapshot.queue:type_name -> chatd.v1.QueueEntry
-	35, // 40: chatd.v1.Snapshot.pending_action:type_name -> chatd.v1.PendingAction
-	31, // 41: chatd.v1.SnapshotMessages.messages:type_name -> chatd.v1.Message
-	21, // 42: chatd.v1.MessagePart.tool_call:type_name -> chatd.v1.ToolCallPiece
-	38, // 43: chatd.v1.MessagePart.part:type_name -> chatd.v1.Part
-	39, // 44: chatd.v1.ToolCallPiece.executor:type_name -> chatd.v1.ToolExecutor
-	40, // 45: chatd.v1.ToolCallFinished.result:type_name -> chatd.v1.ToolResultPart
-	1,  // 46: chatd.v1.CompactionStarted.source:type_name -> chatd.v1.CompactionSource
-	3,  // 47: chatd.v1.StreamEnd.reason:type_name -> chatd.v1.StreamEndReason
-	36, // 48: chatd.v1.StreamEnd.retry_delay:type_name -> google.protobuf.Duration
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	26, // 11: chatd.v1.ChatEvent.chat_deleted:type_name -> chatd.v1.ChatDeleted
+	18, // 12: chatd.v1.ChatEvent.snapshot:type_name -> chatd.v1.Snapshot
+	19, // 13: chatd.v1.ChatEvent.snapshot_messages:type_name -> chatd.v1.SnapshotMessages
+	20, // 14: chatd.v1.ChatEvent.message_part:type_name -> chatd.v1.MessagePart
+	22, // 15: chatd.v1.ChatEvent.tool_call_started:type_name -> chatd.v1.ToolCallStarted
+	23, // 16: chatd.v1.ChatEvent.tool_call_finished:type_name -> chatd.v1.ToolCallFinished
+	24, // 17: chatd.v1.ChatEvent.compaction_started:type_name -> chatd.v1.CompactionStarted
+	25, // 18: chatd.v1.ChatEvent.preview_reset:type_name -> chatd.v1.PreviewReset
+	27, // 19: chatd.v1.ChatEvent.heartbeat:type_name -> chatd.v1.Heartbeat
+	28, // 20: chatd.v1.ChatEvent.caught_up:type_name -> chatd.v1.CaughtUp
+	29, // 21: chatd.v1.ChatEvent.stream_end:type_name -> chatd.v1.StreamEnd
+	32, // 22: chatd.v1.MessageCommitted.message:type_name -> chatd.v1.Message
+	33, // 23: chatd.v1.StatusChanged.status:type_name -> chatd.v1.ChatStatus
+	34, // 24: chatd.v1.StatusChanged.stop_reason:type_name -> chatd.v1.StopReason
+	35, // 25: chatd.v1.StatusChanged.last_error:type_name -> chatd.v1.ChatError
+	8,  // 26: chatd.v1.QueueChanged.entries:type_name -> chatd.v1.QueueEntry
+	36, // 27: chatd.v1.ActionRequired.action:type_name -> chatd.v1.PendingAction
+	0,  // 28: chatd.v1.ActionResolved.resolution:type_name -> chatd.v1.ActionResolution
+	37, // 29: chatd.v1.RetryScheduled.delay:type_name -> google.protobuf.Duration
+	31, // 30: chatd.v1.RetryScheduled.retry_time:type_name -> google.protobuf.Timestamp
+	35, // 31: chatd.v1.RetryScheduled.error:type_name -> chatd.v1.ChatError
+	1,  // 32: chatd.v1.CompactionFinished.source:type_name -> chatd.v1.CompactionSource
+	2,  // 33: chatd.v1.CompactionFinished.outcome:type_name -> chatd.v1.CompactionOutcome
+	35, // 34: chatd.v1.CompactionFinished.error:type_name -> chatd.v1.ChatError
+	15, // 35: chatd.v1.ChatUpdated.labels:type_name -> chatd.v1.Labels
+	16, // 36: chatd.v1.ChatUpdated.tools:type_name -> chatd.v1.ToolNames
+	30, // 37: chatd.v1.Labels.entries:type_name -> chatd.v1.Labels.EntriesEntry
+	33, // 38: chatd.v1.SubagentChanged.status:type_name -> chatd.v1.ChatStatus
+	38, // 39: chatd.v1.Snapshot.chat:type_name -> chatd.v1.Chat
+	8,  // 40: chatd.v1.Snapshot.queue:type_name -> chatd.v1.QueueEntry
+	36, // 41: chatd.v1.Snapshot.pending_action:type_name -> chatd.v1.PendingAction
+	32, // 42: chatd.v1.SnapshotMessages.messages:type_name -> chatd.v1.Message
+	21, // 43: chatd.v1.MessagePart.tool_call:type_name -> chatd.v1.ToolCallPiece
+	39, // 44: chatd.v1.MessagePart.part:type_name -> chatd.v1.Part
+	40, // 45: chatd.v1.ToolCallPiece.executor:type_name -> chatd.v1.ToolExecutor
+	41, // 46: chatd.v1.ToolCallFinished.result:type_name -> chatd.v1.ToolResultPart
+	1,  // 47: chatd.v1.CompactionStarted.source:type_name -> chatd.v1.CompactionSource
+	3,  // 48: chatd.v1.StreamEnd.reason:type_name -> chatd.v1.StreamEndReason
+	37, // 49: chatd.v1.StreamEnd.retry_delay:type_name -> google.protobuf.Duration
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_event_proto_init() }
@@ -2615,6 +2673,7 @@ func file_chatd_v1_event_proto_init() {
 		(*ChatEvent_CompactionFinished)(nil),
 		(*ChatEvent_ChatUpdated)(nil),
 		(*ChatEvent_SubagentChanged)(nil),
+		(*ChatEvent_ChatDeleted)(nil),
 		(*ChatEvent_Snapshot)(nil),
 		(*ChatEvent_SnapshotMessages)(nil),
 		(*ChatEvent_MessagePart)(nil),
@@ -2641,7 +2700,7 @@ func file_chatd_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_event_proto_rawDesc), len(file_chatd_v1_event_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

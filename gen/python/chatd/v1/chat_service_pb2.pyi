@@ -334,15 +334,23 @@ class UpdateChatRequest(_message.Message):
     within 24 hours returns the stored response; empty means no idempotency.
     """
     etag: _builtins.str
-    """The etag that the client has read; empty means any."""
+    """The etag that the client has read; empty means any. If it is not the present
+    one, the request is refused (ETAG_MISMATCH).
+    """
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
-        """The new values; only fields named in update_mask are read."""
+        """The new values; only fields named in update_mask are read. What
+        CreateChatRequest says of a field holds here too. Labels and tools are
+        replaced as a whole. An open turn keeps its model. It takes up new
+        instructions with its next model call, and new tools at the latest with the
+        call after that.
+        """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Any of "title", "labels", "model", "system_prompt", "tools" and
-        "action_timeout"; empty means all fields that are set.
+        "action_timeout"; empty means all fields that are set. On an archived chat
+        only labels can be changed.
         """
 
     def __init__(
@@ -551,6 +559,106 @@ class DeleteChatResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteChatResponse: _TypeAlias = DeleteChatResponse  # noqa: Y015
+
+@_typing.final
+class ForkChatRequest(_message.Message):
+    """Request of ForkChat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHAT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    chat_id: _builtins.str
+    """UUID of the chat whose history is copied. It may be in any status, and
+    archived.
+    """
+    request_id: _builtins.str
+    """UUID chosen by the client. Repeating the same request with the same id
+    within 24 hours returns the stored response; empty means no idempotency.
+    """
+    message_id: _builtins.str
+    """The last message that is copied; empty means the newest one."""
+    title: _builtins.str
+    """Title of the new chat, at most 200 bytes; absent means the same title."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the new chat, at most 64; keys at most 63 bytes, values at most
+        256. Those of the other chat are not copied: they may say what it belongs to.
+        """
+
+    def __init__(
+        self,
+        *,
+        chat_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        title: _builtins.str | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_title", b"_title", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_title", b"_title", "chat_id", b"chat_id", "labels", b"labels", "message_id", b"message_id", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+
+Global___ForkChatRequest: _TypeAlias = ForkChatRequest  # noqa: Y015
+
+@_typing.final
+class ForkChatResponse(_message.Message):
+    """Response of ForkChat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Sequence of the newest durable event of the new chat (read your writes)."""
+    @_builtins.property
+    def chat(self) -> _chat_pb2.Chat:
+        """The new chat: WAITING, with the same model, instructions, client tools and
+        action_timeout, and without a queue. Its messages have new ids, positions
+        and turns, and the times and usage that they had; usage_total counts none of
+        them. Calls that have no result yet are answered as interrupted.
+        """
+
+    def __init__(
+        self,
+        *,
+        chat: _chat_pb2.Chat | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkChatResponse: _TypeAlias = ForkChatResponse  # noqa: Y015
 
 @_typing.final
 class SendMessageRequest(_message.Message):
@@ -1590,16 +1698,21 @@ class WatchChatsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Cursor of the last response; empty means from now on."""
+    """Cursor of the last response; empty means from now on. It belongs to the same
+    caller, root_chat_id and labels. CURSOR_EXPIRED if a retention has removed
+    events after it: list the chats, and watch without a cursor.
+    """
     root_chat_id: _builtins.str
     """Only the family of this chat; empty means all chats of the caller."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only chats that have all of these labels."""
+        """Only chats that have all of these labels when the event is read."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Interval between heartbeats; absent means 15 seconds."""
+        """Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+        absent means the server's setting, 15 seconds by default.
+        """
 
     def __init__(
         self,
@@ -1627,12 +1740,16 @@ class WatchChatsResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
-    """The chat."""
+    """The chat; empty for caught_up, heartbeat and stream_end."""
     cursor: _builtins.str
-    """Where to continue."""
+    """The cursor to store after this response: where to continue."""
     @_builtins.property
     def event(self) -> _event_pb2.ChatEvent:
-        """What happened in it: durable events only."""
+        """What happened: status_changed (also the first event of a new chat without
+        fields), action_required, action_resolved, chat_updated, subagent_changed and
+        chat_deleted with their sequence in the chat's log; and caught_up, heartbeat
+        and stream_end of this stream.
+        """
 
     def __init__(
         self,

@@ -110,6 +110,11 @@ class ChatServiceStub(object):
                 request_serializer=chatd_dot_v1_dot_chat__service__pb2.DeleteChatRequest.SerializeToString,
                 response_deserializer=chatd_dot_v1_dot_chat__service__pb2.DeleteChatResponse.FromString,
                 _registered_method=True)
+        self.ForkChat = channel.unary_unary(
+                '/chatd.v1.ChatService/ForkChat',
+                request_serializer=chatd_dot_v1_dot_chat__service__pb2.ForkChatRequest.SerializeToString,
+                response_deserializer=chatd_dot_v1_dot_chat__service__pb2.ForkChatResponse.FromString,
+                _registered_method=True)
         self.SendMessage = channel.unary_unary(
                 '/chatd.v1.ChatService/SendMessage',
                 request_serializer=chatd_dot_v1_dot_chat__service__pb2.SendMessageRequest.SerializeToString,
@@ -295,6 +300,14 @@ class ChatServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForkChat(self, request, context):
+        """Makes a new chat with a copy of the history of another one, and leaves that
+        one as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SendMessage(self, request, context):
         """Sends a user's message: starts a turn, or queues the message if one is open.
         """
@@ -406,7 +419,11 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchChats(self, request, context):
-        """Follows all chats of the caller.
+        """Follows all chats of the caller, for lists of chats and for bots: which chats
+        exist, what they are doing, and what waits for the client. Each event comes
+        exactly once, also after a reconnect with the last cursor; the events of one
+        chat come in the order of its log. Nothing is promised about the order
+        between chats. Follow a chat with Subscribe for its messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -464,6 +481,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.DeleteChat,
                     request_deserializer=chatd_dot_v1_dot_chat__service__pb2.DeleteChatRequest.FromString,
                     response_serializer=chatd_dot_v1_dot_chat__service__pb2.DeleteChatResponse.SerializeToString,
+            ),
+            'ForkChat': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkChat,
+                    request_deserializer=chatd_dot_v1_dot_chat__service__pb2.ForkChatRequest.FromString,
+                    response_serializer=chatd_dot_v1_dot_chat__service__pb2.ForkChatResponse.SerializeToString,
             ),
             'SendMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.SendMessage,
@@ -786,6 +808,33 @@ class ChatService(object):
             '/chatd.v1.ChatService/DeleteChat',
             chatd_dot_v1_dot_chat__service__pb2.DeleteChatRequest.SerializeToString,
             chatd_dot_v1_dot_chat__service__pb2.DeleteChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkChat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatd.v1.ChatService/ForkChat',
+            chatd_dot_v1_dot_chat__service__pb2.ForkChatRequest.SerializeToString,
+            chatd_dot_v1_dot_chat__service__pb2.ForkChatResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -88,6 +88,10 @@ class ChatServiceStub:
     """Unarchives a chat and its children."""
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]
     """Deletes a chat and ends its streams."""
+    ForkChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ForkChatRequest, _chat_service_pb2.ForkChatResponse]
+    """Makes a new chat with a copy of the history of another one, and leaves that
+    one as it is.
+    """
     SendMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]
     """Sends a user's message: starts a turn, or queues the message if one is open."""
     EditMessage: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.EditMessageRequest, _chat_service_pb2.EditMessageResponse]
@@ -128,7 +132,12 @@ class ChatServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]
     """Follows one chat: past events first, then live events."""
     WatchChats: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.WatchChatsRequest, _chat_service_pb2.WatchChatsResponse]
-    """Follows all chats of the caller."""
+    """Follows all chats of the caller, for lists of chats and for bots: which chats
+    exist, what they are doing, and what waits for the client. Each event comes
+    exactly once, also after a reconnect with the last cursor; the events of one
+    chat come in the order of its log. Nothing is promised about the order
+    between chats. Follow a chat with Subscribe for its messages.
+    """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListEventsRequest, _chat_service_pb2.ListEventsResponse]
     """Returns the durable events of Subscribe in pages, with a bounded wait for
     the next event: for callers that cannot stream.
@@ -196,6 +205,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Unarchives a chat and its children."""
     DeleteChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]  # type: ignore[assignment]
     """Deletes a chat and ends its streams."""
+    ForkChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ForkChatRequest, _chat_service_pb2.ForkChatResponse]  # type: ignore[assignment]
+    """Makes a new chat with a copy of the history of another one, and leaves that
+    one as it is.
+    """
     SendMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SendMessageRequest, _chat_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Sends a user's message: starts a turn, or queues the message if one is open."""
     EditMessage: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.EditMessageRequest, _chat_service_pb2.EditMessageResponse]  # type: ignore[assignment]
@@ -236,7 +249,12 @@ class ChatServiceAsyncStub(ChatServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Follows one chat: past events first, then live events."""
     WatchChats: _aio.UnaryStreamMultiCallable[_chat_service_pb2.WatchChatsRequest, _chat_service_pb2.WatchChatsResponse]  # type: ignore[assignment]
-    """Follows all chats of the caller."""
+    """Follows all chats of the caller, for lists of chats and for bots: which chats
+    exist, what they are doing, and what waits for the client. Each event comes
+    exactly once, also after a reconnect with the last cursor; the events of one
+    chat come in the order of its log. Nothing is promised about the order
+    between chats. Follow a chat with Subscribe for its messages.
+    """
     ListEvents: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListEventsRequest, _chat_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Returns the durable events of Subscribe in pages, with a bounded wait for
     the next event: for callers that cannot stream.
@@ -343,6 +361,16 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteChatResponse, _abc.Awaitable[_chat_service_pb2.DeleteChatResponse]]:
         """Deletes a chat and ends its streams."""
+
+    @_abc_1.abstractmethod
+    def ForkChat(
+        self,
+        request: _chat_service_pb2.ForkChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.ForkChatResponse, _abc.Awaitable[_chat_service_pb2.ForkChatResponse]]:
+        """Makes a new chat with a copy of the history of another one, and leaves that
+        one as it is.
+        """
 
     @_abc_1.abstractmethod
     def SendMessage(
@@ -479,7 +507,12 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.WatchChatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.WatchChatsResponse], _abc.AsyncIterator[_chat_service_pb2.WatchChatsResponse]]:
-        """Follows all chats of the caller."""
+        """Follows all chats of the caller, for lists of chats and for bots: which chats
+        exist, what they are doing, and what waits for the client. Each event comes
+        exactly once, also after a reconnect with the last cursor; the events of one
+        chat come in the order of its log. Nothing is promised about the order
+        between chats. Follow a chat with Subscribe for its messages.
+        """
 
     @_abc_1.abstractmethod
     def ListEvents(

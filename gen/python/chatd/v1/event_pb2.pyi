@@ -172,6 +172,7 @@ class ChatEvent(_message.Message):
     COMPACTION_FINISHED_FIELD_NUMBER: _builtins.int
     CHAT_UPDATED_FIELD_NUMBER: _builtins.int
     SUBAGENT_CHANGED_FIELD_NUMBER: _builtins.int
+    CHAT_DELETED_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_MESSAGES_FIELD_NUMBER: _builtins.int
     MESSAGE_PART_FIELD_NUMBER: _builtins.int
@@ -229,6 +230,10 @@ class ChatEvent(_message.Message):
     @_builtins.property
     def subagent_changed(self) -> Global___SubagentChanged:
         """Durable: a child chat changed."""
+
+    @_builtins.property
+    def chat_deleted(self) -> Global___ChatDeleted:
+        """Durable: the chat was deleted. Nothing follows in its log."""
 
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
@@ -294,6 +299,7 @@ class ChatEvent(_message.Message):
         compaction_finished: Global___CompactionFinished | None = ...,
         chat_updated: Global___ChatUpdated | None = ...,
         subagent_changed: Global___SubagentChanged | None = ...,
+        chat_deleted: Global___ChatDeleted | None = ...,
         snapshot: Global___Snapshot | None = ...,
         snapshot_messages: Global___SnapshotMessages | None = ...,
         message_part: Global___MessagePart | None = ...,
@@ -305,11 +311,11 @@ class ChatEvent(_message.Message):
         caught_up: Global___CaughtUp | None = ...,
         stream_end: Global___StreamEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "action_resolved", b"action_resolved", "caught_up", b"caught_up", "chat_updated", b"chat_updated", "compaction_finished", b"compaction_finished", "compaction_started", b"compaction_started", "event", b"event", "event_time", b"event_time", "heartbeat", b"heartbeat", "history_truncated", b"history_truncated", "message_committed", b"message_committed", "message_part", b"message_part", "preview_reset", b"preview_reset", "queue_changed", b"queue_changed", "retry_scheduled", b"retry_scheduled", "snapshot", b"snapshot", "snapshot_messages", b"snapshot_messages", "status_changed", b"status_changed", "stream_end", b"stream_end", "subagent_changed", b"subagent_changed", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "action_resolved", b"action_resolved", "caught_up", b"caught_up", "chat_deleted", b"chat_deleted", "chat_updated", b"chat_updated", "compaction_finished", b"compaction_finished", "compaction_started", b"compaction_started", "event", b"event", "event_time", b"event_time", "heartbeat", b"heartbeat", "history_truncated", b"history_truncated", "message_committed", b"message_committed", "message_part", b"message_part", "preview_reset", b"preview_reset", "queue_changed", b"queue_changed", "retry_scheduled", b"retry_scheduled", "snapshot", b"snapshot", "snapshot_messages", b"snapshot_messages", "status_changed", b"status_changed", "stream_end", b"stream_end", "subagent_changed", b"subagent_changed", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "action_resolved", b"action_resolved", "caught_up", b"caught_up", "chat_updated", b"chat_updated", "compaction_finished", b"compaction_finished", "compaction_started", b"compaction_started", "event", b"event", "event_time", b"event_time", "heartbeat", b"heartbeat", "history_truncated", b"history_truncated", "message_committed", b"message_committed", "message_part", b"message_part", "preview_reset", b"preview_reset", "queue_changed", b"queue_changed", "retry_scheduled", b"retry_scheduled", "sequence", b"sequence", "snapshot", b"snapshot", "snapshot_messages", b"snapshot_messages", "status_changed", b"status_changed", "stream_end", b"stream_end", "subagent_changed", b"subagent_changed", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "action_resolved", b"action_resolved", "caught_up", b"caught_up", "chat_deleted", b"chat_deleted", "chat_updated", b"chat_updated", "compaction_finished", b"compaction_finished", "compaction_started", b"compaction_started", "event", b"event", "event_time", b"event_time", "heartbeat", b"heartbeat", "history_truncated", b"history_truncated", "message_committed", b"message_committed", "message_part", b"message_part", "preview_reset", b"preview_reset", "queue_changed", b"queue_changed", "retry_scheduled", b"retry_scheduled", "sequence", b"sequence", "snapshot", b"snapshot", "snapshot_messages", b"snapshot_messages", "status_changed", b"status_changed", "stream_end", b"stream_end", "subagent_changed", b"subagent_changed", "tool_call_finished", b"tool_call_finished", "tool_call_started", b"tool_call_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_committed", "status_changed", "queue_changed", "action_required", "action_resolved", "retry_scheduled", "history_truncated", "compaction_finished", "chat_updated", "subagent_changed", "snapshot", "snapshot_messages", "message_part", "tool_call_started", "tool_call_finished", "compaction_started", "preview_reset", "heartbeat", "caught_up", "stream_end"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["message_committed", "status_changed", "queue_changed", "action_required", "action_resolved", "retry_scheduled", "history_truncated", "compaction_finished", "chat_updated", "subagent_changed", "chat_deleted", "snapshot", "snapshot_messages", "message_part", "tool_call_started", "tool_call_finished", "compaction_started", "preview_reset", "heartbeat", "caught_up", "stream_end"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1096,6 +1102,23 @@ class PreviewReset(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewReset: _TypeAlias = PreviewReset  # noqa: Y015
+
+@_typing.final
+class ChatDeleted(_message.Message):
+    """The chat was deleted; its streams end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChatDeleted: _TypeAlias = ChatDeleted  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):

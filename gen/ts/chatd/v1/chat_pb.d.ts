@@ -229,6 +229,13 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
   updateTime?: Timestamp | undefined;
 
   /**
+   * The chat that this one is a fork of; absent if it is none.
+   *
+   * @generated from field: chatd.v1.ForkedFrom forked_from = 23;
+   */
+  forkedFrom?: ForkedFrom | undefined;
+
+  /**
    * How full the model's context is. Present in the responses of GetChat,
    * CompactChat and ClearContext and in snapshots; also absent there while
    * unknown: after an edit of an earlier message, until the next answer.
@@ -294,6 +301,34 @@ export declare type ContextLevel = Message<"chatd.v1.ContextLevel"> & {
  * Use `create(ContextLevelSchema)` to create a new message.
  */
 export declare const ContextLevelSchema: GenMessage<ContextLevel>;
+
+/**
+ * Where the history of a fork comes from.
+ *
+ * @generated from message chatd.v1.ForkedFrom
+ */
+export declare type ForkedFrom = Message<"chatd.v1.ForkedFrom"> & {
+  /**
+   * UUID of the chat; it may have been deleted since.
+   *
+   * @generated from field: string chat_id = 1;
+   */
+  chatId: string;
+
+  /**
+   * The last message that was copied, by its id in that chat; empty if that chat
+   * had none.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+};
+
+/**
+ * Describes the message chatd.v1.ForkedFrom.
+ * Use `create(ForkedFromSchema)` to create a new message.
+ */
+export declare const ForkedFromSchema: GenMessage<ForkedFrom>;
 
 /**
  * A position in a stream. Store it and send it back unchanged.

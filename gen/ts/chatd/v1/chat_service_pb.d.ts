@@ -267,7 +267,11 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
   requestId: string;
 
   /**
-   * The new values; only fields named in update_mask are read.
+   * The new values; only fields named in update_mask are read. What
+   * CreateChatRequest says of a field holds here too. Labels and tools are
+   * replaced as a whole. An open turn keeps its model. It takes up new
+   * instructions with its next model call, and new tools at the latest with the
+   * call after that.
    *
    * @generated from field: chatd.v1.Chat chat = 3;
    */
@@ -275,14 +279,16 @@ export declare type UpdateChatRequest = Message<"chatd.v1.UpdateChatRequest"> & 
 
   /**
    * Any of "title", "labels", "model", "system_prompt", "tools" and
-   * "action_timeout"; empty means all fields that are set.
+   * "action_timeout"; empty means all fields that are set. On an archived chat
+   * only labels can be changed.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 4;
    */
   updateMask?: FieldMask | undefined;
 
   /**
-   * The etag that the client has read; empty means any.
+   * The etag that the client has read; empty means any. If it is not the present
+   * one, the request is refused (ETAG_MISMATCH).
    *
    * @generated from field: string etag = 5;
    */
@@ -479,6 +485,87 @@ export declare type DeleteChatResponse = Message<"chatd.v1.DeleteChatResponse"> 
  * Use `create(DeleteChatResponseSchema)` to create a new message.
  */
 export declare const DeleteChatResponseSchema: GenMessage<DeleteChatResponse>;
+
+/**
+ * Request of ForkChat.
+ *
+ * @generated from message chatd.v1.ForkChatRequest
+ */
+export declare type ForkChatRequest = Message<"chatd.v1.ForkChatRequest"> & {
+  /**
+   * UUID of the chat whose history is copied. It may be in any status, and
+   * archived.
+   *
+   * @generated from field: string chat_id = 1;
+   */
+  chatId: string;
+
+  /**
+   * UUID chosen by the client. Repeating the same request with the same id
+   * within 24 hours returns the stored response; empty means no idempotency.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * The last message that is copied; empty means the newest one.
+   *
+   * @generated from field: string message_id = 3;
+   */
+  messageId: string;
+
+  /**
+   * Title of the new chat, at most 200 bytes; absent means the same title.
+   *
+   * @generated from field: optional string title = 4;
+   */
+  title?: string | undefined;
+
+  /**
+   * Labels of the new chat, at most 64; keys at most 63 bytes, values at most
+   * 256. Those of the other chat are not copied: they may say what it belongs to.
+   *
+   * @generated from field: map<string, string> labels = 5;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message chatd.v1.ForkChatRequest.
+ * Use `create(ForkChatRequestSchema)` to create a new message.
+ */
+export declare const ForkChatRequestSchema: GenMessage<ForkChatRequest>;
+
+/**
+ * Response of ForkChat.
+ *
+ * @generated from message chatd.v1.ForkChatResponse
+ */
+export declare type ForkChatResponse = Message<"chatd.v1.ForkChatResponse"> & {
+  /**
+   * The new chat: WAITING, with the same model, instructions, client tools and
+   * action_timeout, and without a queue. Its messages have new ids, positions
+   * and turns, and the times and usage that they had; usage_total counts none of
+   * them. Calls that have no result yet are answered as interrupted.
+   *
+   * @generated from field: chatd.v1.Chat chat = 1;
+   */
+  chat?: Chat | undefined;
+
+  /**
+   * Sequence of the newest durable event of the new chat (read your writes).
+   *
+   * @generated from field: int64 sequence = 2;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message chatd.v1.ForkChatResponse.
+ * Use `create(ForkChatResponseSchema)` to create a new message.
+ */
+export declare const ForkChatResponseSchema: GenMessage<ForkChatResponse>;
 
 /**
  * Request of SendMessage.
@@ -1537,7 +1624,9 @@ export declare const SubscribeResponseSchema: GenMessage<SubscribeResponse>;
  */
 export declare type WatchChatsRequest = Message<"chatd.v1.WatchChatsRequest"> & {
   /**
-   * Cursor of the last response; empty means from now on.
+   * Cursor of the last response; empty means from now on. It belongs to the same
+   * caller, root_chat_id and labels. CURSOR_EXPIRED if a retention has removed
+   * events after it: list the chats, and watch without a cursor.
    *
    * @generated from field: string cursor = 1;
    */
@@ -1551,14 +1640,15 @@ export declare type WatchChatsRequest = Message<"chatd.v1.WatchChatsRequest"> & 
   rootChatId: string;
 
   /**
-   * Only chats that have all of these labels.
+   * Only chats that have all of these labels when the event is read.
    *
    * @generated from field: map<string, string> labels = 3;
    */
   labels: { [key: string]: string };
 
   /**
-   * Interval between heartbeats; absent means 15 seconds.
+   * Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
+   * absent means the server's setting, 15 seconds by default.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 4;
    */
@@ -1578,21 +1668,24 @@ export declare const WatchChatsRequestSchema: GenMessage<WatchChatsRequest>;
  */
 export declare type WatchChatsResponse = Message<"chatd.v1.WatchChatsResponse"> & {
   /**
-   * The chat.
+   * The chat; empty for caught_up, heartbeat and stream_end.
    *
    * @generated from field: string chat_id = 1;
    */
   chatId: string;
 
   /**
-   * What happened in it: durable events only.
+   * What happened: status_changed (also the first event of a new chat without
+   * fields), action_required, action_resolved, chat_updated, subagent_changed and
+   * chat_deleted with their sequence in the chat's log; and caught_up, heartbeat
+   * and stream_end of this stream.
    *
    * @generated from field: chatd.v1.ChatEvent event = 2;
    */
   event?: ChatEvent | undefined;
 
   /**
-   * Where to continue.
+   * The cursor to store after this response: where to continue.
    *
    * @generated from field: string cursor = 3;
    */
@@ -1922,6 +2015,17 @@ export declare const ChatService: GenService<{
     output: typeof DeleteChatResponseSchema;
   },
   /**
+   * Makes a new chat with a copy of the history of another one, and leaves that
+   * one as it is.
+   *
+   * @generated from rpc chatd.v1.ChatService.ForkChat
+   */
+  forkChat: {
+    methodKind: "unary";
+    input: typeof ForkChatRequestSchema;
+    output: typeof ForkChatResponseSchema;
+  },
+  /**
    * Sends a user's message: starts a turn, or queues the message if one is open.
    *
    * @generated from rpc chatd.v1.ChatService.SendMessage
@@ -2077,7 +2181,11 @@ export declare const ChatService: GenService<{
     output: typeof SubscribeResponseSchema;
   },
   /**
-   * Follows all chats of the caller.
+   * Follows all chats of the caller, for lists of chats and for bots: which chats
+   * exist, what they are doing, and what waits for the client. Each event comes
+   * exactly once, also after a reconnect with the last cursor; the events of one
+   * chat come in the order of its log. Nothing is promised about the order
+   * between chats. Follow a chat with Subscribe for its messages.
    *
    * @generated from rpc chatd.v1.ChatService.WatchChats
    */

@@ -127,6 +127,14 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "subagentChanged";
   } | {
     /**
+     * Durable: the chat was deleted. Nothing follows in its log.
+     *
+     * @generated from field: chatd.v1.ChatDeleted chat_deleted = 20;
+     */
+    value: ChatDeleted;
+    case: "chatDeleted";
+  } | {
+    /**
      * Live: the current state of the chat. It comes first on a stream without a
      * cursor, or with one that has snapshot_unfinished.
      *
@@ -1008,6 +1016,20 @@ export declare type PreviewReset = Message<"chatd.v1.PreviewReset"> & {
  * Use `create(PreviewResetSchema)` to create a new message.
  */
 export declare const PreviewResetSchema: GenMessage<PreviewReset>;
+
+/**
+ * The chat was deleted; its streams end.
+ *
+ * @generated from message chatd.v1.ChatDeleted
+ */
+export declare type ChatDeleted = Message<"chatd.v1.ChatDeleted"> & {
+};
+
+/**
+ * Describes the message chatd.v1.ChatDeleted.
+ * Use `create(ChatDeletedSchema)` to create a new message.
+ */
+export declare const ChatDeletedSchema: GenMessage<ChatDeleted>;
 
 /**
  * The stream is alive.

@@ -19,7 +19,8 @@ from chatd_server.domain.chat import AttemptKind, OpenCall
 from chatd_server.domain.ids import AttemptId, Instant, ToolCallId
 from chatd_server.domain.limits import TOOL_CANCEL_SECONDS_MAX
 from chatd_server.domain.live import CallHead, PieceKind
-from chatd_server.domain.message import Executor, ToolResult
+from chatd_server.domain.machine.calls import NOT_RUN, OUTCOME_UNKNOWN
+from chatd_server.domain.message import Executor, ToolErrorKind, ToolResult
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost
 from chatd_server.domain.transition import CallStart
 from chatd_server.observe import spans
@@ -55,7 +56,7 @@ def plan_batch(calls: Sequence[OpenCall], toolbox: Toolbox, now: Instant) -> Bat
         if call.outcome is not None:
             answered.append(call.outcome)
         elif call.started_at is not None and not (tool is not None and tool.idempotent):
-            answered.append(outcome.unknown(call, now))
+            answered.append(call.error(ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, now))
         elif tool is None:
             answered.append(outcome.invalid(call, toolbox.names, now))
         else:
@@ -221,7 +222,8 @@ class _Batch:
             self._cut.append(outcome.abandoned(call, now))
             return
         if tool.cancelled() and self._is_cut:
-            self._cut.append(outcome.interrupted(call, now))
+            why = ToolErrorKind.INTERRUPTED
+            self._cut.append(call.error(why, NOT_RUN[why], now))
             return
         await self._record(_result(call, tool, now))
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from chatd_server.domain.chat import OpenCall
 from chatd_server.domain.ids import Instant
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
-from chatd_server.domain.machine.calls import NOT_RUN, OUTCOME_UNKNOWN
 from chatd_server.domain.message import ToolErrorKind, ToolResult
 from chatd_server.domain.text import cut_to, well_formed
 from chatd_server.ports.tools import ToolOutput
@@ -39,24 +38,15 @@ def _error_kind(given: ToolOutput) -> ToolErrorKind | None:
 
 def failed(call: OpenCall, error: BaseException, at: Instant) -> ToolResult:
     """Return the result of a tool that raised. It leaves out the message: it may hold secrets."""
-    return _error(
-        call,
-        ToolErrorKind.FAILED,
-        f"the tool {call.name} failed unexpectedly ({type(error).__name__})",
-        at,
-    )
+    text = f"the tool {call.name} failed unexpectedly ({type(error).__name__})"
+    return call.error(ToolErrorKind.FAILED, text, at)
 
 
 def invalid(call: OpenCall, available: Sequence[str], at: Instant) -> ToolResult:
     """Return the result of a call to a tool that does not exist."""
     names = ", ".join(available) or "none"
     text = f"there is no tool {call.name[:64]!r}; available tools: {names}"
-    return _error(call, ToolErrorKind.INVALID_CALL, text, at)
-
-
-def unknown(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call that started and whose end was not recorded."""
-    return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, at)
+    return call.error(ToolErrorKind.INVALID_CALL, text, at)
 
 
 def abandoned(call: OpenCall, at: Instant) -> ToolResult:
@@ -65,26 +55,9 @@ def abandoned(call: OpenCall, at: Instant) -> ToolResult:
         "Outcome unknown: this call did not end when the turn was stopped. It may or may not "
         "take effect; check before doing it again."
     )
-    return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, text, at)
-
-
-def interrupted(call: OpenCall, at: Instant) -> ToolResult:
-    """Return the result of a call that a user's stop cancelled."""
-    why = ToolErrorKind.INTERRUPTED
-    return _error(call, why, NOT_RUN[why], at)
+    return call.error(ToolErrorKind.OUTCOME_UNKNOWN, text, at)
 
 
 def cut(text: str) -> tuple[str, bool]:
     """Cut the text to TOOL_RESULT_BYTES_MAX at a character boundary; return whether it was cut."""
     return cut_to(text, TOOL_RESULT_BYTES_MAX, CUT_NOTE)
-
-
-def _error(call: OpenCall, kind: ToolErrorKind, text: str, at: Instant) -> ToolResult:
-    return ToolResult(
-        call_id=call.id,
-        name=call.name,
-        output=text,
-        executor=call.executor,
-        created_at=at,
-        error=kind,
-    )

@@ -7,7 +7,7 @@ answer and never derived again.
 from collections.abc import Sequence
 
 from chatd_server.domain.chat import ClientTool
-from chatd_server.domain.message import Executor
+from chatd_server.domain.message import Executor, Part, ToolCall
 from chatd_server.ports.tools import Tool, ToolSpec
 
 
@@ -24,6 +24,8 @@ class Toolbox:
             first = self._server.setdefault(tool.spec.name, tool)
             if first is not tool or tool.spec.name in self._client:
                 hidden.append(tool.spec.name)
+        #: Tools that run only alone.
+        self._exclusive = frozenset(name for name, tool in self._server.items() if tool.exclusive)
         #: Names of the service's tools that are not offered to the model because of a clash.
         self.hidden = tuple(hidden)
         #: What the model sees; the same object as long as the tools do not change.
@@ -41,6 +43,16 @@ class Toolbox:
     def server_tool(self, name: str) -> Tool | None:
         """Return the service's tool of this name, hidden or not: a recorded executor holds."""
         return self._server.get(name)
+
+    def crowded(self, parts: Sequence[Part]) -> tuple[str, ...]:
+        """Return the exclusive tools that an answer calls beside something else."""
+        if not self._exclusive:
+            return ()
+        ours = [it for it in parts if type(it) is ToolCall and it.executor is not Executor.PROVIDER]
+        if len(ours) < 2:  # noqa: PLR2004  beside something else
+            return ()
+        wanting = (it.name for it in ours if it.executor is Executor.SERVER)
+        return tuple(dict.fromkeys(name for name in wanting if name in self._exclusive))
 
     @property
     def names(self) -> tuple[str, ...]:

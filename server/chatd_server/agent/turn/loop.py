@@ -182,6 +182,7 @@ def _plan_answer(step: StepDraft, held: Held) -> None:
             model=held.model.name,
             usage=answer.usage,
             response_id=answer.response_id,
+            crowded=held.toolbox.crowded(answer.parts),
         )
     )
 

@@ -6,7 +6,7 @@ a boundary, or enters waiting or error writes exactly one result for each of the
 decides which, for every rule.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -44,6 +44,15 @@ _TOO_MANY_CALLS = (
 )
 """What the model is told of a call above the limit."""
 
+_NOT_ALONE = "Not run: {name} must be the only call of its answer. Ask for it again, alone."
+"""What the model is told of a call of an exclusive tool beside another one."""
+
+_BESIDE = (
+    "Not run: {name} must be the only call of its answer. Ask again without {name}, or for {name} "
+    "first."
+)
+"""What the model is told of a call beside one of an exclusive tool."""
+
 _CUT_NOTE = f"\n[cut: the results of this step are longer than {TOOL_BATCH_BYTES_MAX} bytes]"
 """The end of a client's result that was cut."""
 
@@ -76,13 +85,32 @@ def opened_calls(parts: Iterable[Part]) -> tuple[OpenCall, ...]:
 def cut_results(parts: Iterable[Part], now: Instant) -> tuple[ToolResult, ...]:
     """Return a result for each call of an answer that was cut: no such call is opened or run."""
     return tuple(
-        [_error(call, ToolErrorKind.ANSWER_CUT, _ANSWER_CUT, now) for call in opened_calls(parts)]
+        [call.error(ToolErrorKind.ANSWER_CUT, _ANSWER_CUT, now) for call in opened_calls(parts)]
     )
 
 
 def surplus_results(calls: Iterable[OpenCall], now: Instant) -> tuple[ToolResult, ...]:
     """Return a result for each call above CALLS_PER_ANSWER_MAX: no such call is opened or run."""
-    return tuple([_error(call, ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
+    return tuple([call.error(ToolErrorKind.INVALID_CALL, _TOO_MANY_CALLS, now) for call in calls])
+
+
+def crowded_results(
+    calls: Iterable[OpenCall], crowded: Collection[str], now: Instant
+) -> tuple[ToolResult, ...]:
+    """Return a result for each call of an answer in which these tools were not alone: none runs."""
+    name = next(iter(crowded))
+    return tuple(
+        [
+            call.error(
+                ToolErrorKind.INVALID_CALL,
+                _NOT_ALONE.format(name=call.name)
+                if call.name in crowded
+                else _BESIDE.format(name=name),
+                now,
+            )
+            for call in calls
+        ]
+    )
 
 
 def closing_results(
@@ -106,19 +134,8 @@ def closing_results(
 
 def _without_outcome(call: OpenCall, why: ToolErrorKind, now: Instant) -> ToolResult:
     if call.started_at is not None:
-        return _error(call, ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, now)
-    return _error(call, why, NOT_RUN[why], now)
-
-
-def _error(call: OpenCall, kind: ToolErrorKind, output: str, now: Instant) -> ToolResult:
-    return ToolResult(
-        call_id=call.id,
-        name=call.name,
-        output=output,
-        executor=call.executor,
-        created_at=now,
-        error=kind,
-    )
+        return call.error(ToolErrorKind.OUTCOME_UNKNOWN, OUTCOME_UNKNOWN, now)
+    return call.error(why, NOT_RUN[why], now)
 
 
 def batch_results(
@@ -162,14 +179,9 @@ def owes_batch(calls: Iterable[OpenCall]) -> bool:
     return any(call.executor is not Executor.CLIENT for call in calls)
 
 
-def is_wanted(call: OpenCall) -> bool:
-    """Say whether the client still owes the result of this call."""
-    return call.executor is Executor.CLIENT and call.outcome is None
-
-
 def waiting_calls(calls: Iterable[OpenCall]) -> tuple[ToolCallId, ...]:
     """Return the client's calls that have no result yet, in call order."""
-    return tuple(call.id for call in calls if is_wanted(call))
+    return tuple(call.id for call in calls if call.is_wanted)
 
 
 def completes(calls: Iterable[OpenCall], command: SubmitToolResults) -> bool:

@@ -2,7 +2,7 @@
 
 A rule sets fields, appends messages and logs events. The status is the row's: only `seal` writes it
 and logs `status_changed`. So the order of events in a transition is always the same: the fields of
-a new chat or a truncation, messages, action, queue, a new boundary, status.
+a new chat or a truncation, messages, action, queue, a new boundary, status, deletion.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from chatd_server.domain.chat import (
     AttemptKind,
     ChatConfig,
     ChatState,
+    ForkedFrom,
     Lease,
     OpenCall,
     Queued,
@@ -28,6 +29,7 @@ from chatd_server.domain.context import ContextUse
 from chatd_server.domain.event import (
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     Event,
     LoggedEvent,
     MessageCommitted,
@@ -56,10 +58,14 @@ _NO_REPLY = Reply()
 _NO_OUTCOMES: Mapping[ToolCallId, ToolResult] = {}
 NO_ATTEMPT = AttemptId("")
 _NO_TURN = TurnId("")
+_HELD = frozenset({Status.RUNNING, Status.INTERRUPTING})
+"""Rule 4: a row that ends in another status clears the lease."""
 TURN = -1
 """Number of the id of a new turn; messages that a transition writes itself have 0, 1, ..."""
 _SENT = -2
 """Number of the id of the message that a client sent, queued or not."""
+COPIED_TURN = -3
+"""Number of the id of the first turn of a fork; those after it count down."""
 
 
 class Change(msgspec.Struct, eq=False, gc=False):
@@ -91,6 +97,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
     context: ContextUse | None
     usage_total: Usage
     config: ChatConfig
+    truncated_at: int
+    forked_from: ForkedFrom | None
     #: Why the open turn ends, when another one begins in this transition.
     ended: StopReason | None = None
 
@@ -229,6 +237,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
             or old.revision == 0
         ):
             self._log_status()
+        if self.deleted and not old.deleted:
+            self.emit(ChatDeleted())
         # By position, in the order of the class: by name, or with msgspec.structs.replace, it takes
         # five times as long. A test gives every field a value of its own.
         state = ChatState(
@@ -247,7 +257,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
             self.target,
             self.archived,
             self.deleted,
-            self.lease,
+            self.lease if self.target in _HELD else None,
             self.epoch,
             old.journal,
             self.rescues,
@@ -260,6 +270,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
             self.context,
             self.usage_total,
             self.config,
+            self.truncated_at,
+            self.forked_from,
         )
         return Transition(state, tuple(self._events), tuple(self._messages), removed_from, reply)
 
@@ -309,6 +321,8 @@ def begin(state: ChatState, now: Instant, target: Status) -> Change:
         state.context,
         state.usage_total,
         state.config,
+        state.truncated_at,
+        state.forked_from,
     )
 
 
@@ -316,11 +330,11 @@ def begin(state: ChatState, now: Instant, target: Status) -> Change:
 
 
 def begin_turn(
-    change: Change, queue: tuple[Queued, ...], *, ended: StopReason | None = None
+    change: Change, queue: tuple[Queued, ...], *, ended: StopReason = StopReason.INTERRUPTED
 ) -> Message:
     """Promote the head of `queue` (not empty) into the history and begin its turn.
 
-    `ended`: why the open turn ends; None when no turn is open.
+    `ended`: why the open turn ends, if one is open.
     """
     change.close_calls()
     head = queue[0]
@@ -331,20 +345,21 @@ def begin_turn(
     change.resolve_action(ActionResolution.CANCELLED)
     change.set_queue(queue[1:])
     change.turn = Turn(id=turn_id, first_position=message.position, options=head.options)
-    change.lease = None
     change.rescues = 0
     change.stop_reason = None
     change.last_error = None
-    change.ended = ended
+    change.ended = ended if change.state.open_turn_id else None
     return message
 
 
 def end_turn(change: Change, reason: StopReason) -> None:
-    """End the open turn; no other one begins."""
+    """End the open turn. If the row leads to PENDING, begin the turn of the queue's head."""
+    if change.target is Status.PENDING:
+        begin_turn(change, change.state.queue, ended=reason)
+        return
     change.close_calls()
     change.resolve_action(ActionResolution.CANCELLED)
     change.turn = None
-    change.lease = None
     change.rescues = 0
     change.stop_reason = reason
     change.last_error = None
@@ -354,7 +369,6 @@ def fail_turn(change: Change, error: ChatError) -> None:
     """Stop the open turn with an error; it may be retried, so its record stays."""
     change.close_calls()
     change.turn = msgspec.structs.replace(change.open_turn, attempt=None, next_attempt_at=None)
-    change.lease = None
     change.rescues = 0
     change.stop_reason = StopReason.ERROR
     change.last_error = error

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chatd_server.domain.chat import ChatConfig, ChatState, OpenCall, Queued
+from chatd_server.domain.chat import ChatConfig, OpenCall, Queued
 from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.event import (
     ChatUpdated,
@@ -88,8 +88,3 @@ def chat_updated(old: ChatConfig, new: ChatConfig) -> ChatUpdated:
         ),
         tools=None if new.tools == old.tools else tuple(tool.name for tool in new.tools),
     )
-
-
-def open_turn_id(state: ChatState) -> str:
-    """Return the id of the open turn; empty when none is open (a failed one is not)."""
-    return state.turn.id if state.turn is not None and state.stop_reason is None else ""

@@ -6,7 +6,7 @@ from chatd_server.rpc import convert
 from chatd_server.rpc.backend import Backend
 from chatd_server.rpc.edge.table import Answer, Answers, Call
 
-API_REVISION = 1
+API_REVISION = 2
 """Rises with every addition to the contract."""
 
 

@@ -1,6 +1,9 @@
 """RPCs about a chat as a whole."""
 
 from collections.abc import Iterator
+from itertools import chain
+
+import msgspec
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.limits import CLIENT_TOOLS_BYTES_MAX
@@ -10,6 +13,10 @@ from chatd_server.rpc import convert
 from chatd_server.rpc.backend import Backend
 from chatd_server.rpc.edge.sizes import drop_parts_if_too_large, fill
 from chatd_server.rpc.edge.table import Answer, Answers, Call
+from chatd_server.rpc.edge.validate import Rules
+
+NEW_CHAT = Rules([pb.CreateChatRequest])
+"""What the contract says of the fields of a new chat holds for an update, too."""
 
 
 async def prepare_create(backend: Backend, request: pb.CreateChatRequest) -> None:
@@ -84,20 +91,84 @@ async def list_chats(
     return response
 
 
-async def interrupt_chat(
-    backend: Backend, call: Call, request: pb.InterruptChatRequest
-) -> pb.InterruptChatResponse:
-    applied = await backend.chats.interrupt(
+async def prepare_update(backend: Backend, request: pb.UpdateChatRequest) -> None:
+    """Check new schemas in a thread, unless they are not read or too large."""
+    if "tools" not in convert.changed_fields(request):
+        return
+    schemas = [it.input_schema_json for it in request.chat.tools]
+    if sum(map(len, schemas)) <= CLIENT_TOOLS_BYTES_MAX:
+        await backend.checks.learn(schemas)
+
+
+def check_update(backend: Backend, request: pb.UpdateChatRequest) -> Iterator[Violation]:
+    """Yield what is wrong with the fields that are read, by the rules of a new chat."""
+    for path in request.update_mask.paths:
+        if path not in convert.CHANGEABLE:
+            yield Violation(
+                "update_mask",
+                f"{path[:64]!r} is no field that can be changed; choose from "
+                f"{', '.join(convert.CHANGEABLE)}",
+            )
+    wanted = convert.as_new_chat(request)
+    violations = chain(
+        NEW_CHAT.violations(wanted), backend.checks.new_chat(convert.chat_config_from(wanted))
+    )
+    for it in violations:
+        yield msgspec.structs.replace(it, field=f"chat.{it.field}")
+
+
+async def update_chat(
+    backend: Backend, call: Call, request: pb.UpdateChatRequest
+) -> pb.UpdateChatResponse:
+    applied = await backend.chats.update(
         call.caller.owner_id,
         request.chat_id,
-        expected_turn_id=request.expected_turn_id,
+        convert.chat_changes_from(request),
+        etag_version=convert.etag_version_from(request.etag),
         request=call.request_key(request),
     )
-    return pb.InterruptChatResponse(
-        chat=convert.chat(applied.state),
-        sequence=applied.sequence,
-        interrupted=applied.reply.interrupted,
+    return pb.UpdateChatResponse(chat=convert.chat(applied.state), sequence=applied.sequence)
+
+
+async def archive_chat(
+    backend: Backend, call: Call, request: pb.ArchiveChatRequest
+) -> pb.ArchiveChatResponse:
+    applied = await backend.chats.set_archived(
+        call.caller.owner_id, request.chat_id, archived=True, request=call.request_key(request)
     )
+    return pb.ArchiveChatResponse(chat=convert.chat(applied.state), sequence=applied.sequence)
+
+
+async def unarchive_chat(
+    backend: Backend, call: Call, request: pb.UnarchiveChatRequest
+) -> pb.UnarchiveChatResponse:
+    applied = await backend.chats.set_archived(
+        call.caller.owner_id, request.chat_id, archived=False, request=call.request_key(request)
+    )
+    return pb.UnarchiveChatResponse(chat=convert.chat(applied.state), sequence=applied.sequence)
+
+
+async def delete_chat(
+    backend: Backend, call: Call, request: pb.DeleteChatRequest
+) -> pb.DeleteChatResponse:
+    applied = await backend.chats.delete(
+        call.caller.owner_id, request.chat_id, request=call.request_key(request)
+    )
+    return pb.DeleteChatResponse(sequence=applied.sequence)
+
+
+async def fork_chat(
+    backend: Backend, call: Call, request: pb.ForkChatRequest
+) -> pb.ForkChatResponse:
+    applied = await backend.chats.fork(
+        call.caller.owner_id,
+        request.chat_id,
+        message_id=request.message_id,
+        title=request.title if request.HasField("title") else None,
+        labels=dict(request.labels),
+        request=call.request_key(request),
+    )
+    return pb.ForkChatResponse(chat=convert.chat(applied.state), sequence=applied.sequence)
 
 
 ANSWERS: Answers = {
@@ -106,5 +177,9 @@ ANSWERS: Answers = {
     ),
     "GetChat": Answer(unary=get_chat),
     "ListChats": Answer(unary=list_chats, is_about_a_chat=False),
-    "InterruptChat": Answer(unary=interrupt_chat),
+    "UpdateChat": Answer(unary=update_chat, prepare=prepare_update, check=check_update),
+    "ArchiveChat": Answer(unary=archive_chat),
+    "UnarchiveChat": Answer(unary=unarchive_chat),
+    "DeleteChat": Answer(unary=delete_chat),
+    "ForkChat": Answer(unary=fork_chat),
 }

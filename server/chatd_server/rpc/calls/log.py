@@ -1,4 +1,4 @@
-"""RPCs that read the log of a chat: as a stream, or in pages."""
+"""RPCs that read logs: of a chat, as a stream or in pages; of all chats, as a stream."""
 
 from functools import partial
 
@@ -10,6 +10,7 @@ from chatd_server.rpc.convert.slices import in_slices
 from chatd_server.rpc.edge.paging import size_of
 from chatd_server.rpc.edge.table import Answer, Answers, Call
 from chatd_server.rpc.streams.subscribe import subscribe
+from chatd_server.rpc.streams.watch import watch_chats
 
 
 async def list_events(
@@ -31,5 +32,6 @@ async def list_events(
 
 ANSWERS: Answers = {
     "Subscribe": Answer(stream=subscribe),
+    "WatchChats": Answer(stream=watch_chats, is_about_a_chat=False),
     "ListEvents": Answer(unary=list_events, waits=True),
 }

@@ -1,4 +1,4 @@
-"""RPCs of messages: send one, list them."""
+"""RPCs of messages: send one, replace one, list them."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +15,9 @@ from chatd_server.rpc.edge.sizes import drop_parts_if_too_large
 from chatd_server.rpc.edge.table import Answer, Answers, Call
 
 
-def check_send(backend: Backend, request: pb.SendMessageRequest) -> Iterator[Violation]:
+def check_message(
+    backend: Backend, request: pb.SendMessageRequest | pb.EditMessageRequest
+) -> Iterator[Violation]:
     """Yield what is wrong with a message beyond the contract's rules."""
     yield from backend.checks.message("message", convert.user_parts_from(request.message))
     yield from backend.checks.options("options", convert.turn_options_from(request.options))
@@ -48,6 +50,27 @@ async def send_message(
     return response
 
 
+async def edit_message(
+    backend: Backend, call: Call, request: pb.EditMessageRequest
+) -> pb.EditMessageResponse:
+    applied = await backend.messages.edit(
+        call.caller.owner_id,
+        request.chat_id,
+        request.message_id,
+        convert.user_parts_from(request.message),
+        options=convert.turn_options_from(request.options),
+        request=call.request_key(request),
+    )
+    message = applied.reply.message
+    response = pb.EditMessageResponse(
+        chat=convert.chat(applied.state),
+        sequence=applied.sequence,
+        message=None if message is None else convert.message(applied.state.id, message),
+    )
+    drop_parts_if_too_large(response, response.message)
+    return response
+
+
 async def list_messages(
     backend: Backend, call: Call, request: pb.ListMessagesRequest
 ) -> pb.ListMessagesResponse:
@@ -76,6 +99,7 @@ async def list_messages(
 
 
 ANSWERS: Answers = {
-    "SendMessage": Answer(unary=send_message, check=check_send),
+    "SendMessage": Answer(unary=send_message, check=check_message),
+    "EditMessage": Answer(unary=edit_message, check=check_message),
     "ListMessages": Answer(unary=list_messages),
 }

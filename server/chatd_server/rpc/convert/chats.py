@@ -1,11 +1,10 @@
 """A chat, and positions in its log."""
 
 from chatd.v1 import chat_pb2
-from chatd_server.domain.chat import ChatState, Status, StopReason
+from chatd_server.domain.chat import ChatState, ForkedFrom, Status, StopReason
 from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId
-from chatd_server.domain.machine.payloads import open_turn_id
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import usage
 from chatd_server.rpc.convert.times import duration, timestamp
@@ -39,7 +38,7 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         system_prompt=config.system_prompt,
         tools=tool_definitions(config.tools),
         action_timeout=duration(config.action_timeout_seconds),
-        turn_id=open_turn_id(it),
+        turn_id=it.open_turn_id,
         stop_reason=stop_reason(it.stop_reason),
         last_error=None if it.last_error is None else chat_error(it.last_error),
         queued_message_count=len(it.queue),
@@ -52,6 +51,7 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         etag=f"{ETAG_PREFIX}{config.version}",
         create_time=timestamp(it.created_at),
         update_time=timestamp(it.updated_at),
+        forked_from=None if it.forked_from is None else forked_from(it.forked_from),
     )
 
 
@@ -70,6 +70,10 @@ def chat_with_context(it: ChatState, level: ContextLevel | None) -> chat_pb2.Cha
     if level is not None:
         wire.context.CopyFrom(context_level(level))
     return wire
+
+
+def forked_from(it: ForkedFrom) -> chat_pb2.ForkedFrom:
+    return chat_pb2.ForkedFrom(chat_id=it.chat_id, message_id=it.message_id)
 
 
 def cursor(it: Cursor) -> chat_pb2.Cursor:

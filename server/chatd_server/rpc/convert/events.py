@@ -9,6 +9,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     CompactionOutcome,
@@ -23,8 +24,10 @@ from chatd_server.domain.event import (
     preview,
 )
 from chatd_server.domain.ids import ChatId
+from chatd_server.domain.live import StreamEndReason
 from chatd_server.domain.machine.payloads import pending_calls
 from chatd_server.domain.message import CompactionSource
+from chatd_server.domain.refusal import Draining
 from chatd_server.rpc.convert.chats import chat_with_context, status, stop_reason
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import message
@@ -36,6 +39,9 @@ _RESOLUTION = {
 }
 _SOURCE = {
     it: event_pb2.CompactionSource.Value(f"COMPACTION_SOURCE_{it.name}") for it in CompactionSource
+}
+_END_REASON = {
+    it: event_pb2.StreamEndReason.Value(f"STREAM_END_REASON_{it.name}") for it in StreamEndReason
 }
 
 _OUTCOME = {
@@ -76,9 +82,18 @@ def event(chat_id: ChatId, logged: LoggedEvent) -> event_pb2.ChatEvent:
             wire.chat_updated.CopyFrom(_chat_updated(logged.event))
         case SubagentChanged():
             wire.subagent_changed.CopyFrom(_subagent_changed(logged.event))
+        case ChatDeleted():
+            wire.chat_deleted.SetInParent()
         case _:
             assert_never(logged.event)
     return wire
+
+
+def stream_end(reason: StreamEndReason) -> event_pb2.StreamEnd:
+    end = event_pb2.StreamEnd(reason=_END_REASON[reason])
+    if reason is StreamEndReason.DRAINING:  # an immediate resume would reach the same server
+        end.retry_delay.CopyFrom(duration(Draining.retry_seconds))
+    return end
 
 
 def _message_committed(

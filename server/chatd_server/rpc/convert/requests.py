@@ -12,7 +12,11 @@ from chatd_server.domain.chat import ChatConfig, ClientTool, Effort, Status, Tur
 from chatd_server.domain.command import BusyBehavior, SubmittedResult
 from chatd_server.domain.ids import ToolCallId
 from chatd_server.domain.message import File, FileReference, Part, Text
+from chatd_server.rpc.convert.chats import ETAG_PREFIX
 from chatd_server.rpc.convert.times import seconds_of
+
+ETAG_DIGITS_MAX = 18
+"""No chat is changed more often."""
 
 _STATUS = {chat_pb2.ChatStatus.Value(f"CHAT_STATUS_{it.name}"): it for it in Status}
 _EFFORT = {chat_pb2.ReasoningEffort.Value(f"REASONING_EFFORT_{it.name}"): it for it in Effort}
@@ -86,6 +90,53 @@ def chat_config_from(request: chat_service_pb2.CreateChatRequest) -> ChatConfig:
         return config
     timeout = seconds_of(request.action_timeout)
     return msgspec.structs.replace(config, action_timeout_seconds=timeout)
+
+
+CHANGEABLE = ("title", "labels", "model", "system_prompt", "tools", "action_timeout")
+"""The fields of a chat that UpdateChat may name. A new chat has them under the same names."""
+
+
+def changed_fields(request: chat_service_pb2.UpdateChatRequest) -> set[str]:
+    """Return the fields that an update reads: those of its mask, else all that are set."""
+    named = set(request.update_mask.paths) or {it.name for it, _ in request.chat.ListFields()}
+    return named.intersection(CHANGEABLE)
+
+
+def as_new_chat(
+    request: chat_service_pb2.UpdateChatRequest,
+) -> chat_service_pb2.CreateChatRequest:
+    """Return the fields that an update reads, and no others, as those of a new chat."""
+    wanted = chat_service_pb2.CreateChatRequest()
+    for name in changed_fields(request):
+        match name:
+            case "labels":
+                wanted.labels.update(request.chat.labels)
+            case "tools":
+                wanted.tools.extend(request.chat.tools)
+            case "action_timeout":
+                if request.chat.HasField("action_timeout"):
+                    wanted.action_timeout.CopyFrom(request.chat.action_timeout)
+            case "title" | "model" | "system_prompt":
+                setattr(wanted, name, getattr(request.chat, name))
+    return wanted
+
+
+def chat_changes_from(request: chat_service_pb2.UpdateChatRequest) -> dict[str, object]:
+    """Return the fields that an update reads, as the command names them."""
+    config = chat_config_from(as_new_chat(request))
+    names = {it: it for it in CHANGEABLE} | {"action_timeout": "action_timeout_seconds"}
+    return {names[it]: getattr(config, names[it]) for it in changed_fields(request)}
+
+
+def etag_version_from(etag: str) -> int | None:
+    """Return the version of the config that an etag stands for; None for no etag, and one that no
+    chat has for text that is none of ours.
+    """
+    if not etag:
+        return None
+    digits = etag.removeprefix(ETAG_PREFIX)
+    is_ours = etag.startswith(ETAG_PREFIX) and digits.isascii() and digits.isdigit()
+    return int(digits[:ETAG_DIGITS_MAX]) if is_ours else 0
 
 
 def tool_definition_from(wire: tool_pb2.ToolDefinition) -> ClientTool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from chatd.v1 import tool_pb2
 from chatd_server.domain.chat import ChatState, ClientTool, OpenCall
-from chatd_server.domain.machine.calls import is_wanted
 from chatd_server.domain.message import Executor
 from chatd_server.rpc.convert.times import timestamp
 
@@ -37,7 +36,7 @@ def pending_action(state: ChatState) -> tool_pb2.PendingAction | None:
 
 def wanted_action(state: ChatState) -> tool_pb2.PendingAction | None:
     """Return what a chat still waits for; None unless it is in `requires_action`."""
-    return _action(state, [it for it in state.calls if is_wanted(it)])
+    return _action(state, [it for it in state.calls if it.is_wanted])
 
 
 def _action(state: ChatState, calls: Sequence[OpenCall]) -> tool_pb2.PendingAction | None:

@@ -23,6 +23,8 @@ from typing import Any, TypeAlias
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # Cython has no types
 
+from chatd_server.rpc.edge.wakes import read_at_once
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Options: TypeAlias = Iterable[tuple[str, int]]
 
@@ -34,7 +36,8 @@ def new_server(options: Options) -> grpc.aio.Server:
     """Return a server that answers registered methods only."""
     logging.getLogger(cygrpc.__name__).addFilter(_is_worth_a_line)
     options = tuple(options)
-    server: Any = grpc.aio.server(options=options)
+    with read_at_once(asyncio.get_running_loop()):
+        server: Any = grpc.aio.server(options=options)
     try:
         server._server = _AioServer(server._loop, None, (), None, options, None)
     except TypeError:

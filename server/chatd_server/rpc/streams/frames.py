@@ -19,7 +19,6 @@ from chatd_server.domain.live import (
     StreamEndReason,
 )
 from chatd_server.domain.message import CompactionSource, Executor, Message, ToolResult
-from chatd_server.domain.refusal import Draining
 from chatd_server.rpc import convert
 
 REUSES_MAX = 64
@@ -62,10 +61,6 @@ class EventFrames:
         self._text = _Reused()
         self._reasoning = _Reused()
         self._call = _Reused()
-        self._end_reason = {
-            it: event_pb2.StreamEndReason.Value(f"STREAM_END_REASON_{it.name}")
-            for it in StreamEndReason
-        }
         self._source = {
             it: event_pb2.CompactionSource.Value(f"COMPACTION_SOURCE_{it.name}")
             for it in CompactionSource
@@ -170,10 +165,7 @@ class EventFrames:
 
     def stream_end(self, reason: StreamEndReason, cursor: Cursor) -> bytes:
         """Encode: the stream ends on purpose."""
-        end = event_pb2.StreamEnd(reason=self._end_reason[reason])
-        if reason is StreamEndReason.DRAINING:  # an immediate resume would reach the same server
-            end.retry_delay.CopyFrom(convert.duration(Draining.retry_seconds))
-        return _frame(event_pb2.ChatEvent(stream_end=end), cursor)
+        return _frame(event_pb2.ChatEvent(stream_end=convert.stream_end(reason)), cursor)
 
 
 def _frame(event: event_pb2.ChatEvent, cursor: Cursor) -> bytes:

@@ -29,9 +29,11 @@ async def subscribe(
     Unauthenticated when the key is revoked meanwhile, before anything else is sent.
     """
     chat_id = chat_id_of(request.chat_id)
+    follow = _follow(request)
     now = backend.clock.now
     checked_at = now()
-    with backend.streams.follow(chat_id, call.caller.owner_id, _follow(request)) as stream:
+    with backend.streams.follow(chat_id, call.caller.owner_id, follow) as stream:
+        del request, follow  # the memory of an idle stream counts
         while (frame := await stream.next()) is not None:
             if now() - checked_at >= KEY_CACHE_SECONDS * MICROSECONDS:
                 checked_at = now()

@@ -15,20 +15,16 @@ from chatd_server.domain.command import WITHOUT_LEASE, ApiCommand, Command, Crea
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
-from chatd_server.observe import Observer, spans
-from chatd_server.ports.clock import Clock
+from chatd_server.observe import spans
 from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide, is_large
-from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.link import AWAY
-from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
-from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.postgres.write_env import WriteEnv
 from chatd_server.store.postgres.writing import write, write_answer, write_rest
 from chatd_server.store.shared import replay
-from chatd_server.store.shared.codec import decode_config, decode_message
-from chatd_server.store.shared.delivery import Delivery
+from chatd_server.store.shared.codec import decode_config, decode_message, request_key
 from chatd_server.store.shared.ownership import check_root, writable
 
 LOCKED_TRIES = 3
@@ -54,21 +50,8 @@ class Submission(msgspec.Struct):
 class Applier:
     """Applies commands, in order per chat, and tells of the commits."""
 
-    def __init__(
-        self,
-        links: Links,
-        clock: Clock,
-        time: StoreTime,
-        lanes: Lanes,
-        observer: Observer,
-        delivery: Delivery,
-    ) -> None:
-        self._links = links
-        self._clock = clock
-        self._time = time
-        self._lanes = lanes
-        self._observer = observer
-        self._delivery = delivery
+    def __init__(self, env: WriteEnv) -> None:
+        self._env = env
 
     async def apply(
         self,
@@ -81,23 +64,23 @@ class Applier:
         """Apply a command. Must not be cancelled: the caller gives it a task of its own."""
         key = replay.record_key(chat_id, command, request)
         order = Submission(chat_id, command, known, request, owner_id, key)
-        turn = self._lanes.enter(chat_id)
+        turn = self._env.lanes.enter(chat_id)
         if turn is not None:
             await turn
         try:
             applied = await self._carry_out(order)
             if order.changed:
-                self._delivery.tell(applied)
+                self._env.delivery.tell(applied)
             return applied
         finally:
-            self._lanes.leave(chat_id)
+            self._env.lanes.leave(chat_id)
 
     async def _carry_out(self, order: Submission) -> Applied:
         try:
             applied = await self._first_try(order)
             return await self._locked(order) if applied is None else applied
         except DatabaseUnavailable as error:
-            self._observer.note(spans.DatabaseFailed(what="apply", error=str(error)))
+            self._env.observer.note(spans.DatabaseFailed(what="apply", error=str(error)))
         # Again, on another connection: if the first one committed, the record says so; if it still
         # runs, this one waits for the lock that it holds.
         order.changed = False
@@ -108,7 +91,7 @@ class Applier:
         kind = type(order.command)
         if _needs_lock(order.command):
             return None
-        link = self._links.take_free() or await self._links.take()
+        link = self._env.links.take_free() or await self._env.links.take()
         try:
             if order.known is not None and not issubclass(kind, ApiCommand):
                 return await self._step(link, order, order.known)
@@ -120,14 +103,14 @@ class Applier:
             order.sent = None
             return None
         except AWAY as error:
-            raise self._links.lost(link, error) from error
+            raise self._env.links.lost(link, error) from error
         finally:
-            self._links.give(link)
+            self._env.links.give(link)
 
     async def _locked(self, order: Submission) -> Applied:
         for _ in range(LOCKED_TRIES):
             try:
-                async with self._links.use() as link, link.transaction():
+                async with self._env.links.use() as link, link.transaction():
                     await link.fetchval(*sql.LOCK(uuid=order.chat_id))
                     applied = await self._decide(link, order, locked=True)
             except asyncpg.UniqueViolationError as error:
@@ -141,13 +124,13 @@ class Applier:
     # --- deciding --------------------------------------------------------------------------
 
     async def _create(self, link: Any, order: Submission) -> Applied | None:
-        now = self._time.now()
+        now = self._env.time.now()
         transition = await decide(None, order.command, now)
         return await self._write(link, order, None, transition, now, compare_journal=False)
 
     async def _step(self, link: Any, order: Submission, known: ChatState) -> Applied | None:
         """Decide on the state that the lease holder has: one statement."""
-        now = self._time.now()
+        now = self._env.time.now()
         try:
             transition = await decide(known, order.command, now)
         except (Refused, LeaseLost):
@@ -161,11 +144,11 @@ class Applier:
         """Look the command up, decide on fresh rows, and write; None when a comparison failed, or
         when the state is read in pieces and the chat is not locked.
         """
-        before = self._time.local()
-        asked = sql.LOAD_FOR(uuid=order.chat_id, key=order.key, now=self._time.given)
+        before = self._env.time.local()
+        asked = sql.LOAD_FOR(uuid=order.chat_id, key=order.key, now=self._env.time.given)
         row = await link.fetchrow(*asked)
         now = row["now"]
-        self._time.saw(before, now, self._time.local())
+        self._env.time.saw(before, now, self._env.time.local())
         if not (locked or row["id"] is None or is_whole(row)):
             return None
         if row["command_key"] is not None:
@@ -175,7 +158,7 @@ class Applier:
             old = await read_state(link, row)
             if not is_whole(row):
                 # The last piece was decoded just now; what is written may be as large.
-                await self._clock.sleep(0, "postgres.piece")
+                await self._env.clock.sleep(0, "postgres.piece")
         if not isinstance(order.command, Create):
             old = writable(old, order.chat_id, order.command, order.owner_id)
         elif old is not None:
@@ -214,20 +197,27 @@ class Applier:
             in_pieces=is_large(old, order.command),
         )
         if asked.is_large:
-            await self._clock.sleep(0, "postgres.piece")
+            await self._env.clock.sleep(0, "postgres.piece")
         order.sent = transition, now
-        if not (asked.messages or asked.outcomes):
+        if asked.is_whole:
             row_id = await link.fetchval(asked.statement, *asked.arguments)
         else:
             async with link.transaction():
                 row_id = await link.fetchval(asked.statement, *asked.arguments)
                 if row_id is not None:
-                    await write_rest(link, row_id, asked.messages, asked.outcomes)
+                    await write_rest(link, row_id, asked.messages, asked.outcomes, asked.events)
         if row_id is None:
             order.sent = None
             return None
         order.changed = True
         return replay.applied_by(transition)
+
+
+async def answered(link: Any, request: RequestKey) -> Applied | None:
+    """Return the stored answer of a request; None when it was not carried out."""
+    asked = sql.LOAD_FOR(uuid="", key=request_key(request.key), now=None)
+    row = await link.fetchrow(*asked)
+    return None if row["command_key"] is None else await _replay(link, row, request)
 
 
 def _needs_lock(order: Command | Chain) -> bool:

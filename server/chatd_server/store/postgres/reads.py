@@ -14,11 +14,12 @@ from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import ChatNotFound, MessageNotFound
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import ChatPage, EventPage
+from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.loading import Row, is_whole, read_state
 from chatd_server.store.postgres.pieces import decoded
 from chatd_server.store.postgres.sweeps import Swept
-from chatd_server.store.shared import pages
+from chatd_server.store.shared import pages, watching
 from chatd_server.store.shared.codec import decode_message, page_weight
 from chatd_server.store.shared.open_calls import without_answered
 from chatd_server.store.shared.ownership import readable
@@ -62,6 +63,19 @@ async def events(
         _, oldest, head = await _heads(link, chat_id)
         raise pages.expired(after, oldest, head)
     return EventPage(found, oldest, max(head, found[-1].sequence if found else 0))
+
+
+async def watch_head(link: Any) -> Place:
+    """Return the place before the first open transaction."""
+    return watching.after_commit(await link.fetchval(*sql.FIRST_OPEN()) - 1)
+
+
+async def watched(link: Any, owner_id: OwnerId, after: Place, limit: int) -> WatchPage:
+    wanted = sql.WATCHED(owner_id=owner_id, limit=limit + 1, **after._asdict())
+    rows = await link.fetch(*wanted)
+    first_open, held_back = rows[0][:2]
+    found = [tuple(row)[2:] for row in rows if row[2] is not None]
+    return watching.page_of(found, limit, max(first_open - 1, after.txid), held_back=held_back)
 
 
 async def messages(

@@ -11,10 +11,12 @@ from chatd_server.store.shared.conditions import (
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
+    EVENTS_WATCHED,
 )
 from chatd_server.store.shared.ownership import ROOT_COLUMNS
 from chatd_server.store.shared.replay import Record
-from chatd_server.store.shared.rows import KEY, MESSAGE, OUTCOME, STATE_COLUMNS
+from chatd_server.store.shared.rows import EVENT, KEY, MESSAGE, OUTCOME, STATE_COLUMNS
+from chatd_server.store.shared.watching import COLUMNS, PLACE
 
 _STATE = ", ".join(f"c.{name}" for name in STATE_COLUMNS)
 # Beyond one piece the contents are left out and only their sizes told: an array of them is one
@@ -32,6 +34,34 @@ _SIDES = f"""
         FROM tool_journal AS j WHERE j.chat = c.id) AS journal"""
 # A volatile function would keep an index from being used; a sub-select is one value.
 _NOW_ONCE = f"(SELECT {NOW})"
+
+# --- watchers ------------------------------------------------------------------------------
+
+# Every transaction below this one has ended.
+_FIRST_OPEN = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+FIRST_OPEN = Query(f"SELECT {_FIRST_OPEN}")
+_WATCHED = f"""events AS e JOIN chats AS c ON c.id = e.chat
+    WHERE {EVENTS_WATCHED} AND c.owner_id = :owner_id"""
+# In one statement, as of one snapshot: an event below the first open transaction is never added
+# later.
+WATCHED = Query(f"""
+SELECT open.first_open, held.held_back, found.* FROM (
+    SELECT {_FIRST_OPEN} AS first_open
+) AS open CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM {_WATCHED} AND e.txid >= open.first_open) AS held_back
+) AS held LEFT JOIN LATERAL (
+    SELECT {COLUMNS} FROM {_WATCHED} AND e.txid < open.first_open
+        AND ({PLACE}) > (:txid, :chat, :sequence)
+    ORDER BY {PLACE} LIMIT :limit
+) AS found ON true
+ORDER BY txid, chat, sequence
+""")
+# A dump that was restored in another cluster has labels of transactions that are still to come.
+HAS_FUTURE_LABELS = Query(f"""
+SELECT max(txid) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM events
+WHERE {EVENTS_WATCHED}
+""")
+FORGET_LABELS = Query("UPDATE events SET txid = 0 WHERE txid > pg_current_xact_id()::text::bigint")
 
 # --- one chat ------------------------------------------------------------------------------
 
@@ -53,6 +83,11 @@ SELECT :chat::bigint, m.*, {CONTENT_VERSION} FROM {unnest("m", MESSAGE)}
 FIRST_OUTCOME_STANDS = """ON CONFLICT (chat, call_id) DO UPDATE
 SET outcome = excluded.outcome, content_version = excluded.content_version
 WHERE j.outcome IS NULL"""
+INSERT_EVENTS = Query(f"""
+INSERT INTO events (chat, {", ".join(EVENT.names)}, content_version, txid)
+SELECT :chat::bigint, e.*, {CONTENT_VERSION}, pg_current_xact_id()::text::bigint
+FROM {unnest("e", EVENT)}
+""")
 INSERT_OUTCOMES = Query(f"""
 INSERT INTO tool_journal AS j (chat, {", ".join(OUTCOME.names)}, content_version)
 SELECT :chat::bigint, o.*, {CONTENT_VERSION} FROM {unnest("o", OUTCOME)}

@@ -9,9 +9,7 @@ from chatd_server.domain.command import Command
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
-from chatd_server.domain.refusal import (
-    DatabaseUnavailable,
-)
+from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import Observer, spans
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import (
@@ -25,9 +23,10 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
+from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.postgres import reads
 from chatd_server.store.postgres import statements as sql
-from chatd_server.store.postgres.applier import Applier
+from chatd_server.store.postgres.applier import Applier, answered
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.migrate import schema_version
@@ -35,6 +34,7 @@ from chatd_server.store.postgres.own_tasks import OwnTasks
 from chatd_server.store.postgres.slots import Slots
 from chatd_server.store.postgres.sweeps import Sweeper
 from chatd_server.store.postgres.time import StoreTime
+from chatd_server.store.postgres.write_env import WriteEnv
 from chatd_server.store.shared import sweeps
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.ownership import lease_over
@@ -73,14 +73,13 @@ class PostgresStore:
         self._observer = observer
         self._delivery = Delivery(wake)
         self._time = StoreTime(clock, held_time)
-        self._lanes = Lanes()
         self._own = OwnTasks()
         self._slots: Slots | None = None
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
-        parts = (self.writers, clock, self._time, self._lanes, observer, self._delivery)
-        self._applier = Applier(*parts)
-        self._sweeper = Sweeper(*parts)
+        env = WriteEnv(self.writers, clock, self._time, Lanes(), observer, self._delivery)
+        self._applier = Applier(env)
+        self._sweeper = Sweeper(env)
 
     @classmethod
     async def open(
@@ -106,6 +105,8 @@ class PostgresStore:
                 before = clock.now()
                 now = await link.fetchval(*sql.PRESENT(now=store._time.given))
                 store._time.saw(before, now, clock.now())
+                if await link.fetchval(*sql.HAS_FUTURE_LABELS()):
+                    await link.execute(*sql.FORGET_LABELS())
         except BaseException:
             await store.close()
             raise
@@ -200,6 +201,9 @@ class PostgresStore:
 
     # --- reads -----------------------------------------------------------------------------
 
+    async def answered(self, request: RequestKey) -> Applied | None:
+        return await self._read(answered, request)
+
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
         return await self._read(reads.load, chat_id, owner_id)
 
@@ -245,6 +249,12 @@ class PostgresStore:
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         return await self._read(reads.events, self._clock, chat_id, after, limit, bytes_max)
+
+    async def watch_head(self) -> Place:
+        return await self._read(reads.watch_head)
+
+    async def watched(self, owner_id: OwnerId, *, after: Place, limit: int) -> WatchPage:
+        return await self._read(reads.watched, owner_id, after, limit)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int

@@ -17,21 +17,17 @@ from chatd_server.domain.limits import KIB
 from chatd_server.domain.message import CONTENT_VERSION
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.domain.transition import Transition
-from chatd_server.observe import Observer, spans
-from chatd_server.ports.clock import Clock
+from chatd_server.observe import spans
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide
-from chatd_server.store.postgres.lanes import Lanes
-from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.pieces import in_pieces
 from chatd_server.store.postgres.query import Query, arrays, unnest
-from chatd_server.store.postgres.time import StoreTime
-from chatd_server.store.postgres.writing import first_piece, write_rest
+from chatd_server.store.postgres.write_env import WriteEnv
+from chatd_server.store.postgres.writing import LABEL, first_piece, write_rest
 from chatd_server.store.shared.changes import side_rows
 from chatd_server.store.shared.codec import command_key
 from chatd_server.store.shared.columns import BIGINT, TEXT, Column
-from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.replay import applied_by, record_of
 from chatd_server.store.shared.rows import COMMAND, EVENT, LEASE, MESSAGE, STATUS, STEP
 from chatd_server.store.shared.sweeps import NOT_DUE, OrderFor, passed_over_seconds
@@ -51,14 +47,14 @@ WITH given AS (SELECT * FROM {unnest("g", _CHATS)}), written AS (
     UPDATE chats AS c SET {", ".join(f"{it.name} = g.{it.name}" for it in _WRITTEN)},
         content_version = {CONTENT_VERSION}
     FROM given AS g WHERE c.id = g.chat AND c.revision = g.old_revision
-    RETURNING c.id
+    RETURNING c.id, {LABEL.replace("chats.", "c.")} AS txid
 ), write_messages AS (
     INSERT INTO messages ({", ".join(it.name for it in _MESSAGES)}, content_version)
     SELECT m.*, {CONTENT_VERSION} FROM written AS w
     JOIN {unnest("m", _MESSAGES)} ON m.chat = w.id
 ), write_events AS (
     INSERT INTO events ({", ".join(it.name for it in _EVENTS)}, content_version, txid)
-    SELECT e.*, {CONTENT_VERSION}, pg_current_xact_id()::text::bigint FROM written AS w
+    SELECT e.*, {CONTENT_VERSION}, w.txid FROM written AS w
     JOIN {unnest("e", _EVENTS)} ON e.chat = w.id
 ), write_commands AS (
     INSERT INTO commands ({", ".join(it.name for it in _COMMANDS)})
@@ -102,21 +98,8 @@ class Sweep(msgspec.Struct, frozen=True):
 class Sweeper:
     """Finds chats and sends the same kind of order to each."""
 
-    def __init__(
-        self,
-        links: Links,
-        clock: Clock,
-        time: StoreTime,
-        lanes: Lanes,
-        observer: Observer,
-        delivery: Delivery,
-    ) -> None:
-        self._links = links
-        self._clock = clock
-        self._time = time
-        self._lanes = lanes
-        self._observer = observer
-        self._delivery = delivery
+    def __init__(self, env: WriteEnv) -> None:
+        self._env = env
 
     async def sweep(self, query: Query, limit: int, order: OrderFor) -> Sweep:
         """Send the order to at most `limit` chats that the query finds.
@@ -127,24 +110,24 @@ class Sweeper:
         try:
             return await self._sweep(query, limit, order, sent)
         except DatabaseUnavailable as error:
-            self._observer.note(spans.DatabaseFailed(what="sweep", error=str(error)))
+            self._env.observer.note(spans.DatabaseFailed(what="sweep", error=str(error)))
             if not sent:
                 raise
         # The statement may have been committed nevertheless: then the chats are ours.
-        async with self._links.use() as link, link.transaction():
+        async with self._env.links.use() as link, link.transaction():
             await link.fetch(*sql.AWAIT_WRITERS(ids=[step.row_id for step in sent]))
             committed = await link.fetchval(*sql.RECORDED(key=sent[0].key))
         return Sweep(await self._told(sent) if committed else ())
 
     async def _sweep(self, query: Query, limit: int, order: OrderFor, sent: list[Decided]) -> Sweep:
-        async with self._links.use() as link:
+        async with self._env.links.use() as link:
             with ExitStack() as lanes:
                 async with link.transaction():
-                    found = await link.fetchrow(*query(now=self._time.given, limit=limit))
+                    found = await link.fetchrow(*query(now=self._env.time.given, limit=limit))
                     free, passed_over = self._free(found)
                     if not free:
                         return Sweep((), passed_over)
-                    lanes.enter_context(self._lanes.held(free.values()))
+                    lanes.enter_context(self._env.lanes.held(free.values()))
                     steps, now = await self._decide(link, list(free), order)
                     sent += steps
                     for piece in in_pieces(sent, _size):
@@ -160,7 +143,7 @@ class Sweeper:
         free: dict[int, ChatId] = {}
         passed_over = [] if found["passed_over"] is None else [found["passed_over"]]
         for row_id, chat_id, due in found["free"]:
-            if self._lanes.is_busy(chat_id):
+            if self._env.lanes.is_busy(chat_id):
                 passed_over.append(due)
             else:
                 free[row_id] = chat_id
@@ -169,15 +152,16 @@ class Sweeper:
     async def _decide(
         self, link: Any, row_ids: list[int], order: OrderFor
     ) -> tuple[list[Decided], Instant]:
-        before = self._time.local()
-        rows: Sequence[Row] = await link.fetch(*sql.LOAD_MANY(ids=row_ids, now=self._time.given))
+        time = self._env.time
+        before = time.local()
+        rows: Sequence[Row] = await link.fetch(*sql.LOAD_MANY(ids=row_ids, now=time.given))
         now: Instant = rows[0]["now"]
-        self._time.saw(before, now, self._time.local())
+        time.saw(before, now, time.local())
         by_id = {row["id"]: row for row in rows}
         steps: list[Decided] = []
         for number, piece in enumerate(in_pieces(row_ids, lambda it: _row_size(by_id[it]))):
             if number:
-                await self._clock.sleep(0, "postgres.piece")
+                await self._env.clock.sleep(0, "postgres.piece")
             for row_id in piece:
                 old = await read_state(link, by_id[row_id])
                 wanted = order(old, now)
@@ -193,9 +177,9 @@ class Sweeper:
     async def _told(self, steps: Sequence[Decided]) -> Sequence[Swept]:
         for number, piece in enumerate(in_pieces(steps, _size)):
             if number:
-                await self._clock.sleep(0, "postgres.piece")
+                await self._env.clock.sleep(0, "postgres.piece")
             for step in piece:
-                self._delivery.tell(applied_by(step.transition))
+                self._env.delivery.tell(applied_by(step.transition))
         return [Swept(step.row_id, step.transition.state) for step in steps]
 
 

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from chatd_server.domain.chat import ChatState
+from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.message import CONTENT_VERSION, Message, ToolResult
 from chatd_server.domain.transition import Transition
 from chatd_server.store.postgres import statements as sql
@@ -35,11 +36,17 @@ from chatd_server.store.shared.rows import (
 
 Arguments: TypeAlias = list[Any]
 
+LABEL = """greatest(pg_current_xact_id()::text::bigint, (
+    SELECT e.txid FROM events AS e WHERE e.chat = chats.id ORDER BY e.sequence DESC LIMIT 1))"""
+"""The transaction that the events of a chat are labelled with, so that labels rise with the log.
+That is almost always the writing one. One that waited for the chat's row may be older than the one
+that it waited for, and then takes its label: watchers wait for the older one anyway."""
+
 _NEW_NAMES = [name for group in NEW_CHAT for name in group.names]
 _INSERT = f"""
 INSERT INTO chats ({", ".join(_NEW_NAMES)}, content_version)
 VALUES ({", ".join("{}" for _ in _NEW_NAMES)}, {CONTENT_VERSION})
-ON CONFLICT (uuid) DO NOTHING RETURNING id"""
+ON CONFLICT (uuid) DO NOTHING RETURNING id, {LABEL} AS txid"""
 _COMPARE = Columns(Column("uuid", TEXT, "id"), Column("revision", BIGINT), Column("epoch", BIGINT))
 _COMPARE_JOURNAL = Columns(*_COMPARE, Column("journal", BIGINT))
 # Nothing to write but the answer to a request; it is right only while the revision is.
@@ -48,6 +55,10 @@ _SAME_REVISION = Columns(Column("uuid", TEXT, "id"), Column("revision", BIGINT))
 ROWS_MAX = 4
 """More rows than these are handed over as arrays. Few rows are cheaper one by one, but each number
 of rows is a statement of its own."""
+
+
+PIECE_ROWS = 256
+"""Rows of one piece, however small they are: each takes some microseconds to encode."""
 
 
 def _arrays(columns: Columns) -> str:
@@ -81,7 +92,7 @@ BRANCHES = {
     **_rows("messages", _into("messages", MESSAGE, content_version=_VERSION), MESSAGE),
     **_rows(
         "events",
-        _into("events", EVENT, content_version=_VERSION, txid="pg_current_xact_id()::text::bigint"),
+        _into("events", EVENT, content_version=_VERSION, txid="w.txid"),
         EVENT,
     ),
     "command": f"{_into('commands', COMMAND)} (VALUES ({_one(COMMAND)})) AS r",
@@ -107,9 +118,15 @@ class Write(NamedTuple):
     arguments: Arguments
     #: A message alone is more than a piece: encoding it took a turn of the loop, sending takes one.
     is_large: bool = False
-    #: Messages and kept results beyond the first piece, to be written in the same transaction.
+    #: What is beyond the first piece, to be written in the same transaction.
     messages: Sequence[Message] = ()
     outcomes: Sequence[ToolResult] = ()
+    events: Sequence[LoggedEvent] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to be written after the statement."""
+        return not (self.messages or self.outcomes or self.events)
 
 
 def write(
@@ -123,7 +140,7 @@ def write(
     """Return the statement for a transition that changes something.
 
     `compare_journal`: the decision looked at the journal of open calls, so the comparison fails if
-    an outcome was recorded meanwhile. `in_pieces`: results beyond the first piece are left for
+    an outcome was recorded meanwhile. `in_pieces`: what is beyond the first piece is left for
     `write_rest`.
     """
     new = transition.state
@@ -142,8 +159,10 @@ def write(
     rows = first_piece(messages, MESSAGE) if in_pieces else MESSAGE.rows(messages)
     if rows:
         _insert("messages", rows, names, arguments)
-    if transition.events:
-        _insert("events", EVENT.rows(transition.events), names, arguments)
+    events = transition.events
+    left = events[PIECE_ROWS:] if in_pieces else ()
+    if events:
+        _insert("events", EVENT.rows(events[: len(events) - len(left)]), names, arguments)
     side = side_rows(old, new)
     outcomes: Sequence[ToolResult] = ()
     if side is not NO_SIDE_ROWS:
@@ -154,7 +173,8 @@ def write(
     names.append("command")
     arguments += record
     is_large = any(len(row[-1]) > PIECE_BYTES for row in rows)
-    return Write(compose(chat, tuple(names)), arguments, is_large, messages[len(rows) :], outcomes)
+    statement = compose(chat, tuple(names))
+    return Write(statement, arguments, is_large, messages[len(rows) :], outcomes, left)
 
 
 def write_answer(old: ChatState, record: Row) -> Write:
@@ -172,13 +192,17 @@ def first_piece(items: Sequence[Any], columns: Columns) -> list[Row]:
     for item in items:
         rows.append(columns.values(item))
         size += len(rows[-1][-1])
-        if size > PIECE_BYTES:
+        if size > PIECE_BYTES or len(rows) == PIECE_ROWS:
             break
     return rows
 
 
 async def write_rest(
-    link: Any, row_id: int, messages: Sequence[Message], outcomes: Sequence[ToolResult] = ()
+    link: Any,
+    row_id: int,
+    messages: Sequence[Message],
+    outcomes: Sequence[ToolResult] = (),
+    events: Sequence[LoggedEvent] = (),
 ) -> None:
     """Write what a chat's first statement left, a piece at a time, in its transaction."""
     while messages:
@@ -189,6 +213,10 @@ async def write_rest(
         rows = first_piece(outcomes, OUTCOME)
         await link.execute(*sql.INSERT_OUTCOMES(chat=row_id, **arrays("o", OUTCOME, rows)))
         outcomes = outcomes[len(rows) :]
+    while events:
+        rows = EVENT.rows(events[:PIECE_ROWS])
+        await link.execute(*sql.INSERT_EVENTS(chat=row_id, **arrays("e", EVENT, rows)))
+        events = events[PIECE_ROWS:]
 
 
 @lru_cache(maxsize=256)
@@ -206,7 +234,7 @@ def _update(groups: Sequence[Columns], compared: Columns) -> str:
     names = ", ".join(f"{name} = {{}}" for group in groups for name in group.names)
     return (
         f"UPDATE chats SET {names}, content_version = {CONTENT_VERSION}"
-        f" WHERE {_equal(compared)} RETURNING id"
+        f" WHERE {_equal(compared)} RETURNING id, {LABEL} AS txid"
     )
 
 

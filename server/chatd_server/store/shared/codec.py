@@ -13,6 +13,7 @@ import msgspec
 from chatd_server.domain.chat import (
     Action,
     ChatConfig,
+    ForkedFrom,
     OpenCall,
     Queued,
     StopReason,
@@ -22,6 +23,7 @@ from chatd_server.domain.context import ContextUse
 from chatd_server.domain.event import (
     ActionRequired,
     ActionResolved,
+    ChatDeleted,
     ChatUpdated,
     CompactionFinished,
     Event,
@@ -55,6 +57,7 @@ EVENT_KINDS: Mapping[type, int] = {
     CompactionFinished: 8,
     ChatUpdated: 9,
     SubagentChanged: 10,
+    ChatDeleted: 11,
 }
 """Numbers of the kinds of events in the table. Stored: add, never change."""
 MESSAGE_EVENT = EVENT_KINDS[MessageCommitted]
@@ -86,6 +89,8 @@ class HotState(Value, frozen=True, omit_defaults=True):
     #: None in rows of an older version too: the next answer tells.
     context: ContextUse | None = None
     usage_total: Usage = Usage()
+    truncated_at: int = 0
+    forked_from: ForkedFrom | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,5 +1,8 @@
 """Conditions of the partial indexes. A query repeats one word for word, or misses the index."""
 
+from chatd_server.domain.event import WATCHED
+from chatd_server.store.shared.codec import EVENT_KINDS
+
 CHATS_WITH_WORK = "worker_id IS NULL AND status IN ('pending', 'interrupting')"
 """Index chats_work: chats that a worker may take."""
 CHATS_HELD = "worker_id IS NOT NULL"
@@ -8,3 +11,5 @@ CHATS_ASKING = "status = 'requires_action'"
 """Indexes chats_deadlines and chats_actions: chats that wait for the client."""
 CHATS_LISTED = "deleted_at IS NULL"
 """Index chats_owned: chats that their owner sees."""
+EVENTS_WATCHED = f"kind IN ({', '.join(str(EVENT_KINDS[kind]) for kind in WATCHED)})"
+"""Index events_watched: events that watchers of many chats are sent."""

@@ -117,6 +117,8 @@ def state_of(
         context=hot.context,
         usage_total=hot.usage_total,
         config=decode_config(row.content_version, row.config),
+        truncated_at=hot.truncated_at,
+        forked_from=hot.forked_from,
     )
 
 
@@ -148,6 +150,8 @@ def hot_state(state: ChatState) -> bytes:
             state.action,
             state.context,
             state.usage_total,
+            state.truncated_at,
+            state.forked_from,
         )
     )
 

@@ -5,6 +5,8 @@ bytes, never text: NUL survives, and only the codec looks inside. Times are micr
 since the Unix epoch, UTC.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -28,6 +30,7 @@ from chatd_server.store.shared.conditions import (
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
+    EVENTS_WATCHED,
 )
 
 metadata = MetaData()
@@ -79,44 +82,21 @@ chats = Table(
     UniqueConstraint("uuid", name="chats_uuid_unique"),
 )
 
+
+def _partial(name: str, condition: str, *columns: Column[Any]) -> None:
+    Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 # acquire: chats that have work and no worker, oldest work first; next_due: the earliest retry.
-Index(
-    "chats_work",
-    chats.c.due_at,
-    sqlite_where=text(CHATS_WITH_WORK),
-    postgresql_where=text(CHATS_WITH_WORK),
-)
+_partial("chats_work", CHATS_WITH_WORK, chats.c.due_at)
 # rescue: chats whose lease has expired; next_due: the earliest end of a lease.
-Index(
-    "chats_leases",
-    chats.c.lease_expires_at,
-    sqlite_where=text(CHATS_HELD),
-    postgresql_where=text(CHATS_HELD),
-)
+_partial("chats_leases", CHATS_HELD, chats.c.lease_expires_at)
 # expire_actions: actions past their deadline; next_due: the earliest deadline.
-Index(
-    "chats_deadlines",
-    chats.c.due_at,
-    sqlite_where=text(CHATS_ASKING),
-    postgresql_where=text(CHATS_ASKING),
-)
+_partial("chats_deadlines", CHATS_ASKING, chats.c.due_at)
 # list_actions: an owner's chats that wait for the client, first deadline first.
-Index(
-    "chats_actions",
-    chats.c.owner_id,
-    chats.c.due_at,
-    chats.c.id,
-    sqlite_where=text(CHATS_ASKING),
-    postgresql_where=text(CHATS_ASKING),
-)
+_partial("chats_actions", CHATS_ASKING, chats.c.owner_id, chats.c.due_at, chats.c.id)
 # list_chats: an owner's chats, newest first.
-Index(
-    "chats_owned",
-    chats.c.owner_id,
-    chats.c.id,
-    sqlite_where=text(CHATS_LISTED),
-    postgresql_where=text(CHATS_LISTED),
-)
+_partial("chats_owned", CHATS_LISTED, chats.c.owner_id, chats.c.id)
 
 queued_messages = Table(
     "queued_messages",
@@ -172,6 +152,16 @@ events = Table(
     PrimaryKeyConstraint("chat", "sequence", name="events_pk"),
     ForeignKeyConstraint(["chat"], ["chats.id"], name="events_chat_fk"),
     sqlite_with_rowid=False,
+)
+
+# watched: the events that watchers are sent, in the order of their transactions.
+Index(
+    "events_watched",
+    events.c.txid,
+    events.c.chat,
+    events.c.sequence,
+    sqlite_where=text(EVENTS_WATCHED),
+    postgresql_where=text(EVENTS_WATCHED),
 )
 
 commands = Table(

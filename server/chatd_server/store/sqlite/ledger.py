@@ -15,11 +15,11 @@ from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.shared import replay, rows
 from chatd_server.store.shared.changes import NO_SIDE_ROWS, changed_columns, is_step, side_rows
-from chatd_server.store.shared.codec import decode_config, decode_message
+from chatd_server.store.shared.codec import decode_message
 from chatd_server.store.shared.columns import BYTES, Column, Columns, Row
 from chatd_server.store.shared.ownership import check_root, writable
 from chatd_server.store.sqlite import statements as sql
-from chatd_server.store.sqlite.loading import read_state
+from chatd_server.store.sqlite.loading import read_answer, read_state
 
 ROW_IDS_MAX = 100_000
 """Row ids of chats that are remembered, about 20 MB; they never change."""
@@ -166,7 +166,7 @@ class Ledger:
         self.flush()
         found = self._execute(sql.FIND_COMMAND, (key,)).fetchone()
         if found is not None:
-            return self._replay(found, request), False
+            return read_answer(self._cursor, found, request), False
         row_id, old = self.load(chat_id) or (0, None)
         if not isinstance(command, Create):
             old = writable(old, chat_id, command, owner_id)
@@ -194,20 +194,6 @@ class Ledger:
             record = replay.record_of(key, old, transition, now, request)
             self._execute(sql.INSERT_COMMAND, (row_id, *record))
         return replay.applied_by(transition), transition.changed
-
-    def _replay(self, found: Row, request: RequestKey | None) -> Applied:
-        row_id, record = found[0], replay.Record._make(found[1:])
-        stored = replay.recalled(record, request)
-        if stored is None:
-            row = self._execute(sql.LOAD_ROW, (row_id,)).fetchone()
-            return replay.told_now(record, read_state(self._cursor, row)[1])
-        config = message = None
-        if not stored.has_config:
-            config = decode_config(*self._execute(sql.CONFIG, (row_id,)).fetchone())
-        if stored.position is not None:
-            where = {"chat": row_id, "position": stored.position}
-            message = decode_message(*self._execute(sql.MESSAGE_AT, where).fetchone())
-        return replay.told_again(record, stored, config, message)
 
     # --- writing ---------------------------------------------------------------------------
 

@@ -8,15 +8,22 @@ from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, ToolCal
 from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import ChatNotFound, MessageNotFound
 from chatd_server.ports.keys import KeyRecord
-from chatd_server.ports.store import ChatPage, EventPage
-from chatd_server.store.shared import pages
-from chatd_server.store.shared.codec import decode_message, page_weight
+from chatd_server.ports.store import Applied, ChatPage, EventPage, RequestKey
+from chatd_server.ports.watch import Place, WatchPage
+from chatd_server.store.shared import pages, watching
+from chatd_server.store.shared.codec import decode_message, page_weight, request_key
 from chatd_server.store.shared.columns import Row
 from chatd_server.store.shared.open_calls import without_answered
 from chatd_server.store.shared.ownership import readable
 from chatd_server.store.shared.rows import ChatRow, event_of, event_weight, state_of
 from chatd_server.store.sqlite import statements as sql
-from chatd_server.store.sqlite.loading import read_state
+from chatd_server.store.sqlite.loading import read_answer, read_state
+
+
+def answered(cursor: sqlite3.Cursor, request: RequestKey) -> Applied | None:
+    """Return the stored answer of a request; None when it was not carried out."""
+    found = cursor.execute(sql.FIND_COMMAND, (request_key(request.key),)).fetchone()
+    return None if found is None else read_answer(cursor, found, request)
 
 
 def load(cursor: sqlite3.Cursor, chat_id: ChatId, owner_id: OwnerId | None) -> ChatState:
@@ -34,6 +41,22 @@ def events(
     rows = cursor.execute(sql.EVENTS, {"chat": row_id, "after": after, "limit": limit})
     page, _ = pages.first_page(rows, event_weight, bytes_max)
     return EventPage(tuple(event_of(row) for row in page), oldest, head)
+
+
+def watch_head(cursor: sqlite3.Cursor) -> Place:
+    """Return the place after all events: commits come one after the other."""
+    return watching.after_commit(_newest_txid(cursor))
+
+
+def watched(cursor: sqlite3.Cursor, owner_id: OwnerId, after: Place, limit: int) -> WatchPage:
+    wanted = {**after._asdict(), "owner_id": owner_id, "limit": limit + 1}
+    rows = cursor.execute(sql.WATCHED, wanted).fetchall()
+    return watching.page_of(rows, limit, max(_newest_txid(cursor), after.txid))
+
+
+def _newest_txid(cursor: sqlite3.Cursor) -> int:
+    newest: int | None = cursor.execute(sql.NEWEST_WATCHED).fetchone()[0]
+    return newest or 0
 
 
 def messages(

@@ -14,9 +14,11 @@ from chatd_server.store.shared.conditions import (
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
+    EVENTS_WATCHED,
 )
 from chatd_server.store.shared.ownership import ROOT_COLUMNS
 from chatd_server.store.shared.replay import Record
+from chatd_server.store.shared.watching import COLUMNS, PLACE
 
 _STATE = ", ".join(rows.STATE_COLUMNS)
 
@@ -126,6 +128,12 @@ SELECT e.sequence, e.kind, e.at, e.position, e.content_version, e.payload,
     m.content_version, m.content
 FROM events AS e LEFT JOIN messages AS m ON m.chat = e.chat AND m.position = e.position
 WHERE e.chat = :chat AND e.sequence > :after ORDER BY e.sequence LIMIT :limit
+"""
+NEWEST_WATCHED = f"SELECT max(txid) FROM events WHERE {EVENTS_WATCHED}"
+WATCHED = f"""
+SELECT {COLUMNS} FROM events AS e JOIN chats AS c ON c.id = e.chat
+WHERE {EVENTS_WATCHED} AND ({PLACE}) > (:txid, :chat, :sequence) AND c.owner_id = :owner_id
+ORDER BY {PLACE} LIMIT :limit
 """
 MESSAGES = """
 SELECT content_version, content FROM messages

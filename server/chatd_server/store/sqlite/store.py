@@ -25,6 +25,7 @@ from chatd_server.ports.store import (
     RequestKey,
 )
 from chatd_server.ports.wake import Wake
+from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.shared import sweeps
 from chatd_server.store.shared.delivery import Delivery
 from chatd_server.store.shared.pages import ChatFilter
@@ -144,7 +145,7 @@ class SqliteStore:
         long = [state for state, context in taken if context is None]
         read = iter(await self.readers.read(reads.contexts, long) if long else ())
         return Acquisition(
-            [Acquired(state, next(read) if it is None else it) for state, it in taken]
+            tuple(Acquired(state, next(read) if it is None else it) for state, it in taken)
         )
 
     async def heartbeat(
@@ -188,6 +189,9 @@ class SqliteStore:
         return await self._submit(jobs.StatementJob(self._ledger, statement, parameters))
 
     # --- reads -----------------------------------------------------------------------------
+
+    async def answered(self, request: RequestKey) -> Applied | None:
+        return await self.readers.read(reads.answered, request)
 
     async def load(self, chat_id: ChatId, owner_id: OwnerId | None = None) -> ChatState:
         return await self.readers.read(reads.load, chat_id, owner_id)
@@ -233,6 +237,12 @@ class SqliteStore:
 
     async def events(self, chat_id: ChatId, *, after: int, limit: int, bytes_max: int) -> EventPage:
         return await self.readers.read(reads.events, chat_id, after, limit, bytes_max)
+
+    async def watch_head(self) -> Place:
+        return await self.readers.read(reads.watch_head)
+
+    async def watched(self, owner_id: OwnerId, *, after: Place, limit: int) -> WatchPage:
+        return await self.readers.read(reads.watched, owner_id, after, limit)
 
     async def messages_as_of(
         self, state: ChatState, *, after_position: int

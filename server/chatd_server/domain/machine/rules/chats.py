@@ -2,12 +2,27 @@
 
 import msgspec
 
-from chatd_server.domain.chat import ChatConfig, ChatState, Status, StopReason
-from chatd_server.domain.command import Create, DeleteChat, SetArchived, SetTitle, UpdateChat
-from chatd_server.domain.event import ChatUpdated
-from chatd_server.domain.ids import Instant
-from chatd_server.domain.machine.change import Change, begin_turn, end_turn, new_message
+from chatd_server.domain.chat import ChatConfig, ChatState, OpenCall, Status, StopReason
+from chatd_server.domain.command import (
+    Create,
+    DeleteChat,
+    History,
+    SetArchived,
+    SetTitle,
+    UpdateChat,
+)
+from chatd_server.domain.event import ChatUpdated, CompactionFinished
+from chatd_server.domain.ids import Instant, ToolCallId, TurnId
+from chatd_server.domain.machine.calls import closing_results, opened_calls
+from chatd_server.domain.machine.change import (
+    COPIED_TURN,
+    Change,
+    begin_turn,
+    end_turn,
+    new_message,
+)
 from chatd_server.domain.machine.payloads import chat_updated
+from chatd_server.domain.message import CompactionSource, ToolErrorKind
 from chatd_server.domain.refusal import EtagMismatch
 from chatd_server.domain.transition import Reply, Transition
 
@@ -27,8 +42,10 @@ def new_chat(command: Create, now: Instant) -> ChatState:
 
 
 def create(change: Change, command: Create) -> Transition:
-    """The log begins with the fields that were given."""
+    """The log begins with the fields that were given; the history of a fork follows."""
     _log_given(change, command)
+    if command.history is not None:
+        _copy(change, command.history)
     return change.seal()
 
 
@@ -42,6 +59,45 @@ def _log_given(change: Change, command: Create) -> None:
     given = chat_updated(ChatConfig(), command.config)
     if given != ChatUpdated():
         change.emit(given)
+
+
+def _copy(change: Change, history: History) -> None:
+    """Append the messages with new ids, positions and turns, and answer their open calls.
+
+    What they cost was paid in the other chat.
+    """
+    change.forked_from = history.origin
+    turns: dict[TurnId, TurnId] = {}
+    open_calls: dict[ToolCallId, OpenCall] = {}
+    context_from = change.boundary_position + history.context_from
+    for index, message in enumerate(history.messages):
+        if index == history.context_from:
+            change.begin_context()
+        turn_id = turns.setdefault(message.turn_id, TurnId(change.new_id(COPIED_TURN - len(turns))))
+        change.add_message(
+            message.role,
+            message.parts,
+            turn_id,
+            created_at=message.created_at,
+            model=message.model,
+            response_id=message.response_id,
+            finish_reason=message.finish_reason,
+            usage=message.usage,
+            visibility=message.visibility,
+            compressed=message.compressed,
+            summary_for=message.summary_for,
+        )
+        open_calls |= {it.id: it for it in opened_calls(message.parts)}
+        for result in message.results:
+            open_calls.pop(result.call_id, None)
+    if open_calls:
+        results = closing_results(open_calls.values(), ToolErrorKind.INTERRUPTED, change.now)
+        change.add_results(results, turns[history.messages[-1].turn_id])
+    if history.context_from == len(history.messages):
+        change.begin_context()
+    if context_from != change.boundary_position:
+        change.emit(CompactionFinished(CompactionSource.CLEAR, boundary_position=context_from))
+        change.boundary_position = context_from
 
 
 def update(change: Change, command: UpdateChat) -> Transition:

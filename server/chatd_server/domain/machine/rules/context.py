@@ -45,23 +45,10 @@ def request_compaction(change: Change, _command: RequestCompaction) -> Transitio
 
 
 def clear(change: Change, _command: ClearContext) -> Transition:
-    """The context begins after the newest message."""
-    if change.state.boundary_position == change.state.next_position:
-        return change.unchanged()
-    _clear(change)
-    return change.seal()
-
-
-def clear_and_give_up(change: Change, _command: ClearContext) -> Transition:
-    """The context begins after the newest message, and the failed turn is given up."""
-    _clear(change)
-    change.turn = None
-    change.last_error = None
-    return change.seal()
-
-
-def _clear(change: Change) -> None:
+    """The context begins after the newest message, and a failed turn is given up."""
     boundary = change.state.next_position
+    if change.state.boundary_position == boundary and change.target is change.state.status:
+        return change.unchanged()
     before = change.state.context
     change.emit(
         CompactionFinished(
@@ -73,6 +60,9 @@ def _clear(change: Change) -> None:
     )
     change.boundary_position = boundary
     change.begin_context()
+    change.turn = None
+    change.last_error = None
+    return change.seal()
 
 
 def commit_compaction(change: Change, command: CommitCompaction) -> Transition:

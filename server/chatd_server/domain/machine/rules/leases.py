@@ -26,7 +26,6 @@ def acquire(change: Change, command: Acquire) -> Transition:
 
 def release(change: Change, _command: Release) -> Transition:
     """The turn goes on where its last commit left it."""
-    change.lease = None
     change.turn = _without_attempt(change.open_turn)
     return change.seal()
 

@@ -7,16 +7,18 @@ from chatd_server.domain.command import EditMessage, SendMessage
 from chatd_server.domain.event import HistoryTruncated
 from chatd_server.domain.limits import QUEUE_LENGTH_MAX
 from chatd_server.domain.machine.change import Change, begin_turn, new_message
-from chatd_server.domain.message import Message
-from chatd_server.domain.refusal import ChatBusy, MessageNotFound, QueueFull
+from chatd_server.domain.refusal import ChatBusy, HistoryChanged, MessageNotFound, QueueFull
 from chatd_server.domain.transition import Reply, Transition
 
 
 def send_now(change: Change, command: SendMessage) -> Transition:
-    """Append to the queue; the head begins its turn."""
+    """Append to the queue; the head begins its turn, and an open turn ends."""
     queue = _appended(change, command, promoted=1)
     message = begin_turn(change, queue)
-    return change.seal(_placed(queue[-1], message, interrupted=False))
+    interrupted = change.ended is not None
+    if message.id == queue[-1].id:
+        return change.seal(Reply(message=message, interrupted=interrupted))
+    return change.seal(Reply(queued=queue[-1], interrupted=interrupted))
 
 
 def send_later(change: Change, command: SendMessage) -> Transition:
@@ -31,13 +33,6 @@ def send_and_interrupt(change: Change, command: SendMessage) -> Transition:
     queue = _appended(change, command, promoted=0)
     change.set_queue(queue)
     return change.seal(Reply(queued=queue[-1], interrupted=True))
-
-
-def send_and_replace(change: Change, command: SendMessage) -> Transition:
-    """No worker holds the chat: end the open turn; the head of the queue begins its own."""
-    queue = _appended(change, command, promoted=1)
-    message = begin_turn(change, queue, ended=StopReason.INTERRUPTED)
-    return change.seal(_placed(queue[-1], message, interrupted=True))
 
 
 def send_refused(change: Change, _command: SendMessage) -> NoReturn:
@@ -55,12 +50,6 @@ def _appended(change: Change, command: SendMessage, *, promoted: int) -> tuple[Q
     return queue
 
 
-def _placed(sent: Queued, promoted: Message, *, interrupted: bool) -> Reply:
-    if promoted.id == sent.id:
-        return Reply(message=promoted, interrupted=interrupted)
-    return Reply(queued=sent, interrupted=interrupted)
-
-
 def edit(change: Change, command: EditMessage) -> Transition:
     """Remove that message and all after it, empty the queue, and begin the turn of the new one.
 
@@ -73,6 +62,9 @@ def edit(change: Change, command: EditMessage) -> Transition:
     last = state.next_position - 1 if turn is None else turn.first_position
     if not 1 <= position <= last:
         raise MessageNotFound(str(position))
+    if command.seen_sequence is not None and state.truncated_at > command.seen_sequence:
+        raise HistoryChanged(str(position))
+    change.truncated_at = change.next_sequence
     change.emit(HistoryTruncated(first_removed_position=position))
     change.calls = ()
     change.boundary_position = state.boundary_position if state.boundary_position <= position else 1
@@ -80,6 +72,6 @@ def edit(change: Change, command: EditMessage) -> Transition:
         change.begin_context()
     else:
         change.context = None  # how much of it the removed part was, only the next answer tells
-    ended = StopReason.REPLACED if turn is not None and state.stop_reason is None else None
-    message = begin_turn(change, (new_message(change, command),), ended=ended)
-    return change.seal(Reply(message=message, interrupted=ended is not None), removed_from=position)
+    message = begin_turn(change, (new_message(change, command),), ended=StopReason.REPLACED)
+    reply = Reply(message=message, interrupted=change.ended is not None)
+    return change.seal(reply, removed_from=position)

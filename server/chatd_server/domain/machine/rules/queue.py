@@ -1,6 +1,6 @@
 """The rules of the queue."""
 
-from chatd_server.domain.chat import Queued, Status, StopReason
+from chatd_server.domain.chat import Queued
 from chatd_server.domain.command import DeleteQueued, PromoteQueued, ReorderQueue
 from chatd_server.domain.machine.change import Change, begin_turn
 from chatd_server.domain.refusal import InvalidRequest, MessageNotFound, Violation
@@ -34,10 +34,8 @@ def _queued(change: Change, queue: tuple[Queued, ...]) -> Transition:
 
 def promote_now(change: Change, command: PromoteQueued) -> Transition:
     """No worker holds the chat: the message begins its turn, and an open turn ends."""
-    queue = _to_head(change, command)
-    ended = None if change.state.status is Status.ERROR else StopReason.INTERRUPTED
-    message = begin_turn(change, queue, ended=ended)
-    return change.seal(Reply(message=message, interrupted=ended is not None))
+    message = begin_turn(change, _to_head(change, command))
+    return change.seal(Reply(message=message, interrupted=change.ended is not None))
 
 
 def promote_next(change: Change, command: PromoteQueued) -> Transition:

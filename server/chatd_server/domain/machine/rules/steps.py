@@ -9,6 +9,7 @@ from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.limits import CALLS_PER_ANSWER_MAX
 from chatd_server.domain.machine.calls import (
     batch_results,
+    crowded_results,
     cut_results,
     opened_calls,
     owes_batch,
@@ -71,7 +72,8 @@ def commit_answer(change: Change, command: CommitAnswer) -> Transition:
     """Commit the answer and open its calls.
 
     A finish reason other than TOOL_CALLS means that the answer was cut: no call runs, and the same
-    transition answers each. Calls above CALLS_PER_ANSWER_MAX are answered in the same way.
+    transition answers each. So are calls above CALLS_PER_ANSWER_MAX, and all calls beside one that
+    had to be alone.
     """
     turn = change.open_turn
     attempt = change.open_attempt(command.attempt_id, AttemptKind.MODEL)
@@ -89,7 +91,10 @@ def commit_answer(change: Change, command: CommitAnswer) -> Transition:
     calls: tuple[OpenCall, ...] = ()
     if command.finish_reason is FinishReason.TOOL_CALLS:
         calls = opened_calls(command.parts)
-        if len(calls) > CALLS_PER_ANSWER_MAX:
+        if command.crowded:
+            change.add_results(crowded_results(calls, command.crowded, change.now), turn.id)
+            calls = ()
+        elif len(calls) > CALLS_PER_ANSWER_MAX:
             surplus = surplus_results(calls[CALLS_PER_ANSWER_MAX:], change.now)
             change.add_results(surplus, turn.id)
             calls = calls[:CALLS_PER_ANSWER_MAX]

@@ -26,7 +26,6 @@ def require_action(change: Change, _command: RequireAction) -> Transition:
         ActionRequired(turn_id=turn.id, calls=pending_calls(state.calls), deadline=deadline)
     )
     change.action = action
-    change.lease = None
     change.turn = msgspec.structs.replace(turn, attempt=None)
     return change.seal()
 

@@ -8,7 +8,6 @@ from chatd_server.domain.machine.calls import opened_calls
 from chatd_server.domain.machine.change import (
     NO_ATTEMPT,
     Change,
-    begin_turn,
     end_turn,
     fail_turn,
 )
@@ -25,11 +24,6 @@ def ask_to_stop(change: Change, _command: Interrupt) -> Transition:
 def interrupt(change: Change, _command: Interrupt) -> Transition:
     """No worker holds the chat: end the turn."""
     end_turn(change, StopReason.INTERRUPTED)
-    return change.seal(Reply(interrupted=True))
-
-
-def interrupt_and_begin_next(change: Change, _command: Interrupt) -> Transition:
-    begin_turn(change, change.state.queue, ended=StopReason.INTERRUPTED)
     return change.seal(Reply(interrupted=True))
 
 
@@ -56,31 +50,15 @@ def retry(change: Change, _command: RetryTurn) -> Transition:
 
 
 def finish(change: Change, command: FinishTurn) -> Transition:
-    _check_open(change, command)
-    end_turn(change, command.stop_reason)
-    return change.seal()
-
-
-def finish_and_begin_next(change: Change, command: FinishTurn) -> Transition:
-    _check_open(change, command)
-    begin_turn(change, change.state.queue, ended=command.stop_reason)
-    return change.seal()
-
-
-def _check_open(change: Change, command: FinishTurn) -> None:
     if change.open_turn.id != command.turn_id:
         raise WrongStatus(change.state.status, f"{command.turn_id[:64]!r} is not the open turn")
+    end_turn(change, command.stop_reason)
+    return change.seal()
 
 
 def finish_interruption(change: Change, command: FinishInterruption) -> Transition:
     _save_partial_step(change, command)
     end_turn(change, StopReason.INTERRUPTED)
-    return change.seal()
-
-
-def finish_interruption_and_begin_next(change: Change, command: FinishInterruption) -> Transition:
-    _save_partial_step(change, command)
-    begin_turn(change, change.state.queue, ended=StopReason.INTERRUPTED)
     return change.seal()
 
 

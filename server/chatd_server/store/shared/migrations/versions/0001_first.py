@@ -58,46 +58,18 @@ def _chats() -> None:
 
 
 def _chats_indexes() -> None:
-    op.create_index(
-        "chats_actions",
-        "chats",
-        ["owner_id", "due_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("status = 'requires_action'"),
-        postgresql_where=sa.text("status = 'requires_action'"),
-    )
-    op.create_index(
-        "chats_deadlines",
-        "chats",
-        ["due_at"],
-        unique=False,
-        sqlite_where=sa.text("status = 'requires_action'"),
-        postgresql_where=sa.text("status = 'requires_action'"),
-    )
-    op.create_index(
-        "chats_leases",
-        "chats",
-        ["lease_expires_at"],
-        unique=False,
-        sqlite_where=sa.text("worker_id IS NOT NULL"),
-        postgresql_where=sa.text("worker_id IS NOT NULL"),
-    )
-    op.create_index(
-        "chats_owned",
-        "chats",
-        ["owner_id", "id"],
-        unique=False,
-        sqlite_where=sa.text("deleted_at IS NULL"),
-        postgresql_where=sa.text("deleted_at IS NULL"),
-    )
-    op.create_index(
-        "chats_work",
-        "chats",
-        ["due_at"],
-        unique=False,
-        sqlite_where=sa.text("worker_id IS NULL AND status IN ('pending', 'interrupting')"),
-        postgresql_where=sa.text("worker_id IS NULL AND status IN ('pending', 'interrupting')"),
-    )
+    asking = "status = 'requires_action'"
+    work = "worker_id IS NULL AND status IN ('pending', 'interrupting')"
+    _partial("chats_actions", asking, "owner_id", "due_at", "id")
+    _partial("chats_deadlines", asking, "due_at")
+    _partial("chats_leases", "worker_id IS NOT NULL", "lease_expires_at")
+    _partial("chats_owned", "deleted_at IS NULL", "owner_id", "id")
+    _partial("chats_work", work, "due_at")
+
+
+def _partial(name: str, condition: str, *columns: str) -> None:
+    where = sa.text(condition)
+    op.create_index(name, "chats", list(columns), sqlite_where=where, postgresql_where=where)
 
 
 def _queued_messages() -> None:
