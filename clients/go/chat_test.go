@@ -154,7 +154,7 @@ func TestContextIsCompactedOnRequestAndPeopleSeeNoSummary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if compacted.GetChat().GetContext().GetUsedTokens() == 0 {
+	if compacted.GetContext().GetUsedTokens() == 0 {
 		t.Fatal("the chat does not say how full its context is")
 	}
 	follow(t, s, request, see)

@@ -57,7 +57,6 @@ def test_a_summary_is_no_answer_and_no_message_for_people() -> None:
     ):
         view.apply(chat_service_pb2.SubscribeResponse(event=event))
     assert (view.is_compacting, view.live, view.messages) == (False, {}, [])
-    assert not view.chat.HasField("context"), "GetChat knows it"
 
 
 def test_a_compaction_that_failed_leaves_nothing_live() -> None:

@@ -63,19 +63,19 @@ def events(responses: Sequence[pb.SubscribeResponse], kind: str) -> list[Any]:
 async def test_a_chat_says_how_full_its_context_is(served: Served) -> None:
     """What the vendor counted, what is estimated, the window and the threshold; also a snapshot."""
     chat_id = await full(served)
-    chat = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))).chat
+    chat = await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))
     assert chat.context == chat_pb2.ContextLevel(
         used_tokens=82, estimated_tokens=2, limit_tokens=100, threshold_percent=70
     )
     first, *_ = await served.settled(chat_id)
-    assert first.event.snapshot.chat.context == chat.context
+    assert first.event.snapshot.context == chat.context
 
 
 async def test_a_chat_without_an_answer_is_all_estimate(served: Served) -> None:
     """The window is what the server knows of the model."""
     request = pb.CreateChatRequest(model="sandbox/echo")
     chat_id = (await served.call("CreateChat", request)).chat.chat_id
-    chat = (await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))).chat
+    chat = await served.call("GetChat", pb.GetChatRequest(chat_id=chat_id))
     assert (chat.context.used_tokens, chat.context.limit_tokens) == (0, 1_000_000)
 
 
@@ -169,7 +169,7 @@ async def test_clearing_begins_an_empty_context(served: Served) -> None:
     """The messages stay, the model sees none of them; doing it twice does nothing more."""
     chat_id = await full(served)
     cleared = await served.call("ClearContext", pb.ClearContextRequest(chat_id=chat_id))
-    assert cleared.chat.context.used_tokens == 0
+    assert cleared.context.used_tokens == 0
     again = await served.call("ClearContext", pb.ClearContextRequest(chat_id=chat_id))
     assert again.sequence == cleared.sequence
     refusal = await served.refused("CompactChat", pb.CompactChatRequest(chat_id=chat_id))
@@ -268,7 +268,7 @@ async def lenient(tmp_path: Path) -> AsyncIterator[Served]:
 async def test_thresholds_are_settings(lenient: Served) -> None:
     """Of a model, here: never."""
     chat_id = await full(lenient)
-    chat = (await lenient.call("GetChat", pb.GetChatRequest(chat_id=chat_id))).chat
+    chat = await lenient.call("GetChat", pb.GetChatRequest(chat_id=chat_id))
     assert chat.context.threshold_percent == 100
     responses = await sends(lenient, chat_id, "!say And on.")
     assert not events(responses, "compaction_finished")

@@ -87,6 +87,12 @@ class ChatHandle(ChatActs):
         )
         return (await self._client.call(self._client.chats.InterruptChat, request)).interrupted
 
+    async def context(self) -> chat_pb2.ContextLevel | None:
+        """Return how full the model's context is; None while that is unknown."""
+        request = chat_service_pb2.GetChatRequest(chat_id=self.id)
+        response = await self._client.call(self._client.chats.GetChat, request)
+        return response.context if response.HasField("context") else None
+
     async def compact(self, *, request_id: str = "") -> chat_service_pb2.CompactChatResponse:
         """Let the service summarise the model's context, in a turn of its own.
 

@@ -248,6 +248,10 @@ class SyncChat:
         """Delete the chat; as ChatHandle.delete."""
         self._thread.wait(self._handle.delete(request_id=request_id))
 
+    def context(self) -> chat_pb2.ContextLevel | None:
+        """Return how full the model's context is; None while that is unknown."""
+        return self._thread.wait(self._handle.context())
+
     def compact(self, *, request_id: str = "") -> chat_service_pb2.CompactChatResponse:
         """Let the service summarise the model's context; as ChatHandle.compact."""
         return self._thread.wait(self._handle.compact(request_id=request_id))

@@ -272,7 +272,6 @@ class ChatView:
     def _on_message_committed(self, event: event_pb2.MessageCommitted) -> None:
         if _is_for_people(event.message):
             self.messages.append(event.message)
-        self.chat.ClearField("context")  # how full it is now, GetChat says
         if event.attempt_id:  # of this attempt or a later one: the shown attempt is over
             self._forget_attempt()
 
@@ -334,8 +333,6 @@ class ChatView:
     def _on_compaction_finished(self, event: event_pb2.CompactionFinished) -> None:
         if event.outcome == event_pb2.COMPACTION_OUTCOME_FAILED:
             self._forget_attempt()
-        else:
-            self.chat.ClearField("context")  # as after a message
 
     def _on_message_part(self, event: event_pb2.MessagePart) -> None:
         self._enter_attempt(event.attempt_id)

@@ -445,11 +445,7 @@ type Chat struct {
 	// When a transition last changed it.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The chat that this one is a fork of; absent if it is none.
-	ForkedFrom *ForkedFrom `protobuf:"bytes,23,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
-	// How full the model's context is. Present in the responses of GetChat,
-	// CompactChat and ClearContext and in snapshots; also absent there while
-	// unknown: after an edit of an earlier message, until the next answer.
-	Context       *ContextLevel `protobuf:"bytes,24,opt,name=context,proto3" json:"context,omitempty"`
+	ForkedFrom    *ForkedFrom `protobuf:"bytes,23,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -641,13 +637,6 @@ func (x *Chat) GetUpdateTime() *timestamppb.Timestamp {
 func (x *Chat) GetForkedFrom() *ForkedFrom {
 	if x != nil {
 		return x.ForkedFrom
-	}
-	return nil
-}
-
-func (x *Chat) GetContext() *ContextLevel {
-	if x != nil {
-		return x.Context
 	}
 	return nil
 }
@@ -886,7 +875,7 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\n" +
 	"_max_stepsB\x14\n" +
 	"\x12_max_output_tokensB\x0e\n" +
-	"\f_temperature\"\xac\b\n" +
+	"\f_temperature\"\xfa\a\n" +
 	"\x04Chat\x12\x17\n" +
 	"\achat_id\x18\x01 \x01(\tR\x06chatId\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12,\n" +
@@ -918,8 +907,7 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"\vupdate_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x125\n" +
 	"\vforked_from\x18\x17 \x01(\v2\x14.chatd.v1.ForkedFromR\n" +
-	"forkedFrom\x120\n" +
-	"\acontext\x18\x18 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\x1a9\n" +
+	"forkedFrom\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x01\n" +
@@ -1023,12 +1011,11 @@ var file_chatd_v1_chat_proto_depIdxs = []int32{
 	14, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
 	14, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
 	7,  // 10: chatd.v1.Chat.forked_from:type_name -> chatd.v1.ForkedFrom
-	6,  // 11: chatd.v1.Chat.context:type_name -> chatd.v1.ContextLevel
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_chat_proto_init() }

@@ -1579,6 +1579,9 @@ type Snapshot struct {
 	// The action that it waits for, including calls that already have a result;
 	// present only in status REQUIRES_ACTION.
 	PendingAction *PendingAction `protobuf:"bytes,3,opt,name=pending_action,json=pendingAction,proto3" json:"pending_action,omitempty"`
+	// How full the model's context is; absent while unknown: after an edit of an
+	// earlier message, until the next answer.
+	Context       *ContextLevel `protobuf:"bytes,4,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1630,6 +1633,13 @@ func (x *Snapshot) GetQueue() []*QueueEntry {
 func (x *Snapshot) GetPendingAction() *PendingAction {
 	if x != nil {
 		return x.PendingAction
+	}
+	return nil
+}
+
+func (x *Snapshot) GetContext() *ContextLevel {
+	if x != nil {
+		return x.Context
 	}
 	return nil
 }
@@ -2459,11 +2469,12 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x0e2\x14.chatd.v1.ChatStatusR\x06status\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12 \n" +
 	"\ftool_call_id\x18\x04 \x01(\tR\n" +
-	"toolCallId\"\x9a\x01\n" +
+	"toolCallId\"\xcc\x01\n" +
 	"\bSnapshot\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12*\n" +
 	"\x05queue\x18\x02 \x03(\v2\x14.chatd.v1.QueueEntryR\x05queue\x12>\n" +
-	"\x0epending_action\x18\x03 \x01(\v2\x17.chatd.v1.PendingActionR\rpendingAction\"A\n" +
+	"\x0epending_action\x18\x03 \x01(\v2\x17.chatd.v1.PendingActionR\rpendingAction\x120\n" +
+	"\acontext\x18\x04 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"A\n" +
 	"\x10SnapshotMessages\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chatd.v1.MessageR\bmessages\"\xa7\x02\n" +
 	"\vMessagePart\x12\x1d\n" +
@@ -2591,9 +2602,10 @@ var file_chatd_v1_event_proto_goTypes = []any{
 	(*PendingAction)(nil),         // 36: chatd.v1.PendingAction
 	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
 	(*Chat)(nil),                  // 38: chatd.v1.Chat
-	(*Part)(nil),                  // 39: chatd.v1.Part
-	(ToolExecutor)(0),             // 40: chatd.v1.ToolExecutor
-	(*ToolResultPart)(nil),        // 41: chatd.v1.ToolResultPart
+	(*ContextLevel)(nil),          // 39: chatd.v1.ContextLevel
+	(*Part)(nil),                  // 40: chatd.v1.Part
+	(ToolExecutor)(0),             // 41: chatd.v1.ToolExecutor
+	(*ToolResultPart)(nil),        // 42: chatd.v1.ToolResultPart
 }
 var file_chatd_v1_event_proto_depIdxs = []int32{
 	31, // 0: chatd.v1.ChatEvent.event_time:type_name -> google.protobuf.Timestamp
@@ -2638,19 +2650,20 @@ var file_chatd_v1_event_proto_depIdxs = []int32{
 	38, // 39: chatd.v1.Snapshot.chat:type_name -> chatd.v1.Chat
 	8,  // 40: chatd.v1.Snapshot.queue:type_name -> chatd.v1.QueueEntry
 	36, // 41: chatd.v1.Snapshot.pending_action:type_name -> chatd.v1.PendingAction
-	32, // 42: chatd.v1.SnapshotMessages.messages:type_name -> chatd.v1.Message
-	21, // 43: chatd.v1.MessagePart.tool_call:type_name -> chatd.v1.ToolCallPiece
-	39, // 44: chatd.v1.MessagePart.part:type_name -> chatd.v1.Part
-	40, // 45: chatd.v1.ToolCallPiece.executor:type_name -> chatd.v1.ToolExecutor
-	41, // 46: chatd.v1.ToolCallFinished.result:type_name -> chatd.v1.ToolResultPart
-	1,  // 47: chatd.v1.CompactionStarted.source:type_name -> chatd.v1.CompactionSource
-	3,  // 48: chatd.v1.StreamEnd.reason:type_name -> chatd.v1.StreamEndReason
-	37, // 49: chatd.v1.StreamEnd.retry_delay:type_name -> google.protobuf.Duration
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	39, // 42: chatd.v1.Snapshot.context:type_name -> chatd.v1.ContextLevel
+	32, // 43: chatd.v1.SnapshotMessages.messages:type_name -> chatd.v1.Message
+	21, // 44: chatd.v1.MessagePart.tool_call:type_name -> chatd.v1.ToolCallPiece
+	40, // 45: chatd.v1.MessagePart.part:type_name -> chatd.v1.Part
+	41, // 46: chatd.v1.ToolCallPiece.executor:type_name -> chatd.v1.ToolExecutor
+	42, // 47: chatd.v1.ToolCallFinished.result:type_name -> chatd.v1.ToolResultPart
+	1,  // 48: chatd.v1.CompactionStarted.source:type_name -> chatd.v1.CompactionSource
+	3,  // 49: chatd.v1.StreamEnd.reason:type_name -> chatd.v1.StreamEndReason
+	37, // 50: chatd.v1.StreamEnd.retry_delay:type_name -> google.protobuf.Duration
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_event_proto_init() }

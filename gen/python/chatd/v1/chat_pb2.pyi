@@ -296,7 +296,6 @@ class Chat(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     FORKED_FROM_FIELD_NUMBER: _builtins.int
-    CONTEXT_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """UUID of the chat."""
     title: _builtins.str
@@ -367,13 +366,6 @@ class Chat(_message.Message):
     def forked_from(self) -> Global___ForkedFrom:
         """The chat that this one is a fork of; absent if it is none."""
 
-    @_builtins.property
-    def context(self) -> Global___ContextLevel:
-        """How full the model's context is. Present in the responses of GetChat,
-        CompactChat and ClearContext and in snapshots; also absent there while
-        unknown: after an edit of an earlier message, until the next answer.
-        """
-
     def __init__(
         self,
         *,
@@ -400,11 +392,10 @@ class Chat(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         forked_from: Global___ForkedFrom | None = ...,
-        context: Global___ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "context", b"context", "create_time", b"create_time", "forked_from", b"forked_from", "last_error", b"last_error", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "create_time", b"create_time", "forked_from", b"forked_from", "last_error", b"last_error", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "archived", b"archived", "chat_id", b"chat_id", "context", b"context", "create_time", b"create_time", "etag", b"etag", "forked_from", b"forked_from", "head_sequence", b"head_sequence", "labels", b"labels", "last_error", b"last_error", "model", b"model", "oldest_sequence", b"oldest_sequence", "parent_chat_id", b"parent_chat_id", "queued_message_count", b"queued_message_count", "revision", b"revision", "root_chat_id", b"root_chat_id", "status", b"status", "stop_reason", b"stop_reason", "system_prompt", b"system_prompt", "title", b"title", "tools", b"tools", "turn_id", b"turn_id", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "archived", b"archived", "chat_id", b"chat_id", "create_time", b"create_time", "etag", b"etag", "forked_from", b"forked_from", "head_sequence", b"head_sequence", "labels", b"labels", "last_error", b"last_error", "model", b"model", "oldest_sequence", b"oldest_sequence", "parent_chat_id", b"parent_chat_id", "queued_message_count", b"queued_message_count", "revision", b"revision", "root_chat_id", b"root_chat_id", "status", b"status", "stop_reason", b"stop_reason", "system_prompt", b"system_prompt", "title", b"title", "tools", b"tools", "turn_id", b"turn_id", "update_time", b"update_time", "usage_total", b"usage_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

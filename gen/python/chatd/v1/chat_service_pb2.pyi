@@ -209,18 +209,26 @@ class GetChatResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
+
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
 
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1298,21 +1306,29 @@ class CompactChatResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
         sequence: _builtins.int = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1354,21 +1370,29 @@ class ClearContextResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
         sequence: _builtins.int = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -832,6 +832,7 @@ class Snapshot(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     PENDING_ACTION_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -846,16 +847,23 @@ class Snapshot(_message.Message):
         present only in status REQUIRES_ACTION.
         """
 
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
         queue: _abc.Iterable[Global___QueueEntry] | None = ...,
         pending_action: _tool_pb2.PendingAction | None = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "pending_action", b"pending_action"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "pending_action", b"pending_action"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "pending_action", b"pending_action", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "pending_action", b"pending_action", "queue", b"queue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -234,15 +234,6 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
    * @generated from field: chatd.v1.ForkedFrom forked_from = 23;
    */
   forkedFrom?: ForkedFrom | undefined;
-
-  /**
-   * How full the model's context is. Present in the responses of GetChat,
-   * CompactChat and ClearContext and in snapshots; also absent there while
-   * unknown: after an edit of an earlier message, until the next answer.
-   *
-   * @generated from field: chatd.v1.ContextLevel context = 24;
-   */
-  context?: ContextLevel | undefined;
 };
 
 /**

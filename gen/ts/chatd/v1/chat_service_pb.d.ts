@@ -7,7 +7,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { PendingAction, ToolDefinition, ToolResultInput } from "./tool_pb.js";
 import type { Duration, FieldMask } from "@bufbuild/protobuf/wkt";
 import type { Message as Message$1, QueuedMessage, UserMessage } from "./message_pb.js";
-import type { BusyBehavior, Chat, ChatStatus, Cursor, TurnOptions } from "./chat_pb.js";
+import type { BusyBehavior, Chat, ChatStatus, ContextLevel, Cursor, TurnOptions } from "./chat_pb.js";
 import type { ChatEvent } from "./event_pb.js";
 
 /**
@@ -162,6 +162,14 @@ export declare type GetChatResponse = Message<"chatd.v1.GetChatResponse"> & {
    * @generated from field: chatd.v1.Chat chat = 1;
    */
   chat?: Chat | undefined;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 2;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**
@@ -1259,6 +1267,14 @@ export declare type CompactChatResponse = Message<"chatd.v1.CompactChatResponse"
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 3;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**
@@ -1314,6 +1330,14 @@ export declare type ClearContextResponse = Message<"chatd.v1.ClearContextRespons
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 3;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**

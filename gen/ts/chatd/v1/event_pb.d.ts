@@ -6,7 +6,7 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message as Message$1, Part, ToolExecutor, ToolResultPart } from "./message_pb.js";
-import type { Chat, ChatStatus, StopReason } from "./chat_pb.js";
+import type { Chat, ChatStatus, ContextLevel, StopReason } from "./chat_pb.js";
 import type { ChatError } from "./error_pb.js";
 import type { PendingAction } from "./tool_pb.js";
 
@@ -732,6 +732,14 @@ export declare type Snapshot = Message<"chatd.v1.Snapshot"> & {
    * @generated from field: chatd.v1.PendingAction pending_action = 3;
    */
   pendingAction?: PendingAction | undefined;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 4;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**

@@ -55,21 +55,16 @@ def chat(it: ChatState) -> chat_pb2.Chat:
     )
 
 
-def context_level(it: ContextLevel) -> chat_pb2.ContextLevel:
+def context_level(it: ContextLevel | None) -> chat_pb2.ContextLevel | None:
+    """Return how full a context is; None when that is unknown."""
+    if it is None:
+        return None
     return chat_pb2.ContextLevel(
         used_tokens=it.use.used_tokens,
         estimated_tokens=it.use.estimated_tokens,
         limit_tokens=it.limit,
         threshold_percent=it.threshold_percent,
     )
-
-
-def chat_with_context(it: ChatState, level: ContextLevel | None) -> chat_pb2.Chat:
-    """Return a chat, and how full its context is unless that is unknown."""
-    wire = chat(it)
-    if level is not None:
-        wire.context.CopyFrom(context_level(level))
-    return wire
 
 
 def forked_from(it: ForkedFrom) -> chat_pb2.ForkedFrom:

@@ -28,7 +28,7 @@ from chatd_server.domain.live import StreamEndReason
 from chatd_server.domain.machine.payloads import pending_calls
 from chatd_server.domain.message import CompactionSource
 from chatd_server.domain.refusal import Draining
-from chatd_server.rpc.convert.chats import chat_with_context, status, stop_reason
+from chatd_server.rpc.convert.chats import chat, context_level, status, stop_reason
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import message
 from chatd_server.rpc.convert.times import duration, timestamp
@@ -204,7 +204,8 @@ def snapshot(state: ChatState, level: ContextLevel | None = None) -> event_pb2.S
         for call, shown in zip(action.tool_calls, pending_calls(state.calls), strict=True):
             call.arguments_json = shown.arguments
     return event_pb2.Snapshot(
-        chat=chat_with_context(state, level),
+        chat=chat(state),
+        context=context_level(level),
         queue=[queued_entry(it) for it in state.queue],
         pending_action=action,
     )
