@@ -110,7 +110,7 @@ def page() -> str:
 
     rows = ["| name | default | what it is | allowed |", "|---|---|---|---|"]
     for it in described_settings():
-        default = "" if it.default == "" else f"`{str(it.default).lower()}`"
+        default = "" if it.default in ("", {}) else f"`{str(it.default).lower()}`"
         secret = " Secret." if it.is_secret else ""
         allowed = it.allowed.replace("|", "\\|")
         rows.append(f"| `{it.name}` | {default} | {it.description}{secret} | {allowed} |")

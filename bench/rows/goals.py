@@ -55,6 +55,7 @@ GOALS: Mapping[str, tuple[Goal, ...]] = {
     "replay_10000": (Goal(Measure.TO_FLOOR, 1.5),),
     "unary_send": (Goal(Measure.TO_DURABLE, 1.8),),
     "encode_10_200": (Goal(Measure.GROWTH_TO_FLOOR, 1.2),),
+    "compaction_2000": (Goal(Measure.TO_FLOOR, 1.1),),
     "cold_start": (Goal(Measure.TO_FLOOR, 1.5), Goal(Measure.WALL_TO_FLOOR, 1.5)),
     "idle_10000": (Goal(Measure.TO_FLOOR, 1.1),),
     "loop_longest": _LOOP,

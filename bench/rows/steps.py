@@ -91,21 +91,22 @@ def _sampling(
             tokens=1,
         )
         await loaded(server, task)
-        taken = await _samples(vendor)
+        taken = await vendor_samples(vendor)
         detail = {"request_bytes": float(taken[window[0]][1])}
         if early is not None:
-            detail["early_us"] = _per_step(taken, early)
-        return Sample(_per_step(taken, window), detail)
+            detail["early_us"] = per_step(taken, early)
+        return Sample(per_step(taken, window), detail)
 
     return sample
 
 
-def _per_step(taken: dict[int, tuple[float, int]], window: tuple[int, int]) -> float:
+def per_step(taken: dict[int, tuple[float, int]], window: tuple[int, int]) -> float:
+    """Return the microseconds of CPU time per step between two numbers of results."""
     first, last = window
     return (taken[last][0] - taken[first][0]) / (last - first) * 1e6
 
 
-async def _samples(vendor: str) -> dict[int, tuple[float, int]]:
+async def vendor_samples(vendor: str) -> dict[int, tuple[float, int]]:
     """Return the CPU seconds and the bytes of the request after each number of results."""
     async with httpx.AsyncClient() as client:
         found: list[Any] = json.loads((await client.get(f"http://{vendor}/")).content)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bench.context import Measure
-from bench.rows import encoding, loop, service, steps, stream, turns, writes
+from bench.rows import compaction, encoding, loop, service, steps, stream, turns, writes
 
 GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("e2e_100x50",): stream.e2e_100x50,
@@ -20,6 +20,7 @@ GROUPS: Mapping[tuple[str, ...], Measure] = {
     ("step_10", "step_200"): steps.growth,
     ("encode_10_200",): encoding.encode_10_200,
     ("replay_10000",): turns.replay_10000,
+    ("compaction_2000",): compaction.compaction_2000,
     ("cold_start",): service.cold_start,
     ("idle_10000",): service.idle_10000,
     ("loop_longest",): loop.loop_longest,

@@ -130,6 +130,48 @@ func TestClientToolIsAskedForAnsweredAndTheTurnGoesOn(t *testing.T) {
 	}
 }
 
+func TestContextIsCompactedOnRequestAndPeopleSeeNoSummary(t *testing.T) {
+	s := serve(t)
+	ctx := s.context(t, s.key)
+	created, err := s.chats.CreateChat(ctx, &chatdv1.CreateChatRequest{Model: model, Message: say("!say Hello.")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := &chatdv1.SubscribeRequest{
+		ChatId: created.GetChat().GetChatId(),
+		Until:  chatdv1.SubscribeUntil_SUBSCRIBE_UNTIL_SETTLED,
+	}
+	outcome := chatdv1.CompactionOutcome_COMPACTION_OUTCOME_UNSPECIFIED
+	see := func(response *chatdv1.SubscribeResponse) bool {
+		request.ResumeFrom = response.GetCursor()
+		if finished := response.GetEvent().GetCompactionFinished(); finished != nil {
+			outcome = finished.GetOutcome()
+		}
+		return false
+	}
+	follow(t, s, request, see)
+	compacted, err := s.chats.CompactChat(ctx, &chatdv1.CompactChatRequest{ChatId: request.GetChatId()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if compacted.GetContext().GetUsedTokens() == 0 {
+		t.Fatal("the chat does not say how full its context is")
+	}
+	follow(t, s, request, see)
+	if outcome != chatdv1.CompactionOutcome_COMPACTION_OUTCOME_DONE {
+		t.Fatalf("the compaction ended with %v", outcome)
+	}
+	page, err := s.chats.ListMessages(
+		ctx, &chatdv1.ListMessagesRequest{ChatId: request.GetChatId(), OmitModelMessages: true},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page.GetMessages()) != 2 {
+		t.Fatalf("people see %d messages, not 2", len(page.GetMessages()))
+	}
+}
+
 func TestQueueEditRetryForkAndFieldsAreOneCallEach(t *testing.T) {
 	s := serve(t)
 	ctx := s.context(t, s.key)

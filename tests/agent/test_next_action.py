@@ -8,14 +8,19 @@ from chatd_server.agent.turn.next_action import (
     Action,
     AskClient,
     CallModel,
+    Compact,
     Finish,
     RunTools,
     next_action,
 )
 from chatd_server.domain.chat import OpenCall, StopReason, Turn
-from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, STEPS_PER_TURN_MAX
-from chatd_server.domain.message import Executor, FinishReason, Message, Reasoning
-from tests.kit.make import answer, call, open_call, provider_result, result, turn, user
+from chatd_server.domain.limits import (
+    COMPACTIONS_PER_TURN_MAX,
+    PAUSES_IN_A_ROW_MAX,
+    STEPS_PER_TURN_MAX,
+)
+from chatd_server.domain.message import CompactionSource, Executor, FinishReason, Message, Reasoning
+from tests.kit.make import answer, call, open_call, provider_result, result, summarised, turn, user
 
 OURS = open_call("a")
 NOBODYS = open_call("b", Executor.NONE)
@@ -176,6 +181,102 @@ def test_next_action(
     assert next_action(tail, open_turn, calls) == owed
 
 
+AUTO = Compact(CompactionSource.AUTO)
+DONE = (user("go"), answer("hello"))
+
+
+@pytest.mark.parametrize(
+    ("tail", "calls", "open_turn", "owed"),
+    [
+        pytest.param([user("go")], (), turn(), AUTO, id="before the first model call"),
+        pytest.param(STEP, (), turn(1), AUTO, id="between two steps"),
+        pytest.param(STEP[:2], (OURS,), turn(1), RunTools((OURS,)), id="never while ours are open"),
+        pytest.param(STEP[:2], (THEIRS,), turn(1), AskClient(), id="never while the client's are"),
+        pytest.param(DONE, (), turn(1), AUTO, id="when the model ended by itself"),
+        pytest.param([user("go"), SEARCHED], (), turn(1), AUTO, id="also after a search"),
+        pytest.param(STEP, (), turn(1, stop_after=True), AUTO, id="when a tool ended the turn"),
+        pytest.param(
+            STEP,
+            (),
+            turn(3, max_steps=3),
+            Finish(StopReason.MAX_STEPS),
+            id="never after max steps",
+        ),
+        pytest.param(
+            DONE,
+            (),
+            turn(3, max_steps=3),
+            Finish(StopReason.END_TURN),
+            id="not at the end either, when the model may not go on",
+        ),
+        *(
+            pytest.param(
+                [user("go"), answer("no", finish=finish)],
+                (),
+                turn(1),
+                Finish(stop),
+                id=f"never after {finish}",
+            )
+            for finish, stop in (
+                (FinishReason.REFUSAL, StopReason.REFUSAL),
+                (FinishReason.CONTENT_FILTER, StopReason.CONTENT_FILTER),
+                (FinishReason.MAX_TOKENS, StopReason.MAX_TOKENS),
+                (FinishReason.CONTEXT_EXCEEDED, StopReason.CONTEXT_EXCEEDED),
+                (FinishReason.INTERRUPTED, StopReason.INTERRUPTED),
+            )
+        ),
+        pytest.param(
+            [user("go"), PAUSED], (), turn(1), CallModel(), id="never inside a paused answer"
+        ),
+        pytest.param(
+            STEP,
+            (),
+            turn(1, compactions=COMPACTIONS_PER_TURN_MAX),
+            CallModel(),
+            id="not more often than a turn may",
+        ),
+        pytest.param(
+            STEP,
+            (),
+            turn(1, compaction_failed=True),
+            CallModel(),
+            id="not again at the same point after a failure",
+        ),
+        pytest.param(
+            DONE,
+            (),
+            turn(1, compaction_failed=True),
+            Finish(StopReason.END_TURN),
+            id="a failure at the end does not go on",
+        ),
+    ],
+)
+def test_when_a_full_context_is_compacted(
+    tail: Sequence[Message], calls: Sequence[OpenCall], open_turn: Turn, owed: Action
+) -> None:
+    """Each row is one rule of automatic compaction."""
+    assert next_action(tail, open_turn, calls, is_full=True) == owed
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_requested_compaction_is_all_that_its_turn_does(is_full: bool) -> None:
+    """It needs no full context, and the model is not called after it."""
+    requested = turn(compaction_requested=True)
+    manual = Compact(CompactionSource.MANUAL)
+    assert next_action(DONE, requested, (), is_full=is_full) == manual
+    done = turn(compaction_requested=True, compactions=1)
+    summary = summarised("in short")
+    assert next_action([summary], done, (), is_full=is_full) == Finish(StopReason.COMPACTED)
+
+
+def test_after_a_compaction_the_model_goes_on_from_the_summary_and_a_tools_end_stays() -> None:
+    """The summary is a message of the role user, so it is answered."""
+    summary = summarised("in short")
+    assert next_action([summary], turn(1, compactions=1), ()) == CallModel()
+    ended = turn(1, compactions=1, stop_after=True)
+    assert next_action([summary], ended, ()) == Finish(StopReason.END_TURN)
+
+
 def test_next_action_looks_at_the_end_only() -> None:
     """Step two thousand costs as much as step two."""
 
@@ -190,3 +291,5 @@ def test_next_action_looks_at_the_end_only() -> None:
     tail = Counting([user("go"), *[*STEP[1:]] * 2000])
     assert next_action(tail, turn(5, max_steps=9), ()) == CallModel()
     assert tail.looks <= 4
+    assert next_action(tail, turn(5, max_steps=9), (), is_full=True) == AUTO
+    assert tail.looks <= 10

@@ -16,6 +16,7 @@ from bench.load import Task
 from bench.loop_cases import QUICK
 from bench.recording import recorded
 from bench.result import Row
+from bench.rows.compaction import compaction_2000
 from bench.rows.loop import loop_longest, loop_longest_pg
 from bench.rows.steps import step_tool
 from bench.rows.stream import Shape, streaming
@@ -58,6 +59,17 @@ async def test_all_four_take_steps_with_a_tool(tmp_path: Path) -> None:
     (row,) = await step_tool(_context(tmp_path))
     assert _is_measured(row)
     assert row.durable
+
+
+@pytest.mark.timeout(120)
+async def test_a_compacted_chat_and_a_fresh_one_take_the_same_steps(tmp_path: Path) -> None:
+    """The first requests of both are about equally long: only the summary is more."""
+    (row,) = await compaction_2000(_context(tmp_path))
+    assert not row.why
+    assert row.product
+    assert row.floor
+    sizes = [row.detail[side]["request_bytes"] for side in ("product", "floor")]
+    assert abs(sizes[0] - sizes[1]) < 4096
 
 
 @pytest.mark.timeout(120)

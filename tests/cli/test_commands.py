@@ -41,6 +41,8 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         "tail",
         "send",
         "interrupt",
+        "compact",
+        "clear",
         "edit",
         "retry",
         "fork",

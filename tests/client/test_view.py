@@ -29,8 +29,47 @@ def test_a_kind_of_event_is_folded_or_is_known_to_change_nothing() -> None:
     """A new kind needs a decision, and a handler with a wrong name would never be called."""
     kinds = {it.name for it in event_pb2.ChatEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
     folds = {it.removeprefix("_on_") for it in vars(ChatView) if it.startswith("_on_")}
-    without = {"compaction_started", "compaction_finished", "subagent_changed"}
-    assert kinds == (folds - {"other"}) | without | {"heartbeat", "stream_end"}
+    without = {"subagent_changed", "chat_deleted", "heartbeat", "stream_end"}
+    assert kinds == (folds - {"other"}) | without
+
+
+def test_a_summary_is_no_answer_and_no_message_for_people() -> None:
+    """While it is written it is not the answer in progress; afterwards only the model has it."""
+    started = event_pb2.CompactionStarted(attempt_id="a1", delta_offset=0)
+    piece = event_pb2.MessagePart(attempt_id="a1", part_index=0, delta_offset=20, text="In short")
+    view = view_of(
+        status("RUNNING"),
+        event_pb2.ChatEvent(compaction_started=started),
+        event_pb2.ChatEvent(message_part=piece),
+    )
+    assert (view.is_compacting, view.live_text) == (True, "")
+    assert ChatView.load(view.dump()).is_compacting
+    summary = message_pb2.Message(
+        role=message_pb2.ROLE_USER, visibility=message_pb2.VISIBILITY_MODEL, attempt_id="a1"
+    )
+    committed = event_pb2.MessageCommitted(message=summary, attempt_id="a1")
+    finished = event_pb2.CompactionFinished(
+        outcome=event_pb2.COMPACTION_OUTCOME_DONE, tokens_after=7
+    )
+    for event in (
+        event_pb2.ChatEvent(message_committed=committed),
+        event_pb2.ChatEvent(compaction_finished=finished),
+    ):
+        view.apply(chat_service_pb2.SubscribeResponse(event=event))
+    assert (view.is_compacting, view.live, view.messages) == (False, {}, [])
+
+
+def test_a_compaction_that_failed_leaves_nothing_live() -> None:
+    """Its event closes the attempt, where nothing is committed."""
+    started = event_pb2.CompactionStarted(attempt_id="a1", delta_offset=0)
+    failed = event_pb2.CompactionFinished(
+        outcome=event_pb2.COMPACTION_OUTCOME_FAILED, attempt_id="a1"
+    )
+    view = view_of(
+        event_pb2.ChatEvent(compaction_started=started),
+        event_pb2.ChatEvent(compaction_finished=failed),
+    )
+    assert not view.is_compacting
 
 
 def test_a_turn_is_open_until_the_event_that_says_why_it_ended() -> None:

@@ -4,6 +4,7 @@ from itertools import groupby
 
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.command import Command
+from chatd_server.domain.context import measure
 from chatd_server.domain.event import StatusChanged
 from chatd_server.domain.message import Executor, Message, Role, ToolCall
 from chatd_server.domain.transition import Transition
@@ -46,6 +47,16 @@ def fields_agree(state: ChatState) -> None:
     if state.action is not None:
         assert {it.executor for it in state.calls} == {Executor.CLIENT}
     assert state.lease is None or state.lease.epoch == state.epoch
+
+
+def context_agrees(state: ChatState, messages: list[Message]) -> None:
+    """The state's count of the context is that of its messages, or it says that it has none."""
+    use = state.context
+    if use is None:
+        return
+    found = measure([it for it in messages if it.position >= state.boundary_position])
+    assert (use.counted_tokens, use.used_tokens) == (found.counted_tokens, found.used_tokens)
+    assert use.is_answered == found.is_answered
 
 
 def is_users(message: Message) -> bool:

@@ -15,13 +15,11 @@ from chatd_server.domain.command import (
     Release,
     Rescue,
 )
-from chatd_server.domain.event import (
-    CompactionSource,
-    MessageCommitted,
-)
+from chatd_server.domain.event import MessageCommitted
 from chatd_server.domain.ids import MICROSECONDS, AttemptId
 from chatd_server.domain.limits import TOOL_RESULT_BYTES_MAX
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     FinishReason,
     Role,

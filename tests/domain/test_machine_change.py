@@ -12,6 +12,7 @@ from chatd_server.domain.chat import (
     StopReason,
     Turn,
 )
+from chatd_server.domain.context import ContextUse
 from chatd_server.domain.failure import ChatError, ErrorKind
 from chatd_server.domain.ids import ChatId, MessageId, OwnerId, ToolCallId, TurnId, WorkerId
 from chatd_server.domain.machine.change import Change, begin
@@ -44,6 +45,7 @@ FULL = ChatState(
     calls=(OpenCall(ToolCallId("call"), "shell", Executor.SERVER, 114),),
     action=Action(TurnId("turn"), 115, 116),
     queue=(Queued(MessageId("queued"), (Text("later"),), 117),),
+    context=ContextUse(120),
     usage_total=Usage(input_tokens=118),
     config=ChatConfig(title="title"),
     truncated_at=119,

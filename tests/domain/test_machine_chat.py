@@ -14,19 +14,18 @@ from chatd_server.domain.command import (
     CommitCompaction,
     DeleteChat,
     EditMessage,
+    FailCompaction,
     RequestCompaction,
     RetryTurn,
     SetArchived,
     SetTitle,
     UpdateChat,
 )
-from chatd_server.domain.event import (
-    ChatUpdated,
-    CompactionFinished,
-    CompactionSource,
-)
+from chatd_server.domain.context import ContextLevel, ContextUse
+from chatd_server.domain.event import ChatUpdated, CompactionFinished, CompactionOutcome
 from chatd_server.domain.ids import TurnId
-from chatd_server.domain.message import Role, Text, Visibility
+from chatd_server.domain.limits import SUMMARY_SHOWN_BYTES_MAX
+from chatd_server.domain.message import CompactionSource, Role, Text, Usage, Visibility
 from chatd_server.domain.refusal import (
     EtagMismatch,
     NothingToCompact,
@@ -43,6 +42,7 @@ from tests.domain.situations import (
 from tests.kit.by_hand import ERROR, ByHand, kinds, texts, told
 
 OTHER = TurnId("another turn")
+LEVEL = ContextLevel(ContextUse(800, answer_tokens=100), 1000, 70.0)
 
 
 # --- error and retry -----------------------------------------------------------------------
@@ -108,26 +108,100 @@ def test_a_compaction_moves_the_boundary_to_its_summary() -> None:
         CommitCompaction(
             **chat.hold(),
             attempt_id=attempt_id,
-            parts=(Text("in short"),),
+            parts=(Text("Go on: "), Text("in short")),
             source=CompactionSource.MANUAL,
-            tokens_before=900,
-            tokens_after=90,
+            level=LEVEL,
+            unanswered=((Text("and this?"),), (Text("still there?"),)),
+            model="a/small",
+            usage=Usage(output_tokens=7, context_tokens=900),
         )
     )
-    summary = chat.last
-    assert (summary.role, summary.visibility, summary.compressed) == (
-        Role.USER,
-        Visibility.MODEL,
-        True,
-    )
-    assert done.events[1].event == CompactionFinished(
-        CompactionSource.MANUAL, summary.position, 900, 90
+    summary, *kept = done.messages
+    assert [(it.role, it.visibility, it.compressed) for it in done.messages] == [
+        (Role.USER, Visibility.MODEL, True)
+    ] * 3
+    assert (summary.summary_for, summary.model) == (CompactionSource.MANUAL, "a/small")
+    assert [it.parts for it in kept] == [(Text("and this?"),), (Text("still there?"),)]
+    assert done.events[3].event == CompactionFinished(
+        CompactionSource.MANUAL,
+        summary.position,
+        tokens_before=900,
+        tokens_after=9,
+        summary="in short",
+        used_percent=90.0,
+        threshold_percent=70.0,
+        limit=1000,
     )
     assert chat.state.boundary_position == summary.position
+    assert chat.state.usage_total == Usage(output_tokens=7)
     assert (chat.turn.compactions, chat.turn.attempt) == (1, None)
     chat.finish(StopReason.COMPACTED)
     with pytest.raises(NothingToCompact):
         chat.do(RequestCompaction(command_id="x"))
+
+
+def test_a_compaction_that_failed_changes_no_context_and_counts() -> None:
+    """Its event closes the attempt and says why; the turn goes on until another answer counts."""
+    chat = running()
+    chat.answer("hello")
+    attempt_id = chat.attempt(AttemptKind.COMPACTION)
+    before = chat.state
+    cost = Usage(input_tokens=3)
+    done = chat.do(
+        FailCompaction(
+            **chat.hold(),
+            attempt_id=attempt_id,
+            source=CompactionSource.AUTO,
+            error=ERROR,
+            level=LEVEL,
+            usage=cost,
+        )
+    )
+    assert [it.event for it in done.events] == [
+        CompactionFinished(
+            CompactionSource.AUTO,
+            before.boundary_position,
+            tokens_before=900,
+            outcome=CompactionOutcome.FAILED,
+            attempt_id=attempt_id,
+            used_percent=90.0,
+            threshold_percent=70.0,
+            limit=1000,
+            error=ERROR,
+        )
+    ]
+    assert (chat.state.context, chat.state.next_position) == (before.context, before.next_position)
+    assert (chat.turn.compactions, chat.turn.compaction_failed) == (1, True)
+    assert (chat.turn.attempt, chat.state.usage_total) == (None, cost)
+    chat.answer("more")
+    assert (chat.turn.compactions, chat.turn.compaction_failed) == (1, False)
+
+
+def test_a_turn_that_is_tried_again_may_compact_again() -> None:
+    """Somebody may have mended what made it fail."""
+    chat = running()
+    chat.answer("hello")
+    attempt_id = chat.attempt(AttemptKind.COMPACTION)
+    auto = CompactionSource.AUTO
+    chat.do(FailCompaction(**chat.hold(), attempt_id=attempt_id, source=auto, error=ERROR))
+    chat.fail()
+    chat.do(RetryTurn(command_id="x"))
+    assert (chat.turn.compactions, chat.turn.compaction_failed) == (0, False)
+
+
+def test_a_long_summary_is_cut_in_the_event_and_whole_in_the_message() -> None:
+    """The payload of an event is bounded, also in a script of several bytes."""
+    chat = running()
+    chat.answer("hello")
+    attempt_id = chat.attempt(AttemptKind.COMPACTION)
+    parts = (Text("Go on: "), Text("ä" * 300_000))
+    auto = CompactionSource.AUTO
+    done = chat.do(CommitCompaction(**chat.hold(), attempt_id=attempt_id, parts=parts, source=auto))
+    assert done.messages[0].parts == parts
+    event = done.events[1].event
+    assert isinstance(event, CompactionFinished)
+    assert len(event.summary.encode()) <= SUMMARY_SHOWN_BYTES_MAX
+    assert event.summary.endswith("[cut: the message has the whole summary]")
 
 
 def test_an_empty_chat_has_nothing_to_compact() -> None:
@@ -137,6 +211,17 @@ def test_an_empty_chat_has_nothing_to_compact() -> None:
     with pytest.raises(NothingToCompact) as refused:
         chat.do(RequestCompaction(command_id="x"))
     assert refused.value.metadata == {"status": "WAITING"}
+
+
+def test_messages_that_nobody_has_answered_are_nothing_to_compact() -> None:
+    """They would be kept as they are."""
+    chat = running()
+    chat.fail()
+    chat.send("and this?")
+    chat.acquire()
+    chat.fail()
+    with pytest.raises(NothingToCompact):
+        chat.do(RequestCompaction(command_id="x"))
 
 
 def test_clearing_the_context_sets_a_boundary_without_a_summary() -> None:

@@ -30,6 +30,7 @@ from chatd_server.domain.command import (
     EditMessage,
     ExpireAction,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     Interrupt,
@@ -49,15 +50,23 @@ from chatd_server.domain.command import (
     SubmitToolResults,
     UpdateChat,
 )
-from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.ids import AttemptId, MessageId, TurnId
 from chatd_server.domain.machine import advance
-from chatd_server.domain.message import Executor, FinishReason, Part, Text, ToolResult
+from chatd_server.domain.message import (
+    CompactionSource,
+    Executor,
+    FinishReason,
+    Part,
+    Text,
+    ToolResult,
+    Usage,
+)
 from chatd_server.domain.refusal import LeaseLost, Refused
 from chatd_server.domain.transition import CallStart, Transition
 from tests.domain.invariants import (
     HELD,
     SETTLED,
+    context_agrees,
     fields_agree,
     history_is_valid,
     holds_after,
@@ -66,6 +75,11 @@ from tests.domain.invariants import (
 from tests.kit.by_hand import ERROR, ByHand, call
 
 EXECUTORS = st.lists(st.sampled_from(Executor), max_size=4)
+USAGES = (
+    Usage(),
+    Usage(input_tokens=10, cache_read_tokens=5, output_tokens=3, context_limit=100),
+    Usage(context_tokens=40),
+)
 MEANT = st.sampled_from(["any", "open", "other"])
 
 
@@ -240,8 +254,19 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
         )
 
     @in_status(Status.RUNNING)
-    @rule(executors=EXECUTORS, finish=st.sampled_from(FinishReason), fresh=st.booleans())
-    def commit_answer(self, executors: list[Executor], finish: FinishReason, fresh: bool) -> None:
+    @rule(
+        executors=EXECUTORS,
+        finish=st.sampled_from(FinishReason),
+        fresh=st.booleans(),
+        usage=st.sampled_from(USAGES),
+    )
+    def commit_answer(
+        self,
+        executors: list[Executor],
+        finish: FinishReason,
+        fresh: bool,
+        usage: Usage = USAGES[0],
+    ) -> None:
         if fresh:
             self.start_attempt(AttemptKind.MODEL, stale=False)
         self.do(
@@ -251,6 +276,7 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
                 parts=self.parts(executors),
                 finish_reason=FinishReason.TOOL_CALLS if executors else finish,
                 model="sandbox/any",
+                usage=usage,
             )
         )
 
@@ -290,8 +316,22 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
             CommitCompaction(
                 **self.worker(),
                 attempt_id=self.attempt_id(),
-                parts=(Text("in short"),),
+                parts=(Text("go on"), Text("in short")),
                 source=CompactionSource.AUTO,
+                unanswered=((Text("and?"),),),
+            )
+        )
+
+    @in_status(Status.RUNNING)
+    @rule()
+    def fail_compaction(self) -> None:
+        self.start_attempt(AttemptKind.COMPACTION, stale=False)
+        self.do(
+            FailCompaction(
+                **self.worker(),
+                attempt_id=self.attempt_id(),
+                source=CompactionSource.AUTO,
+                error=ERROR,
             )
         )
 
@@ -491,6 +531,7 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
             return
         state = self.chat.state
         fields_agree(state)
+        context_agrees(state, self.chat.messages)
         history_is_valid(state, self.chat.messages)
 
 

@@ -29,6 +29,7 @@ from chatd_server.domain.command import (
     EditMessage,
     ExpireAction,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     Interrupt,
@@ -48,11 +49,10 @@ from chatd_server.domain.command import (
     SubmitToolResults,
     UpdateChat,
 )
-from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.machine.guards import GUARDS
 from chatd_server.domain.machine.table import TABLE, Row
-from chatd_server.domain.message import Executor, FinishReason, Text
+from chatd_server.domain.message import CompactionSource, Executor, FinishReason, Text
 from chatd_server.domain.refusal import LeaseLost, Refused, WrongStatus
 from tests.domain import test_machine_stateful
 from tests.domain.situations import SITUATIONS
@@ -90,6 +90,7 @@ ScheduleRetry   404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst 
 CommitAnswer    404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst lst lst lst 404
 CommitResults   404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst lst lst lst 404
 Compaction      404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst lst lst lst 404
+FailCompaction  404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst lst lst lst 404
 RequireAction   404 lst lst lst lst A   A   A   .   .   .   lst lst lst lst lst lst lst lst 404
 FinishTurn      404 lst lst lst lst W   P   W   .   .   .   lst lst lst lst lst lst lst lst 404
 FinishInterrupt 404 lst lst lst lst .   .   .   W   P   W   lst lst lst lst lst lst lst lst 404
@@ -217,6 +218,13 @@ COMMANDS: dict[str, Callable[[ByHand], Command]] = {
         attempt_id=_ATTEMPT,
         parts=PARTS,
         source=CompactionSource.AUTO,
+    ),
+    "FailCompaction": _step(
+        AttemptKind.COMPACTION,
+        FailCompaction,
+        attempt_id=_ATTEMPT,
+        source=CompactionSource.AUTO,
+        error=ERROR,
     ),
     "RequireAction": _require_action,
     "FinishTurn": _finish,

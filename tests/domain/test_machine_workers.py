@@ -13,6 +13,7 @@ from chatd_server.domain.command import (
     DeleteChat,
     EditMessage,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     Release,
@@ -21,16 +22,11 @@ from chatd_server.domain.command import (
     SendMessage,
     StartAttempt,
 )
-from chatd_server.domain.event import (
-    ActionRequired,
-    CompactionSource,
-    MessageCommitted,
-    RetryScheduled,
-)
+from chatd_server.domain.event import ActionRequired, MessageCommitted, RetryScheduled
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.ids import MICROSECONDS, AttemptId, TurnId
 from chatd_server.domain.limits import RESCUES_MAX
-from chatd_server.domain.message import Executor, FinishReason, Role, Text, Usage
+from chatd_server.domain.message import CompactionSource, Executor, FinishReason, Role, Text, Usage
 from chatd_server.domain.refusal import ChatNotFound, LeaseLost, WrongStatus
 from tests.domain.situations import interrupting, pending, running, taken_over
 from tests.kit.by_hand import BEGIN, ERROR, LEASE_SECONDS, ByHand, call, kinds, said
@@ -234,7 +230,9 @@ def test_an_interruption_counts_the_tokens_of_the_partial_answer() -> None:
     assert chat.last.usage == chat.state.usage_total == USAGE
 
 
-@pytest.mark.parametrize("kind", [CommitAnswer, CommitResults, CommitCompaction, ScheduleRetry])
+@pytest.mark.parametrize(
+    "kind", [CommitAnswer, CommitResults, CommitCompaction, FailCompaction, ScheduleRetry]
+)
 def test_a_commit_names_the_open_attempt(kind: type) -> None:
     """What belongs to an attempt that is over, or of another kind, is refused."""
     chat = running()
@@ -242,6 +240,7 @@ def test_a_commit_names_the_open_attempt(kind: type) -> None:
         CommitAnswer: {"parts": (), "finish_reason": FinishReason.OTHER, "model": "a/b"},
         CommitResults: {"results": ()},
         CommitCompaction: {"parts": (), "source": CompactionSource.AUTO},
+        FailCompaction: {"source": CompactionSource.AUTO, "error": ERROR},
         ScheduleRetry: {"delay_seconds": 1.0, "error": ERROR},
     }
     for attempt_id in (AttemptId("none is open"), AttemptId("another is open")):

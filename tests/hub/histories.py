@@ -232,6 +232,54 @@ def a_reader_comes_back_inside_an_attempt() -> Scene:
 
 
 @history
+def a_context_is_compacted() -> Scene:
+    """The summary is shown like an answer, and a message without an attempt follows it."""
+    scene = Scene()
+    run = Run(scene).acquired()
+
+    def work() -> Actor:
+        yield from run.begin_compaction()
+        yield from run.summarises("in ", "short")
+        yield from run.finish()
+
+    scene.actor("worker", work())
+    scene.reader(SETTLED)
+    return scene
+
+
+@history
+def a_compaction_fails_and_the_turn_goes_on() -> Scene:
+    """Its event closes the attempt; nothing of it comes after the pieces of the answer."""
+    scene = Scene()
+    run = Run(scene).acquired()
+
+    def work() -> Actor:
+        yield from run.begin_compaction()
+        yield from run.fails_to_summarise()
+        yield from run.begin()
+        yield from run.answers("yes")
+
+    scene.actor("worker", work())
+    scene.reader()
+    return scene
+
+
+@history
+def a_compaction_on_another_server() -> Scene:
+    """A reader there gets the pieces with the message, rebuilt from it."""
+    scene = Scene(servers=2)
+    run = Run(scene).acquired()
+
+    def work() -> Actor:
+        yield from run.begin_compaction()
+        yield from run.summarises("in short")
+
+    scene.actor("worker", work())
+    is_level(scene, server=1)
+    return scene
+
+
+@history
 def a_reader_comes_back_inside_an_attempt_that_is_void() -> Scene:
     """The pieces that it holds are reset."""
     scene = Scene()

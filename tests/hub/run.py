@@ -9,8 +9,10 @@ from chatd_server.domain.command import (
     Acquire,
     Command,
     CommitAnswer,
+    CommitCompaction,
     CommitResults,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     Release,
@@ -20,8 +22,15 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ToolCallId
-from chatd_server.domain.live import CallHead, PieceKind
-from chatd_server.domain.message import Executor, FinishReason, Text, ToolCall, ToolResult
+from chatd_server.domain.live import CallHead, CompactionStart, PieceKind
+from chatd_server.domain.message import (
+    CompactionSource,
+    Executor,
+    FinishReason,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from chatd_server.domain.refusal import LeaseLost, Refused
 from chatd_server.ports.live import AttemptWriter
 from chatd_server.ports.store import Applied
@@ -148,6 +157,41 @@ class Run:
         yield from self._do(
             CommitResults(**self._hold(), attempt_id=self.attempt_id, results=(result,))
         )
+
+    def begin_compaction(self) -> Steps:
+        """Start a compaction, then show that it began."""
+        yield from self.begin(AttemptKind.COMPACTION)
+        assert self.writer is not None
+        started = CompactionStart(CompactionSource.AUTO)
+        self.writer.add(0, PieceKind.COMPACTION_STARTED, started)
+        yield None
+
+    def summarises(self, *texts: str) -> Steps:
+        """Show a summary, piece by piece, and commit it with a message that follows it."""
+        for text in texts:
+            self.says(text)
+            yield None
+        yield from self._do(
+            CommitCompaction(
+                **self._hold(),
+                attempt_id=self.attempt_id,
+                parts=(Text(self.text),),
+                source=CompactionSource.AUTO,
+                unanswered=((Text("and?"),),),
+            )
+        )
+
+    def fails_to_summarise(self) -> Steps:
+        """Let the compaction fail; the turn goes on."""
+        yield from self._do(
+            FailCompaction(
+                **self._hold(),
+                attempt_id=self.attempt_id,
+                source=CompactionSource.AUTO,
+                error=ERROR,
+            )
+        )
+        self.abandon()
 
     def finish(self) -> Steps:
         yield from self._do(self._end())

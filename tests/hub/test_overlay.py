@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatd_server.domain import limits
-from chatd_server.domain.event import CompactionSource
 from chatd_server.domain.failure import ErrorKind, ModelFailure
 from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.live import CallHead, CompactionStart, Piece, PieceKind
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     Message,
     Native,

@@ -116,7 +116,8 @@ class Witness:
         attempt = AttemptId(committed.attempt_id)
         closed_at, _ = self._store.closed[attempt]
         message = committed.message
-        if sequence == closed_at and message.role == message_pb2.ROLE_ASSISTANT:
+        is_shown = message.role == message_pb2.ROLE_ASSISTANT or message.compressed
+        if sequence == closed_at and is_shown:
             whole = {
                 index: part.text.text or part.tool_call.arguments_json
                 for index, part in enumerate(message.parts)

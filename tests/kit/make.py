@@ -1,12 +1,16 @@
 """Values for tests of pure functions; a test states only the fields that it is about."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from chatd_server.domain.chat import OpenCall, Turn, TurnOptions
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.live import CallHead, CompactionStart, PieceKind, PieceValue
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     FinishReason,
     Message,
@@ -87,9 +91,15 @@ def open_call(
     )
 
 
-def turn(steps: int = 0, max_steps: int | None = None, *, stop_after: bool = False) -> Turn:
+def turn(steps: int = 0, max_steps: int | None = None, **fields: Any) -> Turn:
     """Return an open turn."""
-    return Turn(TURN, 1, TurnOptions(max_steps=max_steps), steps, stop_after=stop_after)
+    return Turn(TURN, 1, TurnOptions(max_steps=max_steps), steps, **fields)
+
+
+def summarised(*parts: Part | str, position: int = 9) -> Message:
+    """Return the summary of a compaction."""
+    made = message(Role.USER, *parts, position=position, visibility=Visibility.MODEL)
+    return msgspec.structs.replace(made, compressed=True, summary_for=CompactionSource.AUTO)
 
 
 @dataclass

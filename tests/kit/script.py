@@ -109,10 +109,14 @@ def deltas(parts: Iterable[AnswerPart], kind: PieceKind = PieceKind.TEXT) -> lis
 class ScriptedModel:
     """A model, its provider and its registry; it plays `says` and `fails` in order."""
 
-    name = MODEL
     provider = "test"
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = MODEL) -> None:
+        self.name = name
+        #: Other models, each with a script of its own.
+        self._others: dict[str, ScriptedModel] = {}
+        #: Its own context window; None is unknown.
+        self.context_limit: int | None = None
         self._scripts: deque[list[Line]] = deque()
         #: The request of each call, with the context as it was then.
         self.requests: list[ModelRequest] = []
@@ -153,9 +157,17 @@ class ScriptedModel:
         """Begin the calls of one run, which share the scripts."""
         return self
 
+    def add(self, name: str, *, context_limit: int | None = None) -> "ScriptedModel":
+        """Add another model."""
+        other = self._others[name] = ScriptedModel(name)
+        other.context_limit = context_limit
+        return other
+
     def get(self, name: str) -> Model:
-        """Return this model. Raises ModelNotFound for another name."""
-        if name != MODEL:
+        """Return this model, or one that was added. Raises ModelNotFound for another name."""
+        if name in self._others:
+            return self._others[name]
+        if name != self.name:
             raise ModelNotFound(Violation("model", f"no model is called {name!r}"))
         return self
 

@@ -7,6 +7,7 @@ from chatd_server.domain.event import (
     ActionRequired,
     ActionResolved,
     ChatUpdated,
+    CompactionFinished,
     HistoryTruncated,
     LoggedEvent,
     MessageCommitted,
@@ -23,6 +24,7 @@ from chatd_server.domain.message import (
     Text,
     ToolCall,
     ToolResult,
+    Visibility,
 )
 
 
@@ -37,7 +39,8 @@ def transcript(events: Iterable[LoggedEvent], state: ChatState) -> str:
 def message_lines(message: Message) -> list[str]:
     """Return a message: its role, and one line per part."""
     finish = f" ({message.finish_reason})" if message.finish_reason else ""
-    return [f"{message.role}{finish}", *(f"  {_part(part)}" for part in message.parts)]
+    seen_by = "" if message.visibility is Visibility.BOTH else f" [for the {message.visibility}]"
+    return [f"{message.role}{finish}{seen_by}", *(f"  {_part(part)}" for part in message.parts)]
 
 
 def _event_lines(logged: LoggedEvent) -> list[str]:
@@ -59,6 +62,12 @@ def _event_lines(logged: LoggedEvent) -> list[str]:
             return [f"action {it.resolution}"]
         case HistoryTruncated() as it:
             return [f"history truncated from {it.first_removed_position}"]
+        case CompactionFinished() as it:
+            what = f"compaction ({it.source}) {it.outcome}: context from {it.boundary_position}"
+            if it.used_percent is not None:
+                what += f", {it.used_percent:g} percent, due at {it.threshold_percent:g}"
+            error = f" {it.error.kind}: {it.error.message}" if it.error else ""
+            return [what + error]
         case ChatUpdated():
             return ["chat updated"]
         case other:

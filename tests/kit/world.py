@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
+from chatd_server.agent.compaction.settings import CompactionSettings
 from chatd_server.agent.turn.env import Env
 from chatd_server.clock import RealClock
 from chatd_server.domain.chat import ChatConfig, ChatState, ClientTool, Status, TurnOptions
@@ -17,6 +18,7 @@ from chatd_server.domain.command import (
     Create,
     EditMessage,
     Interrupt,
+    RequestCompaction,
     RetryTurn,
     SendMessage,
     SubmittedResult,
@@ -58,6 +60,7 @@ class Process:
             tool_sources=(world.tools,),
             clock=world.clock,
             observer=world.observer,
+            compaction=world.compaction,
         )
         self.env = env
         self.worker = Worker(settings, self.wake, env)
@@ -127,6 +130,7 @@ class World:
         self.tools = ScriptedTools()
         self.wake = LocalWake()
         self.settings = WorkerSettings()
+        self.compaction = CompactionSettings()
         self.processes: list[Process] = []
         self._states: dict[ChatId, ChatState] = {}
         #: Number of committed transitions and chains, without outcomes in the journal.
@@ -280,6 +284,10 @@ class Chat:
     async def interrupt(self) -> Applied:
         """Stop the turn."""
         return await self.apply(Interrupt(command_id=self.command()))
+
+    async def compact(self) -> Applied:
+        """Ask for a compaction."""
+        return await self.apply(RequestCompaction(command_id=self.command()))
 
     async def retry(self) -> Applied:
         """Retry the failed turn."""

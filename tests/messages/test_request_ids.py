@@ -83,6 +83,18 @@ async def update(edge: Edge) -> tuple[Any, Mapping[str, Any]]:
     return request, {"chat": chat_pb2.Chat(title="other")}
 
 
+async def compact(edge: Edge) -> tuple[Any, Mapping[str, Any]]:
+    """The chat is busy when the request is repeated."""
+    chat = await states.waiting(edge)
+    return pb.CompactChatRequest(chat_id=chat.id), {"chat_id": (await states.waiting(edge)).id}
+
+
+async def clear(edge: Edge) -> tuple[Any, Mapping[str, Any]]:
+    """The context is empty when the request is repeated."""
+    chat = await states.waiting(edge)
+    return pb.ClearContextRequest(chat_id=chat.id), {"chat_id": (await states.waiting(edge)).id}
+
+
 async def archive(edge: Edge) -> tuple[Any, Mapping[str, Any]]:
     """An idle chat."""
     chat = await states.waiting(edge)
@@ -120,6 +132,8 @@ async def submit(edge: Edge) -> tuple[Any, Mapping[str, Any]]:
 WRITES: dict[str, Sound] = {
     "CreateChat": create,
     "UpdateChat": update,
+    "CompactChat": compact,
+    "ClearContext": clear,
     "ArchiveChat": archive,
     "UnarchiveChat": unarchive,
     "DeleteChat": delete,

@@ -17,6 +17,7 @@ from chatd_server.domain.failure import ChatError, ModelFailure
 from chatd_server.domain.ids import MessageId, ToolCallId, TurnId
 from chatd_server.domain.live import PieceKind
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     FinishReason,
     Message,
@@ -53,6 +54,7 @@ def message(
         created_at=0,
         sequence=position,
         compressed=compressed,
+        summary_for=CompactionSource.AUTO if compressed else None,
         finish_reason=finish,
     )
 

@@ -46,6 +46,31 @@ def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
 
 
+def test_a_context_window_in_unknown_fields_is_learned() -> None:
+    """Gateways add it to the message or to the usage; the tool's arguments are not searched."""
+    start = {
+        "type": "message_start",
+        "message": {"usage": {"input_tokens": 3}, "model_info": {"max_input_tokens": 90_000}},
+    }
+    end = {**ended(), "usage": {"output_tokens": 1, "contextWindow": "100000"}}
+    *_, finished = decoded(start, end, STOP)
+    assert isinstance(finished, Finished)
+    assert finished.usage.context_limit == 100_000
+
+
+def test_a_body_that_is_not_streamed_is_searched_too() -> None:
+    """Its content is not: arguments may have such a key."""
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {"context_window": 5}}
+    body = {"content": [call], "stop_reason": "tool_use", "usage": {"input_tokens": 3}}
+    decoder = AnswerDecoder("claude-sonnet-4-5")
+    *_, finished = decoder.feed_whole(json.dumps(body).encode())
+    assert isinstance(finished, Finished)
+    assert finished.usage.context_limit is None
+    *_, finished = AnswerDecoder("x").feed_whole(json.dumps({**body, "context_limit": 7}).encode())
+    assert isinstance(finished, Finished)
+    assert finished.usage.context_limit == 7
+
+
 def stop(index: int) -> dict[str, Any]:
     """Return the end of a block."""
     return {"type": "content_block_stop", "index": index}

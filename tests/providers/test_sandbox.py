@@ -26,7 +26,7 @@ from chatd_server.domain.message import (
     ToolResult,
 )
 from chatd_server.domain.refusal import ModelNotFound
-from chatd_server.ports.models import ModelRequest
+from chatd_server.ports.models import ModelRequest, Purpose
 from chatd_server.ports.tools import ToolSpec
 from chatd_server.providers.sandbox import SandboxProvider
 from chatd_server.providers.sandbox.directives import DIRECTIVES
@@ -88,10 +88,35 @@ async def test_results_are_summarised_when_nothing_else_was_asked_for() -> None:
 
 
 async def test_a_context_that_is_only_a_summary_has_an_answer_too() -> None:
-    """A compaction's summary is not read as directives, and a missing user message is no error."""
+    """A summary of somebody else's is not read as directives."""
     summary = message(Role.USER, Text("!call lookup"), compressed=True)
 
-    assert (await text_of(ModelRequest([summary]))).startswith("You said: (nothing)\n")
+    assert await text_of(ModelRequest([summary])) == "I go on from the summary."
+
+
+async def test_a_summary_lets_the_sandbox_go_on_with_its_plan() -> None:
+    """It is always the same text, and a context that begins with it has the next answer."""
+    asked = "!call lookup\n!step\n!call again\n!step\n!say Done."
+    answered = history((Role.USER, asked), (Role.ASSISTANT, "one"))
+    please = message(Role.USER, Text("Summarise."), position=8)
+    told = await text_of(ModelRequest([*answered, please], purpose=Purpose.SUMMARY))
+    assert told == f"Answers given to the newest message of the user so far: 1. It is:\n{asked}"
+    summary = message(Role.USER, Text("Before: "), Text(told), position=9, compressed=True)
+    assert (await lines_of(ModelRequest([summary])))[0] == "call call_0 again {}"
+    later = [summary, *history((Role.ASSISTANT, "two"))]
+    again = await text_of(ModelRequest([*later, please], purpose=Purpose.SUMMARY))
+    assert again == told.replace("far: 1.", "far: 2.")
+
+
+async def test_a_message_may_say_what_its_summary_is() -> None:
+    """So a test can make it slow, empty, or fail; no other call sees it."""
+    asked = "!say Hello.\n!summary\n!say In short."
+    please = message(Role.USER, Text("Summarise."), position=8)
+    messages = [*history((Role.USER, asked), (Role.ASSISTANT, "Hello.")), please]
+    assert await text_of(ModelRequest(messages, purpose=Purpose.SUMMARY)) == "In short."
+    assert await text_of(asked) == "Hello."
+    complaint = await text_of("!summary\n!say a\n!step\n!say b")
+    assert "after !summary comes one answer" in complaint
 
 
 def test_the_docs_show_every_directive_as_it_is() -> None:

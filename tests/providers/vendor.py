@@ -38,6 +38,11 @@ class VendorModel:
         """Return "vendor"."""
         return "vendor"
 
+    @property
+    def context_limit(self) -> int | None:
+        """Not known."""
+        return None
+
     def conversation(self) -> Conversation:
         """Not used here."""
         raise NotImplementedError

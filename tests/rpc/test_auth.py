@@ -106,6 +106,8 @@ def requests_about_a_chat(message_id: str = NO_ID) -> dict[str, Any]:
         "ReorderQueuedMessages": pb.ReorderQueuedMessagesRequest(message_ids=[message_id]),
         "RetryTurn": pb.RetryTurnRequest(),
         "InterruptChat": pb.InterruptChatRequest(),
+        "CompactChat": pb.CompactChatRequest(),
+        "ClearContext": pb.ClearContextRequest(),
         "SubmitToolResults": pb.SubmitToolResultsRequest(results=[result]),
         "ListPendingActions": pb.ListPendingActionsRequest(),
         "ListEvents": pb.ListEventsRequest(),

@@ -25,7 +25,7 @@ from chatd_server.domain.event import (
     ChatDeleted,
     ChatUpdated,
     CompactionFinished,
-    CompactionSource,
+    CompactionOutcome,
     Cursor,
     Event,
     HistoryTruncated,
@@ -58,6 +58,7 @@ from chatd_server.domain.limits import (
     RESPONSE_BYTES_MAX,
 )
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     File,
     FileReference,
@@ -189,7 +190,19 @@ EVENTS: list[Event] = [
     ActionResolved(TurnId("t1"), ActionResolution.EXPIRED),
     RetryScheduled(AttemptId("a1"), 2, 1.5, AT, ERROR, TurnId("t1")),
     HistoryTruncated(4),
-    CompactionFinished(CompactionSource.MANUAL, 4, 0, None),
+    CompactionFinished(
+        CompactionSource.AUTO,
+        4,
+        0,
+        None,
+        CompactionOutcome.FAILED,
+        AttemptId("a1"),
+        "in short",
+        0.0,
+        70.0,
+        100,
+        ERROR,
+    ),
     ChatUpdated(title="", labels={}, tools=("f",)),
     SubagentChanged(CHAT, Status.WAITING, "child", ToolCallId("c")),
     ChatDeleted(),
@@ -310,6 +323,7 @@ def test_every_number_of_every_enum_has_a_word_of_the_domain() -> None:
         (error_pb2.ErrorKind, convert.errors._ERROR_KIND),
         (event_pb2.ActionResolution, convert.events._RESOLUTION),
         (event_pb2.CompactionSource, convert.events._SOURCE),
+        (event_pb2.CompactionOutcome, convert.events._OUTCOME),
     ]
     for enum, table in pairs:
         # Those of requests are keyed by number, those of responses by word; the other side is it.

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from chatd.v1 import chat_service_pb2_grpc
+from chatd_server.agent.compaction.settings import CompactionSettings
 from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.hub.settings import HubSettings
@@ -27,6 +28,7 @@ from chatd_server.rpc.edge.table import table
 from chatd_server.rpc.streams.frames import EventFrames
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
+from chatd_server.service.context import Contexts
 from chatd_server.service.keys import Keys
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
@@ -144,6 +146,7 @@ def backend_of(
     return Backend(
         chats=Chats(store, clock, MODEL),
         messages=Messages(store, clock),
+        contexts=Contexts(store, clock, ScriptedModel(), CompactionSettings(), MODEL),
         turns=Turns(store, clock),
         queue=Queue(store, clock),
         tools=ClientTools(store, clock),

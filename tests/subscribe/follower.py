@@ -11,6 +11,9 @@ from chatd_server.domain.limits import RESPONSE_BYTES_MAX, TEXT_SLICE_BYTES_MAX
 WORKING = {chat_pb2.CHAT_STATUS_RUNNING, chat_pb2.CHAT_STATUS_INTERRUPTING}
 
 
+PIECES = {"message_part", "tool_call_started", "tool_call_finished", "compaction_started"}
+
+
 class Follower:
     """One client of one chat. It survives cuts: `cut`, then read on."""
 
@@ -113,7 +116,7 @@ class Follower:
             self.messages.extend(event.snapshot_messages.messages)
         elif event.sequence:
             self._take_durable(event, kind, response.cursor)
-        elif kind in {"message_part", "tool_call_started", "tool_call_finished"}:
+        elif kind in PIECES:
             self._take_piece(getattr(event, kind), kind, response.cursor)
         elif kind == "preview_reset":
             assert event.preview_reset.attempt_id == self.open_attempt
@@ -141,6 +144,8 @@ class Follower:
                 self.open_attempt, self.offset = "", 0
         elif kind == "retry_scheduled":
             closed = event.retry_scheduled.attempt_id
+        elif kind == "compaction_finished":
+            closed = event.compaction_finished.attempt_id
         elif kind == "status_changed" and event.status_changed.status not in WORKING:
             closed = self.open_attempt
         if closed:

@@ -8,8 +8,10 @@ from chatd_server.domain.chat import AttemptKind, ChatConfig, ChatState, StopRea
 from chatd_server.domain.command import (
     Command,
     CommitAnswer,
+    CommitCompaction,
     CommitResults,
     Create,
+    FailCompaction,
     FinishTurn,
     ScheduleRetry,
     SendMessage,
@@ -17,8 +19,15 @@ from chatd_server.domain.command import (
 )
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId, ChatId, OwnerId, WorkerId, new_uuid
-from chatd_server.domain.live import PieceKind
-from chatd_server.domain.message import FinishReason, Part, Text, ToolCall, ToolResult
+from chatd_server.domain.live import CompactionStart, PieceKind
+from chatd_server.domain.message import (
+    CompactionSource,
+    FinishReason,
+    Part,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.ports.live import AttemptWriter
@@ -88,6 +97,13 @@ class Chat:
     writer: AttemptWriter = field(init=False)
     attempt_id: AttemptId = field(init=False)
 
+    @property
+    def shown_bytes(self) -> int:
+        """Bytes of the canonical string of the open attempt."""
+        live = self.edge.hub._chats.get(self.id)
+        overlay = None if live is None else live.attempts.current
+        return 0 if overlay is None else overlay.size
+
     async def do(self, command: Command) -> Applied:
         """Apply a command."""
         applied = await self.edge.store.apply(self.id, command)
@@ -148,6 +164,37 @@ class Chat:
         writer = await self.begin()
         writer.append(0, PieceKind.TEXT, text)
         return await self.commit(text)
+
+    async def begin_compaction(self) -> AttemptWriter:
+        """Begin a compaction, and show that it began."""
+        writer = await self.begin(AttemptKind.COMPACTION)
+        started = CompactionStart(CompactionSource.AUTO)
+        writer.add(0, PieceKind.COMPACTION_STARTED, started)
+        return writer
+
+    async def commit_compaction(self, *texts: str, unanswered: str = "") -> Applied:
+        """Commit the summary of the open attempt."""
+        return await self.do(
+            CommitCompaction(
+                **self.hold(),
+                attempt_id=self.attempt_id,
+                parts=tuple(map(Text, texts)),
+                source=CompactionSource.AUTO,
+                unanswered=((Text(unanswered),),) if unanswered else (),
+            )
+        )
+
+    async def fail_compaction(self) -> Applied:
+        """The model gave no summary."""
+        error = failure(ErrorKind.OVERLOADED, "the model is busy").error
+        return await self.do(
+            FailCompaction(
+                **self.hold(),
+                attempt_id=self.attempt_id,
+                source=CompactionSource.AUTO,
+                error=error,
+            )
+        )
 
     async def retry(self) -> Applied:
         """The model failed; another attempt follows."""

@@ -87,9 +87,36 @@ class ChatHandle(ChatActs):
         )
         return (await self._client.call(self._client.chats.InterruptChat, request)).interrupted
 
-    async def messages(self) -> list[message_pb2.Message]:
-        """Return all messages, in order: users', answers, and results of tools."""
-        request = chat_service_pb2.ListMessagesRequest(chat_id=self.id)
+    async def context(self) -> chat_pb2.ContextLevel | None:
+        """Return how full the model's context is; None while that is unknown."""
+        request = chat_service_pb2.GetChatRequest(chat_id=self.id)
+        response = await self._client.call(self._client.chats.GetChat, request)
+        return response.context if response.HasField("context") else None
+
+    async def compact(self, *, request_id: str = "") -> chat_service_pb2.CompactChatResponse:
+        """Let the service summarise the model's context, in a turn of its own.
+
+        Does not wait for it: `resume` follows, and `compaction_finished` says what came of it.
+        Raises Conflict while a turn is open, and (NOTHING_TO_COMPACT) when there is nothing to
+        summarise.
+        """
+        request = chat_service_pb2.CompactChatRequest(chat_id=self.id, request_id=request_id)
+        return await self._client.call(self._client.chats.CompactChat, request)
+
+    async def clear_context(self, *, request_id: str = "") -> chat_service_pb2.ClearContextResponse:
+        """Let the model forget what was said; the messages stay. Raises Conflict while a turn is
+        open, and when a failed one holds up a queue.
+        """
+        request = chat_service_pb2.ClearContextRequest(chat_id=self.id, request_id=request_id)
+        return await self._client.call(self._client.chats.ClearContext, request)
+
+    async def messages(self, *, for_model: bool = False) -> list[message_pb2.Message]:
+        """Return all messages, in order: users', answers, and results of tools; with `for_model`
+        also those that only the model sees, such as summaries.
+        """
+        request = chat_service_pb2.ListMessagesRequest(
+            chat_id=self.id, omit_model_messages=not for_model
+        )
         messages: list[message_pb2.Message] = []
         while True:
             page = await self._client.call(self._client.chats.ListMessages, request)

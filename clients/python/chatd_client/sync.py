@@ -254,9 +254,21 @@ class SyncChat:
         """Delete the chat; as ChatHandle.delete."""
         self._thread.wait(self._handle.delete(request_id=request_id))
 
-    def messages(self) -> list[message_pb2.Message]:
-        """Return all messages, in order."""
-        return self._thread.wait(self._handle.messages())
+    def context(self) -> chat_pb2.ContextLevel | None:
+        """Return how full the model's context is; None while that is unknown."""
+        return self._thread.wait(self._handle.context())
+
+    def compact(self, *, request_id: str = "") -> chat_service_pb2.CompactChatResponse:
+        """Let the service summarise the model's context; as ChatHandle.compact."""
+        return self._thread.wait(self._handle.compact(request_id=request_id))
+
+    def clear_context(self, *, request_id: str = "") -> chat_service_pb2.ClearContextResponse:
+        """Let the model forget what was said; as ChatHandle.clear_context."""
+        return self._thread.wait(self._handle.clear_context(request_id=request_id))
+
+    def messages(self, *, for_model: bool = False) -> list[message_pb2.Message]:
+        """Return all messages, in order; as ChatHandle.messages."""
+        return self._thread.wait(self._handle.messages(for_model=for_model))
 
     def pending_action(self) -> tool_pb2.PendingAction | None:
         """Return what the chat waits for, or None when it waits for nothing."""

@@ -91,6 +91,8 @@ class ShownText:
     """The text of one turn, in pieces to show as they come."""
 
     _attempt_id: str = ""
+    #: The attempt that summarises the context: nothing of it is an answer.
+    _summary_id: str = ""
     #: The text of the answer in progress so far.
     _given: str = ""
     #: Whether an earlier answer of the turn had text.
@@ -98,6 +100,10 @@ class ShownText:
 
     def pieces(self, event: event_pb2.ChatEvent) -> Iterator[str]:
         match event.WhichOneof("event"):
+            case "compaction_started":
+                self._summary_id = event.compaction_started.attempt_id
+            case "message_part" if event.message_part.attempt_id == self._summary_id:
+                return
             case "message_part":
                 part = event.message_part
                 if part.attempt_id != self._attempt_id:

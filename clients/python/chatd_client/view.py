@@ -22,10 +22,15 @@ FORMAT_NUMBER: Final = 1
 
 _WORDS: Final = frozenset({"text", "reasoning", "refusal"})
 """Kinds of pieces that are only text."""
-_OF_AN_ATTEMPT: Final = frozenset({"message_part", "tool_call_started", "tool_call_finished"})
+_OF_AN_ATTEMPT: Final = frozenset(
+    {"message_part", "tool_call_started", "tool_call_finished", "compaction_started"}
+)
 """Live events with a position in an attempt."""
 _WORKING: Final = frozenset({chat_pb2.CHAT_STATUS_RUNNING, chat_pb2.CHAT_STATUS_INTERRUPTING})
 """In every other status no attempt is open."""
+
+_COMPACTION: Final = -1
+"""Where the mark of a compaction stands among the live parts."""
 
 _BEGIN_AGAIN = "follow the chat without a cursor to start again with a snapshot"
 
@@ -57,7 +62,7 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 @dataclass
 class ChatView:
-    """The state that the events describe.
+    """The state that the events describe, without messages for the model alone.
 
     Feed it each response of a stream that began without a cursor, and it shows the whole chat. To
     continue after a restart, store `dump()`, then use `ChatView.load(data)` and
@@ -159,6 +164,11 @@ class ChatView:
             self.live[index].text for index in sorted(self.live) if self.live[index].kind == "text"
         )
 
+    @property
+    def is_compacting(self) -> bool:
+        """Whether the context is being summarised: the live parts are then the summary."""
+        return _COMPACTION in self.live
+
     def apply(self, response: chat_service_pb2.SubscribeResponse) -> None:
         """Apply one response. What the view has is not applied again: durable events up to its
         cursor, and pieces that it has or whose message was committed. A snapshot replaces all.
@@ -254,13 +264,14 @@ class ChatView:
         self._forget_attempt()
 
     def _on_snapshot_messages(self, event: event_pb2.SnapshotMessages) -> None:
-        self.messages.extend(event.messages)
+        self.messages.extend(filter(_is_for_people, event.messages))
 
     def _on_caught_up(self, _: event_pb2.CaughtUp) -> None:
         self.is_caught_up = True
 
     def _on_message_committed(self, event: event_pb2.MessageCommitted) -> None:
-        self.messages.append(event.message)
+        if _is_for_people(event.message):
+            self.messages.append(event.message)
         if event.attempt_id:  # of this attempt or a later one: the shown attempt is over
             self._forget_attempt()
 
@@ -315,10 +326,19 @@ class ChatView:
         self._enter_attempt(event.attempt_id)
         self.running_tools.pop(event.result.tool_call_id, None)
 
+    def _on_compaction_started(self, event: event_pb2.CompactionStarted) -> None:
+        self._enter_attempt(event.attempt_id)
+        self.live[_COMPACTION] = LivePart("compaction")
+
+    def _on_compaction_finished(self, event: event_pb2.CompactionFinished) -> None:
+        if event.outcome == event_pb2.COMPACTION_OUTCOME_FAILED:
+            self._forget_attempt()
+
     def _on_message_part(self, event: event_pb2.MessagePart) -> None:
         self._enter_attempt(event.attempt_id)
         kind = event.WhichOneof("piece") or ""
-        part = self.live.setdefault(event.part_index, LivePart(kind))
+        shown_as = "summary" if self.is_compacting else kind
+        part = self.live.setdefault(event.part_index, LivePart(shown_as))
         if kind == "tool_call":
             part.tool_call_id = event.tool_call.tool_call_id
             part.tool_name = event.tool_call.tool_name
@@ -335,6 +355,10 @@ class ChatView:
         self.attempt_id = ""
         self.live.clear()
         self.running_tools.clear()
+
+
+def _is_for_people(message: message_pb2.Message) -> bool:
+    return message.visibility != message_pb2.VISIBILITY_MODEL
 
 
 def _last_bytes(words: str, count: int) -> str:

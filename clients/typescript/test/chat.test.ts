@@ -3,12 +3,12 @@
 import { deepStrictEqual, notStrictEqual, ok, strictEqual } from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Client, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import type { Cursor } from "@chatd/contract/chatd/v1/chat_pb.js";
+import { CursorSchema, type Cursor } from "@chatd/contract/chatd/v1/chat_pb.js";
 import { ChatService, SubscribeUntil } from "@chatd/contract/chatd/v1/chat_service_pb.js";
-import type { ChatEvent } from "@chatd/contract/chatd/v1/event_pb.js";
+import { CompactionOutcome, type ChatEvent } from "@chatd/contract/chatd/v1/event_pb.js";
 import { Role, ToolExecutor, UserMessageSchema } from "@chatd/contract/chatd/v1/message_pb.js";
 
 import { startServer, type Server } from "./server.js";
@@ -117,6 +117,22 @@ test("a client tool is asked for, answered, and the turn goes on", async () => {
   strictEqual(result.value.output.value, "5");
   const spoken = results.findLast((kind) => kind.case === "text");
   strictEqual(spoken?.case === "text" ? spoken.value.text : "", "Thank you.");
+});
+
+test("a context is compacted on request, and people see no summary", async () => {
+  const created = await chats.createChat({ model: "sandbox/echo", message: say("!say Hello.") });
+  const chatId = created.chat?.chatId ?? "";
+  await follow(chatId, undefined, SubscribeUntil.SETTLED, () => undefined);
+  const compacted = await chats.compactChat({ chatId });
+  ok((compacted.context?.usedTokens ?? 0n) > 0n);
+  let outcome = CompactionOutcome.UNSPECIFIED;
+  const before = create(CursorSchema, { sequence: compacted.sequence - 1n });
+  await follow(chatId, before, SubscribeUntil.SETTLED, (event) => {
+    if (event.event.case === "compactionFinished") outcome = event.event.value.outcome;
+  });
+  strictEqual(outcome, CompactionOutcome.DONE);
+  const { messages } = await chats.listMessages({ chatId, omitModelMessages: true });
+  strictEqual(messages.length, 2);
 });
 
 test("queue, edit, retry, fork and the fields of a chat are one call each", async () => {

@@ -8,6 +8,7 @@ from chatd_server.app.databases import open_database
 from chatd_server.app.root_key import registered
 from chatd_server.app.server import App
 from chatd_server.app.settings import (
+    compaction_settings,
     hub_settings,
     listen,
     provider_settings,
@@ -38,6 +39,7 @@ from chatd_server.rpc.streams.frames import EventFrames
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
 from chatd_server.service.chores import Chores
+from chatd_server.service.context import Contexts
 from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
@@ -79,7 +81,11 @@ def _app(
     store = database.store
     models = ModelRegistry(provider_settings(config), clock)
     models.get(config.worker.default_model)
-    hub = Hub(store, clock, EventFrames(), hub_settings(config), observer)
+    compaction = compaction_settings(config)
+    if compaction.model:
+        models.get(compaction.model)
+    contexts = Contexts(store, clock, models, compaction, config.worker.default_model)
+    hub = Hub(store, clock, EventFrames(contexts.level), hub_settings(config), observer)
     feeds = Feeds(store, clock, hub_settings(config))
     env = Env(
         worker_id=worker_id,
@@ -90,11 +96,13 @@ def _app(
         clock=clock,
         observer=observer,
         default_model=config.worker.default_model,
+        compaction=compaction,
     )
     rpcs = table(SERVICES, GROUPS)
     backend = Backend(
         chats=Chats(store, clock, config.worker.default_model),
         messages=Messages(store, clock),
+        contexts=contexts,
         turns=Turns(store, clock),
         queue=Queue(store, clock),
         tools=ClientTools(store, clock),

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chatd_server.agent.compaction.settings import CompactionSettings
 from chatd_server.config.load import server_version
 from chatd_server.config.settings import Config
+from chatd_server.domain.context import Thresholds
 from chatd_server.domain.ids import WorkerId
 from chatd_server.hub.settings import HubSettings
 from chatd_server.providers.registry import ADAPTERS
@@ -42,6 +44,19 @@ def hub_settings(config: Config) -> HubSettings:
         heartbeat_seconds=config.streams.stream_heartbeat_seconds,
         reads_at_heartbeat=config.is_postgres,  # with SQLite no other process writes
         event_retention_seconds=config.streams.event_retention_days * DAY_SECONDS,
+    )
+
+
+def compaction_settings(config: Config) -> CompactionSettings:
+    """Return when and how contexts are summarised."""
+    return CompactionSettings(
+        thresholds=Thresholds(
+            config.compaction.compaction_threshold_percent,
+            config.compaction.compaction_threshold_models,
+            config.compaction.compaction_threshold_owners,
+        ),
+        model=config.compaction.compaction_model,
+        timeout_seconds=config.compaction.compaction_timeout_seconds,
     )
 
 

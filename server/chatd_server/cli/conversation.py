@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from chatd.v1 import chat_service_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2
 from chatd_client import ChatdError, ChatHandle, Client, Conflict, InvalidRequest, NotFound
+from chatd_server.cli.context import ACTS
 from chatd_server.cli.keyboard import Lines, lines, on_signals
 from chatd_server.cli.past import failed_turns
 from chatd_server.cli.sending import UNTIL_ANSWERED, Sent, sent, why_it_waits
@@ -36,9 +37,29 @@ async def converse(client: Client, chat_id: str = "", model: str = "") -> None:
             if not words.strip():
                 continue
             try:
+                if (act := ACTS.get(words.strip())) is not None:
+                    await _act(act, client, chat_id, transcript)
+                    continue
                 chat_id = await _done(client, words, chat_id, model, transcript)
             except (Conflict, InvalidRequest, NotFound) as refusal:
                 transcript.line(f"  ✗ {refusal}", "red")
+
+
+async def _act(
+    act: Callable[[ChatHandle], Awaitable[object]],
+    client: Client,
+    chat_id: str,
+    transcript: Transcript,
+) -> None:
+    """Do what a line with a slash asks for, and show what comes of it."""
+    if not chat_id:
+        transcript.line("  ✗ there is no chat yet: say something first", "red")
+        return
+    chat = client.chat(chat_id)
+    cursor = chat_pb2.Cursor(sequence=(await chat.get()).head_sequence)
+    await act(chat)
+    async for response in chat.follow(cursor=cursor, until=UNTIL_ANSWERED):
+        transcript.show(response)
 
 
 async def _asked(console: Console, typed: Lines) -> str | None:

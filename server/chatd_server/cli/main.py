@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chatd_server.cli import operate, talk
+from chatd_server.cli import context, operate, talk
 from chatd_server.cli.chats import chats_app, fork
 from chatd_server.cli.exits import Exit, Failed, tell
 from chatd_server.cli.queue import queue_app
@@ -46,6 +46,7 @@ def command_line() -> typer.Typer:
     app.callback()(_main)
     app.command()(serve)
     talk.register(app)
+    context.register(app)
     app.add_typer(chats_app, name="chats")
     app.command()(fork)
     app.command()(watch)

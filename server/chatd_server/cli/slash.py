@@ -18,6 +18,8 @@ HELP = """\
   /queue delete NUMBER   take that message out
   /edit TEXT             say TEXT instead of your newest message
   /retry                 run the failed turn again
+  /compact               summarise what the model knows of the chat
+  /clear                 let the model forget what was said
   /help                  this list
   To say a line that looks like one of these, begin it with a space."""
 

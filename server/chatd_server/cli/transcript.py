@@ -16,6 +16,19 @@ from chatd_server.cli.statuses import status_name
 _RESULT_CHARACTERS_MAX = 200
 
 
+def compaction_words(event: event_pb2.CompactionFinished) -> tuple[str, str]:
+    """Say how a compaction ended, and in which style."""
+    if event.outcome == event_pb2.COMPACTION_OUTCOME_FAILED:
+        return f"the context was not summarised: {event.error.message}", "yellow"
+    if event.source in (
+        event_pb2.COMPACTION_SOURCE_CLEAR,
+        event_pb2.COMPACTION_SOURCE_UNSPECIFIED,  # it was clear already
+    ):
+        return "the context was cleared: the model begins anew", "dim"
+    before = f"{event.tokens_before} → " if event.HasField("tokens_before") else ""
+    return f"the context was summarised: {before}about {event.tokens_after} tokens", "dim"
+
+
 @dataclass
 class Transcript:
     """Prints responses of Subscribe. `show_own` prints the user's own messages too.
@@ -30,6 +43,8 @@ class Transcript:
     #: Errors of turns by their ids, for the messages of a snapshot.
     failed: dict[str, error_pb2.ChatError] = field(default_factory=dict)
     _attempt_id: str = ""
+    #: The attempt that summarises the context: its pieces are for the model.
+    _summary_id: str = ""
     _shown: set[str] = field(default_factory=set)
     _open_style: str | None = None
     _calls: dict[str, message_pb2.ToolCallPart] = field(default_factory=dict)
@@ -56,7 +71,13 @@ class Transcript:
 
     # --- live ------------------------------------------------------------------------------
 
+    def _compaction_started(self, event: event_pb2.CompactionStarted) -> None:
+        self._summary_id = event.attempt_id
+        self.line("  ⇣ summarising the context …", "dim")
+
     def _message_part(self, part: event_pb2.MessagePart) -> None:
+        if part.attempt_id == self._summary_id:
+            return
         self._attempt_id = part.attempt_id
         self._shown.add(part.attempt_id)
         piece = part.WhichOneof("piece")
@@ -77,7 +98,9 @@ class Transcript:
         self._shown.add(event.attempt_id)
         self._result(event.result)
 
-    def _preview_reset(self, _: event_pb2.PreviewReset) -> None:
+    def _preview_reset(self, event: event_pb2.PreviewReset) -> None:
+        if self._summary_id and event.attempt_id == self._summary_id:
+            return
         self._shown.discard(self._attempt_id)
         self.line("  ⟲ the answer so far is void", "dim")
 
@@ -91,6 +114,8 @@ class Transcript:
 
     def _snapshot_messages(self, event: event_pb2.SnapshotMessages) -> None:
         for message in event.messages:
+            if message.compressed and message.attempt_id:
+                self.line("  ⇣ here the context was summarised", "dim")
             if message.turn_id != self._turn_id:
                 self._turn_over()
             self._turn_id = message.turn_id
@@ -109,6 +134,8 @@ class Transcript:
 
     def _message(self, message: message_pb2.Message) -> None:
         self._close()
+        if message.visibility == message_pb2.VISIBILITY_MODEL:
+            return
         was_shown = bool(message.attempt_id) and message.attempt_id in self._shown
         for part in message.parts:
             if part.WhichOneof("kind") == "tool_call":
@@ -132,6 +159,10 @@ class Transcript:
             self._interrupted(event.turn_id)
         elif event.stop_reason == chat_pb2.STOP_REASON_MAX_STEPS:
             self.line("  ■ the turn reached its limit of steps", "yellow")
+
+    def _compaction_finished(self, event: event_pb2.CompactionFinished) -> None:
+        words, style = compaction_words(event)
+        self.line(f"  ⇣ {words}", style)
 
     def _retry_scheduled(self, event: event_pb2.RetryScheduled) -> None:
         self._shown.discard(event.attempt_id)

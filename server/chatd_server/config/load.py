@@ -138,7 +138,11 @@ def _fields() -> Mapping[str, Described]:
                 kind=hints[field.name],
                 description=meta.description or "",
                 is_secret=bool((meta.extra or {}).get("secret")),
-                default=field.default,
+                default=(
+                    field.default
+                    if field.default_factory is msgspec.NODEFAULT
+                    else field.default_factory()
+                ),
             )
     return described
 
@@ -172,14 +176,25 @@ def _given(
 
 
 def _checked(name: str, described: Described, given: _Given) -> Any:
+    value = given.value
     try:
-        return msgspec.convert(given.value, described.kind, strict=False)
-    except msgspec.ValidationError as error:
+        if get_origin(described.kind.__origin__) is dict and isinstance(value, str):
+            value = _mapping(value)
+        return msgspec.convert(value, described.kind, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
         value = "(hidden)" if described.is_secret else repr(given.value)
         raise BadConfig(
             f"{name} = {value}, from {given.origin or given.source}, cannot be used: "
             f"{described.description} Allowed: {described.allowed}."
         ) from error
+
+
+def _mapping(text: str) -> dict[str, str]:
+    """Return a mapping that is written as "name=value,name=value". Raises ValueError."""
+    pairs = [it.rpartition("=") for it in text.split(",") if it.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError("not every item is name=value")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _allowed(kind: Any) -> str:
@@ -189,6 +204,8 @@ def _allowed(kind: Any) -> str:
         return ", ".join(get_args(inner))
     if inner is bool:
         return "true, false"
+    if get_origin(inner) is dict:
+        return f"`name=value,name=value`, or a table in the file; {_allowed(get_args(inner)[1])}"
     if inner is str:
         return f"text that matches `{meta.pattern}`" if meta.pattern else "text"
     number = "a whole number" if inner is int else "a number"

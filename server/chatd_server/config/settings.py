@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from chatd_server.config.compaction import CompactionConfig
 from chatd_server.config.database import DatabaseConfig
 from chatd_server.config.providers import ProvidersConfig
 from chatd_server.config.server import ServerConfig
@@ -31,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     worker: WorkerConfig = WorkerConfig()
     streams: StreamsConfig = StreamsConfig()
     providers: ProvidersConfig = ProvidersConfig()
+    compaction: CompactionConfig = CompactionConfig()
 
     def __repr__(self) -> str:
         """Show nothing that is secret."""

@@ -35,8 +35,9 @@ def acquisition(
 def owes_model_call(state: ChatState, now: Instant) -> bool:
     """Say whether the worker that takes the chat will call the model, as far as the state tells.
 
-    The last answer of the turn may have ended it; that is not looked up. An attempt that begins for
-    nothing is logged nowhere, and the end of the turn closes it.
+    The last answer of the turn may have ended it; that is not looked up. A compaction may be due
+    first; only the worker knows the threshold and the window. An attempt that begins for nothing is
+    logged and shown nowhere, and the next attempt or the end of the turn closes it.
     """
     turn = state.turn
     return (

@@ -6,6 +6,7 @@ memory too.
 
 from enum import StrEnum
 
+from chatd_server.domain.context import ContextUse
 from chatd_server.domain.failure import ChatError
 from chatd_server.domain.ids import (
     AttemptId,
@@ -106,6 +107,7 @@ class Turn(Value, frozen=True, omit_defaults=True):
     options: TurnOptions = TurnOptions()
     #: Answers committed in this turn.
     steps: int = 0
+    #: Compactions of this turn, failed ones included.
     compactions: int = 0
     attempt: Attempt | None = None
     #: Number of failed attempts of the step in progress.
@@ -116,6 +118,8 @@ class Turn(Value, frozen=True, omit_defaults=True):
     stop_after: bool = False
     #: A client asked for a compaction, and for nothing else.
     compaction_requested: bool = False
+    #: A compaction failed, and nothing was committed since.
+    compaction_failed: bool = False
 
     def after_commit(
         self, *, steps: int = 0, compactions: int = 0, stop_after: bool = False
@@ -255,6 +259,8 @@ class ChatState(Value, frozen=True, omit_defaults=True):
     calls: tuple[OpenCall, ...] = ()
     action: Action | None = None
     queue: tuple[Queued, ...] = ()
+    #: None when it is not known: after an edit, until the next answer.
+    context: ContextUse | None = ContextUse()
     usage_total: Usage = Usage()
     config: ChatConfig = ChatConfig()
     #: Sequence of the newest event that says that messages were removed; 0 when none were.

@@ -14,7 +14,7 @@ from chatd_server.domain.chat import (
     StopReason,
     TurnOptions,
 )
-from chatd_server.domain.event import CompactionSource
+from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.failure import ChatError
 from chatd_server.domain.ids import (
     AttemptId,
@@ -26,6 +26,7 @@ from chatd_server.domain.ids import (
     WorkerId,
 )
 from chatd_server.domain.message import (
+    CompactionSource,
     FinishReason,
     Message,
     Part,
@@ -237,13 +238,32 @@ class CommitResults(WorkerCommand, frozen=True, kw_only=True):
 
 
 class CommitCompaction(WorkerCommand, frozen=True, kw_only=True):
-    """The summary; `parts` is the message from which the context begins."""
+    """The summary. The context begins with it; the messages of the user that nobody has answered
+    yet follow it.
+    """
 
     attempt_id: AttemptId
+    #: An introduction for the model, then the summary.
     parts: tuple[Part, ...]
     source: CompactionSource
-    tokens_before: int | None = None
-    tokens_after: int | None = None
+    #: How full the context was; None when that is unknown.
+    level: ContextLevel | None = None
+    #: The parts of each unanswered message, in order.
+    unanswered: tuple[tuple[Part, ...], ...] = ()
+    model: str = ""
+    #: What the summary cost.
+    usage: Usage = Usage()
+
+
+class FailCompaction(WorkerCommand, frozen=True, kw_only=True):
+    """The compaction gave no summary; the context stays as it is."""
+
+    attempt_id: AttemptId
+    source: CompactionSource
+    error: ChatError
+    level: ContextLevel | None = None
+    #: What the call cost all the same.
+    usage: Usage = Usage()
 
 
 class RequireAction(WorkerCommand, frozen=True, kw_only=True):
@@ -314,6 +334,7 @@ Command: TypeAlias = (
     | CommitAnswer
     | CommitResults
     | CommitCompaction
+    | FailCompaction
     | RequireAction
     | FinishTurn
     | FinishInterruption

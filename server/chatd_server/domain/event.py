@@ -9,7 +9,14 @@ from typing import TypeAlias
 from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.failure import ChatError
 from chatd_server.domain.ids import AttemptId, ChatId, Instant, MessageId, ToolCallId, TurnId
-from chatd_server.domain.message import FileReference, Message, Part, Text, Value
+from chatd_server.domain.message import (
+    CompactionSource,
+    FileReference,
+    Message,
+    Part,
+    Text,
+    Value,
+)
 
 QUEUE_PREVIEW_CHARACTERS = 200
 """Characters of a queued message that `queue_changed` shows: 42 KiB for a full queue at most."""
@@ -109,21 +116,34 @@ class HistoryTruncated(Value, frozen=True, tag_field="kind", tag="history_trunca
     first_removed_position: int
 
 
-class CompactionSource(StrEnum):
-    """What asked for a compaction."""
+class CompactionOutcome(StrEnum):
+    """How a compaction ended."""
 
-    AUTO = "auto"
-    MANUAL = "manual"
-    CLEAR = "clear"
+    DONE = "done"
+    #: The context is as it was.
+    FAILED = "failed"
 
 
-class CompactionFinished(Value, frozen=True, tag_field="kind", tag="compaction_finished"):
-    """The model's context begins at `boundary_position`."""
+class CompactionFinished(
+    Value, frozen=True, omit_defaults=True, tag_field="kind", tag="compaction_finished"
+):
+    """A compaction ended: the model's context begins at `boundary_position`."""
 
     source: CompactionSource
     boundary_position: int
     tokens_before: int | None = None
+    #: An estimate.
     tokens_after: int | None = None
+    outcome: CompactionOutcome = CompactionOutcome.DONE
+    #: Of a failed one, which this event closes.
+    attempt_id: AttemptId = AttemptId("")
+    #: Shortened to SUMMARY_SHOWN_BYTES_MAX.
+    summary: str = ""
+    used_percent: float | None = None
+    threshold_percent: float | None = None
+    limit: int | None = None
+    #: Why it failed.
+    error: ChatError | None = None
 
 
 class ChatUpdated(Value, frozen=True, tag_field="kind", tag="chat_updated"):

@@ -52,6 +52,9 @@ call can be answered. A longer result is cut to what is left of TOOL_BATCH_BYTES
 EVENT_PAYLOAD_BYTES_MAX = 16 * KIB
 """Arguments of calls that `action_required` and a snapshot show. What other payloads hold has its
 own limits: the largest, a full queue in the widest characters, has 42 KiB."""
+SUMMARY_SHOWN_BYTES_MAX = 12 * KIB
+"""Summary that `compaction_finished` shows: with a long error it stays below
+EVENT_PAYLOAD_BYTES_MAX. The message has all of it."""
 ERROR_DETAILS_BYTES_MAX = 4 * KIB
 """Above 8 KiB of metadata peers refuse some responses, and the status is lost."""
 QUEUE_LENGTH_MAX = 50
@@ -96,6 +99,7 @@ FORK_MESSAGES_MAX = 10_000
 """The same for many small ones: each takes a row, an event and about 50 us."""
 REQUEST_ID_HOURS = 24
 COMPACTIONS_PER_TURN_MAX = 3
+"""Compactions of one turn, failed ones included."""
 ACTION_TIMEOUT_SECONDS = 300.0
 """Default of `action_timeout`: how long a chat waits for the results of its client."""
 
@@ -118,6 +122,12 @@ PUBLISHED = (
     Limit("page_size", PAGE_SIZE_MAX, "items", "one page of a list"),
     Limit("page_bytes", PAGE_BYTES_MAX, "bytes", "one page of a list"),
     Limit("steps_per_turn", STEPS_PER_TURN_MAX, "steps", "default of TurnOptions.max_steps"),
+    Limit(
+        "compactions_per_turn",
+        COMPACTIONS_PER_TURN_MAX,
+        "calls",
+        "summaries that one turn asks for by itself, failed ones included",
+    ),
     Limit("attempts", ATTEMPTS_MAX, "calls", "calls of one step before the turn fails"),
     Limit("subscribers_per_chat", SUBSCRIBERS_PER_CHAT_MAX, "streams", "open streams of one chat"),
     Limit("streams_per_owner", STREAMS_PER_OWNER_MAX, "streams", "open streams of one owner"),

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from chatd_server.domain.event import CompactionSource, Cursor
+from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import ToolCallId
-from chatd_server.domain.message import Executor, Part, ToolResult
+from chatd_server.domain.message import CompactionSource, Executor, Part, ToolResult
 
 
 class PieceKind(StrEnum):
@@ -85,5 +85,7 @@ class Follow(msgspec.Struct, frozen=True):
     resume_from: Cursor | None = None
     until: Until = Until.FOREVER
     deltas: bool = True
+    #: Whether a snapshot has the messages for the model alone.
+    model_messages: bool = True
     #: Pause between heartbeats of a stream with nothing else to send; None: the server's.
     heartbeat_seconds: float | None = None

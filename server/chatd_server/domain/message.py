@@ -32,6 +32,14 @@ class Visibility(StrEnum):
     MODEL = "model"
 
 
+class CompactionSource(StrEnum):
+    """What asked for a compaction."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    CLEAR = "clear"
+
+
 class FinishReason(StrEnum):
     """Why the model ended an answer."""
 
@@ -205,6 +213,21 @@ class Usage(Value, frozen=True, omit_defaults=True):
     context_limit: int | None = None
     cost_micros: int | None = None
 
+    def plus_aside(self, other: "Usage") -> "Usage":
+        """Return the sum with a call beside the conversation: the context figures stay."""
+        return self.plus(
+            Usage(
+                other.input_tokens,
+                other.output_tokens,
+                other.reasoning_tokens,
+                other.cache_read_tokens,
+                other.cache_write_tokens,
+                self.context_tokens,
+                self.context_limit,
+                other.cost_micros,
+            )
+        )
+
     def plus(self, other: "Usage") -> "Usage":
         """Return the sum of the counts; the context figures are those of `other`."""
         return Usage(
@@ -237,14 +260,22 @@ class Message(Value, frozen=True, omit_defaults=True):
     sequence: int
     #: The attempt that made it; empty for a user's message.
     attempt_id: AttemptId = AttemptId("")
-    #: "provider/model" that wrote it; empty unless the role is ASSISTANT.
+    #: "provider/model" that wrote it: an answer, or a summary; else empty.
     model: str = ""
     #: The vendor's id of the answer; goes back only to that vendor.
     response_id: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     visibility: Visibility = Visibility.BOTH
+    #: Whether a compaction wrote it: a summary, or a user's message that it kept as it was.
     compressed: bool = False
+    #: What asked for the compaction whose summary this is; None for every other message.
+    summary_for: CompactionSource | None = None
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it is a user's own words, which a compaction at the end keeps as they are."""
+        return self.role is Role.USER and self.summary_for is None
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:

@@ -7,6 +7,7 @@ attempt opened after it was closed is never shown.
 
 from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.event import (
+    CompactionFinished,
     Event,
     LoggedEvent,
     MessageCommitted,
@@ -72,12 +73,13 @@ class Attempts:
     def committed(self, event: LoggedEvent, *, is_recent: bool) -> Overlay | None:
         """Return the attempt that a committed message closes, for a reader that has not started it.
 
-        If it is no longer kept, an answer's attempt is rebuilt from the message.
+        If it is no longer kept, the attempt of an answer or a summary is rebuilt from the message.
         """
         message = event.message
         assert message is not None, f"event {event.sequence} was read without its message"
         kept = self._committed.get(message.attempt_id)
-        if kept is not None or message.role is not Role.ASSISTANT or message.compressed:
+        is_rebuilt = message.role is Role.ASSISTANT or message.summary_for is not None
+        if kept is not None or not is_rebuilt:
             return kept
         overlay = Overlay.of_message(message, event.sequence - 1)
         overlay.over_at = event.sequence
@@ -137,6 +139,8 @@ def closing(event: Event, attempt_id: AttemptId) -> OverlayStatus:
         case MessageCommitted() if event.attempt_id == attempt_id:
             return OverlayStatus.COMMITTED
         case RetryScheduled() if event.attempt_id == attempt_id:
+            return OverlayStatus.VOID
+        case CompactionFinished() if event.attempt_id == attempt_id:
             return OverlayStatus.VOID
         case StatusChanged() if event.status not in _WORKING:
             return OverlayStatus.VOID

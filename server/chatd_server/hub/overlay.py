@@ -15,7 +15,7 @@ import msgspec
 from chatd_server.domain.failure import ErrorKind, failure
 from chatd_server.domain.ids import AttemptId
 from chatd_server.domain.limits import ANSWER_BYTES_MAX, TEXT_SLICE_BYTES_MAX, TOOL_BATCH_BYTES_MAX
-from chatd_server.domain.live import CallHead, Piece, PieceKind, PieceValue
+from chatd_server.domain.live import CallHead, CompactionStart, Piece, PieceKind, PieceValue
 from chatd_server.domain.message import Message, Reasoning, Refusal, Text, ToolCall
 
 _WORDS = {
@@ -94,8 +94,11 @@ class Overlay:
 
     @classmethod
     def of_message(cls, message: Message, base_sequence: int) -> "Overlay":
-        """Return the overlay of a committed answer, for readers that missed it."""
+        """Return the overlay of a committed answer or summary, for readers that missed it."""
         overlay = cls(message.attempt_id, base_sequence)
+        if message.summary_for is not None:
+            start = CompactionStart(message.summary_for)
+            overlay.add(0, PieceKind.COMPACTION_STARTED, start)
         for index, part in enumerate(message.parts):
             match part:
                 case Text() | Reasoning() | Refusal():

@@ -5,6 +5,7 @@ from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import MICROSECONDS, ChatId, OwnerId
 from chatd_server.domain.limits import KIB
 from chatd_server.domain.live import Follow, StreamEndReason
+from chatd_server.domain.message import Visibility
 from chatd_server.domain.refusal import ChatNotFound
 from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.decide import Next, Pieces, Step
@@ -85,6 +86,7 @@ class ReaderStream:
         "_follow",
         "_is_opening",
         "_is_over",
+        "_omits_model_messages",
         "_owner_id",
         "_shown",
         "_shows",
@@ -103,6 +105,7 @@ class ReaderStream:
         #: the last one sent. Each page is read after the one before was sent.
         self._shows: ChatState | None = None
         self._shown = 0
+        self._omits_model_messages = not follow.model_messages
         self._is_opening = True
         self._is_over = False
 
@@ -172,17 +175,20 @@ class ReaderStream:
 
     async def _snapshot_page(self) -> bytes | None:
         """Return the next messages of the snapshot; None at its end."""
-        if self._shows is None:
-            return None
-        messages, more = await self._broadcast.store.messages_as_of(
-            self._shows, after_position=self._shown
-        )
-        if not more:
-            self._shows = None
-        if not messages:
-            return None
-        self._shown = messages[-1].position
-        return self._broadcast.codec.snapshot_messages(self._chat_id, messages, self.reader.cursor)
+        while self._shows is not None:
+            messages, more = await self._broadcast.store.messages_as_of(
+                self._shows, after_position=self._shown
+            )
+            if not more:
+                self._shows = None
+            if messages:
+                self._shown = messages[-1].position
+            if self._omits_model_messages:
+                messages = [it for it in messages if it.visibility is not Visibility.MODEL]
+            if messages:
+                codec = self._broadcast.codec
+                return codec.snapshot_messages(self._chat_id, messages, self.reader.cursor)
+        return None
 
     # --- what it reads -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from chatd_server.domain.chat import Status, StopReason
 from chatd_server.domain.failure import ErrorKind
 from chatd_server.domain.ids import AttemptId, ChatId, ToolCallId, TurnId
-from chatd_server.domain.message import FinishReason, ToolErrorKind
+from chatd_server.domain.message import CompactionSource, FinishReason, ToolErrorKind
 
 Level: TypeAlias = Literal["debug", "info", "warning"]
 
@@ -105,6 +105,29 @@ class AnswerCommitted(Step, frozen=True, tag="answer.committed"):
     attempt: AttemptId
     finish_reason: FinishReason
     parts: int
+
+
+class CompactionStarted(Step, frozen=True, tag="compaction.started"):
+    chat: ChatId
+    attempt: AttemptId
+    source: CompactionSource
+
+
+class CompactionCommitted(Step, frozen=True, tag="compaction.committed"):
+    chat: ChatId
+    attempt: AttemptId
+    source: CompactionSource
+    tokens_before: int | None
+    tokens_after: int | None
+
+
+class CompactionFailed(Trouble, frozen=True, tag="compaction.failed"):
+    """The turn goes on if the context has room."""
+
+    chat: ChatId
+    attempt: AttemptId
+    source: CompactionSource
+    kind: ErrorKind
 
 
 class ToolStarted(Step, frozen=True, tag="tool.started"):

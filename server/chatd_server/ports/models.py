@@ -28,6 +28,14 @@ class ToolChoice(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class Purpose(StrEnum):
+    """What a model call is for."""
+
+    ANSWER = "answer"
+    #: A summary of the messages; the last one asks for it.
+    SUMMARY = "summary"
+
+
 class ModelRequest(msgspec.Struct, frozen=True):
     """One model call. `messages` is the whole context, in order, the same objects each time."""
 
@@ -47,6 +55,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     temperature: float | None = None
     #: From 1; rises with each retry of the same step.
     attempt_number: int = 1
+    #: For models that do not read what they are asked, such as the sandbox.
+    purpose: Purpose = Purpose.ANSWER
 
 
 class Conversation(Protocol):
@@ -69,6 +79,10 @@ class Model(Protocol):
     @property
     def provider(self) -> str:
         """Return the provider's name."""
+
+    @property
+    def context_limit(self) -> int | None:
+        """Return the size of its context window in tokens; None when unknown."""
 
     def conversation(self) -> Conversation:
         """Begin the calls of one run."""

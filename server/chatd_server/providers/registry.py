@@ -154,6 +154,10 @@ class UnusableModel:
     def provider(self) -> str:
         return self._provider
 
+    @property
+    def context_limit(self) -> None:
+        return None
+
     def conversation(self) -> Conversation:
         return self
 

@@ -11,6 +11,7 @@ from chatd_server.rpc.edge.auth import Authenticator
 from chatd_server.rpc.edge.paging import PageTokens
 from chatd_server.service.chats import Chats
 from chatd_server.service.checks import Checks
+from chatd_server.service.context import Contexts
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
 from chatd_server.service.queue import Queue
@@ -34,6 +35,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     chats: Chats
     messages: Messages
+    contexts: Contexts
     turns: Turns
     queue: Queue
     tools: ClientTools

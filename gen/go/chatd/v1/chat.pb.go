@@ -641,6 +641,89 @@ func (x *Chat) GetForkedFrom() *ForkedFrom {
 	return nil
 }
 
+// How full the model's context is.
+type ContextLevel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tokens of the context: what the provider counted with the newest answer
+	// (input, cache read and cache write; the total that it reported only if it
+	// reported none of these), and estimated_tokens. An interrupted or unreported
+	// answer is estimated, too. System prompt and tools count only as part of what
+	// the provider counted.
+	UsedTokens int64 `protobuf:"varint,1,opt,name=used_tokens,json=usedTokens,proto3" json:"used_tokens,omitempty"`
+	// The part of used_tokens that the provider has not counted as a prompt yet:
+	// the output tokens of that answer, and a quarter of the bytes of text in all
+	// messages after it. Before the first answer, and after a compaction until the
+	// next one, this is all of used_tokens. Files count nothing.
+	EstimatedTokens int64 `protobuf:"varint,2,opt,name=estimated_tokens,json=estimatedTokens,proto3" json:"estimated_tokens,omitempty"`
+	// Size of the context window: what the provider reported with the newest
+	// answer, else what the server knows of the model; with a compaction model, the
+	// smaller of both. Absent when unknown: then nothing is compacted by itself.
+	LimitTokens *int64 `protobuf:"varint,3,opt,name=limit_tokens,json=limitTokens,proto3,oneof" json:"limit_tokens,omitempty"`
+	// Share of the window, in percent, at which the service compacts the context by
+	// itself; 100 means never.
+	ThresholdPercent float64 `protobuf:"fixed64,4,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ContextLevel) Reset() {
+	*x = ContextLevel{}
+	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContextLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContextLevel) ProtoMessage() {}
+
+func (x *ContextLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContextLevel.ProtoReflect.Descriptor instead.
+func (*ContextLevel) Descriptor() ([]byte, []int) {
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ContextLevel) GetUsedTokens() int64 {
+	if x != nil {
+		return x.UsedTokens
+	}
+	return 0
+}
+
+func (x *ContextLevel) GetEstimatedTokens() int64 {
+	if x != nil {
+		return x.EstimatedTokens
+	}
+	return 0
+}
+
+func (x *ContextLevel) GetLimitTokens() int64 {
+	if x != nil && x.LimitTokens != nil {
+		return *x.LimitTokens
+	}
+	return 0
+}
+
+func (x *ContextLevel) GetThresholdPercent() float64 {
+	if x != nil {
+		return x.ThresholdPercent
+	}
+	return 0
+}
+
 // Where the history of a fork comes from.
 type ForkedFrom struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -655,7 +738,7 @@ type ForkedFrom struct {
 
 func (x *ForkedFrom) Reset() {
 	*x = ForkedFrom{}
-	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	mi := &file_chatd_v1_chat_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +750,7 @@ func (x *ForkedFrom) String() string {
 func (*ForkedFrom) ProtoMessage() {}
 
 func (x *ForkedFrom) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_proto_msgTypes[2]
+	mi := &file_chatd_v1_chat_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +763,7 @@ func (x *ForkedFrom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkedFrom.ProtoReflect.Descriptor instead.
 func (*ForkedFrom) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{2}
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ForkedFrom) GetChatId() string {
@@ -721,7 +804,7 @@ type Cursor struct {
 
 func (x *Cursor) Reset() {
 	*x = Cursor{}
-	mi := &file_chatd_v1_chat_proto_msgTypes[3]
+	mi := &file_chatd_v1_chat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +816,7 @@ func (x *Cursor) String() string {
 func (*Cursor) ProtoMessage() {}
 
 func (x *Cursor) ProtoReflect() protoreflect.Message {
-	mi := &file_chatd_v1_chat_proto_msgTypes[3]
+	mi := &file_chatd_v1_chat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +829,7 @@ func (x *Cursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
 func (*Cursor) Descriptor() ([]byte, []int) {
-	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{3}
+	return file_chatd_v1_chat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Cursor) GetSequence() int64 {
@@ -827,7 +910,14 @@ const file_chatd_v1_chat_proto_rawDesc = "" +
 	"forkedFrom\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x01\n" +
+	"\fContextLevel\x12\x1f\n" +
+	"\vused_tokens\x18\x01 \x01(\x03R\n" +
+	"usedTokens\x12)\n" +
+	"\x10estimated_tokens\x18\x02 \x01(\x03R\x0festimatedTokens\x12&\n" +
+	"\flimit_tokens\x18\x03 \x01(\x03H\x00R\vlimitTokens\x88\x01\x01\x12+\n" +
+	"\x11threshold_percent\x18\x04 \x01(\x01R\x10thresholdPercentB\x0f\n" +
+	"\r_limit_tokens\"D\n" +
 	"\n" +
 	"ForkedFrom\x12\x17\n" +
 	"\achat_id\x18\x01 \x01(\tR\x06chatId\x12\x1d\n" +
@@ -891,7 +981,7 @@ func file_chatd_v1_chat_proto_rawDescGZIP() []byte {
 }
 
 var file_chatd_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_chatd_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_chatd_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_chatd_v1_chat_proto_goTypes = []any{
 	(ChatStatus)(0),               // 0: chatd.v1.ChatStatus
 	(StopReason)(0),               // 1: chatd.v1.StopReason
@@ -899,27 +989,28 @@ var file_chatd_v1_chat_proto_goTypes = []any{
 	(BusyBehavior)(0),             // 3: chatd.v1.BusyBehavior
 	(*TurnOptions)(nil),           // 4: chatd.v1.TurnOptions
 	(*Chat)(nil),                  // 5: chatd.v1.Chat
-	(*ForkedFrom)(nil),            // 6: chatd.v1.ForkedFrom
-	(*Cursor)(nil),                // 7: chatd.v1.Cursor
-	nil,                           // 8: chatd.v1.Chat.LabelsEntry
-	(*ToolDefinition)(nil),        // 9: chatd.v1.ToolDefinition
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*ChatError)(nil),             // 11: chatd.v1.ChatError
-	(*Usage)(nil),                 // 12: chatd.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*ContextLevel)(nil),          // 6: chatd.v1.ContextLevel
+	(*ForkedFrom)(nil),            // 7: chatd.v1.ForkedFrom
+	(*Cursor)(nil),                // 8: chatd.v1.Cursor
+	nil,                           // 9: chatd.v1.Chat.LabelsEntry
+	(*ToolDefinition)(nil),        // 10: chatd.v1.ToolDefinition
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*ChatError)(nil),             // 12: chatd.v1.ChatError
+	(*Usage)(nil),                 // 13: chatd.v1.Usage
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_chatd_v1_chat_proto_depIdxs = []int32{
 	2,  // 0: chatd.v1.TurnOptions.reasoning_effort:type_name -> chatd.v1.ReasoningEffort
 	0,  // 1: chatd.v1.Chat.status:type_name -> chatd.v1.ChatStatus
-	8,  // 2: chatd.v1.Chat.labels:type_name -> chatd.v1.Chat.LabelsEntry
-	9,  // 3: chatd.v1.Chat.tools:type_name -> chatd.v1.ToolDefinition
-	10, // 4: chatd.v1.Chat.action_timeout:type_name -> google.protobuf.Duration
+	9,  // 2: chatd.v1.Chat.labels:type_name -> chatd.v1.Chat.LabelsEntry
+	10, // 3: chatd.v1.Chat.tools:type_name -> chatd.v1.ToolDefinition
+	11, // 4: chatd.v1.Chat.action_timeout:type_name -> google.protobuf.Duration
 	1,  // 5: chatd.v1.Chat.stop_reason:type_name -> chatd.v1.StopReason
-	11, // 6: chatd.v1.Chat.last_error:type_name -> chatd.v1.ChatError
-	12, // 7: chatd.v1.Chat.usage_total:type_name -> chatd.v1.Usage
-	13, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
-	13, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
-	6,  // 10: chatd.v1.Chat.forked_from:type_name -> chatd.v1.ForkedFrom
+	12, // 6: chatd.v1.Chat.last_error:type_name -> chatd.v1.ChatError
+	13, // 7: chatd.v1.Chat.usage_total:type_name -> chatd.v1.Usage
+	14, // 8: chatd.v1.Chat.create_time:type_name -> google.protobuf.Timestamp
+	14, // 9: chatd.v1.Chat.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 10: chatd.v1.Chat.forked_from:type_name -> chatd.v1.ForkedFrom
 	11, // [11:11] is the sub-list for method output_type
 	11, // [11:11] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
@@ -936,13 +1027,14 @@ func file_chatd_v1_chat_proto_init() {
 	file_chatd_v1_message_proto_init()
 	file_chatd_v1_tool_proto_init()
 	file_chatd_v1_chat_proto_msgTypes[0].OneofWrappers = []any{}
+	file_chatd_v1_chat_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_chat_proto_rawDesc), len(file_chatd_v1_chat_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -318,7 +318,10 @@ func (x *GetChatRequest) GetChatId() string {
 type GetChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The chat.
-	Chat          *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
+	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
+	// How full the model's context is; absent while unknown: after an edit of an
+	// earlier message, until the next answer.
+	Context       *ContextLevel `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +359,13 @@ func (*GetChatResponse) Descriptor() ([]byte, []int) {
 func (x *GetChatResponse) GetChat() *Chat {
 	if x != nil {
 		return x.Chat
+	}
+	return nil
+}
+
+func (x *GetChatResponse) GetContext() *ContextLevel {
+	if x != nil {
+		return x.Context
 	}
 	return nil
 }
@@ -1475,8 +1485,10 @@ type ListMessagesRequest struct {
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only messages after this position; 0 means from the first.
 	AfterPosition int64 `protobuf:"varint,4,opt,name=after_position,json=afterPosition,proto3" json:"after_position,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Leave out messages for the model alone (visibility MODEL).
+	OmitModelMessages bool `protobuf:"varint,5,opt,name=omit_model_messages,json=omitModelMessages,proto3" json:"omit_model_messages,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ListMessagesRequest) Reset() {
@@ -1537,10 +1549,18 @@ func (x *ListMessagesRequest) GetAfterPosition() int64 {
 	return 0
 }
 
+func (x *ListMessagesRequest) GetOmitModelMessages() bool {
+	if x != nil {
+		return x.OmitModelMessages
+	}
+	return false
+}
+
 // Response of ListMessages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages, in order; a page has at most about 2 MiB.
+	// The messages, in order; a page has at most about 2 MiB. A page may have fewer
+	// than page_size, or none, although more follow.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Token for the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -2373,7 +2393,10 @@ type CompactChatResponse struct {
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request (read your writes).
-	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// How full the model's context is; absent while unknown: after an edit of an
+	// earlier message, until the next answer.
+	Context       *ContextLevel `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2420,6 +2443,13 @@ func (x *CompactChatResponse) GetSequence() int64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *CompactChatResponse) GetContext() *ContextLevel {
+	if x != nil {
+		return x.Context
+	}
+	return nil
 }
 
 // Request of ClearContext.
@@ -2484,7 +2514,10 @@ type ClearContextResponse struct {
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request (read your writes).
-	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// How full the model's context is; absent while unknown: after an edit of an
+	// earlier message, until the next answer.
+	Context       *ContextLevel `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2531,6 +2564,13 @@ func (x *ClearContextResponse) GetSequence() int64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *ClearContextResponse) GetContext() *ContextLevel {
+	if x != nil {
+		return x.Context
+	}
+	return nil
 }
 
 // Request of RegenerateTitle.
@@ -2936,6 +2976,9 @@ type SubscribeRequest struct {
 	// Interval between heartbeats while nothing else is sent, 1 to 300 seconds;
 	// absent means the server's setting, 15 seconds by default.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	// Leave out messages for the model alone (visibility MODEL) from the snapshot.
+	// Their message_committed events are sent in any case: the numbers have no gaps.
+	OmitModelMessages bool `protobuf:"varint,6,opt,name=omit_model_messages,json=omitModelMessages,proto3" json:"omit_model_messages,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3003,6 +3046,13 @@ func (x *SubscribeRequest) GetHeartbeatInterval() *durationpb.Duration {
 		return x.HeartbeatInterval
 	}
 	return nil
+}
+
+func (x *SubscribeRequest) GetOmitModelMessages() bool {
+	if x != nil {
+		return x.OmitModelMessages
+	}
+	return false
 }
 
 // Response of Subscribe. At most 1 MiB.
@@ -3515,9 +3565,10 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12+\n" +
 	"\amessage\x18\x03 \x01(\v2\x11.chatd.v1.MessageR\amessage\"2\n" +
 	"\x0eGetChatRequest\x12 \n" +
-	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\"5\n" +
+	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\"g\n" +
 	"\x0fGetChatResponse\x12\"\n" +
-	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\"\xd2\x02\n" +
+	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x120\n" +
+	"\acontext\x18\x02 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"\xd2\x02\n" +
 	"\x10ListChatsRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
@@ -3604,13 +3655,14 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x13EditMessageResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12+\n" +
-	"\amessage\x18\x03 \x01(\v2\x11.chatd.v1.MessageR\amessage\"\xb6\x01\n" +
+	"\amessage\x18\x03 \x01(\v2\x11.chatd.v1.MessageR\amessage\"\xe6\x01\n" +
 	"\x13ListMessagesRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\x12.\n" +
-	"\x0eafter_position\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterPosition\"m\n" +
+	"\x0eafter_position\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterPosition\x12.\n" +
+	"\x13omit_model_messages\x18\x05 \x01(\bR\x11omitModelMessages\"m\n" +
 	"\x14ListMessagesResponse\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chatd.v1.MessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8c\x01\n" +
@@ -3669,17 +3721,19 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x12CompactChatRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"U\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\x87\x01\n" +
 	"\x13CompactChatResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x03R\bsequence\"c\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x120\n" +
+	"\acontext\x18\x03 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"c\n" +
 	"\x13ClearContextRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"V\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\x88\x01\n" +
 	"\x14ClearContextResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x03R\bsequence\"f\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x120\n" +
+	"\acontext\x18\x03 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"f\n" +
 	"\x16RegenerateTitleRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
@@ -3706,14 +3760,15 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"tool_names\x18\x04 \x03(\tR\ttoolNames\"w\n" +
 	"\x1aListPendingActionsResponse\x121\n" +
 	"\aactions\x18\x01 \x03(\v2\x17.chatd.v1.PendingActionR\aactions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbb\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xeb\x02\n" +
 	"\x10SubscribeRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x121\n" +
 	"\vresume_from\x18\x02 \x01(\v2\x10.chatd.v1.CursorR\n" +
 	"resumeFrom\x128\n" +
 	"\x05until\x18\x03 \x01(\x0e2\x18.chatd.v1.SubscribeUntilB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05until\x12*\n" +
 	"\x0einclude_deltas\x18\x04 \x01(\bH\x00R\rincludeDeltas\x88\x01\x01\x12Y\n" +
-	"\x12heartbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xac\x022\x02\b\x01R\x11heartbeatIntervalB\x11\n" +
+	"\x12heartbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xac\x022\x02\b\x01R\x11heartbeatInterval\x12.\n" +
+	"\x13omit_model_messages\x18\x06 \x01(\bR\x11omitModelMessagesB\x11\n" +
 	"\x0f_include_deltas\"h\n" +
 	"\x11SubscribeResponse\x12)\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.chatd.v1.ChatEventR\x05event\x12(\n" +
@@ -3869,14 +3924,15 @@ var file_chatd_v1_chat_service_proto_goTypes = []any{
 	(*TurnOptions)(nil),                   // 60: chatd.v1.TurnOptions
 	(*Chat)(nil),                          // 61: chatd.v1.Chat
 	(*Message)(nil),                       // 62: chatd.v1.Message
-	(ChatStatus)(0),                       // 63: chatd.v1.ChatStatus
-	(*fieldmaskpb.FieldMask)(nil),         // 64: google.protobuf.FieldMask
-	(BusyBehavior)(0),                     // 65: chatd.v1.BusyBehavior
-	(*QueuedMessage)(nil),                 // 66: chatd.v1.QueuedMessage
-	(*ToolResultInput)(nil),               // 67: chatd.v1.ToolResultInput
-	(*PendingAction)(nil),                 // 68: chatd.v1.PendingAction
-	(*Cursor)(nil),                        // 69: chatd.v1.Cursor
-	(*ChatEvent)(nil),                     // 70: chatd.v1.ChatEvent
+	(*ContextLevel)(nil),                  // 63: chatd.v1.ContextLevel
+	(ChatStatus)(0),                       // 64: chatd.v1.ChatStatus
+	(*fieldmaskpb.FieldMask)(nil),         // 65: google.protobuf.FieldMask
+	(BusyBehavior)(0),                     // 66: chatd.v1.BusyBehavior
+	(*QueuedMessage)(nil),                 // 67: chatd.v1.QueuedMessage
+	(*ToolResultInput)(nil),               // 68: chatd.v1.ToolResultInput
+	(*PendingAction)(nil),                 // 69: chatd.v1.PendingAction
+	(*Cursor)(nil),                        // 70: chatd.v1.Cursor
+	(*ChatEvent)(nil),                     // 71: chatd.v1.ChatEvent
 }
 var file_chatd_v1_chat_service_proto_depIdxs = []int32{
 	53, // 0: chatd.v1.CreateChatRequest.labels:type_name -> chatd.v1.CreateChatRequest.LabelsEntry
@@ -3887,111 +3943,114 @@ var file_chatd_v1_chat_service_proto_depIdxs = []int32{
 	61, // 5: chatd.v1.CreateChatResponse.chat:type_name -> chatd.v1.Chat
 	62, // 6: chatd.v1.CreateChatResponse.message:type_name -> chatd.v1.Message
 	61, // 7: chatd.v1.GetChatResponse.chat:type_name -> chatd.v1.Chat
-	54, // 8: chatd.v1.ListChatsRequest.labels:type_name -> chatd.v1.ListChatsRequest.LabelsEntry
-	63, // 9: chatd.v1.ListChatsRequest.statuses:type_name -> chatd.v1.ChatStatus
-	61, // 10: chatd.v1.ListChatsResponse.chats:type_name -> chatd.v1.Chat
-	61, // 11: chatd.v1.UpdateChatRequest.chat:type_name -> chatd.v1.Chat
-	64, // 12: chatd.v1.UpdateChatRequest.update_mask:type_name -> google.protobuf.FieldMask
-	61, // 13: chatd.v1.UpdateChatResponse.chat:type_name -> chatd.v1.Chat
-	61, // 14: chatd.v1.ArchiveChatResponse.chat:type_name -> chatd.v1.Chat
-	61, // 15: chatd.v1.UnarchiveChatResponse.chat:type_name -> chatd.v1.Chat
-	55, // 16: chatd.v1.ForkChatRequest.labels:type_name -> chatd.v1.ForkChatRequest.LabelsEntry
-	61, // 17: chatd.v1.ForkChatResponse.chat:type_name -> chatd.v1.Chat
-	59, // 18: chatd.v1.SendMessageRequest.message:type_name -> chatd.v1.UserMessage
-	65, // 19: chatd.v1.SendMessageRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
-	60, // 20: chatd.v1.SendMessageRequest.options:type_name -> chatd.v1.TurnOptions
-	61, // 21: chatd.v1.SendMessageResponse.chat:type_name -> chatd.v1.Chat
-	62, // 22: chatd.v1.SendMessageResponse.message:type_name -> chatd.v1.Message
-	66, // 23: chatd.v1.SendMessageResponse.queued_message:type_name -> chatd.v1.QueuedMessage
-	59, // 24: chatd.v1.EditMessageRequest.message:type_name -> chatd.v1.UserMessage
-	60, // 25: chatd.v1.EditMessageRequest.options:type_name -> chatd.v1.TurnOptions
-	61, // 26: chatd.v1.EditMessageResponse.chat:type_name -> chatd.v1.Chat
-	62, // 27: chatd.v1.EditMessageResponse.message:type_name -> chatd.v1.Message
-	62, // 28: chatd.v1.ListMessagesResponse.messages:type_name -> chatd.v1.Message
-	66, // 29: chatd.v1.ListQueuedMessagesResponse.queued_messages:type_name -> chatd.v1.QueuedMessage
-	61, // 30: chatd.v1.DeleteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
-	61, // 31: chatd.v1.PromoteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
-	61, // 32: chatd.v1.ReorderQueuedMessagesResponse.chat:type_name -> chatd.v1.Chat
-	61, // 33: chatd.v1.InterruptChatResponse.chat:type_name -> chatd.v1.Chat
-	61, // 34: chatd.v1.RetryTurnResponse.chat:type_name -> chatd.v1.Chat
-	61, // 35: chatd.v1.CompactChatResponse.chat:type_name -> chatd.v1.Chat
-	61, // 36: chatd.v1.ClearContextResponse.chat:type_name -> chatd.v1.Chat
-	61, // 37: chatd.v1.RegenerateTitleResponse.chat:type_name -> chatd.v1.Chat
-	67, // 38: chatd.v1.SubmitToolResultsRequest.results:type_name -> chatd.v1.ToolResultInput
-	61, // 39: chatd.v1.SubmitToolResultsResponse.chat:type_name -> chatd.v1.Chat
-	68, // 40: chatd.v1.ListPendingActionsResponse.actions:type_name -> chatd.v1.PendingAction
-	69, // 41: chatd.v1.SubscribeRequest.resume_from:type_name -> chatd.v1.Cursor
-	0,  // 42: chatd.v1.SubscribeRequest.until:type_name -> chatd.v1.SubscribeUntil
-	58, // 43: chatd.v1.SubscribeRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	70, // 44: chatd.v1.SubscribeResponse.event:type_name -> chatd.v1.ChatEvent
-	69, // 45: chatd.v1.SubscribeResponse.cursor:type_name -> chatd.v1.Cursor
-	56, // 46: chatd.v1.WatchChatsRequest.labels:type_name -> chatd.v1.WatchChatsRequest.LabelsEntry
-	58, // 47: chatd.v1.WatchChatsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	70, // 48: chatd.v1.WatchChatsResponse.event:type_name -> chatd.v1.ChatEvent
-	58, // 49: chatd.v1.ListEventsRequest.wait:type_name -> google.protobuf.Duration
-	70, // 50: chatd.v1.ListEventsResponse.events:type_name -> chatd.v1.ChatEvent
-	59, // 51: chatd.v1.RunTurnRequest.message:type_name -> chatd.v1.UserMessage
-	65, // 52: chatd.v1.RunTurnRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
-	60, // 53: chatd.v1.RunTurnRequest.options:type_name -> chatd.v1.TurnOptions
-	70, // 54: chatd.v1.RunTurnResponse.event:type_name -> chatd.v1.ChatEvent
-	69, // 55: chatd.v1.RunTurnResponse.cursor:type_name -> chatd.v1.Cursor
-	1,  // 56: chatd.v1.ChatService.CreateChat:input_type -> chatd.v1.CreateChatRequest
-	3,  // 57: chatd.v1.ChatService.GetChat:input_type -> chatd.v1.GetChatRequest
-	5,  // 58: chatd.v1.ChatService.ListChats:input_type -> chatd.v1.ListChatsRequest
-	7,  // 59: chatd.v1.ChatService.UpdateChat:input_type -> chatd.v1.UpdateChatRequest
-	9,  // 60: chatd.v1.ChatService.ArchiveChat:input_type -> chatd.v1.ArchiveChatRequest
-	11, // 61: chatd.v1.ChatService.UnarchiveChat:input_type -> chatd.v1.UnarchiveChatRequest
-	13, // 62: chatd.v1.ChatService.DeleteChat:input_type -> chatd.v1.DeleteChatRequest
-	15, // 63: chatd.v1.ChatService.ForkChat:input_type -> chatd.v1.ForkChatRequest
-	17, // 64: chatd.v1.ChatService.SendMessage:input_type -> chatd.v1.SendMessageRequest
-	19, // 65: chatd.v1.ChatService.EditMessage:input_type -> chatd.v1.EditMessageRequest
-	21, // 66: chatd.v1.ChatService.ListMessages:input_type -> chatd.v1.ListMessagesRequest
-	23, // 67: chatd.v1.ChatService.ListQueuedMessages:input_type -> chatd.v1.ListQueuedMessagesRequest
-	25, // 68: chatd.v1.ChatService.DeleteQueuedMessage:input_type -> chatd.v1.DeleteQueuedMessageRequest
-	27, // 69: chatd.v1.ChatService.PromoteQueuedMessage:input_type -> chatd.v1.PromoteQueuedMessageRequest
-	29, // 70: chatd.v1.ChatService.ReorderQueuedMessages:input_type -> chatd.v1.ReorderQueuedMessagesRequest
-	31, // 71: chatd.v1.ChatService.InterruptChat:input_type -> chatd.v1.InterruptChatRequest
-	33, // 72: chatd.v1.ChatService.RetryTurn:input_type -> chatd.v1.RetryTurnRequest
-	35, // 73: chatd.v1.ChatService.CompactChat:input_type -> chatd.v1.CompactChatRequest
-	37, // 74: chatd.v1.ChatService.ClearContext:input_type -> chatd.v1.ClearContextRequest
-	39, // 75: chatd.v1.ChatService.RegenerateTitle:input_type -> chatd.v1.RegenerateTitleRequest
-	41, // 76: chatd.v1.ChatService.SubmitToolResults:input_type -> chatd.v1.SubmitToolResultsRequest
-	43, // 77: chatd.v1.ChatService.ListPendingActions:input_type -> chatd.v1.ListPendingActionsRequest
-	45, // 78: chatd.v1.ChatService.Subscribe:input_type -> chatd.v1.SubscribeRequest
-	47, // 79: chatd.v1.ChatService.WatchChats:input_type -> chatd.v1.WatchChatsRequest
-	49, // 80: chatd.v1.ChatService.ListEvents:input_type -> chatd.v1.ListEventsRequest
-	51, // 81: chatd.v1.ChatService.RunTurn:input_type -> chatd.v1.RunTurnRequest
-	2,  // 82: chatd.v1.ChatService.CreateChat:output_type -> chatd.v1.CreateChatResponse
-	4,  // 83: chatd.v1.ChatService.GetChat:output_type -> chatd.v1.GetChatResponse
-	6,  // 84: chatd.v1.ChatService.ListChats:output_type -> chatd.v1.ListChatsResponse
-	8,  // 85: chatd.v1.ChatService.UpdateChat:output_type -> chatd.v1.UpdateChatResponse
-	10, // 86: chatd.v1.ChatService.ArchiveChat:output_type -> chatd.v1.ArchiveChatResponse
-	12, // 87: chatd.v1.ChatService.UnarchiveChat:output_type -> chatd.v1.UnarchiveChatResponse
-	14, // 88: chatd.v1.ChatService.DeleteChat:output_type -> chatd.v1.DeleteChatResponse
-	16, // 89: chatd.v1.ChatService.ForkChat:output_type -> chatd.v1.ForkChatResponse
-	18, // 90: chatd.v1.ChatService.SendMessage:output_type -> chatd.v1.SendMessageResponse
-	20, // 91: chatd.v1.ChatService.EditMessage:output_type -> chatd.v1.EditMessageResponse
-	22, // 92: chatd.v1.ChatService.ListMessages:output_type -> chatd.v1.ListMessagesResponse
-	24, // 93: chatd.v1.ChatService.ListQueuedMessages:output_type -> chatd.v1.ListQueuedMessagesResponse
-	26, // 94: chatd.v1.ChatService.DeleteQueuedMessage:output_type -> chatd.v1.DeleteQueuedMessageResponse
-	28, // 95: chatd.v1.ChatService.PromoteQueuedMessage:output_type -> chatd.v1.PromoteQueuedMessageResponse
-	30, // 96: chatd.v1.ChatService.ReorderQueuedMessages:output_type -> chatd.v1.ReorderQueuedMessagesResponse
-	32, // 97: chatd.v1.ChatService.InterruptChat:output_type -> chatd.v1.InterruptChatResponse
-	34, // 98: chatd.v1.ChatService.RetryTurn:output_type -> chatd.v1.RetryTurnResponse
-	36, // 99: chatd.v1.ChatService.CompactChat:output_type -> chatd.v1.CompactChatResponse
-	38, // 100: chatd.v1.ChatService.ClearContext:output_type -> chatd.v1.ClearContextResponse
-	40, // 101: chatd.v1.ChatService.RegenerateTitle:output_type -> chatd.v1.RegenerateTitleResponse
-	42, // 102: chatd.v1.ChatService.SubmitToolResults:output_type -> chatd.v1.SubmitToolResultsResponse
-	44, // 103: chatd.v1.ChatService.ListPendingActions:output_type -> chatd.v1.ListPendingActionsResponse
-	46, // 104: chatd.v1.ChatService.Subscribe:output_type -> chatd.v1.SubscribeResponse
-	48, // 105: chatd.v1.ChatService.WatchChats:output_type -> chatd.v1.WatchChatsResponse
-	50, // 106: chatd.v1.ChatService.ListEvents:output_type -> chatd.v1.ListEventsResponse
-	52, // 107: chatd.v1.ChatService.RunTurn:output_type -> chatd.v1.RunTurnResponse
-	82, // [82:108] is the sub-list for method output_type
-	56, // [56:82] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	63, // 8: chatd.v1.GetChatResponse.context:type_name -> chatd.v1.ContextLevel
+	54, // 9: chatd.v1.ListChatsRequest.labels:type_name -> chatd.v1.ListChatsRequest.LabelsEntry
+	64, // 10: chatd.v1.ListChatsRequest.statuses:type_name -> chatd.v1.ChatStatus
+	61, // 11: chatd.v1.ListChatsResponse.chats:type_name -> chatd.v1.Chat
+	61, // 12: chatd.v1.UpdateChatRequest.chat:type_name -> chatd.v1.Chat
+	65, // 13: chatd.v1.UpdateChatRequest.update_mask:type_name -> google.protobuf.FieldMask
+	61, // 14: chatd.v1.UpdateChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 15: chatd.v1.ArchiveChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 16: chatd.v1.UnarchiveChatResponse.chat:type_name -> chatd.v1.Chat
+	55, // 17: chatd.v1.ForkChatRequest.labels:type_name -> chatd.v1.ForkChatRequest.LabelsEntry
+	61, // 18: chatd.v1.ForkChatResponse.chat:type_name -> chatd.v1.Chat
+	59, // 19: chatd.v1.SendMessageRequest.message:type_name -> chatd.v1.UserMessage
+	66, // 20: chatd.v1.SendMessageRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
+	60, // 21: chatd.v1.SendMessageRequest.options:type_name -> chatd.v1.TurnOptions
+	61, // 22: chatd.v1.SendMessageResponse.chat:type_name -> chatd.v1.Chat
+	62, // 23: chatd.v1.SendMessageResponse.message:type_name -> chatd.v1.Message
+	67, // 24: chatd.v1.SendMessageResponse.queued_message:type_name -> chatd.v1.QueuedMessage
+	59, // 25: chatd.v1.EditMessageRequest.message:type_name -> chatd.v1.UserMessage
+	60, // 26: chatd.v1.EditMessageRequest.options:type_name -> chatd.v1.TurnOptions
+	61, // 27: chatd.v1.EditMessageResponse.chat:type_name -> chatd.v1.Chat
+	62, // 28: chatd.v1.EditMessageResponse.message:type_name -> chatd.v1.Message
+	62, // 29: chatd.v1.ListMessagesResponse.messages:type_name -> chatd.v1.Message
+	67, // 30: chatd.v1.ListQueuedMessagesResponse.queued_messages:type_name -> chatd.v1.QueuedMessage
+	61, // 31: chatd.v1.DeleteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
+	61, // 32: chatd.v1.PromoteQueuedMessageResponse.chat:type_name -> chatd.v1.Chat
+	61, // 33: chatd.v1.ReorderQueuedMessagesResponse.chat:type_name -> chatd.v1.Chat
+	61, // 34: chatd.v1.InterruptChatResponse.chat:type_name -> chatd.v1.Chat
+	61, // 35: chatd.v1.RetryTurnResponse.chat:type_name -> chatd.v1.Chat
+	61, // 36: chatd.v1.CompactChatResponse.chat:type_name -> chatd.v1.Chat
+	63, // 37: chatd.v1.CompactChatResponse.context:type_name -> chatd.v1.ContextLevel
+	61, // 38: chatd.v1.ClearContextResponse.chat:type_name -> chatd.v1.Chat
+	63, // 39: chatd.v1.ClearContextResponse.context:type_name -> chatd.v1.ContextLevel
+	61, // 40: chatd.v1.RegenerateTitleResponse.chat:type_name -> chatd.v1.Chat
+	68, // 41: chatd.v1.SubmitToolResultsRequest.results:type_name -> chatd.v1.ToolResultInput
+	61, // 42: chatd.v1.SubmitToolResultsResponse.chat:type_name -> chatd.v1.Chat
+	69, // 43: chatd.v1.ListPendingActionsResponse.actions:type_name -> chatd.v1.PendingAction
+	70, // 44: chatd.v1.SubscribeRequest.resume_from:type_name -> chatd.v1.Cursor
+	0,  // 45: chatd.v1.SubscribeRequest.until:type_name -> chatd.v1.SubscribeUntil
+	58, // 46: chatd.v1.SubscribeRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	71, // 47: chatd.v1.SubscribeResponse.event:type_name -> chatd.v1.ChatEvent
+	70, // 48: chatd.v1.SubscribeResponse.cursor:type_name -> chatd.v1.Cursor
+	56, // 49: chatd.v1.WatchChatsRequest.labels:type_name -> chatd.v1.WatchChatsRequest.LabelsEntry
+	58, // 50: chatd.v1.WatchChatsRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	71, // 51: chatd.v1.WatchChatsResponse.event:type_name -> chatd.v1.ChatEvent
+	58, // 52: chatd.v1.ListEventsRequest.wait:type_name -> google.protobuf.Duration
+	71, // 53: chatd.v1.ListEventsResponse.events:type_name -> chatd.v1.ChatEvent
+	59, // 54: chatd.v1.RunTurnRequest.message:type_name -> chatd.v1.UserMessage
+	66, // 55: chatd.v1.RunTurnRequest.busy_behavior:type_name -> chatd.v1.BusyBehavior
+	60, // 56: chatd.v1.RunTurnRequest.options:type_name -> chatd.v1.TurnOptions
+	71, // 57: chatd.v1.RunTurnResponse.event:type_name -> chatd.v1.ChatEvent
+	70, // 58: chatd.v1.RunTurnResponse.cursor:type_name -> chatd.v1.Cursor
+	1,  // 59: chatd.v1.ChatService.CreateChat:input_type -> chatd.v1.CreateChatRequest
+	3,  // 60: chatd.v1.ChatService.GetChat:input_type -> chatd.v1.GetChatRequest
+	5,  // 61: chatd.v1.ChatService.ListChats:input_type -> chatd.v1.ListChatsRequest
+	7,  // 62: chatd.v1.ChatService.UpdateChat:input_type -> chatd.v1.UpdateChatRequest
+	9,  // 63: chatd.v1.ChatService.ArchiveChat:input_type -> chatd.v1.ArchiveChatRequest
+	11, // 64: chatd.v1.ChatService.UnarchiveChat:input_type -> chatd.v1.UnarchiveChatRequest
+	13, // 65: chatd.v1.ChatService.DeleteChat:input_type -> chatd.v1.DeleteChatRequest
+	15, // 66: chatd.v1.ChatService.ForkChat:input_type -> chatd.v1.ForkChatRequest
+	17, // 67: chatd.v1.ChatService.SendMessage:input_type -> chatd.v1.SendMessageRequest
+	19, // 68: chatd.v1.ChatService.EditMessage:input_type -> chatd.v1.EditMessageRequest
+	21, // 69: chatd.v1.ChatService.ListMessages:input_type -> chatd.v1.ListMessagesRequest
+	23, // 70: chatd.v1.ChatService.ListQueuedMessages:input_type -> chatd.v1.ListQueuedMessagesRequest
+	25, // 71: chatd.v1.ChatService.DeleteQueuedMessage:input_type -> chatd.v1.DeleteQueuedMessageRequest
+	27, // 72: chatd.v1.ChatService.PromoteQueuedMessage:input_type -> chatd.v1.PromoteQueuedMessageRequest
+	29, // 73: chatd.v1.ChatService.ReorderQueuedMessages:input_type -> chatd.v1.ReorderQueuedMessagesRequest
+	31, // 74: chatd.v1.ChatService.InterruptChat:input_type -> chatd.v1.InterruptChatRequest
+	33, // 75: chatd.v1.ChatService.RetryTurn:input_type -> chatd.v1.RetryTurnRequest
+	35, // 76: chatd.v1.ChatService.CompactChat:input_type -> chatd.v1.CompactChatRequest
+	37, // 77: chatd.v1.ChatService.ClearContext:input_type -> chatd.v1.ClearContextRequest
+	39, // 78: chatd.v1.ChatService.RegenerateTitle:input_type -> chatd.v1.RegenerateTitleRequest
+	41, // 79: chatd.v1.ChatService.SubmitToolResults:input_type -> chatd.v1.SubmitToolResultsRequest
+	43, // 80: chatd.v1.ChatService.ListPendingActions:input_type -> chatd.v1.ListPendingActionsRequest
+	45, // 81: chatd.v1.ChatService.Subscribe:input_type -> chatd.v1.SubscribeRequest
+	47, // 82: chatd.v1.ChatService.WatchChats:input_type -> chatd.v1.WatchChatsRequest
+	49, // 83: chatd.v1.ChatService.ListEvents:input_type -> chatd.v1.ListEventsRequest
+	51, // 84: chatd.v1.ChatService.RunTurn:input_type -> chatd.v1.RunTurnRequest
+	2,  // 85: chatd.v1.ChatService.CreateChat:output_type -> chatd.v1.CreateChatResponse
+	4,  // 86: chatd.v1.ChatService.GetChat:output_type -> chatd.v1.GetChatResponse
+	6,  // 87: chatd.v1.ChatService.ListChats:output_type -> chatd.v1.ListChatsResponse
+	8,  // 88: chatd.v1.ChatService.UpdateChat:output_type -> chatd.v1.UpdateChatResponse
+	10, // 89: chatd.v1.ChatService.ArchiveChat:output_type -> chatd.v1.ArchiveChatResponse
+	12, // 90: chatd.v1.ChatService.UnarchiveChat:output_type -> chatd.v1.UnarchiveChatResponse
+	14, // 91: chatd.v1.ChatService.DeleteChat:output_type -> chatd.v1.DeleteChatResponse
+	16, // 92: chatd.v1.ChatService.ForkChat:output_type -> chatd.v1.ForkChatResponse
+	18, // 93: chatd.v1.ChatService.SendMessage:output_type -> chatd.v1.SendMessageResponse
+	20, // 94: chatd.v1.ChatService.EditMessage:output_type -> chatd.v1.EditMessageResponse
+	22, // 95: chatd.v1.ChatService.ListMessages:output_type -> chatd.v1.ListMessagesResponse
+	24, // 96: chatd.v1.ChatService.ListQueuedMessages:output_type -> chatd.v1.ListQueuedMessagesResponse
+	26, // 97: chatd.v1.ChatService.DeleteQueuedMessage:output_type -> chatd.v1.DeleteQueuedMessageResponse
+	28, // 98: chatd.v1.ChatService.PromoteQueuedMessage:output_type -> chatd.v1.PromoteQueuedMessageResponse
+	30, // 99: chatd.v1.ChatService.ReorderQueuedMessages:output_type -> chatd.v1.ReorderQueuedMessagesResponse
+	32, // 100: chatd.v1.ChatService.InterruptChat:output_type -> chatd.v1.InterruptChatResponse
+	34, // 101: chatd.v1.ChatService.RetryTurn:output_type -> chatd.v1.RetryTurnResponse
+	36, // 102: chatd.v1.ChatService.CompactChat:output_type -> chatd.v1.CompactChatResponse
+	38, // 103: chatd.v1.ChatService.ClearContext:output_type -> chatd.v1.ClearContextResponse
+	40, // 104: chatd.v1.ChatService.RegenerateTitle:output_type -> chatd.v1.RegenerateTitleResponse
+	42, // 105: chatd.v1.ChatService.SubmitToolResults:output_type -> chatd.v1.SubmitToolResultsResponse
+	44, // 106: chatd.v1.ChatService.ListPendingActions:output_type -> chatd.v1.ListPendingActionsResponse
+	46, // 107: chatd.v1.ChatService.Subscribe:output_type -> chatd.v1.SubscribeResponse
+	48, // 108: chatd.v1.ChatService.WatchChats:output_type -> chatd.v1.WatchChatsResponse
+	50, // 109: chatd.v1.ChatService.ListEvents:output_type -> chatd.v1.ListEventsResponse
+	52, // 110: chatd.v1.ChatService.RunTurn:output_type -> chatd.v1.RunTurnResponse
+	85, // [85:111] is the sub-list for method output_type
+	59, // [59:85] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_chat_service_proto_init() }

@@ -129,9 +129,11 @@ type ChatServiceClient interface {
 	InterruptChat(ctx context.Context, in *InterruptChatRequest, opts ...grpc.CallOption) (*InterruptChatResponse, error)
 	// Runs the failed turn again.
 	RetryTurn(ctx context.Context, in *RetryTurnRequest, opts ...grpc.CallOption) (*RetryTurnResponse, error)
-	// Summarises the context.
+	// Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+	// when the context has no answer since its newest summary.
 	CompactChat(ctx context.Context, in *CompactChatRequest, opts ...grpc.CallOption) (*CompactChatResponse, error)
-	// Starts a new context for the model, without a summary.
+	// Starts a new context for the model, without a summary. The messages stay in
+	// the history. A failed turn is given up. Does nothing if the context is empty.
 	ClearContext(ctx context.Context, in *ClearContextRequest, opts ...grpc.CallOption) (*ClearContextResponse, error)
 	// Generates a new title.
 	RegenerateTitle(ctx context.Context, in *RegenerateTitleRequest, opts ...grpc.CallOption) (*RegenerateTitleResponse, error)
@@ -533,9 +535,11 @@ type ChatServiceServer interface {
 	InterruptChat(context.Context, *InterruptChatRequest) (*InterruptChatResponse, error)
 	// Runs the failed turn again.
 	RetryTurn(context.Context, *RetryTurnRequest) (*RetryTurnResponse, error)
-	// Summarises the context.
+	// Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+	// when the context has no answer since its newest summary.
 	CompactChat(context.Context, *CompactChatRequest) (*CompactChatResponse, error)
-	// Starts a new context for the model, without a summary.
+	// Starts a new context for the model, without a summary. The messages stay in
+	// the history. A failed turn is given up. Does nothing if the context is empty.
 	ClearContext(context.Context, *ClearContextRequest) (*ClearContextResponse, error)
 	// Generates a new title.
 	RegenerateTitle(context.Context, *RegenerateTitleRequest) (*RegenerateTitleResponse, error)

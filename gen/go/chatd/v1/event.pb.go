@@ -137,6 +137,60 @@ func (CompactionSource) EnumDescriptor() ([]byte, []int) {
 	return file_chatd_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
+// How a compaction ended.
+type CompactionOutcome int32
+
+const (
+	// Never sent.
+	CompactionOutcome_COMPACTION_OUTCOME_UNSPECIFIED CompactionOutcome = 0
+	// The model's context starts again from boundary_position.
+	CompactionOutcome_COMPACTION_OUTCOME_DONE CompactionOutcome = 1
+	// The context is as it was. If it has room, the turn goes on; else, and if the
+	// compaction was requested, the turn fails with the same error.
+	CompactionOutcome_COMPACTION_OUTCOME_FAILED CompactionOutcome = 2
+)
+
+// Enum value maps for CompactionOutcome.
+var (
+	CompactionOutcome_name = map[int32]string{
+		0: "COMPACTION_OUTCOME_UNSPECIFIED",
+		1: "COMPACTION_OUTCOME_DONE",
+		2: "COMPACTION_OUTCOME_FAILED",
+	}
+	CompactionOutcome_value = map[string]int32{
+		"COMPACTION_OUTCOME_UNSPECIFIED": 0,
+		"COMPACTION_OUTCOME_DONE":        1,
+		"COMPACTION_OUTCOME_FAILED":      2,
+	}
+)
+
+func (x CompactionOutcome) Enum() *CompactionOutcome {
+	p := new(CompactionOutcome)
+	*p = x
+	return p
+}
+
+func (x CompactionOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CompactionOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatd_v1_event_proto_enumTypes[2].Descriptor()
+}
+
+func (CompactionOutcome) Type() protoreflect.EnumType {
+	return &file_chatd_v1_event_proto_enumTypes[2]
+}
+
+func (x CompactionOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CompactionOutcome.Descriptor instead.
+func (CompactionOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_chatd_v1_event_proto_rawDescGZIP(), []int{2}
+}
+
 // Why the server ended a stream.
 type StreamEndReason int32
 
@@ -187,11 +241,11 @@ func (x StreamEndReason) String() string {
 }
 
 func (StreamEndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatd_v1_event_proto_enumTypes[2].Descriptor()
+	return file_chatd_v1_event_proto_enumTypes[3].Descriptor()
 }
 
 func (StreamEndReason) Type() protoreflect.EnumType {
-	return &file_chatd_v1_event_proto_enumTypes[2]
+	return &file_chatd_v1_event_proto_enumTypes[3]
 }
 
 func (x StreamEndReason) Number() protoreflect.EnumNumber {
@@ -200,7 +254,7 @@ func (x StreamEndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamEndReason.Descriptor instead.
 func (StreamEndReason) EnumDescriptor() ([]byte, []int) {
-	return file_chatd_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_chatd_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 // An event of a chat.
@@ -524,7 +578,8 @@ type ChatEvent_HistoryTruncated struct {
 }
 
 type ChatEvent_CompactionFinished struct {
-	// Durable: a compaction is done.
+	// Durable: a compaction ended. Subscribers see compaction_started, the pieces of
+	// the summary, message_committed, compaction_finished, and then the status.
 	CompactionFinished *CompactionFinished `protobuf:"bytes,17,opt,name=compaction_finished,json=compactionFinished,proto3,oneof"`
 }
 
@@ -1121,18 +1176,37 @@ func (x *HistoryTruncated) GetFirstRemovedPosition() int64 {
 	return 0
 }
 
-// A compaction is done: the model's context starts again from here.
+// A compaction ended.
 type CompactionFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who requested it.
 	Source CompactionSource `protobuf:"varint,1,opt,name=source,proto3,enum=chatd.v1.CompactionSource" json:"source,omitempty"`
-	// Position from which the context starts now; after ClearContext, the position
-	// of the next message.
+	// Position from which the context starts now: that of the summary, which the
+	// user's unanswered messages follow; after ClearContext, the position of the
+	// next message.
 	BoundaryPosition int64 `protobuf:"varint,2,opt,name=boundary_position,json=boundaryPosition,proto3" json:"boundary_position,omitempty"`
-	// Tokens of the context before; absent when unknown.
+	// Tokens of the context before (see ContextLevel.used_tokens); absent when
+	// unknown.
 	TokensBefore *int64 `protobuf:"varint,3,opt,name=tokens_before,json=tokensBefore,proto3,oneof" json:"tokens_before,omitempty"`
-	// Tokens of the context after; absent when unknown.
-	TokensAfter   *int64 `protobuf:"varint,4,opt,name=tokens_after,json=tokensAfter,proto3,oneof" json:"tokens_after,omitempty"`
+	// Tokens of the context after, an estimate; absent when it failed.
+	TokensAfter *int64 `protobuf:"varint,4,opt,name=tokens_after,json=tokensAfter,proto3,oneof" json:"tokens_after,omitempty"`
+	// How it ended.
+	Outcome CompactionOutcome `protobuf:"varint,5,opt,name=outcome,proto3,enum=chatd.v1.CompactionOutcome" json:"outcome,omitempty"`
+	// The attempt that failed; this closes it. Empty unless it failed: else
+	// message_committed has closed it.
+	AttemptId string `protobuf:"bytes,6,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
+	// The summary, cut with a note if it is longer than 12 KiB: the message has all
+	// of it.
+	Summary string `protobuf:"bytes,7,opt,name=summary,proto3" json:"summary,omitempty"`
+	// Share of the context window that was used, in percent; absent when unknown.
+	UsedPercent *float64 `protobuf:"fixed64,8,opt,name=used_percent,json=usedPercent,proto3,oneof" json:"used_percent,omitempty"`
+	// Share of the window, in percent, at which the service compacts by itself;
+	// absent after ClearContext.
+	ThresholdPercent *float64 `protobuf:"fixed64,9,opt,name=threshold_percent,json=thresholdPercent,proto3,oneof" json:"threshold_percent,omitempty"`
+	// Size of the context window in tokens; absent when unknown.
+	LimitTokens *int64 `protobuf:"varint,10,opt,name=limit_tokens,json=limitTokens,proto3,oneof" json:"limit_tokens,omitempty"`
+	// Why it failed.
+	Error         *ChatError `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1193,6 +1267,55 @@ func (x *CompactionFinished) GetTokensAfter() int64 {
 		return *x.TokensAfter
 	}
 	return 0
+}
+
+func (x *CompactionFinished) GetOutcome() CompactionOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return CompactionOutcome_COMPACTION_OUTCOME_UNSPECIFIED
+}
+
+func (x *CompactionFinished) GetAttemptId() string {
+	if x != nil {
+		return x.AttemptId
+	}
+	return ""
+}
+
+func (x *CompactionFinished) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *CompactionFinished) GetUsedPercent() float64 {
+	if x != nil && x.UsedPercent != nil {
+		return *x.UsedPercent
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetThresholdPercent() float64 {
+	if x != nil && x.ThresholdPercent != nil {
+		return *x.ThresholdPercent
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetLimitTokens() int64 {
+	if x != nil && x.LimitTokens != nil {
+		return *x.LimitTokens
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetError() *ChatError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
 }
 
 // Fields of the chat changed. Each field holds the new value; absent fields did
@@ -1456,6 +1579,9 @@ type Snapshot struct {
 	// The action that it waits for, including calls that already have a result;
 	// present only in status REQUIRES_ACTION.
 	PendingAction *PendingAction `protobuf:"bytes,3,opt,name=pending_action,json=pendingAction,proto3" json:"pending_action,omitempty"`
+	// How full the model's context is; absent while unknown: after an edit of an
+	// earlier message, until the next answer.
+	Context       *ContextLevel `protobuf:"bytes,4,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1507,6 +1633,13 @@ func (x *Snapshot) GetQueue() []*QueueEntry {
 func (x *Snapshot) GetPendingAction() *PendingAction {
 	if x != nil {
 		return x.PendingAction
+	}
+	return nil
+}
+
+func (x *Snapshot) GetContext() *ContextLevel {
+	if x != nil {
+		return x.Context
 	}
 	return nil
 }
@@ -2295,14 +2428,26 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\v2\x13.chatd.v1.ChatErrorR\x05error\x12\x17\n" +
 	"\aturn_id\x18\x06 \x01(\tR\x06turnId\"H\n" +
 	"\x10HistoryTruncated\x124\n" +
-	"\x16first_removed_position\x18\x01 \x01(\x03R\x14firstRemovedPosition\"\xea\x01\n" +
+	"\x16first_removed_position\x18\x01 \x01(\x03R\x14firstRemovedPosition\"\xbf\x04\n" +
 	"\x12CompactionFinished\x122\n" +
 	"\x06source\x18\x01 \x01(\x0e2\x1a.chatd.v1.CompactionSourceR\x06source\x12+\n" +
 	"\x11boundary_position\x18\x02 \x01(\x03R\x10boundaryPosition\x12(\n" +
 	"\rtokens_before\x18\x03 \x01(\x03H\x00R\ftokensBefore\x88\x01\x01\x12&\n" +
-	"\ftokens_after\x18\x04 \x01(\x03H\x01R\vtokensAfter\x88\x01\x01B\x10\n" +
+	"\ftokens_after\x18\x04 \x01(\x03H\x01R\vtokensAfter\x88\x01\x01\x125\n" +
+	"\aoutcome\x18\x05 \x01(\x0e2\x1b.chatd.v1.CompactionOutcomeR\aoutcome\x12\x1d\n" +
+	"\n" +
+	"attempt_id\x18\x06 \x01(\tR\tattemptId\x12\x18\n" +
+	"\asummary\x18\a \x01(\tR\asummary\x12&\n" +
+	"\fused_percent\x18\b \x01(\x01H\x02R\vusedPercent\x88\x01\x01\x120\n" +
+	"\x11threshold_percent\x18\t \x01(\x01H\x03R\x10thresholdPercent\x88\x01\x01\x12&\n" +
+	"\flimit_tokens\x18\n" +
+	" \x01(\x03H\x04R\vlimitTokens\x88\x01\x01\x12)\n" +
+	"\x05error\x18\v \x01(\v2\x13.chatd.v1.ChatErrorR\x05errorB\x10\n" +
 	"\x0e_tokens_beforeB\x0f\n" +
-	"\r_tokens_after\"\xe8\x01\n" +
+	"\r_tokens_afterB\x0f\n" +
+	"\r_used_percentB\x14\n" +
+	"\x12_threshold_percentB\x0f\n" +
+	"\r_limit_tokens\"\xe8\x01\n" +
 	"\vChatUpdated\x12\x19\n" +
 	"\x05title\x18\x01 \x01(\tH\x00R\x05title\x88\x01\x01\x12\x19\n" +
 	"\x05model\x18\x02 \x01(\tH\x01R\x05model\x88\x01\x01\x12(\n" +
@@ -2324,11 +2469,12 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x0e2\x14.chatd.v1.ChatStatusR\x06status\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12 \n" +
 	"\ftool_call_id\x18\x04 \x01(\tR\n" +
-	"toolCallId\"\x9a\x01\n" +
+	"toolCallId\"\xcc\x01\n" +
 	"\bSnapshot\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12*\n" +
 	"\x05queue\x18\x02 \x03(\v2\x14.chatd.v1.QueueEntryR\x05queue\x12>\n" +
-	"\x0epending_action\x18\x03 \x01(\v2\x17.chatd.v1.PendingActionR\rpendingAction\"A\n" +
+	"\x0epending_action\x18\x03 \x01(\v2\x17.chatd.v1.PendingActionR\rpendingAction\x120\n" +
+	"\acontext\x18\x04 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"A\n" +
 	"\x10SnapshotMessages\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chatd.v1.MessageR\bmessages\"\xa7\x02\n" +
 	"\vMessagePart\x12\x1d\n" +
@@ -2387,7 +2533,11 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\x1dCOMPACTION_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16COMPACTION_SOURCE_AUTO\x10\x01\x12\x1c\n" +
 	"\x18COMPACTION_SOURCE_MANUAL\x10\x02\x12\x1b\n" +
-	"\x17COMPACTION_SOURCE_CLEAR\x10\x03*\xeb\x01\n" +
+	"\x17COMPACTION_SOURCE_CLEAR\x10\x03*s\n" +
+	"\x11CompactionOutcome\x12\"\n" +
+	"\x1eCOMPACTION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17COMPACTION_OUTCOME_DONE\x10\x01\x12\x1d\n" +
+	"\x19COMPACTION_OUTCOME_FAILED\x10\x02*\xeb\x01\n" +
 	"\x0fStreamEndReason\x12!\n" +
 	"\x1dSTREAM_END_REASON_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fSTREAM_END_REASON_UNTIL_REACHED\x10\x01\x12\"\n" +
@@ -2410,105 +2560,110 @@ func file_chatd_v1_event_proto_rawDescGZIP() []byte {
 	return file_chatd_v1_event_proto_rawDescData
 }
 
-var file_chatd_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chatd_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_chatd_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_chatd_v1_event_proto_goTypes = []any{
 	(ActionResolution)(0),         // 0: chatd.v1.ActionResolution
 	(CompactionSource)(0),         // 1: chatd.v1.CompactionSource
-	(StreamEndReason)(0),          // 2: chatd.v1.StreamEndReason
-	(*ChatEvent)(nil),             // 3: chatd.v1.ChatEvent
-	(*MessageCommitted)(nil),      // 4: chatd.v1.MessageCommitted
-	(*StatusChanged)(nil),         // 5: chatd.v1.StatusChanged
-	(*QueueChanged)(nil),          // 6: chatd.v1.QueueChanged
-	(*QueueEntry)(nil),            // 7: chatd.v1.QueueEntry
-	(*ActionRequired)(nil),        // 8: chatd.v1.ActionRequired
-	(*ActionResolved)(nil),        // 9: chatd.v1.ActionResolved
-	(*RetryScheduled)(nil),        // 10: chatd.v1.RetryScheduled
-	(*HistoryTruncated)(nil),      // 11: chatd.v1.HistoryTruncated
-	(*CompactionFinished)(nil),    // 12: chatd.v1.CompactionFinished
-	(*ChatUpdated)(nil),           // 13: chatd.v1.ChatUpdated
-	(*Labels)(nil),                // 14: chatd.v1.Labels
-	(*ToolNames)(nil),             // 15: chatd.v1.ToolNames
-	(*SubagentChanged)(nil),       // 16: chatd.v1.SubagentChanged
-	(*Snapshot)(nil),              // 17: chatd.v1.Snapshot
-	(*SnapshotMessages)(nil),      // 18: chatd.v1.SnapshotMessages
-	(*MessagePart)(nil),           // 19: chatd.v1.MessagePart
-	(*ToolCallPiece)(nil),         // 20: chatd.v1.ToolCallPiece
-	(*ToolCallStarted)(nil),       // 21: chatd.v1.ToolCallStarted
-	(*ToolCallFinished)(nil),      // 22: chatd.v1.ToolCallFinished
-	(*CompactionStarted)(nil),     // 23: chatd.v1.CompactionStarted
-	(*PreviewReset)(nil),          // 24: chatd.v1.PreviewReset
-	(*ChatDeleted)(nil),           // 25: chatd.v1.ChatDeleted
-	(*Heartbeat)(nil),             // 26: chatd.v1.Heartbeat
-	(*CaughtUp)(nil),              // 27: chatd.v1.CaughtUp
-	(*StreamEnd)(nil),             // 28: chatd.v1.StreamEnd
-	nil,                           // 29: chatd.v1.Labels.EntriesEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*Message)(nil),               // 31: chatd.v1.Message
-	(ChatStatus)(0),               // 32: chatd.v1.ChatStatus
-	(StopReason)(0),               // 33: chatd.v1.StopReason
-	(*ChatError)(nil),             // 34: chatd.v1.ChatError
-	(*PendingAction)(nil),         // 35: chatd.v1.PendingAction
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
-	(*Chat)(nil),                  // 37: chatd.v1.Chat
-	(*Part)(nil),                  // 38: chatd.v1.Part
-	(ToolExecutor)(0),             // 39: chatd.v1.ToolExecutor
-	(*ToolResultPart)(nil),        // 40: chatd.v1.ToolResultPart
+	(CompactionOutcome)(0),        // 2: chatd.v1.CompactionOutcome
+	(StreamEndReason)(0),          // 3: chatd.v1.StreamEndReason
+	(*ChatEvent)(nil),             // 4: chatd.v1.ChatEvent
+	(*MessageCommitted)(nil),      // 5: chatd.v1.MessageCommitted
+	(*StatusChanged)(nil),         // 6: chatd.v1.StatusChanged
+	(*QueueChanged)(nil),          // 7: chatd.v1.QueueChanged
+	(*QueueEntry)(nil),            // 8: chatd.v1.QueueEntry
+	(*ActionRequired)(nil),        // 9: chatd.v1.ActionRequired
+	(*ActionResolved)(nil),        // 10: chatd.v1.ActionResolved
+	(*RetryScheduled)(nil),        // 11: chatd.v1.RetryScheduled
+	(*HistoryTruncated)(nil),      // 12: chatd.v1.HistoryTruncated
+	(*CompactionFinished)(nil),    // 13: chatd.v1.CompactionFinished
+	(*ChatUpdated)(nil),           // 14: chatd.v1.ChatUpdated
+	(*Labels)(nil),                // 15: chatd.v1.Labels
+	(*ToolNames)(nil),             // 16: chatd.v1.ToolNames
+	(*SubagentChanged)(nil),       // 17: chatd.v1.SubagentChanged
+	(*Snapshot)(nil),              // 18: chatd.v1.Snapshot
+	(*SnapshotMessages)(nil),      // 19: chatd.v1.SnapshotMessages
+	(*MessagePart)(nil),           // 20: chatd.v1.MessagePart
+	(*ToolCallPiece)(nil),         // 21: chatd.v1.ToolCallPiece
+	(*ToolCallStarted)(nil),       // 22: chatd.v1.ToolCallStarted
+	(*ToolCallFinished)(nil),      // 23: chatd.v1.ToolCallFinished
+	(*CompactionStarted)(nil),     // 24: chatd.v1.CompactionStarted
+	(*PreviewReset)(nil),          // 25: chatd.v1.PreviewReset
+	(*ChatDeleted)(nil),           // 26: chatd.v1.ChatDeleted
+	(*Heartbeat)(nil),             // 27: chatd.v1.Heartbeat
+	(*CaughtUp)(nil),              // 28: chatd.v1.CaughtUp
+	(*StreamEnd)(nil),             // 29: chatd.v1.StreamEnd
+	nil,                           // 30: chatd.v1.Labels.EntriesEntry
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*Message)(nil),               // 32: chatd.v1.Message
+	(ChatStatus)(0),               // 33: chatd.v1.ChatStatus
+	(StopReason)(0),               // 34: chatd.v1.StopReason
+	(*ChatError)(nil),             // 35: chatd.v1.ChatError
+	(*PendingAction)(nil),         // 36: chatd.v1.PendingAction
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*Chat)(nil),                  // 38: chatd.v1.Chat
+	(*ContextLevel)(nil),          // 39: chatd.v1.ContextLevel
+	(*Part)(nil),                  // 40: chatd.v1.Part
+	(ToolExecutor)(0),             // 41: chatd.v1.ToolExecutor
+	(*ToolResultPart)(nil),        // 42: chatd.v1.ToolResultPart
 }
 var file_chatd_v1_event_proto_depIdxs = []int32{
-	30, // 0: chatd.v1.ChatEvent.event_time:type_name -> google.protobuf.Timestamp
-	4,  // 1: chatd.v1.ChatEvent.message_committed:type_name -> chatd.v1.MessageCommitted
-	5,  // 2: chatd.v1.ChatEvent.status_changed:type_name -> chatd.v1.StatusChanged
-	6,  // 3: chatd.v1.ChatEvent.queue_changed:type_name -> chatd.v1.QueueChanged
-	8,  // 4: chatd.v1.ChatEvent.action_required:type_name -> chatd.v1.ActionRequired
-	9,  // 5: chatd.v1.ChatEvent.action_resolved:type_name -> chatd.v1.ActionResolved
-	10, // 6: chatd.v1.ChatEvent.retry_scheduled:type_name -> chatd.v1.RetryScheduled
-	11, // 7: chatd.v1.ChatEvent.history_truncated:type_name -> chatd.v1.HistoryTruncated
-	12, // 8: chatd.v1.ChatEvent.compaction_finished:type_name -> chatd.v1.CompactionFinished
-	13, // 9: chatd.v1.ChatEvent.chat_updated:type_name -> chatd.v1.ChatUpdated
-	16, // 10: chatd.v1.ChatEvent.subagent_changed:type_name -> chatd.v1.SubagentChanged
-	25, // 11: chatd.v1.ChatEvent.chat_deleted:type_name -> chatd.v1.ChatDeleted
-	17, // 12: chatd.v1.ChatEvent.snapshot:type_name -> chatd.v1.Snapshot
-	18, // 13: chatd.v1.ChatEvent.snapshot_messages:type_name -> chatd.v1.SnapshotMessages
-	19, // 14: chatd.v1.ChatEvent.message_part:type_name -> chatd.v1.MessagePart
-	21, // 15: chatd.v1.ChatEvent.tool_call_started:type_name -> chatd.v1.ToolCallStarted
-	22, // 16: chatd.v1.ChatEvent.tool_call_finished:type_name -> chatd.v1.ToolCallFinished
-	23, // 17: chatd.v1.ChatEvent.compaction_started:type_name -> chatd.v1.CompactionStarted
-	24, // 18: chatd.v1.ChatEvent.preview_reset:type_name -> chatd.v1.PreviewReset
-	26, // 19: chatd.v1.ChatEvent.heartbeat:type_name -> chatd.v1.Heartbeat
-	27, // 20: chatd.v1.ChatEvent.caught_up:type_name -> chatd.v1.CaughtUp
-	28, // 21: chatd.v1.ChatEvent.stream_end:type_name -> chatd.v1.StreamEnd
-	31, // 22: chatd.v1.MessageCommitted.message:type_name -> chatd.v1.Message
-	32, // 23: chatd.v1.StatusChanged.status:type_name -> chatd.v1.ChatStatus
-	33, // 24: chatd.v1.StatusChanged.stop_reason:type_name -> chatd.v1.StopReason
-	34, // 25: chatd.v1.StatusChanged.last_error:type_name -> chatd.v1.ChatError
-	7,  // 26: chatd.v1.QueueChanged.entries:type_name -> chatd.v1.QueueEntry
-	35, // 27: chatd.v1.ActionRequired.action:type_name -> chatd.v1.PendingAction
+	31, // 0: chatd.v1.ChatEvent.event_time:type_name -> google.protobuf.Timestamp
+	5,  // 1: chatd.v1.ChatEvent.message_committed:type_name -> chatd.v1.MessageCommitted
+	6,  // 2: chatd.v1.ChatEvent.status_changed:type_name -> chatd.v1.StatusChanged
+	7,  // 3: chatd.v1.ChatEvent.queue_changed:type_name -> chatd.v1.QueueChanged
+	9,  // 4: chatd.v1.ChatEvent.action_required:type_name -> chatd.v1.ActionRequired
+	10, // 5: chatd.v1.ChatEvent.action_resolved:type_name -> chatd.v1.ActionResolved
+	11, // 6: chatd.v1.ChatEvent.retry_scheduled:type_name -> chatd.v1.RetryScheduled
+	12, // 7: chatd.v1.ChatEvent.history_truncated:type_name -> chatd.v1.HistoryTruncated
+	13, // 8: chatd.v1.ChatEvent.compaction_finished:type_name -> chatd.v1.CompactionFinished
+	14, // 9: chatd.v1.ChatEvent.chat_updated:type_name -> chatd.v1.ChatUpdated
+	17, // 10: chatd.v1.ChatEvent.subagent_changed:type_name -> chatd.v1.SubagentChanged
+	26, // 11: chatd.v1.ChatEvent.chat_deleted:type_name -> chatd.v1.ChatDeleted
+	18, // 12: chatd.v1.ChatEvent.snapshot:type_name -> chatd.v1.Snapshot
+	19, // 13: chatd.v1.ChatEvent.snapshot_messages:type_name -> chatd.v1.SnapshotMessages
+	20, // 14: chatd.v1.ChatEvent.message_part:type_name -> chatd.v1.MessagePart
+	22, // 15: chatd.v1.ChatEvent.tool_call_started:type_name -> chatd.v1.ToolCallStarted
+	23, // 16: chatd.v1.ChatEvent.tool_call_finished:type_name -> chatd.v1.ToolCallFinished
+	24, // 17: chatd.v1.ChatEvent.compaction_started:type_name -> chatd.v1.CompactionStarted
+	25, // 18: chatd.v1.ChatEvent.preview_reset:type_name -> chatd.v1.PreviewReset
+	27, // 19: chatd.v1.ChatEvent.heartbeat:type_name -> chatd.v1.Heartbeat
+	28, // 20: chatd.v1.ChatEvent.caught_up:type_name -> chatd.v1.CaughtUp
+	29, // 21: chatd.v1.ChatEvent.stream_end:type_name -> chatd.v1.StreamEnd
+	32, // 22: chatd.v1.MessageCommitted.message:type_name -> chatd.v1.Message
+	33, // 23: chatd.v1.StatusChanged.status:type_name -> chatd.v1.ChatStatus
+	34, // 24: chatd.v1.StatusChanged.stop_reason:type_name -> chatd.v1.StopReason
+	35, // 25: chatd.v1.StatusChanged.last_error:type_name -> chatd.v1.ChatError
+	8,  // 26: chatd.v1.QueueChanged.entries:type_name -> chatd.v1.QueueEntry
+	36, // 27: chatd.v1.ActionRequired.action:type_name -> chatd.v1.PendingAction
 	0,  // 28: chatd.v1.ActionResolved.resolution:type_name -> chatd.v1.ActionResolution
-	36, // 29: chatd.v1.RetryScheduled.delay:type_name -> google.protobuf.Duration
-	30, // 30: chatd.v1.RetryScheduled.retry_time:type_name -> google.protobuf.Timestamp
-	34, // 31: chatd.v1.RetryScheduled.error:type_name -> chatd.v1.ChatError
+	37, // 29: chatd.v1.RetryScheduled.delay:type_name -> google.protobuf.Duration
+	31, // 30: chatd.v1.RetryScheduled.retry_time:type_name -> google.protobuf.Timestamp
+	35, // 31: chatd.v1.RetryScheduled.error:type_name -> chatd.v1.ChatError
 	1,  // 32: chatd.v1.CompactionFinished.source:type_name -> chatd.v1.CompactionSource
-	14, // 33: chatd.v1.ChatUpdated.labels:type_name -> chatd.v1.Labels
-	15, // 34: chatd.v1.ChatUpdated.tools:type_name -> chatd.v1.ToolNames
-	29, // 35: chatd.v1.Labels.entries:type_name -> chatd.v1.Labels.EntriesEntry
-	32, // 36: chatd.v1.SubagentChanged.status:type_name -> chatd.v1.ChatStatus
-	37, // 37: chatd.v1.Snapshot.chat:type_name -> chatd.v1.Chat
-	7,  // 38: chatd.v1.Snapshot.queue:type_name -> chatd.v1.QueueEntry
-	35, // 39: chatd.v1.Snapshot.pending_action:type_name -> chatd.v1.PendingAction
-	31, // 40: chatd.v1.SnapshotMessages.messages:type_name -> chatd.v1.Message
-	20, // 41: chatd.v1.MessagePart.tool_call:type_name -> chatd.v1.ToolCallPiece
-	38, // 42: chatd.v1.MessagePart.part:type_name -> chatd.v1.Part
-	39, // 43: chatd.v1.ToolCallPiece.executor:type_name -> chatd.v1.ToolExecutor
-	40, // 44: chatd.v1.ToolCallFinished.result:type_name -> chatd.v1.ToolResultPart
-	1,  // 45: chatd.v1.CompactionStarted.source:type_name -> chatd.v1.CompactionSource
-	2,  // 46: chatd.v1.StreamEnd.reason:type_name -> chatd.v1.StreamEndReason
-	36, // 47: chatd.v1.StreamEnd.retry_delay:type_name -> google.protobuf.Duration
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	2,  // 33: chatd.v1.CompactionFinished.outcome:type_name -> chatd.v1.CompactionOutcome
+	35, // 34: chatd.v1.CompactionFinished.error:type_name -> chatd.v1.ChatError
+	15, // 35: chatd.v1.ChatUpdated.labels:type_name -> chatd.v1.Labels
+	16, // 36: chatd.v1.ChatUpdated.tools:type_name -> chatd.v1.ToolNames
+	30, // 37: chatd.v1.Labels.entries:type_name -> chatd.v1.Labels.EntriesEntry
+	33, // 38: chatd.v1.SubagentChanged.status:type_name -> chatd.v1.ChatStatus
+	38, // 39: chatd.v1.Snapshot.chat:type_name -> chatd.v1.Chat
+	8,  // 40: chatd.v1.Snapshot.queue:type_name -> chatd.v1.QueueEntry
+	36, // 41: chatd.v1.Snapshot.pending_action:type_name -> chatd.v1.PendingAction
+	39, // 42: chatd.v1.Snapshot.context:type_name -> chatd.v1.ContextLevel
+	32, // 43: chatd.v1.SnapshotMessages.messages:type_name -> chatd.v1.Message
+	21, // 44: chatd.v1.MessagePart.tool_call:type_name -> chatd.v1.ToolCallPiece
+	40, // 45: chatd.v1.MessagePart.part:type_name -> chatd.v1.Part
+	41, // 46: chatd.v1.ToolCallPiece.executor:type_name -> chatd.v1.ToolExecutor
+	42, // 47: chatd.v1.ToolCallFinished.result:type_name -> chatd.v1.ToolResultPart
+	1,  // 48: chatd.v1.CompactionStarted.source:type_name -> chatd.v1.CompactionSource
+	3,  // 49: chatd.v1.StreamEnd.reason:type_name -> chatd.v1.StreamEndReason
+	37, // 50: chatd.v1.StreamEnd.retry_delay:type_name -> google.protobuf.Duration
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_chatd_v1_event_proto_init() }
@@ -2557,7 +2712,7 @@ func file_chatd_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatd_v1_event_proto_rawDesc), len(file_chatd_v1_event_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,

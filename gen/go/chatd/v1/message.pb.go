@@ -94,7 +94,7 @@ const (
 	Visibility_VISIBILITY_BOTH Visibility = 1
 	// Clients only.
 	Visibility_VISIBILITY_USER Visibility = 2
-	// The model only: the summary that a compaction creates.
+	// The model only: the messages that a compaction creates.
 	Visibility_VISIBILITY_MODEL Visibility = 3
 )
 
@@ -376,14 +376,16 @@ type Message struct {
 	// that no attempt of the service produced: the client's, and those of calls
 	// that were answered without being run.
 	AttemptId string `protobuf:"bytes,8,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
-	// "provider/model" that wrote it; empty unless the role is ASSISTANT.
+	// "provider/model" that wrote it: an answer, or the summary of a compaction;
+	// else empty.
 	Model string `protobuf:"bytes,9,opt,name=model,proto3" json:"model,omitempty"`
 	// Why the answer ended; unspecified unless the role is ASSISTANT.
 	FinishReason FinishReason `protobuf:"varint,10,opt,name=finish_reason,json=finishReason,proto3,enum=chatd.v1.FinishReason" json:"finish_reason,omitempty"`
-	// Tokens of the answer, as far as the provider had reported them when it ended;
-	// absent unless the role is ASSISTANT.
+	// Tokens of the answer or the summary, as far as the provider had reported them
+	// when it ended; else absent.
 	Usage *Usage `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"`
-	// Whether a compaction created it.
+	// Whether a compaction created it: the summary, or a copy of a user's message
+	// that nobody had answered yet. The original stays where it was.
 	Compressed bool `protobuf:"varint,12,opt,name=compressed,proto3" json:"compressed,omitempty"`
 	// When it was committed; for a user's message, when it was sent.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

@@ -402,6 +402,56 @@ class Chat(_message.Message):
 Global___Chat: _TypeAlias = Chat  # noqa: Y015
 
 @_typing.final
+class ContextLevel(_message.Message):
+    """How full the model's context is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKENS_FIELD_NUMBER: _builtins.int
+    LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
+    used_tokens: _builtins.int
+    """Tokens of the context: what the provider counted with the newest answer
+    (input, cache read and cache write; the total that it reported only if it
+    reported none of these), and estimated_tokens. An interrupted or unreported
+    answer is estimated, too. System prompt and tools count only as part of what
+    the provider counted.
+    """
+    estimated_tokens: _builtins.int
+    """The part of used_tokens that the provider has not counted as a prompt yet:
+    the output tokens of that answer, and a quarter of the bytes of text in all
+    messages after it. Before the first answer, and after a compaction until the
+    next one, this is all of used_tokens. Files count nothing.
+    """
+    limit_tokens: _builtins.int
+    """Size of the context window: what the provider reported with the newest
+    answer, else what the server knows of the model; with a compaction model, the
+    smaller of both. Absent when unknown: then nothing is compacted by itself.
+    """
+    threshold_percent: _builtins.float
+    """Share of the window, in percent, at which the service compacts the context by
+    itself; 100 means never.
+    """
+    def __init__(
+        self,
+        *,
+        used_tokens: _builtins.int = ...,
+        estimated_tokens: _builtins.int = ...,
+        limit_tokens: _builtins.int | None = ...,
+        threshold_percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "limit_tokens", b"limit_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "estimated_tokens", b"estimated_tokens", "limit_tokens", b"limit_tokens", "threshold_percent", b"threshold_percent", "used_tokens", b"used_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
+
+Global___ContextLevel: _TypeAlias = ContextLevel  # noqa: Y015
+
+@_typing.final
 class ForkedFrom(_message.Message):
     """Where the history of a fork comes from."""
 

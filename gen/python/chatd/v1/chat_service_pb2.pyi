@@ -209,18 +209,26 @@ class GetChatResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
+
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
 
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -844,6 +852,7 @@ class ListMessagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    OMIT_MODEL_MESSAGES_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """UUID of the chat."""
     page_size: _builtins.int
@@ -852,6 +861,8 @@ class ListMessagesRequest(_message.Message):
     """next_page_token of the previous page; empty means the first page."""
     after_position: _builtins.int
     """Only messages after this position; 0 means from the first."""
+    omit_model_messages: _builtins.bool
+    """Leave out messages for the model alone (visibility MODEL)."""
     def __init__(
         self,
         *,
@@ -859,10 +870,11 @@ class ListMessagesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         after_position: _builtins.int = ...,
+        omit_model_messages: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "chat_id", b"chat_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "chat_id", b"chat_id", "omit_model_messages", b"omit_model_messages", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -880,7 +892,9 @@ class ListMessagesResponse(_message.Message):
     """Token for the next page; empty at the end."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """The messages, in order; a page has at most about 2 MiB."""
+        """The messages, in order; a page has at most about 2 MiB. A page may have fewer
+        than page_size, or none, although more follow.
+        """
 
     def __init__(
         self,
@@ -1292,21 +1306,29 @@ class CompactChatResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
         sequence: _builtins.int = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1348,21 +1370,29 @@ class ClearContextResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
 
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
         sequence: _builtins.int = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1585,6 +1615,7 @@ class SubscribeRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     INCLUDE_DELTAS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    OMIT_MODEL_MESSAGES_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """UUID of the chat."""
     until: Global___SubscribeUntil.ValueType
@@ -1593,6 +1624,10 @@ class SubscribeRequest(_message.Message):
     """Whether live pieces of answers are sent; absent means yes. If resume_from is
     inside an answer, preview_reset voids the pieces that the client holds in
     any case.
+    """
+    omit_model_messages: _builtins.bool
+    """Leave out messages for the model alone (visibility MODEL) from the snapshot.
+    Their message_committed events are sent in any case: the numbers have no gaps.
     """
     @_builtins.property
     def resume_from(self) -> _chat_pb2.Cursor:
@@ -1614,10 +1649,11 @@ class SubscribeRequest(_message.Message):
         until: Global___SubscribeUntil.ValueType = ...,
         include_deltas: _builtins.bool | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        omit_model_messages: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_include_deltas", b"_include_deltas", "heartbeat_interval", b"heartbeat_interval", "include_deltas", b"include_deltas", "resume_from", b"resume_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_deltas", b"_include_deltas", "chat_id", b"chat_id", "heartbeat_interval", b"heartbeat_interval", "include_deltas", b"include_deltas", "resume_from", b"resume_from", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_deltas", b"_include_deltas", "chat_id", b"chat_id", "heartbeat_interval", b"heartbeat_interval", "include_deltas", b"include_deltas", "omit_model_messages", b"omit_model_messages", "resume_from", b"resume_from", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__include_deltas: _TypeAlias = _typing.Literal["include_deltas"]  # noqa: Y015
     _WhichOneofArgType__include_deltas: _TypeAlias = _typing.Literal["_include_deltas", b"_include_deltas"]  # noqa: Y015

@@ -373,14 +373,16 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompactChat(self, request, context):
-        """Summarises the context.
+        """Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+        when the context has no answer since its newest summary.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClearContext(self, request, context):
-        """Starts a new context for the model, without a summary.
+        """Starts a new context for the model, without a summary. The messages stay in
+        the history. A failed turn is given up. Does nothing if the context is empty.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -113,9 +113,13 @@ class ChatServiceStub:
     RetryTurn: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RetryTurnRequest, _chat_service_pb2.RetryTurnResponse]
     """Runs the failed turn again."""
     CompactChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CompactChatRequest, _chat_service_pb2.CompactChatResponse]
-    """Summarises the context."""
+    """Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+    when the context has no answer since its newest summary.
+    """
     ClearContext: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ClearContextRequest, _chat_service_pb2.ClearContextResponse]
-    """Starts a new context for the model, without a summary."""
+    """Starts a new context for the model, without a summary. The messages stay in
+    the history. A failed turn is given up. Does nothing if the context is empty.
+    """
     RegenerateTitle: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]
     """Generates a new title."""
     SubmitToolResults: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]
@@ -226,9 +230,13 @@ class ChatServiceAsyncStub(ChatServiceStub):
     RetryTurn: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RetryTurnRequest, _chat_service_pb2.RetryTurnResponse]  # type: ignore[assignment]
     """Runs the failed turn again."""
     CompactChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CompactChatRequest, _chat_service_pb2.CompactChatResponse]  # type: ignore[assignment]
-    """Summarises the context."""
+    """Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+    when the context has no answer since its newest summary.
+    """
     ClearContext: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ClearContextRequest, _chat_service_pb2.ClearContextResponse]  # type: ignore[assignment]
-    """Starts a new context for the model, without a summary."""
+    """Starts a new context for the model, without a summary. The messages stay in
+    the history. A failed turn is given up. Does nothing if the context is empty.
+    """
     RegenerateTitle: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]  # type: ignore[assignment]
     """Generates a new title."""
     SubmitToolResults: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]  # type: ignore[assignment]
@@ -444,7 +452,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.CompactChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.CompactChatResponse, _abc.Awaitable[_chat_service_pb2.CompactChatResponse]]:
-        """Summarises the context."""
+        """Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+        when the context has no answer since its newest summary.
+        """
 
     @_abc_1.abstractmethod
     def ClearContext(
@@ -452,7 +462,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ClearContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ClearContextResponse, _abc.Awaitable[_chat_service_pb2.ClearContextResponse]]:
-        """Starts a new context for the model, without a summary."""
+        """Starts a new context for the model, without a summary. The messages stay in
+        the history. A failed turn is given up. Does nothing if the context is empty.
+        """
 
     @_abc_1.abstractmethod
     def RegenerateTitle(

@@ -81,6 +81,34 @@ COMPACTION_SOURCE_CLEAR: CompactionSource.ValueType  # 3
 """A client, without a summary: ClearContext."""
 Global___CompactionSource: _TypeAlias = CompactionSource  # noqa: Y015
 
+class _CompactionOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompactionOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CompactionOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPACTION_OUTCOME_UNSPECIFIED: _CompactionOutcome.ValueType  # 0
+    """Never sent."""
+    COMPACTION_OUTCOME_DONE: _CompactionOutcome.ValueType  # 1
+    """The model's context starts again from boundary_position."""
+    COMPACTION_OUTCOME_FAILED: _CompactionOutcome.ValueType  # 2
+    """The context is as it was. If it has room, the turn goes on; else, and if the
+    compaction was requested, the turn fails with the same error.
+    """
+
+class CompactionOutcome(_CompactionOutcome, metaclass=_CompactionOutcomeEnumTypeWrapper):
+    """How a compaction ended."""
+
+COMPACTION_OUTCOME_UNSPECIFIED: CompactionOutcome.ValueType  # 0
+"""Never sent."""
+COMPACTION_OUTCOME_DONE: CompactionOutcome.ValueType  # 1
+"""The model's context starts again from boundary_position."""
+COMPACTION_OUTCOME_FAILED: CompactionOutcome.ValueType  # 2
+"""The context is as it was. If it has room, the turn goes on; else, and if the
+compaction was requested, the turn fails with the same error.
+"""
+Global___CompactionOutcome: _TypeAlias = CompactionOutcome  # noqa: Y015
+
 class _StreamEndReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -191,7 +219,9 @@ class ChatEvent(_message.Message):
 
     @_builtins.property
     def compaction_finished(self) -> Global___CompactionFinished:
-        """Durable: a compaction is done."""
+        """Durable: a compaction ended. Subscribers see compaction_started, the pieces of
+        the summary, message_committed, compaction_finished, and then the status.
+        """
 
     @_builtins.property
     def chat_updated(self) -> Global___ChatUpdated:
@@ -540,7 +570,7 @@ Global___HistoryTruncated: _TypeAlias = HistoryTruncated  # noqa: Y015
 
 @_typing.final
 class CompactionFinished(_message.Message):
-    """A compaction is done: the model's context starts again from here."""
+    """A compaction ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -548,16 +578,48 @@ class CompactionFinished(_message.Message):
     BOUNDARY_POSITION_FIELD_NUMBER: _builtins.int
     TOKENS_BEFORE_FIELD_NUMBER: _builtins.int
     TOKENS_AFTER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    USED_PERCENT_FIELD_NUMBER: _builtins.int
+    THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
+    LIMIT_TOKENS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     source: Global___CompactionSource.ValueType
     """Who requested it."""
     boundary_position: _builtins.int
-    """Position from which the context starts now; after ClearContext, the position
-    of the next message.
+    """Position from which the context starts now: that of the summary, which the
+    user's unanswered messages follow; after ClearContext, the position of the
+    next message.
     """
     tokens_before: _builtins.int
-    """Tokens of the context before; absent when unknown."""
+    """Tokens of the context before (see ContextLevel.used_tokens); absent when
+    unknown.
+    """
     tokens_after: _builtins.int
-    """Tokens of the context after; absent when unknown."""
+    """Tokens of the context after, an estimate; absent when it failed."""
+    outcome: Global___CompactionOutcome.ValueType
+    """How it ended."""
+    attempt_id: _builtins.str
+    """The attempt that failed; this closes it. Empty unless it failed: else
+    message_committed has closed it.
+    """
+    summary: _builtins.str
+    """The summary, cut with a note if it is longer than 12 KiB: the message has all
+    of it.
+    """
+    used_percent: _builtins.float
+    """Share of the context window that was used, in percent; absent when unknown."""
+    threshold_percent: _builtins.float
+    """Share of the window, in percent, at which the service compacts by itself;
+    absent after ClearContext.
+    """
+    limit_tokens: _builtins.int
+    """Size of the context window in tokens; absent when unknown."""
+    @_builtins.property
+    def error(self) -> _error_pb2.ChatError:
+        """Why it failed."""
+
     def __init__(
         self,
         *,
@@ -565,19 +627,38 @@ class CompactionFinished(_message.Message):
         boundary_position: _builtins.int = ...,
         tokens_before: _builtins.int | None = ...,
         tokens_after: _builtins.int | None = ...,
+        outcome: Global___CompactionOutcome.ValueType = ...,
+        attempt_id: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        used_percent: _builtins.float | None = ...,
+        threshold_percent: _builtins.float | None = ...,
+        limit_tokens: _builtins.int | None = ...,
+        error: _error_pb2.ChatError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tokens_after", b"_tokens_after", "_tokens_before", b"_tokens_before", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_threshold_percent", b"_threshold_percent", "_tokens_after", b"_tokens_after", "_tokens_before", b"_tokens_before", "_used_percent", b"_used_percent", "error", b"error", "limit_tokens", b"limit_tokens", "threshold_percent", b"threshold_percent", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before", "used_percent", b"used_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tokens_after", b"_tokens_after", "_tokens_before", b"_tokens_before", "boundary_position", b"boundary_position", "source", b"source", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens", "_threshold_percent", b"_threshold_percent", "_tokens_after", b"_tokens_after", "_tokens_before", b"_tokens_before", "_used_percent", b"_used_percent", "attempt_id", b"attempt_id", "boundary_position", b"boundary_position", "error", b"error", "limit_tokens", b"limit_tokens", "outcome", b"outcome", "source", b"source", "summary", b"summary", "threshold_percent", b"threshold_percent", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before", "used_percent", b"used_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_tokens: _TypeAlias = _typing.Literal["limit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__limit_tokens: _TypeAlias = _typing.Literal["_limit_tokens", b"_limit_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__threshold_percent: _TypeAlias = _typing.Literal["threshold_percent"]  # noqa: Y015
+    _WhichOneofArgType__threshold_percent: _TypeAlias = _typing.Literal["_threshold_percent", b"_threshold_percent"]  # noqa: Y015
     _WhichOneofReturnType__tokens_after: _TypeAlias = _typing.Literal["tokens_after"]  # noqa: Y015
     _WhichOneofArgType__tokens_after: _TypeAlias = _typing.Literal["_tokens_after", b"_tokens_after"]  # noqa: Y015
     _WhichOneofReturnType__tokens_before: _TypeAlias = _typing.Literal["tokens_before"]  # noqa: Y015
     _WhichOneofArgType__tokens_before: _TypeAlias = _typing.Literal["_tokens_before", b"_tokens_before"]  # noqa: Y015
+    _WhichOneofReturnType__used_percent: _TypeAlias = _typing.Literal["used_percent"]  # noqa: Y015
+    _WhichOneofArgType__used_percent: _TypeAlias = _typing.Literal["_used_percent", b"_used_percent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_tokens) -> _WhichOneofReturnType__limit_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold_percent) -> _WhichOneofReturnType__threshold_percent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_after) -> _WhichOneofReturnType__tokens_after | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_before) -> _WhichOneofReturnType__tokens_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__used_percent) -> _WhichOneofReturnType__used_percent | None: ...
 
 Global___CompactionFinished: _TypeAlias = CompactionFinished  # noqa: Y015
 
@@ -751,6 +832,7 @@ class Snapshot(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     PENDING_ACTION_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -765,16 +847,23 @@ class Snapshot(_message.Message):
         present only in status REQUIRES_ACTION.
         """
 
+    @_builtins.property
+    def context(self) -> _chat_pb2.ContextLevel:
+        """How full the model's context is; absent while unknown: after an edit of an
+        earlier message, until the next answer.
+        """
+
     def __init__(
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
         queue: _abc.Iterable[Global___QueueEntry] | None = ...,
         pending_action: _tool_pb2.PendingAction | None = ...,
+        context: _chat_pb2.ContextLevel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "pending_action", b"pending_action"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "pending_action", b"pending_action"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "pending_action", b"pending_action", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context", b"context", "pending_action", b"pending_action", "queue", b"queue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

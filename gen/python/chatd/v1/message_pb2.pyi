@@ -65,7 +65,7 @@ class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visibility
     VISIBILITY_USER: _Visibility.ValueType  # 2
     """Clients only."""
     VISIBILITY_MODEL: _Visibility.ValueType  # 3
-    """The model only: the summary that a compaction creates."""
+    """The model only: the messages that a compaction creates."""
 
 class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
     """Who sees a message."""
@@ -77,7 +77,7 @@ VISIBILITY_BOTH: Visibility.ValueType  # 1
 VISIBILITY_USER: Visibility.ValueType  # 2
 """Clients only."""
 VISIBILITY_MODEL: Visibility.ValueType  # 3
-"""The model only: the summary that a compaction creates."""
+"""The model only: the messages that a compaction creates."""
 Global___Visibility: _TypeAlias = Visibility  # noqa: Y015
 
 class _FinishReason:
@@ -252,11 +252,15 @@ class Message(_message.Message):
     that were answered without being run.
     """
     model: _builtins.str
-    """"provider/model" that wrote it; empty unless the role is ASSISTANT."""
+    """"provider/model" that wrote it: an answer, or the summary of a compaction;
+    else empty.
+    """
     finish_reason: Global___FinishReason.ValueType
     """Why the answer ended; unspecified unless the role is ASSISTANT."""
     compressed: _builtins.bool
-    """Whether a compaction created it."""
+    """Whether a compaction created it: the summary, or a copy of a user's message
+    that nobody had answered yet. The original stays where it was.
+    """
     sequence: _builtins.int
     """Sequence of its message_committed event."""
     @_builtins.property
@@ -265,8 +269,8 @@ class Message(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens of the answer, as far as the provider had reported them when it ended;
-        absent unless the role is ASSISTANT.
+        """Tokens of the answer or the summary, as far as the provider had reported them
+        when it ended; else absent.
         """
 
     @_builtins.property

@@ -243,6 +243,57 @@ export declare type Chat = Message<"chatd.v1.Chat"> & {
 export declare const ChatSchema: GenMessage<Chat>;
 
 /**
+ * How full the model's context is.
+ *
+ * @generated from message chatd.v1.ContextLevel
+ */
+export declare type ContextLevel = Message<"chatd.v1.ContextLevel"> & {
+  /**
+   * Tokens of the context: what the provider counted with the newest answer
+   * (input, cache read and cache write; the total that it reported only if it
+   * reported none of these), and estimated_tokens. An interrupted or unreported
+   * answer is estimated, too. System prompt and tools count only as part of what
+   * the provider counted.
+   *
+   * @generated from field: int64 used_tokens = 1;
+   */
+  usedTokens: bigint;
+
+  /**
+   * The part of used_tokens that the provider has not counted as a prompt yet:
+   * the output tokens of that answer, and a quarter of the bytes of text in all
+   * messages after it. Before the first answer, and after a compaction until the
+   * next one, this is all of used_tokens. Files count nothing.
+   *
+   * @generated from field: int64 estimated_tokens = 2;
+   */
+  estimatedTokens: bigint;
+
+  /**
+   * Size of the context window: what the provider reported with the newest
+   * answer, else what the server knows of the model; with a compaction model, the
+   * smaller of both. Absent when unknown: then nothing is compacted by itself.
+   *
+   * @generated from field: optional int64 limit_tokens = 3;
+   */
+  limitTokens?: bigint | undefined;
+
+  /**
+   * Share of the window, in percent, at which the service compacts the context by
+   * itself; 100 means never.
+   *
+   * @generated from field: double threshold_percent = 4;
+   */
+  thresholdPercent: number;
+};
+
+/**
+ * Describes the message chatd.v1.ContextLevel.
+ * Use `create(ContextLevelSchema)` to create a new message.
+ */
+export declare const ContextLevelSchema: GenMessage<ContextLevel>;
+
+/**
  * Where the history of a fork comes from.
  *
  * @generated from message chatd.v1.ForkedFrom

@@ -7,7 +7,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { PendingAction, ToolDefinition, ToolResultInput } from "./tool_pb.js";
 import type { Duration, FieldMask } from "@bufbuild/protobuf/wkt";
 import type { Message as Message$1, QueuedMessage, UserMessage } from "./message_pb.js";
-import type { BusyBehavior, Chat, ChatStatus, Cursor, TurnOptions } from "./chat_pb.js";
+import type { BusyBehavior, Chat, ChatStatus, ContextLevel, Cursor, TurnOptions } from "./chat_pb.js";
 import type { ChatEvent } from "./event_pb.js";
 
 /**
@@ -162,6 +162,14 @@ export declare type GetChatResponse = Message<"chatd.v1.GetChatResponse"> & {
    * @generated from field: chatd.v1.Chat chat = 1;
    */
   chat?: Chat | undefined;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 2;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**
@@ -798,6 +806,13 @@ export declare type ListMessagesRequest = Message<"chatd.v1.ListMessagesRequest"
    * @generated from field: int64 after_position = 4;
    */
   afterPosition: bigint;
+
+  /**
+   * Leave out messages for the model alone (visibility MODEL).
+   *
+   * @generated from field: bool omit_model_messages = 5;
+   */
+  omitModelMessages: boolean;
 };
 
 /**
@@ -813,7 +828,8 @@ export declare const ListMessagesRequestSchema: GenMessage<ListMessagesRequest>;
  */
 export declare type ListMessagesResponse = Message<"chatd.v1.ListMessagesResponse"> & {
   /**
-   * The messages, in order; a page has at most about 2 MiB.
+   * The messages, in order; a page has at most about 2 MiB. A page may have fewer
+   * than page_size, or none, although more follow.
    *
    * @generated from field: repeated chatd.v1.Message messages = 1;
    */
@@ -1251,6 +1267,14 @@ export declare type CompactChatResponse = Message<"chatd.v1.CompactChatResponse"
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 3;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**
@@ -1306,6 +1330,14 @@ export declare type ClearContextResponse = Message<"chatd.v1.ClearContextRespons
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 3;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**
@@ -1566,6 +1598,14 @@ export declare type SubscribeRequest = Message<"chatd.v1.SubscribeRequest"> & {
    * @generated from field: google.protobuf.Duration heartbeat_interval = 5;
    */
   heartbeatInterval?: Duration | undefined;
+
+  /**
+   * Leave out messages for the model alone (visibility MODEL) from the snapshot.
+   * Their message_committed events are sent in any case: the numbers have no gaps.
+   *
+   * @generated from field: bool omit_model_messages = 6;
+   */
+  omitModelMessages: boolean;
 };
 
 /**
@@ -2101,7 +2141,8 @@ export declare const ChatService: GenService<{
     output: typeof RetryTurnResponseSchema;
   },
   /**
-   * Summarises the context.
+   * Summarises the context, in a turn of its own. Refused (NOTHING_TO_COMPACT)
+   * when the context has no answer since its newest summary.
    *
    * @generated from rpc chatd.v1.ChatService.CompactChat
    */
@@ -2111,7 +2152,8 @@ export declare const ChatService: GenService<{
     output: typeof CompactChatResponseSchema;
   },
   /**
-   * Starts a new context for the model, without a summary.
+   * Starts a new context for the model, without a summary. The messages stay in
+   * the history. A failed turn is given up. Does nothing if the context is empty.
    *
    * @generated from rpc chatd.v1.ChatService.ClearContext
    */

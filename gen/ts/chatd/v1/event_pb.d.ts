@@ -6,7 +6,7 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message as Message$1, Part, ToolExecutor, ToolResultPart } from "./message_pb.js";
-import type { Chat, ChatStatus, StopReason } from "./chat_pb.js";
+import type { Chat, ChatStatus, ContextLevel, StopReason } from "./chat_pb.js";
 import type { ChatError } from "./error_pb.js";
 import type { PendingAction } from "./tool_pb.js";
 
@@ -102,7 +102,8 @@ export declare type ChatEvent = Message<"chatd.v1.ChatEvent"> & {
     case: "historyTruncated";
   } | {
     /**
-     * Durable: a compaction is done.
+     * Durable: a compaction ended. Subscribers see compaction_started, the pieces of
+     * the summary, message_committed, compaction_finished, and then the status.
      *
      * @generated from field: chatd.v1.CompactionFinished compaction_finished = 17;
      */
@@ -476,7 +477,7 @@ export declare type HistoryTruncated = Message<"chatd.v1.HistoryTruncated"> & {
 export declare const HistoryTruncatedSchema: GenMessage<HistoryTruncated>;
 
 /**
- * A compaction is done: the model's context starts again from here.
+ * A compaction ended.
  *
  * @generated from message chatd.v1.CompactionFinished
  */
@@ -489,26 +490,80 @@ export declare type CompactionFinished = Message<"chatd.v1.CompactionFinished"> 
   source: CompactionSource;
 
   /**
-   * Position from which the context starts now; after ClearContext, the position
-   * of the next message.
+   * Position from which the context starts now: that of the summary, which the
+   * user's unanswered messages follow; after ClearContext, the position of the
+   * next message.
    *
    * @generated from field: int64 boundary_position = 2;
    */
   boundaryPosition: bigint;
 
   /**
-   * Tokens of the context before; absent when unknown.
+   * Tokens of the context before (see ContextLevel.used_tokens); absent when
+   * unknown.
    *
    * @generated from field: optional int64 tokens_before = 3;
    */
   tokensBefore?: bigint | undefined;
 
   /**
-   * Tokens of the context after; absent when unknown.
+   * Tokens of the context after, an estimate; absent when it failed.
    *
    * @generated from field: optional int64 tokens_after = 4;
    */
   tokensAfter?: bigint | undefined;
+
+  /**
+   * How it ended.
+   *
+   * @generated from field: chatd.v1.CompactionOutcome outcome = 5;
+   */
+  outcome: CompactionOutcome;
+
+  /**
+   * The attempt that failed; this closes it. Empty unless it failed: else
+   * message_committed has closed it.
+   *
+   * @generated from field: string attempt_id = 6;
+   */
+  attemptId: string;
+
+  /**
+   * The summary, cut with a note if it is longer than 12 KiB: the message has all
+   * of it.
+   *
+   * @generated from field: string summary = 7;
+   */
+  summary: string;
+
+  /**
+   * Share of the context window that was used, in percent; absent when unknown.
+   *
+   * @generated from field: optional double used_percent = 8;
+   */
+  usedPercent?: number | undefined;
+
+  /**
+   * Share of the window, in percent, at which the service compacts by itself;
+   * absent after ClearContext.
+   *
+   * @generated from field: optional double threshold_percent = 9;
+   */
+  thresholdPercent?: number | undefined;
+
+  /**
+   * Size of the context window in tokens; absent when unknown.
+   *
+   * @generated from field: optional int64 limit_tokens = 10;
+   */
+  limitTokens?: bigint | undefined;
+
+  /**
+   * Why it failed.
+   *
+   * @generated from field: chatd.v1.ChatError error = 11;
+   */
+  error?: ChatError | undefined;
 };
 
 /**
@@ -677,6 +732,14 @@ export declare type Snapshot = Message<"chatd.v1.Snapshot"> & {
    * @generated from field: chatd.v1.PendingAction pending_action = 3;
    */
   pendingAction?: PendingAction | undefined;
+
+  /**
+   * How full the model's context is; absent while unknown: after an edit of an
+   * earlier message, until the next answer.
+   *
+   * @generated from field: chatd.v1.ContextLevel context = 4;
+   */
+  context?: ContextLevel | undefined;
 };
 
 /**
@@ -1119,6 +1182,40 @@ export enum CompactionSource {
  * Describes the enum chatd.v1.CompactionSource.
  */
 export declare const CompactionSourceSchema: GenEnum<CompactionSource>;
+
+/**
+ * How a compaction ended.
+ *
+ * @generated from enum chatd.v1.CompactionOutcome
+ */
+export enum CompactionOutcome {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: COMPACTION_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The model's context starts again from boundary_position.
+   *
+   * @generated from enum value: COMPACTION_OUTCOME_DONE = 1;
+   */
+  DONE = 1,
+
+  /**
+   * The context is as it was. If it has room, the turn goes on; else, and if the
+   * compaction was requested, the turn fails with the same error.
+   *
+   * @generated from enum value: COMPACTION_OUTCOME_FAILED = 2;
+   */
+  FAILED = 2,
+}
+
+/**
+ * Describes the enum chatd.v1.CompactionOutcome.
+ */
+export declare const CompactionOutcomeSchema: GenEnum<CompactionOutcome>;
 
 /**
  * Why the server ended a stream.

@@ -76,7 +76,8 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   attemptId: string;
 
   /**
-   * "provider/model" that wrote it; empty unless the role is ASSISTANT.
+   * "provider/model" that wrote it: an answer, or the summary of a compaction;
+   * else empty.
    *
    * @generated from field: string model = 9;
    */
@@ -90,15 +91,16 @@ export declare type Message = Message$1<"chatd.v1.Message"> & {
   finishReason: FinishReason;
 
   /**
-   * Tokens of the answer, as far as the provider had reported them when it ended;
-   * absent unless the role is ASSISTANT.
+   * Tokens of the answer or the summary, as far as the provider had reported them
+   * when it ended; else absent.
    *
    * @generated from field: chatd.v1.Usage usage = 11;
    */
   usage?: Usage | undefined;
 
   /**
-   * Whether a compaction created it.
+   * Whether a compaction created it: the summary, or a copy of a user's message
+   * that nobody had answered yet. The original stays where it was.
    *
    * @generated from field: bool compressed = 12;
    */
@@ -874,7 +876,7 @@ export enum Visibility {
   USER = 2,
 
   /**
-   * The model only: the summary that a compaction creates.
+   * The model only: the messages that a compaction creates.
    *
    * @generated from enum value: VISIBILITY_MODEL = 3;
    */

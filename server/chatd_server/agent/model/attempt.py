@@ -31,7 +31,7 @@ async def stream_model(step: StepDraft, held: Held, env: Env) -> None:
     await held.refresh_tools()
     await begin_attempt(step, held, env)
     restarts = 0
-    async with _closing(held.conversation.stream(request(held))) as parts:
+    async with closing(held.conversation.stream(request(held))) as parts:
         while await _fold_until_restarted(parts, step, held, env):
             restarts += 1
             if restarts > RESTARTS_MAX:
@@ -120,7 +120,7 @@ def _executor_of(started: CallStarted, toolbox: Toolbox) -> Executor:
 
 
 @asynccontextmanager
-async def _closing(
+async def closing(
     parts: AsyncIterator[AnswerPart],
 ) -> AsyncIterator[AsyncIterator[AnswerPart]]:
     """Close the iterator, and so the connection, however the block ends."""

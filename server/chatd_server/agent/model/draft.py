@@ -105,6 +105,7 @@ class StepDraft:
         self._parts: dict[int, _Growing | Part] = {}
         self._asked: dict[str, ToolCallId] = {}
         self._finish_reason: FinishReason | None = None
+        self._keeps_partial = True
         self._response_id = ""
         self.attempt_id = AttemptId("")
         self.usage = Usage()
@@ -122,15 +123,19 @@ class StepDraft:
         attempt_id: AttemptId,
         writer: AttemptWriter,
         asked: Mapping[str, ToolCallId] | None = None,
+        *,
+        keeps_partial: bool = True,
     ) -> None:
         """Start an empty attempt.
 
         `asked` holds the provider's calls, by its ids, that an earlier answer left open.
+        `keeps_partial`: whether the parts so far are worth saving when a stop cuts it.
         """
         self._writer = writer
         self._parts = {}
         self._asked = dict(asked or {})
         self._finish_reason = None
+        self._keeps_partial = keeps_partial
         self.attempt_id = attempt_id
         self.usage = Usage()
         self.unrecorded = []
@@ -233,6 +238,8 @@ class StepDraft:
 
     def seal_partial(self) -> tuple[Part, ...]:
         """Return the answer so far; a call keeps the arguments that arrived."""
+        if not self._keeps_partial:
+            return ()
         parts = self._sealed()
         opened = list(self._parts.values())
         while opened and isinstance(last := opened[-1], _Growing) and last.is_blank:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chatd_server.agent.compaction.settings import CompactionSettings
 from chatd_server.domain.ids import WorkerId
 from chatd_server.observe import Observer
 from chatd_server.ports.clock import Clock
@@ -26,5 +27,6 @@ class Env:
     observer: Observer
     #: "provider/model" for chats that name no model.
     default_model: str = ""
+    compaction: CompactionSettings = field(default_factory=CompactionSettings)
     #: Tools that ignored their cancellation; this reference keeps their tasks alive.
     abandoned: set[asyncio.Task[object]] = field(default_factory=set)

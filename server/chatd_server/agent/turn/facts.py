@@ -6,8 +6,10 @@ from chatd_server.domain.chat import ChatState, StopReason
 from chatd_server.domain.command import (
     Command,
     CommitAnswer,
+    CommitCompaction,
     CommitResults,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     RequireAction,
@@ -29,6 +31,21 @@ def fact_of(command: Command, before: ChatState, after: ChatState) -> spans.Fact
         case CommitResults():
             return spans.ResultsCommitted(
                 chat=after.id, attempt=command.attempt_id, results=len(command.results)
+            )
+        case CommitCompaction():
+            return spans.CompactionCommitted(
+                chat=after.id,
+                attempt=command.attempt_id,
+                source=command.source,
+                tokens_before=None if command.level is None else command.level.use.used_tokens,
+                tokens_after=None if after.context is None else after.context.used_tokens,
+            )
+        case FailCompaction():
+            return spans.CompactionFailed(
+                chat=after.id,
+                attempt=command.attempt_id,
+                source=command.source,
+                kind=command.error.kind,
             )
         case RequireAction():
             return spans.ActionRequired(chat=after.id, calls=len(after.calls))

@@ -17,6 +17,7 @@ from chatd_server.agent.turn.stop import Stop, StopCause, Stopped
 from chatd_server.domain.chain import Chain, commands_of
 from chatd_server.domain.chat import Attempt, AttemptKind, ChatState, Status, Turn
 from chatd_server.domain.command import Command, StartAttempt
+from chatd_server.domain.context import ContextUse, measure
 from chatd_server.domain.ids import AttemptId, ChatId, WorkerId, new_uuid
 from chatd_server.domain.limits import PAGE_BYTES_MAX, PAGE_SIZE_MAX
 from chatd_server.domain.machine import advance
@@ -56,6 +57,8 @@ class Held:
         self._planned: list[Command] = []
         #: How many messages at the end of the history are planned.
         self._ahead = 0
+        #: The use of the context where the state does not know it; the next answer tells.
+        self._measured = None if acquired.state.context else measure(self.history)
         self._model: Model | None = None
         self._conversation: Conversation | None = None
         self._tools = ToolOffer(env.tool_sources, env.observer)
@@ -78,6 +81,11 @@ class Held:
     def turn(self) -> Turn:
         assert self.state.turn is not None, "a chat that is worked on has an open turn"
         return self.state.turn
+
+    @property
+    def context(self) -> ContextUse:
+        """How much the context holds, after the planned commands."""
+        return self.state.context or self._measured or ContextUse()
 
     def choose_model(self) -> None:
         """Look up the model of the turn. Raises ModelNotFound."""
@@ -209,6 +217,8 @@ class Held:
             await self._catch_up()
         else:
             self._append(applied.messages)
+        if applied.state.boundary_position != before.boundary_position:
+            self._begin_context()
         for command in commands_of(order):
             if (fact := fact_of(command, before, applied.state)) is not None:
                 self._env.observer.note(fact)
@@ -227,6 +237,13 @@ class Held:
                 self.id, after_position=after, limit=PAGE_SIZE_MAX, bytes_max=PAGE_BYTES_MAX
             )
             self._append(page)
+
+    def _begin_context(self) -> None:
+        """Drop what lies before a new boundary: the prompt begins there, too."""
+        first = self.state.boundary_position
+        self.history = [it for it in self.history if it.position >= first]
+        self.prompt = Prompt()
+        self.prompt.extend(self.history)
 
     def _append(self, messages: Sequence[Message]) -> None:
         self.history.extend(messages)

@@ -4,14 +4,18 @@ One commit begins each wait (for the model, for tools): it holds the result of t
 everything that follows from it. The last commit ends the run.
 """
 
+from chatd_server.agent.compaction.decide import helps_against
+from chatd_server.agent.compaction.summarise import Summary, level_of, summarise
 from chatd_server.agent.model.draft import StepDraft
 from chatd_server.agent.model.retry import ask_model
 from chatd_server.agent.tools.batch import Results, run_tools
 from chatd_server.agent.turn.env import Env
 from chatd_server.agent.turn.held import Held
 from chatd_server.agent.turn.next_action import (
+    Action,
     AskClient,
     CallModel,
+    Compact,
     Finish,
     RunTools,
     next_action,
@@ -21,14 +25,18 @@ from chatd_server.collector import let_go
 from chatd_server.domain.chat import Status
 from chatd_server.domain.command import (
     CommitAnswer,
+    CommitCompaction,
     CommitResults,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     Release,
     RequireAction,
 )
+from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.failure import ChatError, ErrorKind, ModelFailure
+from chatd_server.domain.message import CompactionSource
 from chatd_server.domain.refusal import ModelNotFound
 
 
@@ -70,10 +78,15 @@ async def _take_steps(step: StepDraft, held: Held, env: Env) -> None:
     held.choose_model()
     while True:
         held.stop.check()
-        match next_action(held.history, held.turn, held.state.calls):
+        match _next(held, env):
             case CallModel():
-                await ask_model(step, held, env)
-                _plan_answer(step, held)
+                if await _is_answered(step, held, env):
+                    _plan_answer(step, held)
+                elif not await _compact(CompactionSource.AUTO, step, held, env, must=True):
+                    return None
+            case Compact(source):
+                if not await _compact(source, step, held, env):
+                    return None
             case RunTools(calls):
                 results = await run_tools(step, calls, held, env)
                 _plan_results(results, held)
@@ -84,6 +97,77 @@ async def _take_steps(step: StepDraft, held: Held, env: Env) -> None:
                 finish = held.signed_once("finish")
                 held.plan(FinishTurn(**finish, turn_id=held.turn.id, stop_reason=reason))
                 return await _commit_end(step, held)
+
+
+def _next(held: Held, env: Env) -> Action:
+    # Most contexts are not counted yet, or far from full; of these no model is looked up.
+    is_full = held.context.counted_tokens is not None and level_of(held, env).is_due
+    return next_action(held.history, held.turn, held.state.calls, is_full=is_full)
+
+
+async def _is_answered(step: StepDraft, held: Held, env: Env) -> bool:
+    """Call the model; return False if it refused the context, and a compaction may help."""
+    try:
+        await ask_model(step, held, env)
+    except ModelFailure as refused:
+        if not helps_against(refused.error, held.turn, held.prompt.messages):
+            raise
+        let_go(refused)
+        step.abandon()
+        return False
+    return True
+
+
+async def _compact(
+    source: CompactionSource, step: StepDraft, held: Held, env: Env, *, must: bool = False
+) -> bool:
+    """Plan a summary, or its failure; return whether the turn goes on.
+
+    It does not when the summary was all that was wanted, or the model cannot be called without it
+    (`must`: the model has said so).
+    """
+    level = level_of(held, env)
+    try:
+        summary = await summarise(source, step, held, env)
+    except ModelFailure as failed:
+        let_go(failed)
+        error = failed.error
+    else:
+        _plan_summary(source, summary, level, step, held)
+        return True
+    held.plan(
+        FailCompaction(
+            **held.signed(step.attempt_id, "no_summary"),
+            attempt_id=step.attempt_id,
+            source=source,
+            error=error,
+            level=level,
+            usage=step.usage,
+        )
+    )
+    step.abandon()
+    if source is CompactionSource.AUTO and level.has_room and not must:
+        return True
+    held.plan(Fail(**held.signed_once("fail"), error=error))
+    await _commit_end(step, held)
+    return False
+
+
+def _plan_summary(
+    source: CompactionSource, summary: Summary, level: ContextLevel, step: StepDraft, held: Held
+) -> None:
+    held.plan(
+        CommitCompaction(
+            **held.signed(step.attempt_id, "summary"),
+            attempt_id=step.attempt_id,
+            parts=summary.parts,
+            source=source,
+            level=level,
+            unanswered=summary.unanswered,
+            model=summary.model,
+            usage=step.usage,
+        )
+    )
 
 
 def _plan_answer(step: StepDraft, held: Held) -> None:

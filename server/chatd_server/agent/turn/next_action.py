@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from chatd_server.domain.chat import OpenCall, StopReason, Turn
-from chatd_server.domain.limits import PAUSES_IN_A_ROW_MAX, STEPS_PER_TURN_MAX
+from chatd_server.domain.limits import (
+    COMPACTIONS_PER_TURN_MAX,
+    PAUSES_IN_A_ROW_MAX,
+    STEPS_PER_TURN_MAX,
+)
 from chatd_server.domain.message import (
+    CompactionSource,
     Executor,
     FinishReason,
     Message,
@@ -46,7 +51,14 @@ class Finish:
     reason: StopReason
 
 
-Action: TypeAlias = CallModel | RunTools | AskClient | Finish
+@dataclass(frozen=True)
+class Compact:
+    """Summarise the context."""
+
+    source: CompactionSource
+
+
+Action: TypeAlias = CallModel | RunTools | AskClient | Finish | Compact
 
 OURS = frozenset({Executor.SERVER, Executor.NONE})
 """Executors whose calls this service answers: with a result, or with an error."""
@@ -66,16 +78,54 @@ STOP_REASONS = {
 """How a turn ends after an answer that leaves no call to run."""
 
 
-def next_action(tail: Sequence[Message], turn: Turn, calls: Sequence[OpenCall]) -> Action:
+def next_action(
+    tail: Sequence[Message], turn: Turn, calls: Sequence[OpenCall], *, is_full: bool = False
+) -> Action:
     """Return the next action.
 
     `tail` ends with the newest message of the turn (earlier turns are not read); `calls` are the
-    open calls, in call order.
+    open calls, in call order; `is_full` says that the context has reached its threshold.
     """
     if ours := tuple(call for call in calls if call.executor in OURS):
         return RunTools(ours)
     if calls:
         return AskClient()
+    if turn.compaction_requested:
+        # One that failed has ended the turn.
+        is_done = turn.compactions > 0
+        return Finish(StopReason.COMPACTED) if is_done else Compact(CompactionSource.MANUAL)
+    owed = _owed(tail, turn)
+    if is_full and _may_compact(owed, tail, turn):
+        return Compact(CompactionSource.AUTO)
+    return owed
+
+
+def _may_compact(owed: Action, tail: Sequence[Message], turn: Turn) -> bool:
+    """Return whether the context may be summarised before what is owed.
+
+    Between two steps, unless the provider continues its own answer; and at the end, when a tool
+    ended the turn, or the model did by itself and may be called again: it goes on from the summary.
+    """
+    if turn.compaction_failed or turn.compactions >= COMPACTIONS_PER_TURN_MAX:
+        return False
+    newest = next(_answers(tail), None)
+    if isinstance(owed, CallModel):
+        return newest is None or newest.finish_reason is not FinishReason.PAUSED
+    if turn.stop_after or newest is None:
+        return turn.stop_after
+    return newest.finish_reason in _BY_ITSELF and not _has_all_steps(turn)
+
+
+_BY_ITSELF = frozenset({FinishReason.END_TURN, FinishReason.TOOL_CALLS})
+"""How the model ends a turn that nothing cuts. (These tool calls were all the provider's.)"""
+
+
+def _has_all_steps(turn: Turn) -> bool:
+    return turn.steps >= (turn.options.max_steps or STEPS_PER_TURN_MAX)
+
+
+def _owed(tail: Sequence[Message], turn: Turn) -> CallModel | Finish:
+    """Return what follows when no call is open."""
     if turn.stop_after:
         return Finish(StopReason.END_TURN)
     answer = next(_answers(tail), None)
@@ -84,7 +134,7 @@ def next_action(tail: Sequence[Message], turn: Turn, calls: Sequence[OpenCall]) 
     if not _wants_model(answer):
         assert answer.finish_reason is not None
         return Finish(STOP_REASONS[answer.finish_reason])
-    if turn.steps >= (turn.options.max_steps or STEPS_PER_TURN_MAX):
+    if _has_all_steps(turn):
         return Finish(StopReason.MAX_STEPS)
     if _is_stuck_in_pauses(tail):
         return Finish(StopReason.MAX_STEPS)

@@ -25,6 +25,7 @@ from chatd_server.domain.chat import (
     Turn,
 )
 from chatd_server.domain.command import Create, EditMessage, SendMessage
+from chatd_server.domain.context import ContextUse
 from chatd_server.domain.event import (
     ActionResolution,
     ActionResolved,
@@ -40,6 +41,7 @@ from chatd_server.domain.ids import AttemptId, Instant, MessageId, ToolCallId, T
 from chatd_server.domain.machine.calls import closing_results, fitting
 from chatd_server.domain.machine.payloads import queue_entries
 from chatd_server.domain.message import (
+    CompactionSource,
     FinishReason,
     Message,
     Part,
@@ -91,6 +93,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
     action: Action | None
     #: Changed by `set_queue`, which logs it.
     queue: tuple[Queued, ...]
+    #: Follows the messages that are added.
+    context: ContextUse | None
     usage_total: Usage
     config: ChatConfig
     truncated_at: int
@@ -127,6 +131,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
         usage: Usage | None = None,
         visibility: Visibility = Visibility.BOTH,
         compressed: bool = False,
+        summary_for: CompactionSource | None = None,
     ) -> Message:
         """Append a message to the history. `closes`: its event closes the attempt."""
         sequence = self.state.head_sequence + len(self._events) + 1
@@ -146,11 +151,25 @@ class Change(msgspec.Struct, eq=False, gc=False):
             usage=usage,
             visibility=visibility,
             compressed=compressed,
+            summary_for=summary_for,
         )
+        self._count(message)
         self._messages.append(message)
         committed = MessageCommitted(position, attempt_id if closes else NO_ATTEMPT)
         self._events.append(LoggedEvent(sequence, self.now, committed, message))
         return message
+
+    def begin_context(self) -> None:
+        """Begin an empty context: the messages that are added from now on are all of it."""
+        self.context = (self.context or ContextUse()).begun_again()
+
+    def _count(self, message: Message) -> None:
+        if self.context is not None:
+            self.context = self.context.after(message)
+        elif message.usage is not None:
+            # What the vendor counts needs no knowledge of what came before.
+            counted = ContextUse().after(message)
+            self.context = None if counted.counted_tokens is None else counted
 
     def add_results(
         self, results: tuple[ToolResult, ...], turn_id: TurnId, attempt_id: AttemptId = NO_ATTEMPT
@@ -248,6 +267,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
             self.calls,
             self.action,
             self.queue,
+            self.context,
             self.usage_total,
             self.config,
             self.truncated_at,
@@ -298,6 +318,7 @@ def begin(state: ChatState, now: Instant, target: Status) -> Change:
         state.calls,
         state.action,
         state.queue,
+        state.context,
         state.usage_total,
         state.config,
         state.truncated_at,

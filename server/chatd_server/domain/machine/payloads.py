@@ -3,9 +3,17 @@
 from collections.abc import Iterable
 
 from chatd_server.domain.chat import ChatConfig, OpenCall, Queued
-from chatd_server.domain.event import ChatUpdated, PendingCall, QueueEntry, preview
-from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX
-from chatd_server.domain.message import Executor
+from chatd_server.domain.context import ContextLevel
+from chatd_server.domain.event import (
+    ChatUpdated,
+    CompactionFinished,
+    PendingCall,
+    QueueEntry,
+    preview,
+)
+from chatd_server.domain.limits import EVENT_PAYLOAD_BYTES_MAX, SUMMARY_SHOWN_BYTES_MAX
+from chatd_server.domain.message import CompactionSource, Executor, Part, Text
+from chatd_server.domain.text import cut_to
 
 SYSTEM_PROMPT_PREVIEW_CHARACTERS = 1000
 """Characters of a new system prompt that `chat_updated` shows."""
@@ -40,6 +48,31 @@ def pending_calls(calls: Iterable[OpenCall]) -> tuple[PendingCall, ...]:
             )
         )
     return tuple(shown)
+
+
+def compaction_finished(
+    source: CompactionSource, boundary_position: int, level: ContextLevel | None
+) -> CompactionFinished:
+    """Return what the event says of any compaction; `level` is how full the context was."""
+    if level is None:
+        return CompactionFinished(source, boundary_position)
+    return CompactionFinished(
+        source,
+        boundary_position,
+        tokens_before=level.use.used_tokens,
+        used_percent=level.used_percent,
+        threshold_percent=level.threshold_percent,
+        limit=level.limit,
+    )
+
+
+_SUMMARY_CUT = "\n[cut: the message has the whole summary]"
+
+
+def shown_summary(parts: tuple[Part, ...]) -> str:
+    """Return the text of a summary without its introduction, as the event shows it."""
+    text = "".join(part.text for part in parts[1:] if isinstance(part, Text))
+    return cut_to(text, SUMMARY_SHOWN_BYTES_MAX, _SUMMARY_CUT)[0]
 
 
 def chat_updated(old: ChatConfig, new: ChatConfig) -> ChatUpdated:

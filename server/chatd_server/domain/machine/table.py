@@ -24,6 +24,7 @@ from chatd_server.domain.command import (
     EditMessage,
     ExpireAction,
     Fail,
+    FailCompaction,
     FinishInterruption,
     FinishTurn,
     Interrupt,
@@ -154,7 +155,9 @@ TABLE: tuple[Row, ...] = (
     Row(ClearContext, (_E,), "queue is empty", _W, context.clear,
         "the same; the failed turn is given up"),
     Row(CommitCompaction, (_R,), "", _SAME, context.commit_compaction,
-        "commit the summary; the context begins with it"),
+        "commit the summary and the unanswered messages; the context begins with it"),
+    Row(FailCompaction, (_R,), "", _SAME, context.fail_compaction,
+        "the compaction failed and counts; the context stays"),
     # Tools of the client
     Row(RequireAction, (_R,), "", _A, tools.require_action,
         "ask the client for the results of the open calls, until a deadline"),

@@ -34,6 +34,7 @@ from chatd_server.domain.message import (
 )
 from chatd_server.domain.text import well_formed
 from chatd_server.providers.anthropic import errors, wire
+from chatd_server.providers.context_limit import context_limit_of
 
 _FINISH = {
     "end_turn": FinishReason.END_TURN,
@@ -88,6 +89,7 @@ class AnswerDecoder:
         self._blocks: dict[int, _Block] = {}
         self._names: dict[str, str] = {}
         self._usage = wire.Usage()
+        self._context_limit: int | None = None
         self._stop: wire.StopDelta = wire.StopDelta()
         self._has_calls = False
         self._id = ""
@@ -99,9 +101,9 @@ class AnswerDecoder:
         if type(event) is wire.BlockDelta:  # the most common event: avoid a generator
             block = self._blocks.get(event.index)
             return () if block is None else self._delta(block, event.delta)
-        return self._rare(event)
+        return self._rare(event, data)
 
-    def _rare(self, event: wire.Event | None) -> Iterator[AnswerPart]:
+    def _rare(self, event: wire.Event | None, data: bytes) -> Iterator[AnswerPart]:
         if type(event) is wire.BlockStart:
             yield from self._start(event)
         elif type(event) is wire.BlockStop:
@@ -112,9 +114,11 @@ class AnswerDecoder:
             if self._next_part:
                 yield self._restart()
             self._id = event.message.id or ""
+            self._learn(data)
             yield self._count(event.message.usage)
         elif type(event) is wire.MessageDelta:
             self._stop = event.delta
+            self._learn(data)
             yield self._count(event.usage)
         elif type(event) is wire.MessageStop:
             yield from self._finish()
@@ -128,6 +132,7 @@ class AnswerDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise errors.DIALECT.cut() from error
         self._id = message.id or ""
+        self._learn(body)
         yield self._count(message.usage)
         for index, block in enumerate(message.content):
             yield from self._start(wire.BlockStart(index, block))
@@ -271,6 +276,19 @@ class AnswerDecoder:
         self._usage = msgspec.structs.replace(self._usage, **newer)
         return UsageSeen(self._neutral_usage())
 
+    def _learn(self, data: bytes) -> None:
+        """Look for a context window in what the typed decoding drops: gateways add fields.
+
+        Content is left out: a tool's arguments may have such a key.
+        """
+        try:
+            fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+            fields.pop("content", None)
+            found = context_limit_of({key: msgspec.json.decode(it) for key, it in fields.items()})
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return  # a second look must not fail an answer
+        self._context_limit = max(found or 0, self._context_limit or 0) or None
+
     def _neutral_usage(self) -> Usage:
         usage = self._usage
         counts = (
@@ -286,6 +304,7 @@ class AnswerDecoder:
             reasoning_tokens=details.get("thinking_tokens"),
             cache_read_tokens=usage.cache_read_input_tokens,
             cache_write_tokens=usage.cache_creation_input_tokens,
+            context_limit=self._context_limit,
             context_tokens=None if usage.input_tokens is None else sum(c or 0 for c in counts),
         )
 

@@ -50,6 +50,10 @@ class AnthropicModel:
     def provider(self) -> str:
         return errors.PROVIDER
 
+    @property
+    def context_limit(self) -> int:
+        return facts_of(self._model).context_tokens_max
+
     def conversation(self) -> Conversation:
         headers = {
             "x-api-key": self._api_key,

@@ -52,13 +52,17 @@ class Step(msgspec.Struct, frozen=True):
     """The acts after this belong to the next answer."""
 
 
+class Summarise(msgspec.Struct, frozen=True):
+    """The acts after this are the summary when the context is compacted."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """The answer ends with this reason."""
 
     reason: FinishReason
 
 
-Mark: TypeAlias = Act | Step | Finish
+Mark: TypeAlias = Act | Step | Summarise | Finish
 
 
 class Directive(msgspec.Struct, frozen=True):
@@ -203,6 +207,11 @@ def _step(rest: str) -> Mark:
     return Step()
 
 
+def _summary(rest: str) -> Mark:
+    nothing(rest)
+    return Summarise()
+
+
 DIRECTIVES: tuple[Directive, ...] = (
     Directive(
         "text", "!text N [R/s]", "say N words, R per second", "!text 200 20/s",
@@ -267,6 +276,10 @@ DIRECTIVES: tuple[Directive, ...] = (
     ),
     Directive(
         "step", "!step", "what follows is the next answer of the same turn", "!step", _step
+    ),
+    Directive(
+        "summary", "!summary", "what follows is the summary when the context is compacted",
+        "!summary", _summary,
     ),
 )  # fmt: skip
 

@@ -5,7 +5,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from chatd_server.domain.message import FinishReason
-from chatd_server.providers.sandbox.directives import BY_NAME, Directive, Finish, Mark, Step
+from chatd_server.providers.sandbox.directives import (
+    BY_NAME,
+    Directive,
+    Finish,
+    Mark,
+    Step,
+    Summarise,
+)
 from chatd_server.providers.sandbox.fields import Unreadable
 from chatd_server.providers.sandbox.plan import (
     Act,
@@ -47,12 +54,15 @@ def parse(text: str) -> Plan:
             marks.append((number, line, _read(line)))
         except Unreadable as unreadable:
             problems.append(Problem(number, line, str(unreadable)))
-    answers, misplaced = _answers(marks)
+    last = next((n for n, it in enumerate(marks) if isinstance(it[2], Summarise)), len(marks))
+    answers, misplaced = _answers(marks[:last])
+    summary, wrong = _summary(marks[last:])
+    misplaced += wrong
     problems += misplaced
     if problems:
         problems.sort(key=lambda problem: problem.line)
         return Plan(problems=tuple(problems[: PROBLEMS_MAX + 1]))
-    return Plan(answers)
+    return Plan(answers, summary)
 
 
 def _directives(text: str) -> Iterator[tuple[int, str]]:
@@ -118,11 +128,24 @@ def _answers(
             finish = mark.reason
             if finish is FinishReason.PAUSED and not _has_content(acts):
                 problems.append(Problem(number, line, "a paused answer needs content before it"))
-        else:
+        elif not isinstance(mark, Summarise):
             acts.append(mark)
     if marks:
         answers.append(Answer(tuple(acts), finish))
     return tuple(answers), problems
+
+
+def _summary(marks: Sequence[tuple[int, str, Mark]]) -> tuple[Answer | None, list[Problem]]:
+    """Return the answer after `!summary`, if there is one: a single one."""
+    if not marks:
+        return None, []
+    problems = [
+        Problem(number, line, "after !summary comes one answer, the last of the message")
+        for number, line, mark in marks[1:]
+        if isinstance(mark, Step | Summarise)
+    ]
+    answers, misplaced = _answers([it for it in marks[1:] if not isinstance(it[2], Step)])
+    return answers[0] if answers else Answer(()), [*problems, *misplaced]
 
 
 _NEVER_REACHED = (

@@ -20,12 +20,12 @@ from chatd_server.domain.message import (
 )
 from chatd_server.domain.refusal import ModelNotFound, Violation
 from chatd_server.ports.clock import Clock
-from chatd_server.ports.models import Conversation, ModelRequest
+from chatd_server.ports.models import Conversation, ModelRequest, Purpose
 from chatd_server.providers.sandbox import talk
 from chatd_server.providers.sandbox.grammar import parse
 from chatd_server.providers.sandbox.plan import PROVIDER, Answer, Found, Plan
 from chatd_server.providers.sandbox.player import play
-from chatd_server.providers.sandbox.script import Circumstances, Script
+from chatd_server.providers.sandbox.script import CONTEXT_LIMIT_TOKENS, Circumstances, Script
 from chatd_server.providers.sandbox.words import count
 from chatd_server.providers.settings import ProviderSettings
 
@@ -48,13 +48,13 @@ class Position(msgspec.Struct, frozen=True):
 def position(messages: Sequence[Message]) -> Position:
     """Derive the state of the newest turn from its messages, so that any worker can continue it.
 
-    The summary of a compaction does not count as a user's message.
+    After a compaction in the middle of a turn, the summary says what was asked.
     """
     answers = 0
     results: list[ToolResult] = []
     for message in reversed(messages):
-        if message.role is Role.USER and not message.compressed:
-            return Position(message, answers, tuple(results))
+        if message.role is Role.USER:
+            return Position(message, answers + talk.already_given(message), tuple(results))
         if message.role is Role.TOOL and answers == 0:
             results[:0] = message.results
         answers += message.role is Role.ASSISTANT
@@ -83,15 +83,20 @@ def left_open(messages: Sequence[Message]) -> tuple[Found, ...]:
 def owed(request: ModelRequest, here: Position, plan: Plan) -> Answer:
     """Return the answer to a request; after a pause it begins with the results of the search."""
     answer = _asked_for(request, here, plan)
-    return Answer((*left_open(request.messages), *answer.acts), answer.finish)
+    found = () if request.purpose is Purpose.SUMMARY else left_open(request.messages)
+    return Answer((*found, *answer.acts), answer.finish)
 
 
 def _asked_for(request: ModelRequest, here: Position, plan: Plan) -> Answer:
     """Return the answer that the user's message plans for this step."""
+    if request.purpose is Purpose.SUMMARY:
+        return plan.summary or talk.summary_of(here.asked, here.answers)
     if plan.problems:
         return talk.complaint(plan.problems)
     if here.answers < len(plan.answers):
         return plan.answers[here.answers]
+    if here.answers == 0 and here.asked is not None and here.asked.summary_for is not None:
+        return talk.go_on()
     if here.answers == 0:
         return talk.echo(here.asked, request.tools)
     return talk.summary(here.results)
@@ -111,14 +116,16 @@ class SandboxConversation:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[AnswerPart, None]:
         """Yield the parts of the next answer. Raises ModelFailure."""
         await self._measure(request.messages)
-        here = position(request.messages)
+        is_summary = request.purpose is Purpose.SUMMARY
+        # The last message asks for the summary of those before it.
+        here = position(request.messages[:-1] if is_summary else request.messages)
         plan = await self._planned(here.asked)
         circumstances = Circumstances(
             input_tokens=len(request.system.split())
             + sum(self._lengths[message.id] for message in request.messages),
             attempt_number=request.attempt_number,
             max_output_tokens=request.max_output_tokens,
-            was_compacted=any(message.compressed for message in request.messages),
+            was_compacted=is_summary or any(message.compressed for message in request.messages),
         )
         script = Script(owed(request, here, plan), circumstances)
         async with aclosing(play(script.beats(), self._clock)) as parts:
@@ -156,6 +163,10 @@ class SandboxModel:
     @property
     def provider(self) -> str:
         return PROVIDER
+
+    @property
+    def context_limit(self) -> int:
+        return CONTEXT_LIMIT_TOKENS
 
     def conversation(self) -> Conversation:
         return SandboxConversation(self._clock)

@@ -130,4 +130,7 @@ class Plan(msgspec.Struct, frozen=True):
     """The answers of consecutive steps. If there are problems, the answer lists them instead."""
 
     answers: tuple[Answer, ...] = ()
+    #: The answer when the context up to this message is summarised; None: a summary that lets the
+    #: sandbox go on.
+    summary: Answer | None = None
     problems: tuple[Problem, ...] = ()

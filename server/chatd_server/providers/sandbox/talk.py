@@ -1,5 +1,6 @@
 """The sandbox's own texts: an echo, a summary of results, an error message."""
 
+import re
 from collections.abc import Sequence
 
 from chatd_server.domain.live import PieceKind
@@ -11,12 +12,48 @@ from chatd_server.providers.sandbox.plan import Answer, Problem, Speak
 
 QUOTED_CHARACTERS_MAX = 200
 """How much of a result or an invalid line is quoted."""
+SUMMARISED_CHARACTERS_MAX = 16_384
+"""A longer message is not repeated in a summary, or the context would stay as long as it is."""
 LOOKED_AT_CHARACTERS_MAX = 10 * QUOTED_CHARACTERS_MAX
 """A result may have 512 KiB; only its beginning is searched for the quotation."""
 
 
 def said(message: Message | None) -> str:
-    """Return the text of a message, line by line."""
+    """Return the text of a message, line by line; of a summary, what it says was asked."""
+    if message is not None and message.summary_for is not None:
+        summarised = _summarised(message)
+        return "" if summarised is None else summarised["asked"]
+    return _text(message)
+
+
+def already_given(message: Message) -> int:
+    """Return how many answers a summary counts; 0 for every other message."""
+    summarised = None if message.summary_for is None else _summarised(message)
+    return 0 if summarised is None else int(summarised["given"])
+
+
+def summary_of(asked: Message | None, given: int) -> Answer:
+    """Summarise a conversation so that the sandbox can go on with it."""
+    text = said(asked)
+    if len(text) > SUMMARISED_CHARACTERS_MAX:
+        text = ""
+    return _speech([_SUMMARY.format(given), text])
+
+
+def go_on() -> Answer:
+    """Answer a summary that does not say what was asked."""
+    return _speech(["I go on from the summary."])
+
+
+_SUMMARY = "Answers given to the newest message of the user so far: {}. It is:"
+_SUMMARISED = re.compile(_SUMMARY.format(r"(?P<given>[0-9]{1,9})") + r"\n(?P<asked>.*)", re.DOTALL)
+
+
+def _summarised(summary: Message) -> re.Match[str] | None:
+    return _SUMMARISED.search(_text(summary))
+
+
+def _text(message: Message | None) -> str:
     return "\n".join(part.text for part in _parts(message) if isinstance(part, Text))
 
 

@@ -5,11 +5,12 @@ is NOT_IMPLEMENTED.
 """
 
 from chatd.v1 import admin_service_pb2, chat_service_pb2
-from chatd_server.rpc.calls import admin, chats, log, messages, queue, tools, turns
+from chatd_server.rpc.calls import admin, chats, context, log, messages, queue, tools, turns
 
 GROUPS = (
     chats.ANSWERS,
     messages.ANSWERS,
+    context.ANSWERS,
     turns.ANSWERS,
     queue.ANSWERS,
     tools.ANSWERS,

@@ -58,7 +58,8 @@ async def create_chat(
 
 async def get_chat(backend: Backend, call: Call, request: pb.GetChatRequest) -> pb.GetChatResponse:
     state = await backend.chats.get(call.caller.owner_id, request.chat_id)
-    return pb.GetChatResponse(chat=convert.chat(state))
+    level = backend.contexts.level(state)
+    return pb.GetChatResponse(chat=convert.chat(state), context=convert.context_level(level))
 
 
 async def list_chats(

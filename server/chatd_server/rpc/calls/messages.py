@@ -5,6 +5,7 @@ from functools import partial
 
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import ChatId
+from chatd_server.domain.message import Visibility
 from chatd_server.domain.refusal import InvalidRequest, Violation
 from chatd_server.rpc import convert
 from chatd_server.rpc.backend import Backend
@@ -88,6 +89,8 @@ async def list_messages(
         limit=size_of(request.page_size),
     )
     last = str(page[-1].position) if more and page else None
+    if request.omit_model_messages:
+        page = [it for it in page if it.visibility is not Visibility.MODEL]
     shown = partial(convert.message, ChatId(request.chat_id))
     response = pb.ListMessagesResponse(next_page_token=tokens.token(last))
     async for wire in in_slices(page, shown, backend.clock):

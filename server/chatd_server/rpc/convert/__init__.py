@@ -1,6 +1,6 @@
 """Values of the domain to messages of the contract and back: one small function per type."""
 
-from chatd_server.rpc.convert.chats import chat, cursor, cursor_from
+from chatd_server.rpc.convert.chats import chat, context_level, cursor, cursor_from
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.events import event, snapshot, stream_end
 from chatd_server.rpc.convert.messages import (
@@ -35,6 +35,7 @@ __all__ = [
     "chat_changes_from",
     "chat_config_from",
     "chat_error",
+    "context_level",
     "cursor",
     "cursor_from",
     "duration",

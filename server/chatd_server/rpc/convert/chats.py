@@ -2,6 +2,7 @@
 
 from chatd.v1 import chat_pb2
 from chatd_server.domain.chat import ChatState, ForkedFrom, Status, StopReason
+from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.event import Cursor
 from chatd_server.domain.ids import AttemptId
 from chatd_server.rpc.convert.errors import chat_error
@@ -51,6 +52,18 @@ def chat(it: ChatState) -> chat_pb2.Chat:
         create_time=timestamp(it.created_at),
         update_time=timestamp(it.updated_at),
         forked_from=None if it.forked_from is None else forked_from(it.forked_from),
+    )
+
+
+def context_level(it: ContextLevel | None) -> chat_pb2.ContextLevel | None:
+    """Return how full a context is; None when that is unknown."""
+    if it is None:
+        return None
+    return chat_pb2.ContextLevel(
+        used_tokens=it.use.used_tokens,
+        estimated_tokens=it.use.estimated_tokens,
+        limit_tokens=it.limit,
+        threshold_percent=it.threshold_percent,
     )
 
 

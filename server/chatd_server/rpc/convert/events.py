@@ -4,6 +4,7 @@ from typing import assert_never
 
 from chatd.v1 import event_pb2, tool_pb2
 from chatd_server.domain.chat import ChatState, Queued
+from chatd_server.domain.context import ContextLevel
 from chatd_server.domain.event import (
     ActionRequired,
     ActionResolution,
@@ -11,7 +12,7 @@ from chatd_server.domain.event import (
     ChatDeleted,
     ChatUpdated,
     CompactionFinished,
-    CompactionSource,
+    CompactionOutcome,
     HistoryTruncated,
     LoggedEvent,
     MessageCommitted,
@@ -25,8 +26,9 @@ from chatd_server.domain.event import (
 from chatd_server.domain.ids import ChatId
 from chatd_server.domain.live import StreamEndReason
 from chatd_server.domain.machine.payloads import pending_calls
+from chatd_server.domain.message import CompactionSource
 from chatd_server.domain.refusal import Draining
-from chatd_server.rpc.convert.chats import chat, status, stop_reason
+from chatd_server.rpc.convert.chats import chat, context_level, status, stop_reason
 from chatd_server.rpc.convert.errors import chat_error
 from chatd_server.rpc.convert.messages import message
 from chatd_server.rpc.convert.times import duration, timestamp
@@ -40,6 +42,11 @@ _SOURCE = {
 }
 _END_REASON = {
     it: event_pb2.StreamEndReason.Value(f"STREAM_END_REASON_{it.name}") for it in StreamEndReason
+}
+
+_OUTCOME = {
+    it: event_pb2.CompactionOutcome.Value(f"COMPACTION_OUTCOME_{it.name}")
+    for it in CompactionOutcome
 }
 
 
@@ -154,6 +161,13 @@ def _compaction_finished(it: CompactionFinished) -> event_pb2.CompactionFinished
         boundary_position=it.boundary_position,
         tokens_before=it.tokens_before,
         tokens_after=it.tokens_after,
+        outcome=_OUTCOME[it.outcome],
+        attempt_id=it.attempt_id,
+        summary=it.summary,
+        used_percent=it.used_percent,
+        threshold_percent=it.threshold_percent,
+        limit_tokens=it.limit,
+        error=None if it.error is None else chat_error(it.error),
     )
 
 
@@ -179,7 +193,7 @@ def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
 # --- the snapshot ----------------------------------------------------------------------------
 
 
-def snapshot(state: ChatState) -> event_pb2.Snapshot:
+def snapshot(state: ChatState, level: ContextLevel | None = None) -> event_pb2.Snapshot:
     """Return a chat as it is, without its messages.
 
     Arguments of pending calls are cut as in `action_required`: with every limit of a chat at its
@@ -191,6 +205,7 @@ def snapshot(state: ChatState) -> event_pb2.Snapshot:
             call.arguments_json = shown.arguments
     return event_pb2.Snapshot(
         chat=chat(state),
+        context=context_level(level),
         queue=[queued_entry(it) for it in state.queue],
         pending_action=action,
     )

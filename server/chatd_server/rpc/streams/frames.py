@@ -3,12 +3,13 @@
 SubscribeResponse and RunTurnResponse have the same fields, so one frame serves both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chatd.v1 import chat_pb2, event_pb2, message_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.event import CompactionSource, Cursor, LoggedEvent
+from chatd_server.domain.context import ContextLevel
+from chatd_server.domain.event import Cursor, LoggedEvent
 from chatd_server.domain.ids import AttemptId, ChatId
 from chatd_server.domain.live import (
     CallHead,
@@ -17,7 +18,7 @@ from chatd_server.domain.live import (
     PieceKind,
     StreamEndReason,
 )
-from chatd_server.domain.message import Executor, Message, ToolResult
+from chatd_server.domain.message import CompactionSource, Executor, Message, ToolResult
 from chatd_server.rpc import convert
 
 REUSES_MAX = 64
@@ -52,7 +53,11 @@ class _Reused:
 class EventFrames:
     """Encodes responses. Deltas reuse their messages, at half of the cost of new ones."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, level_of: Callable[[ChatState], ContextLevel | None] = lambda _: None
+    ) -> None:
+        """`level_of` says how full the context of a chat is, for snapshots."""
+        self._level_of = level_of
         self._text = _Reused()
         self._reasoning = _Reused()
         self._call = _Reused()
@@ -132,7 +137,9 @@ class EventFrames:
 
     def snapshot(self, state: ChatState, cursor: Cursor) -> bytes:
         """Encode the chat as it is."""
-        return _frame(event_pb2.ChatEvent(snapshot=convert.snapshot(state)), cursor)
+        return _frame(
+            event_pb2.ChatEvent(snapshot=convert.snapshot(state, self._level_of(state))), cursor
+        )
 
     def snapshot_messages(
         self, chat_id: ChatId, messages: Sequence[Message], cursor: Cursor

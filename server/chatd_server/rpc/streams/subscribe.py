@@ -47,6 +47,7 @@ def _follow(request: pb.SubscribeRequest) -> Follow:
             convert.cursor_from(request.resume_from) if request.HasField("resume_from") else None
         ),
         until=_UNTIL[request.until],
+        model_messages=not request.omit_model_messages,
         deltas=not request.HasField("include_deltas") or request.include_deltas,
         heartbeat_seconds=(
             convert.seconds_of(request.heartbeat_interval)

@@ -19,6 +19,7 @@ from chatd_server.domain.chat import (
     StopReason,
     Turn,
 )
+from chatd_server.domain.context import ContextUse
 from chatd_server.domain.event import (
     ActionRequired,
     ActionResolved,
@@ -85,6 +86,8 @@ class HotState(Value, frozen=True, omit_defaults=True):
     last_error: ChatError | None = None
     calls: tuple[OpenCall, ...] = ()
     action: Action | None = None
+    #: None in rows of an older version too: the next answer tells.
+    context: ContextUse | None = None
     usage_total: Usage = Usage()
     truncated_at: int = 0
     forked_from: ForkedFrom | None = None

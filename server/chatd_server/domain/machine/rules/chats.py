@@ -11,7 +11,7 @@ from chatd_server.domain.command import (
     SetTitle,
     UpdateChat,
 )
-from chatd_server.domain.event import ChatUpdated, CompactionFinished, CompactionSource
+from chatd_server.domain.event import ChatUpdated, CompactionFinished
 from chatd_server.domain.ids import Instant, ToolCallId, TurnId
 from chatd_server.domain.machine.calls import closing_results, opened_calls
 from chatd_server.domain.machine.change import (
@@ -22,7 +22,7 @@ from chatd_server.domain.machine.change import (
     new_message,
 )
 from chatd_server.domain.machine.payloads import chat_updated
-from chatd_server.domain.message import ToolErrorKind
+from chatd_server.domain.message import CompactionSource, ToolErrorKind
 from chatd_server.domain.refusal import EtagMismatch
 from chatd_server.domain.transition import Reply, Transition
 
@@ -70,7 +70,9 @@ def _copy(change: Change, history: History) -> None:
     turns: dict[TurnId, TurnId] = {}
     open_calls: dict[ToolCallId, OpenCall] = {}
     context_from = change.boundary_position + history.context_from
-    for message in history.messages:
+    for index, message in enumerate(history.messages):
+        if index == history.context_from:
+            change.begin_context()
         turn_id = turns.setdefault(message.turn_id, TurnId(change.new_id(COPIED_TURN - len(turns))))
         change.add_message(
             message.role,
@@ -83,6 +85,7 @@ def _copy(change: Change, history: History) -> None:
             usage=message.usage,
             visibility=message.visibility,
             compressed=message.compressed,
+            summary_for=message.summary_for,
         )
         open_calls |= {it.id: it for it in opened_calls(message.parts)}
         for result in message.results:
@@ -90,6 +93,8 @@ def _copy(change: Change, history: History) -> None:
     if open_calls:
         results = closing_results(open_calls.values(), ToolErrorKind.INTERRUPTED, change.now)
         change.add_results(results, turns[history.messages[-1].turn_id])
+    if history.context_from == len(history.messages):
+        change.begin_context()
     if context_from != change.boundary_position:
         change.emit(CompactionFinished(CompactionSource.CLEAR, boundary_position=context_from))
         change.boundary_position = context_from

@@ -68,6 +68,10 @@ def edit(change: Change, command: EditMessage) -> Transition:
     change.emit(HistoryTruncated(first_removed_position=position))
     change.calls = ()
     change.boundary_position = state.boundary_position if state.boundary_position <= position else 1
+    if position == change.boundary_position:
+        change.begin_context()
+    else:
+        change.context = None  # how much of it the removed part was, only the next answer tells
     message = begin_turn(change, (new_message(change, command),), ended=StopReason.REPLACED)
     reply = Reply(message=message, interrupted=change.ended is not None)
     return change.seal(reply, removed_from=position)

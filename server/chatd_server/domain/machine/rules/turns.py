@@ -36,8 +36,14 @@ def nothing_to_interrupt(change: Change, _command: Interrupt) -> Transition:
 
 
 def retry(change: Change, _command: RetryTurn) -> Transition:
-    """The same turn again, with all its attempts."""
-    change.turn = msgspec.structs.replace(change.open_turn, failed_attempts=0, next_attempt_at=None)
+    """The same turn again, with all its attempts and compactions."""
+    change.turn = msgspec.structs.replace(
+        change.open_turn,
+        failed_attempts=0,
+        next_attempt_at=None,
+        compactions=0,
+        compaction_failed=False,
+    )
     change.stop_reason = None
     change.last_error = None
     return change.seal()
@@ -86,7 +92,11 @@ def _save_partial_step(change: Change, command: FinishInterruption) -> None:
     change.close_calls(outcomes=outcomes, attempt_id=attempt_id)
     # The vendor may not have told any usage yet: what is known of the context stays then.
     if command.usage != Usage():
-        change.usage_total = change.state.usage_total.plus(command.usage)
+        total = change.state.usage_total
+        is_aside = turn.attempt is not None and turn.attempt.kind is AttemptKind.COMPACTION
+        change.usage_total = (
+            total.plus_aside(command.usage) if is_aside else total.plus(command.usage)
+        )
 
 
 def fail(change: Change, command: Fail) -> Transition:
