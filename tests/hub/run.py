@@ -21,7 +21,7 @@ from chatd_server.domain.command import (
     StartAttempt,
 )
 from chatd_server.domain.failure import ErrorKind, failure
-from chatd_server.domain.ids import AttemptId, ToolCallId
+from chatd_server.domain.ids import AttemptId, ToolCallId, TurnId
 from chatd_server.domain.live import CallHead, CompactionStart, PieceKind
 from chatd_server.domain.message import (
     CompactionSource,
@@ -236,8 +236,9 @@ class Run:
 
     def _end(self) -> Command:
         turn = self.scene.store.state.turn
-        assert turn is not None
-        return FinishTurn(**self._hold(), turn_id=turn.id, stop_reason=StopReason.END_TURN)
+        # A turn that others have ended: the lease is over as well, and the command is refused.
+        turn_id = TurnId("ended") if turn is None else turn.id
+        return FinishTurn(**self._hold(), turn_id=turn_id, stop_reason=StopReason.END_TURN)
 
     def _do(self, command: Command | Chain) -> Generator[Ready | None, Any, Applied]:
         return (yield from self.scene.commit(command, self._server))
