@@ -48,9 +48,11 @@ from chatd_server.domain.command import (
     StartAttempt,
     SubmittedResult,
     SubmitToolResults,
+    TellOfChildren,
     UpdateChat,
 )
-from chatd_server.domain.ids import AttemptId, MessageId, TurnId
+from chatd_server.domain.event import SubagentChanged
+from chatd_server.domain.ids import AttemptId, ChatId, MessageId, TurnId
 from chatd_server.domain.machine import advance
 from chatd_server.domain.message import (
     CompactionSource,
@@ -227,6 +229,11 @@ class ChatUnderRandomCommands(RuleBasedStateMachine):
     @rule(archived=st.booleans())
     def set_archived(self, archived: bool) -> None:
         self.do(SetArchived(command_id=self.x, archived=archived))
+
+    @rule(status=st.sampled_from(Status), archived=st.booleans())
+    def tell_of_children(self, status: Status, archived: bool) -> None:
+        news = SubagentChanged(ChatId("child"), status, archived=archived)
+        self.do(TellOfChildren(command_id=self.x, news=(news,)))
 
     # --- workers ---------------------------------------------------------------------------
 

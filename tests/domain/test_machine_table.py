@@ -47,9 +47,11 @@ from chatd_server.domain.command import (
     StartAttempt,
     SubmittedResult,
     SubmitToolResults,
+    TellOfChildren,
     UpdateChat,
 )
-from chatd_server.domain.ids import AttemptId, MessageId, ToolCallId, TurnId
+from chatd_server.domain.event import SubagentChanged
+from chatd_server.domain.ids import AttemptId, ChatId, MessageId, ToolCallId, TurnId
 from chatd_server.domain.machine.guards import GUARDS
 from chatd_server.domain.machine.table import TABLE, Row
 from chatd_server.domain.message import CompactionSource, Executor, FinishReason, Text
@@ -84,6 +86,7 @@ SetTitle        404 W   arc P   P   R   R   R   I   I   I   I   A   A   A   E   
 Archive         404 W   =   .   .   .   .   .   .   .   .   .   .   .   .   E   E   =   =   404
 Unarchive       404 =   W   .   .   .   .   .   .   .   .   .   .   .   .   =   =   E   E   404
 Delete          404 W   W   W   W   W   W   W   W   W   W   W   W   W   W   W   W   W   W   404
+TellOfChildren  404 W   W   P   P   R   R   R   I   I   I   I   A   A   A   E   E   E   E   404
 Acquire         404 .   .   R   R   .   .   .   .   .   I   I   .   .   .   .   .   .   .   404
 StartAttempt    404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst lst lst lst 404
 ScheduleRetry   404 lst lst lst lst R   R   R   .   .   .   lst lst lst lst lst lst lst lst 404
@@ -102,6 +105,7 @@ ExpireAction    404 .   .   .   .   .   .   .   .   .   .   .   .   .   P   .   
 
 PARTS = (Text("new"),)
 OTHER = TurnId("another turn")
+NEWS = SubagentChanged(ChatId("child"), Status.WAITING)
 _ATTEMPT = AttemptId("attempt")
 
 
@@ -196,6 +200,7 @@ COMMANDS: dict[str, Callable[[ByHand], Command]] = {
     "Archive": lambda _: SetArchived(command_id="x", archived=True),
     "Unarchive": lambda _: SetArchived(command_id="x", archived=False),
     "Delete": lambda _: DeleteChat(command_id="x"),
+    "TellOfChildren": lambda _: TellOfChildren(command_id="x", news=(NEWS,)),
     "Acquire": _worker(Acquire, lease_seconds=30.0),
     "StartAttempt": _worker(StartAttempt, attempt_id=_ATTEMPT, kind=AttemptKind.MODEL),
     "ScheduleRetry": _step(

@@ -155,6 +155,7 @@ _ADDED: Mapping[str, Rows] = {
     "0001": _FIRST,
     "0002": {"secrets": [{"name": "pages", "value": SECRET}]},
     "0003": {},
+    "0004": {},
 }
 """For each revision the tables whose rows it has other than the revision before."""
 

@@ -139,6 +139,7 @@ async def test_a_step_of_a_running_turn_is_four_statements_besides_the_group(
         ("BEAT", "(uuid=?)"),
         ("LOAD", "(uuid=?)"),
         ("owned", "chats_owned"),
+        ("CHILDREN", "chats_children"),
         ("ACTIONS", "chats_actions"),
         ("EVENTS", "PRIMARY KEY"),
         ("MESSAGES", "(chat=? AND position>"),

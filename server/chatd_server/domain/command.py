@@ -15,6 +15,7 @@ from chatd_server.domain.chat import (
     TurnOptions,
 )
 from chatd_server.domain.context import ContextLevel
+from chatd_server.domain.event import SubagentChanged
 from chatd_server.domain.failure import ChatError
 from chatd_server.domain.ids import (
     AttemptId,
@@ -190,6 +191,14 @@ class DeleteChat(ApiCommand, frozen=True, kw_only=True):
     """Delete the chat, softly."""
 
 
+class TellOfChildren(ApiCommand, frozen=True, kw_only=True):
+    """Log what happened to children. It follows from what a client or a worker sent to them: see
+    `domain.family`.
+    """
+
+    news: tuple[SubagentChanged, ...]
+
+
 # --- workers -------------------------------------------------------------------------------
 
 
@@ -328,6 +337,7 @@ Command: TypeAlias = (
     | SetTitle
     | SetArchived
     | DeleteChat
+    | TellOfChildren
     | Acquire
     | StartAttempt
     | ScheduleRetry

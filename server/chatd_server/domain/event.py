@@ -163,6 +163,8 @@ class SubagentChanged(Value, frozen=True, tag_field="kind", tag="subagent_change
     status: Status
     title: str = ""
     call_id: ToolCallId = ToolCallId("")
+    archived: bool = False
+    deleted: bool = False
 
 
 class ChatDeleted(Value, frozen=True, tag_field="kind", tag="chat_deleted"):

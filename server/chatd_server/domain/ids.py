@@ -44,6 +44,15 @@ def derived_uuid(now: Instant, chat_id: ChatId, revision: int, n: int) -> str:
     return _uuid7(now, (_bits_of(chat_id) + place * _SPREAD) & _RANDOM_BITS)
 
 
+def child_uuid(parent_id: ChatId, call_id: ToolCallId) -> ChatId:
+    """Return the id of the chat that a tool call of another one creates: the same for the same
+    call, so a spawn that is done again finds its child. Its time is the parent's.
+    """
+    named = hashlib.blake2b(f"{parent_id}/{call_id}".encode(), digest_size=10).digest()
+    time = (UUID(parent_id).int >> 80) * 1000
+    return ChatId(_uuid7(time, int.from_bytes(named, "big") & _RANDOM_BITS))
+
+
 def new_tool_call_id() -> ToolCallId:
     """Return an id for a tool call, unique in any chat."""
     return ToolCallId(f"call_{_draw(96):024x}")

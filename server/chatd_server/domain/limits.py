@@ -58,6 +58,8 @@ EVENT_PAYLOAD_BYTES_MAX. The message has all of it."""
 ERROR_DETAILS_BYTES_MAX = 4 * KIB
 """Above 8 KiB of metadata peers refuse some responses, and the status is lost."""
 QUEUE_LENGTH_MAX = 50
+FAMILY_DEPTH_MAX = 1
+"""Levels of children below a root chat."""
 CLIENT_TOOLS_MAX = 128
 CLIENT_TOOLS_BYTES_MAX = 512 * KIB
 PAGE_SIZE_DEFAULT = 50
@@ -157,6 +159,7 @@ PUBLISHED = (
         "health watches of one connection, which need no key",
     ),
     Limit("watches", WATCHES_MAX, "streams", "health watches of one server"),
+    Limit("family_depth", FAMILY_DEPTH_MAX, "levels", "children below a root chat"),
     Limit("fork_bytes", FORK_BYTES_MAX, "bytes", "history that one fork copies"),
     Limit("fork_messages", FORK_MESSAGES_MAX, "messages", "history that one fork copies"),
     Limit("request_id_hours", REQUEST_ID_HOURS, "hours", "how long a response is kept"),

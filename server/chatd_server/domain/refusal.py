@@ -5,7 +5,8 @@
     │   └── HistoryChanged       of MessageNotFound: look again
     ├── InvalidRequest           all violations at once
     │   ├── ToolResultsMismatch
-    │   └── ModelNotFound
+    │   ├── ModelNotFound
+    │   └── FamilyTooDeep
     ├── WrongStatus              the chat's state forbids it
     │   ├── ChatBusy, ChatArchived, NotWaitingForAction, NothingToCompact, QueueFull
     ├── EtagMismatch
@@ -106,19 +107,30 @@ class ModelNotFound(InvalidRequest):
         return {"models": ", ".join(self.models)} if self.models else {}
 
 
+class FamilyTooDeep(InvalidRequest):
+    """The parent of a new chat is a child itself."""
+
+    reason = "FAMILY_TOO_DEEP"
+
+
 class WrongStatus(Refused):
-    """The command is not possible in the chat's status."""
+    """The command is not possible in the chat's status.
+
+    `relative_id` is the chat that stands in the way, when it is another one of the family.
+    """
 
     reason = "WRONG_STATUS"
 
-    def __init__(self, status: Status, message: str) -> None:
+    def __init__(self, status: Status, message: str, relative_id: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.relative_id = relative_id
 
     @property
     def metadata(self) -> dict[str, str]:
         """The actual status."""
-        return {"status": self.status.upper()}
+        whose = {"chat_id": self.relative_id} if self.relative_id else {}
+        return {"status": self.status.upper(), **whose}
 
 
 class ChatBusy(WrongStatus):

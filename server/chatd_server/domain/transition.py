@@ -17,6 +17,8 @@ class Reply(Value, frozen=True, omit_defaults=True):
     interrupted: bool = False
     #: Client calls that still wait.
     missing: tuple[ToolCallId, ...] = ()
+    #: How many chats of the family were archived, unarchived or deleted.
+    chats: int = 0
 
 
 class CallStart(Value, frozen=True):

@@ -7,7 +7,7 @@ import msgspec
 
 from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import Command
+from chatd_server.domain.command import Command, DeleteChat, SetArchived
 from chatd_server.domain.event import LoggedEvent
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.message import Message, ToolResult
@@ -103,6 +103,21 @@ class ChatStore(Protocol):
         was recorded already is success.
         """
 
+    async def apply_family(
+        self,
+        chat_id: ChatId,
+        command: SetArchived | DeleteChat,
+        *,
+        request: RequestKey | None = None,
+        owner_id: OwnerId | None = None,
+    ) -> Applied:
+        """Decide by `family.advance_family` and write it, whole or not at all: a root takes its
+        children along, also one that is made at the same moment. Else as `apply`, which changes
+        the chat alone.
+
+        `reply.chats` is how many were changed. A child that refuses is named by the refusal.
+        """
+
     async def answered(self, request: RequestKey) -> Applied | None:
         """Return the stored answer of a request that was carried out; None when there is none.
         Raises RequestIdReused.
@@ -123,9 +138,10 @@ class ChatStore(Protocol):
         include_archived: bool = False,
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
+        parent_id: ChatId | None = None,
     ) -> ChatPage:
-        """Return chats, newest first. Queue contents are left out, lengths kept. A page of large
-        chats may have fewer than `limit`.
+        """Return root chats, or the children of one, newest first. Queue contents are left out,
+        lengths kept. A page of large chats may have fewer than `limit`.
         """
 
     async def list_actions(

@@ -14,12 +14,20 @@ from chatd_server.domain.command import (
     SetArchived,
     UpdateChat,
 )
-from chatd_server.domain.ids import ChatId, MessageId, OwnerId, new_uuid
+from chatd_server.domain.ids import (
+    ChatId,
+    MessageId,
+    OwnerId,
+    ToolCallId,
+    child_uuid,
+    new_uuid,
+)
 from chatd_server.domain.limits import FORK_BYTES_MAX, FORK_MESSAGES_MAX
 from chatd_server.domain.message import Message, Part
 from chatd_server.domain.refusal import InvalidRequest, MessageNotFound, Refused, Violation
 from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, ChatPage, RequestKey, Store
+from chatd_server.service.ancestors import check_parent
 from chatd_server.service.ids import chat_id_of, command_id
 
 
@@ -38,12 +46,29 @@ class Chats:
         *,
         parts: tuple[Part, ...] = (),
         options: TurnOptions | None = None,
+        parent_id: str = "",
+        parent_call_id: str = "",
         request: RequestKey | None = None,
     ) -> Applied:
-        """Make a chat. The default model is stored in it, so that the chat keeps its model when the
-        server's default changes.
+        """Make a chat, or a child of one. The default model is stored in it, so that the chat keeps
+        its model when the server's default changes.
+
+        The child of a call is made once; it is found again whatever has become of its parent,
+        unless it is deleted.
         """
         chat_id = ChatId(new_uuid(self._clock.now()))
+        parent = None
+        if parent_id:
+            try:
+                parent = await check_parent(self._store, owner_id, chat_id_of(parent_id))
+            except Refused:
+                # Carried out before, it is answered whatever has become of the parent.
+                told = None if request is None else await self._store.answered(request)
+                if told is None:
+                    raise
+                return told
+            if parent_call_id:
+                chat_id = child_uuid(parent, ToolCallId(parent_call_id))
         command = Create(
             command_id=command_id(self._clock, request),
             chat_id=chat_id,
@@ -51,6 +76,9 @@ class Chats:
             config=msgspec.structs.replace(config, model=config.model or self._default_model),
             parts=parts,
             options=options or TurnOptions(),
+            parent_id=parent,
+            parent_call_id=ToolCallId(parent_call_id) if parent_call_id else None,
+            root_id=parent,
         )
         return await self._store.apply(chat_id, command, owner_id=owner_id, request=request)
 
@@ -66,8 +94,9 @@ class Chats:
         include_archived: bool,
         labels: Mapping[str, str],
         statuses: Sequence[Status],
+        parent_id: str,
     ) -> ChatPage:
-        """Return chats of the caller, newest first."""
+        """Return root chats of the caller, or the children of one, newest first."""
         return await self._store.list_chats(
             owner_id,
             limit=limit,
@@ -75,6 +104,7 @@ class Chats:
             include_archived=include_archived,
             labels=labels or None,
             statuses=statuses,
+            parent_id=ChatId(parent_id) if parent_id else None,
         )
 
     async def fork(
@@ -165,16 +195,27 @@ class Chats:
         *,
         request: RequestKey | None = None,
     ) -> Applied:
-        """Archive or unarchive; succeeds if it is so already."""
+        """Archive or unarchive, with all children or not at all; succeeds if it is so already."""
         command = SetArchived(command_id=command_id(self._clock, request), archived=archived)
-        return await self._apply(owner_id, chat_id, command, request)
+        return await self._apply_family(owner_id, chat_id, command, request)
 
     async def delete(
         self, owner_id: OwnerId, chat_id: str, *, request: RequestKey | None = None
     ) -> Applied:
-        """Delete the chat: an open turn ends, and so do its streams."""
+        """Delete the chat and its children: open turns end, and so do their streams."""
         command = DeleteChat(command_id=command_id(self._clock, request))
-        return await self._apply(owner_id, chat_id, command, request)
+        return await self._apply_family(owner_id, chat_id, command, request)
+
+    async def _apply_family(
+        self,
+        owner_id: OwnerId,
+        chat_id: str,
+        command: SetArchived | DeleteChat,
+        request: RequestKey | None,
+    ) -> Applied:
+        return await self._store.apply_family(
+            chat_id_of(chat_id), command, owner_id=owner_id, request=request
+        )
 
     async def _apply(
         self, owner_id: OwnerId, chat_id: str, command: Command, request: RequestKey | None

@@ -104,9 +104,18 @@ type CreateChatRequest struct {
 	// First message; absent means that the chat waits for one.
 	Message *UserMessage `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	// Options for the first turn; refused without a message.
-	Options       *TurnOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Options *TurnOptions `protobuf:"bytes,9,opt,name=options,proto3" json:"options,omitempty"`
+	// Makes the chat a child of this one, which must be a root chat
+	// (FAMILY_TOO_DEEP) that is not archived (CHAT_ARCHIVED). Empty means a root
+	// chat. What happens to the parent's turns leaves its children alone; they are
+	// archived and deleted with it.
+	ParentChatId string `protobuf:"bytes,10,opt,name=parent_chat_id,json=parentChatId,proto3" json:"parent_chat_id,omitempty"`
+	// The tool call of the parent that creates the chat. The chat's id derives from
+	// both: the same call again returns the chat as it is now, and makes no second
+	// one. Refused without parent_chat_id.
+	ParentToolCallId string `protobuf:"bytes,11,opt,name=parent_tool_call_id,json=parentToolCallId,proto3" json:"parent_tool_call_id,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CreateChatRequest) Reset() {
@@ -200,6 +209,20 @@ func (x *CreateChatRequest) GetOptions() *TurnOptions {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *CreateChatRequest) GetParentChatId() string {
+	if x != nil {
+		return x.ParentChatId
+	}
+	return ""
+}
+
+func (x *CreateChatRequest) GetParentToolCallId() string {
+	if x != nil {
+		return x.ParentToolCallId
+	}
+	return ""
 }
 
 // Response of CreateChat.
@@ -382,7 +405,10 @@ type ListChatsRequest struct {
 	// Only chats that have all of these labels.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Only chats in one of these statuses; empty means any.
-	Statuses      []ChatStatus `protobuf:"varint,5,rep,packed,name=statuses,proto3,enum=chatd.v1.ChatStatus" json:"statuses,omitempty"`
+	Statuses []ChatStatus `protobuf:"varint,5,rep,packed,name=statuses,proto3,enum=chatd.v1.ChatStatus" json:"statuses,omitempty"`
+	// Only the children of this chat; empty means root chats. Of a chat that the
+	// caller does not have there are none.
+	ParentChatId  string `protobuf:"bytes,6,opt,name=parent_chat_id,json=parentChatId,proto3" json:"parent_chat_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +476,13 @@ func (x *ListChatsRequest) GetStatuses() []ChatStatus {
 		return x.Statuses
 	}
 	return nil
+}
+
+func (x *ListChatsRequest) GetParentChatId() string {
+	if x != nil {
+		return x.ParentChatId
+	}
+	return ""
 }
 
 // Response of ListChats.
@@ -714,7 +747,10 @@ type ArchiveChatResponse struct {
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request (read your writes).
-	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// How many chats this request has archived: the chat and its children, but for
+	// those that were so already.
+	ChatCount     int32 `protobuf:"varint,3,opt,name=chat_count,json=chatCount,proto3" json:"chat_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +795,13 @@ func (x *ArchiveChatResponse) GetChat() *Chat {
 func (x *ArchiveChatResponse) GetSequence() int64 {
 	if x != nil {
 		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ArchiveChatResponse) GetChatCount() int32 {
+	if x != nil {
+		return x.ChatCount
 	}
 	return 0
 }
@@ -825,7 +868,10 @@ type UnarchiveChatResponse struct {
 	// The chat.
 	Chat *Chat `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
 	// Sequence of the newest durable event after this request (read your writes).
-	Sequence      int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// How many chats this request has unarchived: the chat and its children, but for
+	// those that were so already.
+	ChatCount     int32 `protobuf:"varint,3,opt,name=chat_count,json=chatCount,proto3" json:"chat_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +916,13 @@ func (x *UnarchiveChatResponse) GetChat() *Chat {
 func (x *UnarchiveChatResponse) GetSequence() int64 {
 	if x != nil {
 		return x.Sequence
+	}
+	return 0
+}
+
+func (x *UnarchiveChatResponse) GetChatCount() int32 {
+	if x != nil {
+		return x.ChatCount
 	}
 	return 0
 }
@@ -934,7 +987,10 @@ func (x *DeleteChatRequest) GetRequestId() string {
 type DeleteChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sequence of the newest durable event after this request (read your writes).
-	Sequence      int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// How many chats this request has deleted: the chat and its children, but for
+	// those that were so already.
+	ChatCount     int32 `protobuf:"varint,2,opt,name=chat_count,json=chatCount,proto3" json:"chat_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -972,6 +1028,13 @@ func (*DeleteChatResponse) Descriptor() ([]byte, []int) {
 func (x *DeleteChatResponse) GetSequence() int64 {
 	if x != nil {
 		return x.Sequence
+	}
+	return 0
+}
+
+func (x *DeleteChatResponse) GetChatCount() int32 {
+	if x != nil {
+		return x.ChatCount
 	}
 	return 0
 }
@@ -3543,7 +3606,7 @@ var File_chatd_v1_chat_service_proto protoreflect.FileDescriptor
 
 const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bchatd/v1/chat_service.proto\x12\bchatd.v1\x1a\x1bbuf/validate/validate.proto\x1a\x13chatd/v1/chat.proto\x1a\x14chatd/v1/event.proto\x1a\x16chatd/v1/message.proto\x1a\x13chatd/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\x8c\x05\n" +
+	"\x1bchatd/v1/chat_service.proto\x12\bchatd.v1\x1a\x1bbuf/validate/validate.proto\x1a\x13chatd/v1/chat.proto\x1a\x14chatd/v1/event.proto\x1a\x16chatd/v1/message.proto\x1a\x13chatd/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"\xf4\x05\n" +
 	"\x11CreateChatRequest\x12*\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12\x1e\n" +
@@ -3556,7 +3619,10 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x0eaction_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
 	"\"\x04\b\x80\xf5$2\x02\b\x01R\ractionTimeout\x12/\n" +
 	"\amessage\x18\b \x01(\v2\x15.chatd.v1.UserMessageR\amessage\x12/\n" +
-	"\aoptions\x18\t \x01(\v2\x15.chatd.v1.TurnOptionsR\aoptions\x1a9\n" +
+	"\aoptions\x18\t \x01(\v2\x15.chatd.v1.TurnOptionsR\aoptions\x12-\n" +
+	"\x0eparent_chat_id\x18\n" +
+	" \x01(\tB\a\xbaH\x04r\x02(@R\fparentChatId\x127\n" +
+	"\x13parent_tool_call_id\x18\v \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x10parentToolCallId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
@@ -3568,7 +3634,7 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\"g\n" +
 	"\x0fGetChatResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x120\n" +
-	"\acontext\x18\x02 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"\xd2\x02\n" +
+	"\acontext\x18\x02 \x01(\v2\x16.chatd.v1.ContextLevelR\acontext\"\x81\x03\n" +
 	"\x10ListChatsRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
@@ -3576,7 +3642,8 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x10include_archived\x18\x03 \x01(\bR\x0fincludeArchived\x12H\n" +
 	"\x06labels\x18\x04 \x03(\v2&.chatd.v1.ListChatsRequest.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12?\n" +
 	"\bstatuses\x18\x05 \x03(\x0e2\x14.chatd.v1.ChatStatusB\r\xbaH\n" +
-	"\x92\x01\a\"\x05\x82\x01\x02\x10\x01R\bstatuses\x1a9\n" +
+	"\x92\x01\a\"\x05\x82\x01\x02\x10\x01R\bstatuses\x12-\n" +
+	"\x0eparent_chat_id\x18\x06 \x01(\tB\a\xbaH\x04r\x02(@R\fparentChatId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
@@ -3597,23 +3664,29 @@ const file_chatd_v1_chat_service_proto_rawDesc = "" +
 	"\x12ArchiveChatRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"U\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"t\n" +
 	"\x13ArchiveChatResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x03R\bsequence\"d\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x1d\n" +
+	"\n" +
+	"chat_count\x18\x03 \x01(\x05R\tchatCount\"d\n" +
 	"\x14UnarchiveChatRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"W\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"v\n" +
 	"\x15UnarchiveChatResponse\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x03R\bsequence\"a\n" +
+	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x1d\n" +
+	"\n" +
+	"chat_count\x18\x03 \x01(\x05R\tchatCount\"a\n" +
 	"\x11DeleteChatRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"0\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"O\n" +
 	"\x12DeleteChatResponse\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\xc9\x02\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12\x1d\n" +
+	"\n" +
+	"chat_count\x18\x02 \x01(\x05R\tchatCount\"\xc9\x02\n" +
 	"\x0fForkChatRequest\x12 \n" +
 	"\achat_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06chatId\x12*\n" +
 	"\n" +

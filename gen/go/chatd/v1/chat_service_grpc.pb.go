@@ -97,15 +97,17 @@ type ChatServiceClient interface {
 	CreateChat(ctx context.Context, in *CreateChatRequest, opts ...grpc.CallOption) (*CreateChatResponse, error)
 	// Returns a chat.
 	GetChat(ctx context.Context, in *GetChatRequest, opts ...grpc.CallOption) (*GetChatResponse, error)
-	// Lists the caller's chats, newest first.
+	// Lists the caller's root chats, or the children of one, newest first.
 	ListChats(ctx context.Context, in *ListChatsRequest, opts ...grpc.CallOption) (*ListChatsResponse, error)
 	// Changes fields of a chat.
 	UpdateChat(ctx context.Context, in *UpdateChatRequest, opts ...grpc.CallOption) (*UpdateChatResponse, error)
-	// Archives an idle or failed chat and its children.
+	// Archives an idle or failed chat and its children: all of them or none. A busy
+	// child refuses for all (WRONG_STATUS, metadata "chat_id").
 	ArchiveChat(ctx context.Context, in *ArchiveChatRequest, opts ...grpc.CallOption) (*ArchiveChatResponse, error)
-	// Unarchives a chat and its children.
+	// Unarchives a chat and its children. A child of an archived chat is refused
+	// (CHAT_ARCHIVED, metadata "chat_id").
 	UnarchiveChat(ctx context.Context, in *UnarchiveChatRequest, opts ...grpc.CallOption) (*UnarchiveChatResponse, error)
-	// Deletes a chat and ends its streams.
+	// Deletes a chat and its children, in any status, and ends their streams.
 	DeleteChat(ctx context.Context, in *DeleteChatRequest, opts ...grpc.CallOption) (*DeleteChatResponse, error)
 	// Makes a new chat with a copy of the history of another one, and leaves that
 	// one as it is.
@@ -503,15 +505,17 @@ type ChatServiceServer interface {
 	CreateChat(context.Context, *CreateChatRequest) (*CreateChatResponse, error)
 	// Returns a chat.
 	GetChat(context.Context, *GetChatRequest) (*GetChatResponse, error)
-	// Lists the caller's chats, newest first.
+	// Lists the caller's root chats, or the children of one, newest first.
 	ListChats(context.Context, *ListChatsRequest) (*ListChatsResponse, error)
 	// Changes fields of a chat.
 	UpdateChat(context.Context, *UpdateChatRequest) (*UpdateChatResponse, error)
-	// Archives an idle or failed chat and its children.
+	// Archives an idle or failed chat and its children: all of them or none. A busy
+	// child refuses for all (WRONG_STATUS, metadata "chat_id").
 	ArchiveChat(context.Context, *ArchiveChatRequest) (*ArchiveChatResponse, error)
-	// Unarchives a chat and its children.
+	// Unarchives a chat and its children. A child of an archived chat is refused
+	// (CHAT_ARCHIVED, metadata "chat_id").
 	UnarchiveChat(context.Context, *UnarchiveChatRequest) (*UnarchiveChatResponse, error)
-	// Deletes a chat and ends its streams.
+	// Deletes a chat and its children, in any status, and ends their streams.
 	DeleteChat(context.Context, *DeleteChatRequest) (*DeleteChatResponse, error)
 	// Makes a new chat with a copy of the history of another one, and leaves that
 	// one as it is.

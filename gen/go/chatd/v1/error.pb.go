@@ -59,10 +59,12 @@ const (
 	ErrorReason_ERROR_REASON_NOT_WAITING_FOR_ACTION ErrorReason = 9
 	// FAILED_PRECONDITION. The chat is busy and the message has REJECT.
 	ErrorReason_ERROR_REASON_CHAT_BUSY ErrorReason = 10
-	// FAILED_PRECONDITION. The chat is archived; unarchive it first.
+	// FAILED_PRECONDITION. The chat is archived; unarchive it first. If it is
+	// the parent of the chat in the request, metadata "chat_id" is its id.
 	ErrorReason_ERROR_REASON_CHAT_ARCHIVED ErrorReason = 11
 	// FAILED_PRECONDITION. The command is not possible in the chat's status, which
-	// is metadata "status".
+	// is metadata "status". If a child stands in the way, metadata "chat_id" is its
+	// id, and "status" its status.
 	ErrorReason_ERROR_REASON_WRONG_STATUS ErrorReason = 12
 	// FAILED_PRECONDITION. There is nothing to compact.
 	ErrorReason_ERROR_REASON_NOTHING_TO_COMPACT ErrorReason = 13
@@ -99,6 +101,9 @@ const (
 	// INTERNAL. A defect of the server; the message contains an id that is also in
 	// the server's log.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 25
+	// INVALID_ARGUMENT. The parent is a child itself: families have one level.
+	// Create the chat under its root_chat_id.
+	ErrorReason_ERROR_REASON_FAMILY_TOO_DEEP ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -130,6 +135,7 @@ var (
 		23: "ERROR_REASON_NOT_IMPLEMENTED",
 		24: "ERROR_REASON_MODEL_NOT_FOUND",
 		25: "ERROR_REASON_INTERNAL",
+		26: "ERROR_REASON_FAMILY_TOO_DEEP",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -158,6 +164,7 @@ var (
 		"ERROR_REASON_NOT_IMPLEMENTED":        23,
 		"ERROR_REASON_MODEL_NOT_FOUND":        24,
 		"ERROR_REASON_INTERNAL":               25,
+		"ERROR_REASON_FAMILY_TOO_DEEP":        26,
 	}
 )
 
@@ -411,7 +418,7 @@ const file_chatd_v1_error_proto_rawDesc = "" +
 	"httpStatus\x88\x01\x01\x12:\n" +
 	"\vretry_after\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfterB\x0e\n" +
-	"\f_http_status*\xf3\x06\n" +
+	"\f_http_status*\x95\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x01\x12\"\n" +
@@ -439,7 +446,8 @@ const file_chatd_v1_error_proto_rawDesc = "" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x16\x12 \n" +
 	"\x1cERROR_REASON_NOT_IMPLEMENTED\x10\x17\x12 \n" +
 	"\x1cERROR_REASON_MODEL_NOT_FOUND\x10\x18\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\x19*\xc8\x03\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\x19\x12 \n" +
+	"\x1cERROR_REASON_FAMILY_TOO_DEEP\x10\x1a*\xc8\x03\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_GENERIC\x10\x01\x12\x19\n" +

@@ -1494,7 +1494,8 @@ func (x *ToolNames) GetNames() []string {
 	return nil
 }
 
-// A child chat changed.
+// A child chat was created, got another title, came to wait, to fail or to require
+// an action, was archived, unarchived or deleted. In the log of its parent.
 type SubagentChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The child.
@@ -1504,7 +1505,11 @@ type SubagentChanged struct {
 	// Its title.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
 	// The tool call of the parent that created it.
-	ToolCallId    string `protobuf:"bytes,4,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	ToolCallId string `protobuf:"bytes,4,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	// Whether it is archived.
+	Archived bool `protobuf:"varint,5,opt,name=archived,proto3" json:"archived,omitempty"`
+	// Whether it was deleted: nothing follows about it.
+	Deleted       bool `protobuf:"varint,6,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1565,6 +1570,20 @@ func (x *SubagentChanged) GetToolCallId() string {
 		return x.ToolCallId
 	}
 	return ""
+}
+
+func (x *SubagentChanged) GetArchived() bool {
+	if x != nil {
+		return x.Archived
+	}
+	return false
+}
+
+func (x *SubagentChanged) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
 }
 
 // The current state of the chat, without its messages. Its size is limited to
@@ -2463,13 +2482,15 @@ const file_chatd_v1_event_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"!\n" +
 	"\tToolNames\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names\"\x90\x01\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\xc6\x01\n" +
 	"\x0fSubagentChanged\x12\x17\n" +
 	"\achat_id\x18\x01 \x01(\tR\x06chatId\x12,\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x14.chatd.v1.ChatStatusR\x06status\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12 \n" +
 	"\ftool_call_id\x18\x04 \x01(\tR\n" +
-	"toolCallId\"\xcc\x01\n" +
+	"toolCallId\x12\x1a\n" +
+	"\barchived\x18\x05 \x01(\bR\barchived\x12\x18\n" +
+	"\adeleted\x18\x06 \x01(\bR\adeleted\"\xcc\x01\n" +
 	"\bSnapshot\x12\"\n" +
 	"\x04chat\x18\x01 \x01(\v2\x0e.chatd.v1.ChatR\x04chat\x12*\n" +
 	"\x05queue\x18\x02 \x03(\v2\x14.chatd.v1.QueueEntryR\x05queue\x12>\n" +

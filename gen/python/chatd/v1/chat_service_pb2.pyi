@@ -88,6 +88,8 @@ class CreateChatRequest(_message.Message):
     ACTION_TIMEOUT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    PARENT_CHAT_ID_FIELD_NUMBER: _builtins.int
+    PARENT_TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the client. Repeating the same request with the same id
     within 24 hours returns the stored response; empty means no idempotency.
@@ -98,6 +100,17 @@ class CreateChatRequest(_message.Message):
     """"provider/model" for the turns; empty means the server's default."""
     system_prompt: _builtins.str
     """Instructions for the model; at most 256 KiB."""
+    parent_chat_id: _builtins.str
+    """Makes the chat a child of this one, which must be a root chat
+    (FAMILY_TOO_DEEP) that is not archived (CHAT_ARCHIVED). Empty means a root
+    chat. What happens to the parent's turns leaves its children alone; they are
+    archived and deleted with it.
+    """
+    parent_tool_call_id: _builtins.str
+    """The tool call of the parent that creates the chat. The chat's id derives from
+    both: the same call again returns the chat as it is now, and makes no second
+    one. Refused without parent_chat_id.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, at most 64; keys at most 63 bytes, values at most 256."""
@@ -134,10 +147,12 @@ class CreateChatRequest(_message.Message):
         action_timeout: _duration_pb2.Duration | None = ...,
         message: _message_pb2.UserMessage | None = ...,
         options: _chat_pb2.TurnOptions | None = ...,
+        parent_chat_id: _builtins.str = ...,
+        parent_tool_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "message", b"message", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "labels", b"labels", "message", b"message", "model", b"model", "options", b"options", "request_id", b"request_id", "system_prompt", b"system_prompt", "title", b"title", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_timeout", b"action_timeout", "labels", b"labels", "message", b"message", "model", b"model", "options", b"options", "parent_chat_id", b"parent_chat_id", "parent_tool_call_id", b"parent_tool_call_id", "request_id", b"request_id", "system_prompt", b"system_prompt", "title", b"title", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,12 +280,17 @@ class ListChatsRequest(_message.Message):
     INCLUDE_ARCHIVED_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    PARENT_CHAT_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of items; 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """next_page_token of the previous page; empty means the first page."""
     include_archived: _builtins.bool
     """Whether to include archived chats."""
+    parent_chat_id: _builtins.str
+    """Only the children of this chat; empty means root chats. Of a chat that the
+    caller does not have there are none.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only chats that have all of these labels."""
@@ -287,10 +307,11 @@ class ListChatsRequest(_message.Message):
         include_archived: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         statuses: _abc.Iterable[_chat_pb2.ChatStatus.ValueType] | None = ...,
+        parent_chat_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_archived", b"include_archived", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_archived", b"include_archived", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "parent_chat_id", b"parent_chat_id", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,8 +463,13 @@ class ArchiveChatResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHAT_COUNT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
+    chat_count: _builtins.int
+    """How many chats this request has archived: the chat and its children, but for
+    those that were so already.
+    """
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -453,10 +479,11 @@ class ArchiveChatResponse(_message.Message):
         *,
         chat: _chat_pb2.Chat | None = ...,
         sequence: _builtins.int = ...,
+        chat_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "chat_count", b"chat_count", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -498,8 +525,13 @@ class UnarchiveChatResponse(_message.Message):
 
     CHAT_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHAT_COUNT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
+    chat_count: _builtins.int
+    """How many chats this request has unarchived: the chat and its children, but for
+    those that were so already.
+    """
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """The chat."""
@@ -509,10 +541,11 @@ class UnarchiveChatResponse(_message.Message):
         *,
         chat: _chat_pb2.Chat | None = ...,
         sequence: _builtins.int = ...,
+        chat_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "chat_count", b"chat_count", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,16 +586,22 @@ class DeleteChatResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHAT_COUNT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Sequence of the newest durable event after this request (read your writes)."""
+    chat_count: _builtins.int
+    """How many chats this request has deleted: the chat and its children, but for
+    those that were so already.
+    """
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
+        chat_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_count", b"chat_count", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -266,7 +266,7 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListChats(self, request, context):
-        """Lists the caller's chats, newest first.
+        """Lists the caller's root chats, or the children of one, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,21 +280,23 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveChat(self, request, context):
-        """Archives an idle or failed chat and its children.
+        """Archives an idle or failed chat and its children: all of them or none. A busy
+        child refuses for all (WRONG_STATUS, metadata "chat_id").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveChat(self, request, context):
-        """Unarchives a chat and its children.
+        """Unarchives a chat and its children. A child of an archived chat is refused
+        (CHAT_ARCHIVED, metadata "chat_id").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteChat(self, request, context):
-        """Deletes a chat and ends its streams.
+        """Deletes a chat and its children, in any status, and ends their streams.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

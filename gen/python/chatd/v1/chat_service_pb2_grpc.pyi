@@ -79,15 +79,19 @@ class ChatServiceStub:
     GetChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetChatRequest, _chat_service_pb2.GetChatResponse]
     """Returns a chat."""
     ListChats: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListChatsRequest, _chat_service_pb2.ListChatsResponse]
-    """Lists the caller's chats, newest first."""
+    """Lists the caller's root chats, or the children of one, newest first."""
     UpdateChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpdateChatRequest, _chat_service_pb2.UpdateChatResponse]
     """Changes fields of a chat."""
     ArchiveChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ArchiveChatRequest, _chat_service_pb2.ArchiveChatResponse]
-    """Archives an idle or failed chat and its children."""
+    """Archives an idle or failed chat and its children: all of them or none. A busy
+    child refuses for all (WRONG_STATUS, metadata "chat_id").
+    """
     UnarchiveChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UnarchiveChatRequest, _chat_service_pb2.UnarchiveChatResponse]
-    """Unarchives a chat and its children."""
+    """Unarchives a chat and its children. A child of an archived chat is refused
+    (CHAT_ARCHIVED, metadata "chat_id").
+    """
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]
-    """Deletes a chat and ends its streams."""
+    """Deletes a chat and its children, in any status, and ends their streams."""
     ForkChat: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ForkChatRequest, _chat_service_pb2.ForkChatResponse]
     """Makes a new chat with a copy of the history of another one, and leaves that
     one as it is.
@@ -196,15 +200,19 @@ class ChatServiceAsyncStub(ChatServiceStub):
     GetChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetChatRequest, _chat_service_pb2.GetChatResponse]  # type: ignore[assignment]
     """Returns a chat."""
     ListChats: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListChatsRequest, _chat_service_pb2.ListChatsResponse]  # type: ignore[assignment]
-    """Lists the caller's chats, newest first."""
+    """Lists the caller's root chats, or the children of one, newest first."""
     UpdateChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpdateChatRequest, _chat_service_pb2.UpdateChatResponse]  # type: ignore[assignment]
     """Changes fields of a chat."""
     ArchiveChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ArchiveChatRequest, _chat_service_pb2.ArchiveChatResponse]  # type: ignore[assignment]
-    """Archives an idle or failed chat and its children."""
+    """Archives an idle or failed chat and its children: all of them or none. A busy
+    child refuses for all (WRONG_STATUS, metadata "chat_id").
+    """
     UnarchiveChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UnarchiveChatRequest, _chat_service_pb2.UnarchiveChatResponse]  # type: ignore[assignment]
-    """Unarchives a chat and its children."""
+    """Unarchives a chat and its children. A child of an archived chat is refused
+    (CHAT_ARCHIVED, metadata "chat_id").
+    """
     DeleteChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChatRequest, _chat_service_pb2.DeleteChatResponse]  # type: ignore[assignment]
-    """Deletes a chat and ends its streams."""
+    """Deletes a chat and its children, in any status, and ends their streams."""
     ForkChat: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ForkChatRequest, _chat_service_pb2.ForkChatResponse]  # type: ignore[assignment]
     """Makes a new chat with a copy of the history of another one, and leaves that
     one as it is.
@@ -328,7 +336,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ListChatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ListChatsResponse, _abc.Awaitable[_chat_service_pb2.ListChatsResponse]]:
-        """Lists the caller's chats, newest first."""
+        """Lists the caller's root chats, or the children of one, newest first."""
 
     @_abc_1.abstractmethod
     def UpdateChat(
@@ -344,7 +352,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ArchiveChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ArchiveChatResponse, _abc.Awaitable[_chat_service_pb2.ArchiveChatResponse]]:
-        """Archives an idle or failed chat and its children."""
+        """Archives an idle or failed chat and its children: all of them or none. A busy
+        child refuses for all (WRONG_STATUS, metadata "chat_id").
+        """
 
     @_abc_1.abstractmethod
     def UnarchiveChat(
@@ -352,7 +362,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.UnarchiveChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.UnarchiveChatResponse, _abc.Awaitable[_chat_service_pb2.UnarchiveChatResponse]]:
-        """Unarchives a chat and its children."""
+        """Unarchives a chat and its children. A child of an archived chat is refused
+        (CHAT_ARCHIVED, metadata "chat_id").
+        """
 
     @_abc_1.abstractmethod
     def DeleteChat(
@@ -360,7 +372,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteChatResponse, _abc.Awaitable[_chat_service_pb2.DeleteChatResponse]]:
-        """Deletes a chat and ends its streams."""
+        """Deletes a chat and its children, in any status, and ends their streams."""
 
     @_abc_1.abstractmethod
     def ForkChat(

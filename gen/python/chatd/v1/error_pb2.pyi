@@ -58,10 +58,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CHAT_BUSY: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION. The chat is busy and the message has REJECT."""
     ERROR_REASON_CHAT_ARCHIVED: _ErrorReason.ValueType  # 11
-    """FAILED_PRECONDITION. The chat is archived; unarchive it first."""
+    """FAILED_PRECONDITION. The chat is archived; unarchive it first. If it is
+    the parent of the chat in the request, metadata "chat_id" is its id.
+    """
     ERROR_REASON_WRONG_STATUS: _ErrorReason.ValueType  # 12
     """FAILED_PRECONDITION. The command is not possible in the chat's status, which
-    is metadata "status".
+    is metadata "status". If a child stands in the way, metadata "chat_id" is its
+    id, and "status" its status.
     """
     ERROR_REASON_NOTHING_TO_COMPACT: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION. There is nothing to compact."""
@@ -105,6 +108,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 25
     """INTERNAL. A defect of the server; the message contains an id that is also in
     the server's log.
+    """
+    ERROR_REASON_FAMILY_TOO_DEEP: _ErrorReason.ValueType  # 26
+    """INVALID_ARGUMENT. The parent is a child itself: families have one level.
+    Create the chat under its root_chat_id.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -150,10 +157,13 @@ metadata "status" is its status.
 ERROR_REASON_CHAT_BUSY: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION. The chat is busy and the message has REJECT."""
 ERROR_REASON_CHAT_ARCHIVED: ErrorReason.ValueType  # 11
-"""FAILED_PRECONDITION. The chat is archived; unarchive it first."""
+"""FAILED_PRECONDITION. The chat is archived; unarchive it first. If it is
+the parent of the chat in the request, metadata "chat_id" is its id.
+"""
 ERROR_REASON_WRONG_STATUS: ErrorReason.ValueType  # 12
 """FAILED_PRECONDITION. The command is not possible in the chat's status, which
-is metadata "status".
+is metadata "status". If a child stands in the way, metadata "chat_id" is its
+id, and "status" its status.
 """
 ERROR_REASON_NOTHING_TO_COMPACT: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION. There is nothing to compact."""
@@ -197,6 +207,10 @@ gives some examples.
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL. A defect of the server; the message contains an id that is also in
 the server's log.
+"""
+ERROR_REASON_FAMILY_TOO_DEEP: ErrorReason.ValueType  # 26
+"""INVALID_ARGUMENT. The parent is a child itself: families have one level.
+Create the chat under its root_chat_id.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

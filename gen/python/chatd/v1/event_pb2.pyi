@@ -788,7 +788,9 @@ Global___ToolNames: _TypeAlias = ToolNames  # noqa: Y015
 
 @_typing.final
 class SubagentChanged(_message.Message):
-    """A child chat changed."""
+    """A child chat was created, got another title, came to wait, to fail or to require
+    an action, was archived, unarchived or deleted. In the log of its parent.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -796,6 +798,8 @@ class SubagentChanged(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     """The child."""
     status: _chat_pb2.ChatStatus.ValueType
@@ -804,6 +808,10 @@ class SubagentChanged(_message.Message):
     """Its title."""
     tool_call_id: _builtins.str
     """The tool call of the parent that created it."""
+    archived: _builtins.bool
+    """Whether it is archived."""
+    deleted: _builtins.bool
+    """Whether it was deleted: nothing follows about it."""
     def __init__(
         self,
         *,
@@ -811,10 +819,12 @@ class SubagentChanged(_message.Message):
         status: _chat_pb2.ChatStatus.ValueType = ...,
         title: _builtins.str = ...,
         tool_call_id: _builtins.str = ...,
+        archived: _builtins.bool = ...,
+        deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "status", b"status", "title", b"title", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "chat_id", b"chat_id", "deleted", b"deleted", "status", b"status", "title", b"title", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

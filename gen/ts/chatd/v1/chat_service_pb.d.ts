@@ -86,6 +86,25 @@ export declare type CreateChatRequest = Message<"chatd.v1.CreateChatRequest"> & 
    * @generated from field: chatd.v1.TurnOptions options = 9;
    */
   options?: TurnOptions | undefined;
+
+  /**
+   * Makes the chat a child of this one, which must be a root chat
+   * (FAMILY_TOO_DEEP) that is not archived (CHAT_ARCHIVED). Empty means a root
+   * chat. What happens to the parent's turns leaves its children alone; they are
+   * archived and deleted with it.
+   *
+   * @generated from field: string parent_chat_id = 10;
+   */
+  parentChatId: string;
+
+  /**
+   * The tool call of the parent that creates the chat. The chat's id derives from
+   * both: the same call again returns the chat as it is now, and makes no second
+   * one. Refused without parent_chat_id.
+   *
+   * @generated from field: string parent_tool_call_id = 11;
+   */
+  parentToolCallId: string;
 };
 
 /**
@@ -218,6 +237,14 @@ export declare type ListChatsRequest = Message<"chatd.v1.ListChatsRequest"> & {
    * @generated from field: repeated chatd.v1.ChatStatus statuses = 5;
    */
   statuses: ChatStatus[];
+
+  /**
+   * Only the children of this chat; empty means root chats. Of a chat that the
+   * caller does not have there are none.
+   *
+   * @generated from field: string parent_chat_id = 6;
+   */
+  parentChatId: string;
 };
 
 /**
@@ -383,6 +410,14 @@ export declare type ArchiveChatResponse = Message<"chatd.v1.ArchiveChatResponse"
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
+
+  /**
+   * How many chats this request has archived: the chat and its children, but for
+   * those that were so already.
+   *
+   * @generated from field: int32 chat_count = 3;
+   */
+  chatCount: number;
 };
 
 /**
@@ -438,6 +473,14 @@ export declare type UnarchiveChatResponse = Message<"chatd.v1.UnarchiveChatRespo
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
+
+  /**
+   * How many chats this request has unarchived: the chat and its children, but for
+   * those that were so already.
+   *
+   * @generated from field: int32 chat_count = 3;
+   */
+  chatCount: number;
 };
 
 /**
@@ -486,6 +529,14 @@ export declare type DeleteChatResponse = Message<"chatd.v1.DeleteChatResponse"> 
    * @generated from field: int64 sequence = 1;
    */
   sequence: bigint;
+
+  /**
+   * How many chats this request has deleted: the chat and its children, but for
+   * those that were so already.
+   *
+   * @generated from field: int32 chat_count = 2;
+   */
+  chatCount: number;
 };
 
 /**
@@ -1989,7 +2040,7 @@ export declare const ChatService: GenService<{
     output: typeof GetChatResponseSchema;
   },
   /**
-   * Lists the caller's chats, newest first.
+   * Lists the caller's root chats, or the children of one, newest first.
    *
    * @generated from rpc chatd.v1.ChatService.ListChats
    */
@@ -2009,7 +2060,8 @@ export declare const ChatService: GenService<{
     output: typeof UpdateChatResponseSchema;
   },
   /**
-   * Archives an idle or failed chat and its children.
+   * Archives an idle or failed chat and its children: all of them or none. A busy
+   * child refuses for all (WRONG_STATUS, metadata "chat_id").
    *
    * @generated from rpc chatd.v1.ChatService.ArchiveChat
    */
@@ -2019,7 +2071,8 @@ export declare const ChatService: GenService<{
     output: typeof ArchiveChatResponseSchema;
   },
   /**
-   * Unarchives a chat and its children.
+   * Unarchives a chat and its children. A child of an archived chat is refused
+   * (CHAT_ARCHIVED, metadata "chat_id").
    *
    * @generated from rpc chatd.v1.ChatService.UnarchiveChat
    */
@@ -2029,7 +2082,7 @@ export declare const ChatService: GenService<{
     output: typeof UnarchiveChatResponseSchema;
   },
   /**
-   * Deletes a chat and ends its streams.
+   * Deletes a chat and its children, in any status, and ends their streams.
    *
    * @generated from rpc chatd.v1.ChatService.DeleteChat
    */

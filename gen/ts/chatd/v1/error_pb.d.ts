@@ -170,7 +170,8 @@ export enum ErrorReason {
   CHAT_BUSY = 10,
 
   /**
-   * FAILED_PRECONDITION. The chat is archived; unarchive it first.
+   * FAILED_PRECONDITION. The chat is archived; unarchive it first. If it is
+   * the parent of the chat in the request, metadata "chat_id" is its id.
    *
    * @generated from enum value: ERROR_REASON_CHAT_ARCHIVED = 11;
    */
@@ -178,7 +179,8 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION. The command is not possible in the chat's status, which
-   * is metadata "status".
+   * is metadata "status". If a child stands in the way, metadata "chat_id" is its
+   * id, and "status" its status.
    *
    * @generated from enum value: ERROR_REASON_WRONG_STATUS = 12;
    */
@@ -283,6 +285,14 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_INTERNAL = 25;
    */
   INTERNAL = 25,
+
+  /**
+   * INVALID_ARGUMENT. The parent is a child itself: families have one level.
+   * Create the chat under its root_chat_id.
+   *
+   * @generated from enum value: ERROR_REASON_FAMILY_TOO_DEEP = 26;
+   */
+  FAMILY_TOO_DEEP = 26,
 }
 
 /**

@@ -663,7 +663,8 @@ export declare type ToolNames = Message<"chatd.v1.ToolNames"> & {
 export declare const ToolNamesSchema: GenMessage<ToolNames>;
 
 /**
- * A child chat changed.
+ * A child chat was created, got another title, came to wait, to fail or to require
+ * an action, was archived, unarchived or deleted. In the log of its parent.
  *
  * @generated from message chatd.v1.SubagentChanged
  */
@@ -695,6 +696,20 @@ export declare type SubagentChanged = Message<"chatd.v1.SubagentChanged"> & {
    * @generated from field: string tool_call_id = 4;
    */
   toolCallId: string;
+
+  /**
+   * Whether it is archived.
+   *
+   * @generated from field: bool archived = 5;
+   */
+  archived: boolean;
+
+  /**
+   * Whether it was deleted: nothing follows about it.
+   *
+   * @generated from field: bool deleted = 6;
+   */
+  deleted: boolean;
 };
 
 /**

@@ -14,7 +14,8 @@ Rules that hold in every row:
 6. On an archived chat only the rows marked so are possible, else ChatArchived.
 7. `now` is store time. Rows that depend on it say so in their guard.
 8. A client that names the turn it means to cut cuts no other.
-9. A family is archived as a whole: see `domain.family`.
+9. A family is archived and deleted as a whole, and a parent's log tells of its children: see
+   `domain.family`.
 
 Every change of the status is exactly one `status_changed`. When a turn ends and the queue's
 head begins the next one, there are two, both with the status that the chat has then: the first

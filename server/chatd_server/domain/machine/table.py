@@ -41,6 +41,7 @@ from chatd_server.domain.command import (
     SetTitle,
     StartAttempt,
     SubmitToolResults,
+    TellOfChildren,
     UpdateChat,
     WorkerCommand,
 )
@@ -101,6 +102,8 @@ TABLE: tuple[Row, ...] = (
         "archive or unarchive", archived=True),
     Row(DeleteChat, _ANY, "", _W, chats.delete,
         "delete softly; an open turn ends; streams end", archived=True),
+    Row(TellOfChildren, _ANY, "", _SAME, chats.tell_of_children,
+        "log what happened to children", archived=True),
     # Messages
     Row(SendMessage, (_W, _E), "", _P, messages.send_now,
         "append to the queue (only an error leaves one); begin the turn of its head"),

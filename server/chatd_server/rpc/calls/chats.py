@@ -34,6 +34,8 @@ def check_create(backend: Backend, request: pb.CreateChatRequest) -> Iterator[Vi
     elif request.HasField("options"):
         yield Violation("options", "needs a message: they are the choices for its turn")
     yield from backend.checks.options("options", convert.turn_options_from(request.options))
+    if request.parent_tool_call_id and not request.parent_chat_id:
+        yield Violation("parent_tool_call_id", "needs parent_chat_id: it is a call of that chat")
 
 
 async def create_chat(
@@ -44,6 +46,8 @@ async def create_chat(
         convert.chat_config_from(request),
         parts=convert.user_parts_from(request.message),
         options=convert.turn_options_from(request.options),
+        parent_id=request.parent_chat_id,
+        parent_call_id=request.parent_tool_call_id,
         request=call.request_key(request),
     )
     message = applied.reply.message
@@ -72,6 +76,7 @@ async def list_chats(
         request.include_archived,
         sorted(request.labels.items()),
         sorted(request.statuses),
+        request.parent_chat_id,
     )
     after_key = tokens.key(request.page_token, numbers=1)
 
@@ -83,6 +88,7 @@ async def list_chats(
             include_archived=request.include_archived,
             labels=dict(request.labels),
             statuses=convert.statuses_from(request.statuses),
+            parent_id=request.parent_chat_id,
         )
 
     response = pb.ListChatsResponse()
@@ -136,7 +142,11 @@ async def archive_chat(
     applied = await backend.chats.set_archived(
         call.caller.owner_id, request.chat_id, archived=True, request=call.request_key(request)
     )
-    return pb.ArchiveChatResponse(chat=convert.chat(applied.state), sequence=applied.sequence)
+    return pb.ArchiveChatResponse(
+        chat=convert.chat(applied.state),
+        sequence=applied.sequence,
+        chat_count=applied.reply.chats,
+    )
 
 
 async def unarchive_chat(
@@ -145,7 +155,11 @@ async def unarchive_chat(
     applied = await backend.chats.set_archived(
         call.caller.owner_id, request.chat_id, archived=False, request=call.request_key(request)
     )
-    return pb.UnarchiveChatResponse(chat=convert.chat(applied.state), sequence=applied.sequence)
+    return pb.UnarchiveChatResponse(
+        chat=convert.chat(applied.state),
+        sequence=applied.sequence,
+        chat_count=applied.reply.chats,
+    )
 
 
 async def delete_chat(
@@ -154,7 +168,7 @@ async def delete_chat(
     applied = await backend.chats.delete(
         call.caller.owner_id, request.chat_id, request=call.request_key(request)
     )
-    return pb.DeleteChatResponse(sequence=applied.sequence)
+    return pb.DeleteChatResponse(sequence=applied.sequence, chat_count=applied.reply.chats)
 
 
 async def fork_chat(

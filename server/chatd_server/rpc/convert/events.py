@@ -187,6 +187,8 @@ def _subagent_changed(it: SubagentChanged) -> event_pb2.SubagentChanged:
         status=status(it.status),
         title=it.title,
         tool_call_id=it.call_id,
+        archived=it.archived,
+        deleted=it.deleted,
     )
 
 

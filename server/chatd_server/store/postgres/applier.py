@@ -7,11 +7,11 @@ the statement is unknown: take the row's lock, look the command up, load, decide
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from chatd_server.domain.chain import Chain, closes_unseen, commands_of
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import WITHOUT_LEASE, ApiCommand, Command, Create
+from chatd_server.domain.family import news_of
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
 from chatd_server.domain.refusal import DatabaseUnavailable, LeaseLost, Refused
 from chatd_server.domain.transition import Transition
@@ -19,39 +19,40 @@ from chatd_server.observe import spans
 from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide, is_large
+from chatd_server.store.postgres.families import Families
 from chatd_server.store.postgres.link import AWAY
-from chatd_server.store.postgres.loading import Row, is_whole, read_state
+from chatd_server.store.postgres.loading import is_whole, read_state
+from chatd_server.store.postgres.submission import (
+    Submission,
+    check_is_record,
+    own,
+    replayed,
+    submitted,
+)
 from chatd_server.store.postgres.write_env import WriteEnv
 from chatd_server.store.postgres.writing import write, write_answer, write_rest
 from chatd_server.store.shared import replay
-from chatd_server.store.shared.codec import decode_config, decode_message, request_key
-from chatd_server.store.shared.ownership import check_root, writable
+from chatd_server.store.shared.ownership import writable
 
 LOCKED_TRIES = 3
 """Decisions under the lock. Two are needed when another request with the same id commits between
 our look-up and our insert; a third, when that happens twice."""
 
 
-class Submission(msgspec.Struct):
-    """A command or a chain, from its arrival to its commit."""
+class _TellsParent(Exception):
+    """The parent's log tells of this transition: both are written, or none."""
 
-    chat_id: ChatId
-    command: Command | Chain
-    known: ChatState | None
-    request: RequestKey | None
-    owner_id: OwnerId | None
-    key: bytes
-    #: The transition that was sent to be written, and its time, until it is known to have failed.
-    sent: tuple[Transition, Instant] | None = None
-    #: Whether this submission, and no earlier one with its id, changed the chat.
-    changed: bool = False
+    def __init__(self, parent_id: ChatId) -> None:
+        super().__init__(parent_id)
+        self.parent_id = parent_id
 
 
 class Applier:
     """Applies commands, in order per chat, and tells of the commits."""
 
-    def __init__(self, env: WriteEnv) -> None:
+    def __init__(self, env: WriteEnv, families: Families) -> None:
         self._env = env
+        self._families = families
 
     async def apply(
         self,
@@ -62,8 +63,9 @@ class Applier:
         owner_id: OwnerId | None,
     ) -> Applied:
         """Apply a command. Must not be cancelled: the caller gives it a task of its own."""
-        key = replay.record_key(chat_id, command, request)
-        order = Submission(chat_id, command, known, request, owner_id, key)
+        order = submitted(chat_id, command, request, owner_id, known)
+        if isinstance(command, Create) and command.parent_id is not None:
+            return await self._families.apply(order, command.parent_id)
         turn = self._env.lanes.enter(chat_id)
         if turn is not None:
             await turn
@@ -72,8 +74,11 @@ class Applier:
             if order.changed:
                 self._env.delivery.tell(applied)
             return applied
+        except _TellsParent as told:
+            parent_id = told.parent_id
         finally:
             self._env.lanes.leave(chat_id)
+        return await self._families.apply(order, parent_id)
 
     async def _carry_out(self, order: Submission) -> Applied:
         try:
@@ -99,7 +104,7 @@ class Applier:
                 return await self._create(link, order)
             return await self._decide(link, order, locked=False)
         except asyncpg.UniqueViolationError as error:
-            _check_is_record(error)
+            check_is_record(error)
             order.sent = None
             return None
         except AWAY as error:
@@ -114,7 +119,7 @@ class Applier:
                     await link.fetchval(*sql.LOCK(uuid=order.chat_id))
                     applied = await self._decide(link, order, locked=True)
             except asyncpg.UniqueViolationError as error:
-                _check_is_record(error)
+                check_is_record(error)
                 order.sent, order.changed = None, False
                 continue
             if applied is not None:
@@ -152,7 +157,7 @@ class Applier:
         if not (locked or row["id"] is None or is_whole(row)):
             return None
         if row["command_key"] is not None:
-            return _own(order, row) or await _replay(link, row, order.request)
+            return own(order, row) or await replayed(link, row, order.request)
         old = None
         if row["id"] is not None:
             old = await read_state(link, row)
@@ -163,10 +168,6 @@ class Applier:
             old = writable(old, order.chat_id, order.command, order.owner_id)
         elif old is not None:
             return replay.found_again(old, order.command)
-        elif order.command.root_id is not None:
-            # The lock holds the root as it is until the child is there.
-            root = await link.fetchrow(*sql.LOCK_ROOT(uuid=order.command.root_id))
-            check_root(order.command.root_id, root)
         transition = await decide(old, order.command, now)
         if transition.changed:
             compare_journal = old is not None and bool(old.calls)
@@ -189,6 +190,9 @@ class Applier:
         now: Instant,
         compare_journal: bool,
     ) -> Applied | None:
+        parent_id = transition.state.parent_id
+        if parent_id is not None and news_of(old, transition.state) is not None:
+            raise _TellsParent(parent_id)
         asked = write(
             old,
             transition,
@@ -213,52 +217,6 @@ class Applier:
         return replay.applied_by(transition)
 
 
-async def answered(link: Any, request: RequestKey) -> Applied | None:
-    """Return the stored answer of a request; None when it was not carried out."""
-    asked = sql.LOAD_FOR(uuid="", key=request_key(request.key), now=None)
-    row = await link.fetchrow(*asked)
-    return None if row["command_key"] is None else await _replay(link, row, request)
-
-
 def _needs_lock(order: Command | Chain) -> bool:
-    if isinstance(order, Create):
-        return order.root_id is not None
     # The clock decides: no heartbeat may come between the decision and the write.
     return any(type(command) in WITHOUT_LEASE for command in commands_of(order))
-
-
-def _own(order: Submission, row: Row) -> Applied | None:
-    """Return the result of this submission if the record is its own: its first try was committed,
-    and only the answer was lost.
-    """
-    if order.sent is None:
-        return None
-    transition, at = order.sent
-    if (row["command_sequence"], row["command_created_at"]) != (transition.state.head_sequence, at):
-        return None
-    order.changed = True
-    return replay.applied_by(transition)
-
-
-async def _replay(link: Any, row: Row, request: RequestKey | None) -> Applied:
-    """Return what the recorded command was told; `row` is one of LOAD_FOR. Raises
-    RequestIdReused.
-    """
-    chat = row["command_chat"]
-    record = replay.Record._make(row[f"command_{name}"] for name in replay.Record._fields)
-    stored = replay.recalled(record, request)
-    if stored is None:  # its id is one of this chat's, whose row this is
-        return replay.told_now(record, await read_state(link, row))
-    config = message = None
-    if not stored.has_config:
-        config = decode_config(*await link.fetchrow(*sql.CONFIG(chat=chat)))
-    if stored.position is not None:
-        found = await link.fetchrow(*sql.MESSAGE_AT(chat=chat, position=stored.position))
-        message = decode_message(*found)
-    return replay.told_again(record, stored, config, message)
-
-
-def _check_is_record(error: asyncpg.UniqueViolationError) -> None:
-    """Raise the error again unless it says that the command is recorded already."""
-    if error.constraint_name != "commands_pk":
-        raise error

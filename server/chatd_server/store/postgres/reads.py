@@ -138,17 +138,19 @@ async def message(link: Any, chat_id: ChatId, message_id: MessageId) -> Message:
 async def list_chats(
     link: Any, clock: Clock, owner_id: OwnerId, limit: int, wanted: pages.ChatFilter
 ) -> ChatPage:
-    rows = await link.fetch(
-        *sql.OWNED(
-            owner_id=owner_id,
-            below=wanted.below,
-            include_archived=wanted.include_archived,
-            statuses=wanted.wanted_statuses,
-            labels=wanted.wanted_labels,
-            limit=limit + 1,
-            bytes_max=PAGE_BYTES_MAX,
-        )
-    )
+    asked = {
+        "owner_id": owner_id,
+        "below": wanted.below,
+        "include_archived": wanted.include_archived,
+        "statuses": wanted.wanted_statuses,
+        "labels": wanted.wanted_labels,
+        "limit": limit + 1,
+        "bytes_max": PAGE_BYTES_MAX,
+    }
+    if wanted.parent_id is None:
+        rows = await link.fetch(*sql.OWNED(**asked))
+    else:
+        rows = await link.fetch(*sql.CHILDREN(parent_id=wanted.parent_id, **asked))
     page = rows[:limit]
     chats = await decoded(page, _without_sides, _chat_weight, clock)
     return ChatPage(tuple(chats), pages.chat_key(page[-1]["id"]) if _more_follow(page) else None)

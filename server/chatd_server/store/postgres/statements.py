@@ -8,12 +8,12 @@ from chatd_server.store.postgres.query import Query, unnest
 from chatd_server.store.postgres.time import NOW
 from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
+    CHATS_CHILDREN,
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
     EVENTS_WATCHED,
 )
-from chatd_server.store.shared.ownership import ROOT_COLUMNS
 from chatd_server.store.shared.replay import Record
 from chatd_server.store.shared.rows import EVENT, KEY, MESSAGE, OUTCOME, STATE_COLUMNS
 from chatd_server.store.shared.watching import COLUMNS, PLACE
@@ -103,8 +103,12 @@ LEFT JOIN commands AS k ON k.key = :key
 """)
 # A statement of its own: what is loaded after it is as of a moment after the lock was taken.
 LOCK = Query("SELECT id FROM chats WHERE uuid = :uuid FOR NO KEY UPDATE")
-# A root that is being archived waits for the child that is being made, or the other way round.
-LOCK_ROOT = Query(f"SELECT {', '.join(ROOT_COLUMNS)} FROM chats WHERE uuid = :uuid FOR SHARE")
+PARENT = Query("SELECT parent_id FROM chats WHERE uuid = :uuid")
+# With the root locked, no child is made until the transaction ends.
+LOCK_CHILDREN = Query(f"""
+SELECT id, uuid FROM chats WHERE parent_id = :parent_id AND {CHATS_CHILDREN}
+ORDER BY id FOR NO KEY UPDATE
+""")
 
 # --- journal -------------------------------------------------------------------------------
 
@@ -242,16 +246,23 @@ SELECT * FROM (
 ) AS measured
 WHERE before < :bytes_max ORDER BY {order}
 """
-OWNED = Query(
-    _CHATS_PAGE.format(
-        found=f"""
-        SELECT {_STATE} FROM chats AS c
-        WHERE owner_id = :owner_id AND {CHATS_LISTED} AND id < :below
+_OWNED = """
+        SELECT {state} FROM chats AS c
+        WHERE owner_id = :owner_id AND {listed} AND id < :below
             AND (NOT archived OR :include_archived)
             AND (status = ANY(:statuses::text[]) OR cardinality(:statuses::text[]) = 0)
             AND NOT EXISTS (SELECT FROM unnest(:labels::bytea[]) AS wanted
-                WHERE position(wanted IN labels) = 0)""",
-        size="octet_length(state) + octet_length(config)",
+                WHERE position(wanted IN labels) = 0)"""
+_OWNED_SIZE = "octet_length(state) + octet_length(config)"
+OWNED = Query(
+    _CHATS_PAGE.format(
+        found=_OWNED.format(state=_STATE, listed=CHATS_LISTED), size=_OWNED_SIZE, order="id DESC"
+    )
+)
+CHILDREN = Query(
+    _CHATS_PAGE.format(
+        found=_OWNED.format(state=_STATE, listed=f"{CHATS_CHILDREN} AND parent_id = :parent_id"),
+        size=_OWNED_SIZE,
         order="id DESC",
     )
 )

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import Command
+from chatd_server.domain.command import Command, DeleteChat, SetArchived
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
@@ -26,12 +26,14 @@ from chatd_server.ports.wake import Wake
 from chatd_server.ports.watch import Place, WatchPage
 from chatd_server.store.postgres import reads
 from chatd_server.store.postgres import statements as sql
-from chatd_server.store.postgres.applier import Applier, answered
+from chatd_server.store.postgres.applier import Applier
+from chatd_server.store.postgres.families import Families
 from chatd_server.store.postgres.lanes import Lanes
 from chatd_server.store.postgres.links import Links
 from chatd_server.store.postgres.migrate import schema_version
 from chatd_server.store.postgres.own_tasks import OwnTasks
 from chatd_server.store.postgres.slots import Slots
+from chatd_server.store.postgres.submission import answered, submitted
 from chatd_server.store.postgres.sweeps import Sweeper
 from chatd_server.store.postgres.time import StoreTime
 from chatd_server.store.postgres.write_env import WriteEnv
@@ -78,8 +80,9 @@ class PostgresStore:
         self.writers = Links(url, clock, writers)
         self.readers = Links(url, clock, READERS)
         env = WriteEnv(self.writers, clock, self._time, Lanes(), observer, self._delivery)
-        self._applier = Applier(env)
-        self._sweeper = Sweeper(env)
+        self._families = Families(env)
+        self._applier = Applier(env, self._families)
+        self._sweeper = Sweeper(env, self._families)
 
     @classmethod
     async def open(
@@ -155,6 +158,17 @@ class PostgresStore:
     ) -> Applied:
         return await self._own.run(self._applier.apply(chat_id, command, known, request, owner_id))
 
+    async def apply_family(
+        self,
+        chat_id: ChatId,
+        command: SetArchived | DeleteChat,
+        *,
+        request: RequestKey | None = None,
+        owner_id: OwnerId | None = None,
+    ) -> Applied:
+        order = submitted(chat_id, command, request, owner_id)
+        return await self._own.run(self._families.apply_family(order))
+
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         await self._own.run(self._finish_call(chat_id, epoch, result))
 
@@ -221,8 +235,9 @@ class PostgresStore:
         include_archived: bool = False,
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
+        parent_id: ChatId | None = None,
     ) -> ChatPage:
-        wanted = ChatFilter(after_key, include_archived, labels or {}, statuses)
+        wanted = ChatFilter(after_key, include_archived, labels or {}, statuses, parent_id)
         return await self._read(reads.list_chats, self._clock, owner_id, limit, wanted)
 
     async def list_actions(

@@ -6,12 +6,15 @@ transaction.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import msgspec
 
+from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState
+from chatd_server.domain.command import Command
+from chatd_server.domain.family import news_of
 from chatd_server.domain.ids import ChatId, Instant
 from chatd_server.domain.limits import KIB
 from chatd_server.domain.message import CONTENT_VERSION
@@ -20,9 +23,11 @@ from chatd_server.domain.transition import Transition
 from chatd_server.observe import spans
 from chatd_server.store.postgres import statements as sql
 from chatd_server.store.postgres.deciding import decide
+from chatd_server.store.postgres.families import Families
 from chatd_server.store.postgres.loading import Row, read_state
 from chatd_server.store.postgres.pieces import in_pieces
 from chatd_server.store.postgres.query import Query, arrays, unnest
+from chatd_server.store.postgres.submission import submitted
 from chatd_server.store.postgres.write_env import WriteEnv
 from chatd_server.store.postgres.writing import LABEL, first_piece, write_rest
 from chatd_server.store.shared.changes import side_rows
@@ -78,6 +83,7 @@ class Decided(msgspec.Struct, frozen=True):
     old: ChatState
     transition: Transition
     key: bytes
+    order: Command | Chain
 
 
 class Swept(msgspec.Struct, frozen=True):
@@ -98,8 +104,9 @@ class Sweep(msgspec.Struct, frozen=True):
 class Sweeper:
     """Finds chats and sends the same kind of order to each."""
 
-    def __init__(self, env: WriteEnv) -> None:
+    def __init__(self, env: WriteEnv, families: Families) -> None:
         self._env = env
+        self._families = families
 
     async def sweep(self, query: Query, limit: int, order: OrderFor) -> Sweep:
         """Send the order to at most `limit` chats that the query finds.
@@ -107,19 +114,42 @@ class Sweeper:
         Not to be cancelled: the caller gives it a task of its own.
         """
         sent: list[Decided] = []
+        told: list[Decided] = []
         try:
-            return await self._sweep(query, limit, order, sent)
+            swept = await self._sweep(query, limit, order, sent, told)
         except DatabaseUnavailable as error:
             self._env.observer.note(spans.DatabaseFailed(what="sweep", error=str(error)))
             if not sent:
                 raise
+        else:
+            return Sweep((*swept.chats, *await self._tell_parents(told)), swept.passed_over_seconds)
         # The statement may have been committed nevertheless: then the chats are ours.
         async with self._env.links.use() as link, link.transaction():
             await link.fetch(*sql.AWAIT_WRITERS(ids=[step.row_id for step in sent]))
             committed = await link.fetchval(*sql.RECORDED(key=sent[0].key))
         return Sweep(await self._told(sent) if committed else ())
 
-    async def _sweep(self, query: Query, limit: int, order: OrderFor, sent: list[Decided]) -> Sweep:
+    async def _tell_parents(self, told: Sequence[Decided]) -> Sequence[Swept]:
+        """Carry out what parents' logs tell of: each in a transaction with its parent, for a sweep
+        waits for no row.
+        """
+        swept = []
+        for step in told:
+            assert step.old.parent_id is not None
+            order = submitted(step.old.id, step.order)
+            with suppress(*NOT_DUE):
+                applied = await self._families.apply(order, step.old.parent_id)
+                swept.append(Swept(step.row_id, applied.state))
+        return swept
+
+    async def _sweep(
+        self,
+        query: Query,
+        limit: int,
+        order: OrderFor,
+        sent: list[Decided],
+        told: list[Decided],
+    ) -> Sweep:
         async with self._env.links.use() as link:
             with ExitStack() as lanes:
                 async with link.transaction():
@@ -129,7 +159,8 @@ class Sweeper:
                         return Sweep((), passed_over)
                     lanes.enter_context(self._env.lanes.held(free.values()))
                     steps, now = await self._decide(link, list(free), order)
-                    sent += steps
+                    told += [it for it in steps if news_of(it.old, it.transition.state)]
+                    sent += [it for it in steps if it not in told]
                     for piece in in_pieces(sent, _size):
                         await _write(link, piece, now)
                 return Sweep(await self._told(sent), passed_over)
@@ -171,7 +202,7 @@ class Sweeper:
                     continue
                 if transition.changed:
                     key = command_key(old.id, wanted.command_id)
-                    steps.append(Decided(row_id, old, transition, key))
+                    steps.append(Decided(row_id, old, transition, key, wanted))
         return steps, now
 
     async def _told(self, steps: Sequence[Decided]) -> Sequence[Swept]:

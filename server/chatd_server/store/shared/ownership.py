@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from chatd_server.domain.chain import Chain
-from chatd_server.domain.chat import ChatState, Status
+from chatd_server.domain.chat import ChatState
 from chatd_server.domain.command import ApiCommand, Command
 from chatd_server.domain.ids import ChatId, OwnerId
-from chatd_server.domain.refusal import ChatArchived, ChatNotFound, LeaseLost
+from chatd_server.domain.refusal import ChatNotFound, LeaseLost
 from chatd_server.store.shared.rows import STATE_COLUMNS
-
-ROOT_COLUMNS = ("status", "archived", "deleted_at")
-"""Columns of a root that decide whether it takes a child."""
 
 _OWNER = STATE_COLUMNS.index("owner_id")
 _DELETED = STATE_COLUMNS.index("deleted_at")
@@ -40,19 +37,6 @@ def writable(
     ):
         raise ChatNotFound(chat_id)
     return state
-
-
-def check_root(root_id: ChatId, row: Sequence[Any] | None) -> None:
-    """Check that a root, given by its ROOT_COLUMNS, takes a child; raises ChatNotFound,
-    ChatArchived.
-    """
-    if row is None:
-        raise ChatNotFound(root_id)
-    status, archived, deleted_at = row
-    if deleted_at is not None:
-        raise ChatNotFound(root_id)
-    if archived:
-        raise ChatArchived(Status(status), "the root chat is archived")
 
 
 def lease_over(chat_id: ChatId, epoch: int) -> LeaseLost:

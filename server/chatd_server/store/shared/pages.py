@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chatd_server.domain.chat import Status
-from chatd_server.domain.ids import Instant
+from chatd_server.domain.ids import ChatId, Instant
 from chatd_server.domain.refusal import CursorAhead, CursorExpired
 from chatd_server.store.shared.codec import encode_label
 
@@ -17,12 +17,13 @@ _R = TypeVar("_R", bound=Sequence[Any])
 
 
 class ChatFilter(msgspec.Struct, frozen=True):
-    """Which chats of an owner, newest first."""
+    """Which chats of an owner, newest first: root chats, or the children of one."""
 
     after_key: str | None
     include_archived: bool
     labels: Mapping[str, str]
     statuses: Sequence[Status]
+    parent_id: ChatId | None = None
 
     @property
     def below(self) -> int:

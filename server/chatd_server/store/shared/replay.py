@@ -133,10 +133,14 @@ def told_again(
 
 def found_again(state: ChatState, command: Create) -> Applied:
     """Return the chat that a Create would make a second time; raises ChatNotFound for a chat of
-    another owner or parent.
+    another owner or parent, and for one that is deleted.
 
     A child's id derives from its call, so a spawn that is done again finds its child.
     """
-    if state.owner_id != command.owner_id or state.parent_id != command.parent_id:
+    if (state.owner_id, state.parent_id, state.deleted) != (
+        command.owner_id,
+        command.parent_id,
+        False,
+    ):
         raise ChatNotFound(command.chat_id)
     return Applied(state, Reply(), state.head_sequence, replayed=True)

@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
+    CHATS_CHILDREN,
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
@@ -95,8 +96,10 @@ _partial("chats_leases", CHATS_HELD, chats.c.lease_expires_at)
 _partial("chats_deadlines", CHATS_ASKING, chats.c.due_at)
 # list_actions: an owner's chats that wait for the client, first deadline first.
 _partial("chats_actions", CHATS_ASKING, chats.c.owner_id, chats.c.due_at, chats.c.id)
-# list_chats: an owner's chats, newest first.
+# list_chats: an owner's root chats, newest first.
 _partial("chats_owned", CHATS_LISTED, chats.c.owner_id, chats.c.id)
+# list_chats: the children of one, newest first; apply_family: its members.
+_partial("chats_children", CHATS_CHILDREN, chats.c.parent_id, chats.c.id)
 
 queued_messages = Table(
     "queued_messages",

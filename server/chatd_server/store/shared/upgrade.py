@@ -8,7 +8,7 @@ from chatd_server.store.shared.errors import SchemaOutdated, SchemaTooNew
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest migration."""
 VERSION = "SELECT version_num FROM alembic_version"
 """Which schema a database has, where it has that table."""

@@ -46,6 +46,8 @@ class ApplyJob(Job[Applied], eq=False):
     known: ChatState | None
     request: RequestKey | None
     owner_id: OwnerId | None
+    #: A root takes its children along.
+    with_children: bool = False
 
     def run(self, again: bool) -> Applied:
         """Decide on the lease holder's state if it is the newest, else on fresh rows."""
@@ -57,10 +59,12 @@ class ApplyJob(Job[Applied], eq=False):
                 self.key = key
                 self.commits.append(applied)
                 return applied
-        applied, changed = self.ledger.decide(command, chat_id, key, request, self.owner_id)
-        if changed:
+        applied, commits = self.ledger.decide(
+            command, chat_id, key, request, self.owner_id, with_children=self.with_children
+        )
+        if commits:
             self.key = key
-            self.commits.append(applied)
+            self.commits += commits
         return applied
 
 
@@ -76,6 +80,7 @@ class SweepJob(Job[list[Applied]], eq=False):
         ledger = self.ledger
         due = {"now": ledger.now(), "limit": self.limit}
         found = ledger.connection.execute(self.query, due).fetchall()
+        done: list[Applied] = []
         for (chat_id,) in found:
             loaded = ledger.load(chat_id)
             if loaded is None:
@@ -84,13 +89,14 @@ class SweepJob(Job[list[Applied]], eq=False):
             key = command_key(chat_id, order.command_id)
             try:
                 # The order is of the state just loaded, so it was not carried out before.
-                applied, changed = ledger.carry_out(*loaded, order, key)
+                applied, commits = ledger.carry_out(loaded[1], order, key)
             except NOT_DUE:
                 continue
-            if changed:
+            if commits:
                 self.key = self.key or key
-                self.commits.append(applied)
-        return self.commits
+                self.commits += commits
+                done.append(applied)
+        return done
 
 
 class AcquireJob(SweepJob, eq=False):

@@ -3,10 +3,12 @@
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from chatd_server.domain.chain import Chain, closes_unseen, decide
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.command import Command, Create
+from chatd_server.domain.command import Command, Create, DeleteChat, SetArchived
+from chatd_server.domain.family import Step, advance_child, advance_family, news_of
 from chatd_server.domain.ids import ChatId, Instant, OwnerId
 from chatd_server.domain.message import Message
 from chatd_server.domain.refusal import LeaseLost, Refused
@@ -15,11 +17,13 @@ from chatd_server.ports.clock import Clock
 from chatd_server.ports.store import Applied, RequestKey
 from chatd_server.store.shared import replay, rows
 from chatd_server.store.shared.changes import NO_SIDE_ROWS, changed_columns, is_step, side_rows
-from chatd_server.store.shared.codec import decode_message
+from chatd_server.store.shared.codec import command_key, decode_message
 from chatd_server.store.shared.columns import BYTES, Column, Columns, Row
-from chatd_server.store.shared.ownership import check_root, writable
+from chatd_server.store.shared.ownership import writable
 from chatd_server.store.sqlite import statements as sql
 from chatd_server.store.sqlite.loading import read_answer, read_state
+
+Commits: TypeAlias = tuple[Applied, ...]
 
 ROW_IDS_MAX = 100_000
 """Row ids of chats that are remembered, about 20 MB; they never change."""
@@ -125,9 +129,10 @@ class Ledger:
     ) -> Applied | None:
         """Decide on the state that the lease holder has; None when it is not the newest.
 
-        Two kinds of transitions are left to `decide`, on fresh rows: those that keep the lease but
-        write more than a step does, because heartbeats move the lease outside of the revision; and
-        those that close calls, whose outcomes stand in the journal.
+        Three kinds of transitions are left to `decide`, on fresh rows: those that keep the lease
+        but write more than a step does, because heartbeats move the lease outside of the revision;
+        those that close calls, whose outcomes stand in the journal; and those that a parent is
+        told of.
         """
         now = self._clock.now()
         try:
@@ -135,6 +140,8 @@ class Ledger:
         except (Refused, LeaseLost):
             return None
         new = transition.state
+        if new.parent_id is not None and news_of(known, new) is not None:
+            return None
         row_id = self._row_ids.get(chat_id) or self.row_id(chat_id)
         if row_id is None:
             return None
@@ -159,41 +166,73 @@ class Ledger:
         key: bytes,
         request: RequestKey | None,
         owner_id: OwnerId | None,
-    ) -> tuple[Applied, bool]:
-        """Decide on fresh rows and write; say whether anything changed. A command that was carried
-        out before is answered as it was then.
+        *,
+        with_children: bool = False,
+    ) -> tuple[Applied, Commits]:
+        """Decide on fresh rows and write; return the commits, too. A command that was carried out
+        before is answered as it was then. `with_children`: a root takes its children along.
         """
         self.flush()
         found = self._execute(sql.FIND_COMMAND, (key,)).fetchone()
         if found is not None:
-            return read_answer(self._cursor, found, request), False
-        row_id, old = self.load(chat_id) or (0, None)
+            return read_answer(self._cursor, found, request), ()
+        loaded = self.load(chat_id)
+        old = None if loaded is None else loaded[1]
         if not isinstance(command, Create):
             old = writable(old, chat_id, command, owner_id)
         elif old is not None:
-            return replay.found_again(old, command), False
-        elif command.root_id is not None:
-            root = self._execute(sql.ROOT, (command.root_id,)).fetchone()
-            check_root(command.root_id, root)
-        return self.carry_out(row_id, old, command, key, request)
+            return replay.found_again(old, command), ()
+        if with_children and old is not None and old.parent_id is None:
+            assert isinstance(command, SetArchived | DeleteChat)
+            steps = advance_family(old, self._children(chat_id), command, self._clock.now())
+            return self._carry_out(steps, key, request)
+        return self.carry_out(old, command, key, request)
+
+    def _children(self, chat_id: ChatId) -> list[ChatState]:
+        ids = self._execute(sql.CHILDREN, (chat_id,)).fetchall()
+        found = (self.load(child_id) for (child_id,) in ids)
+        return [it[1] for it in found if it is not None]
 
     def carry_out(
         self,
-        row_id: int,
         old: ChatState | None,
         command: Command | Chain,
         key: bytes,
         request: RequestKey | None = None,
-    ) -> tuple[Applied, bool]:
-        """Decide on the state of rows just loaded, and write; say whether anything changed."""
+    ) -> tuple[Applied, Commits]:
+        """Decide on the state of rows just loaded, and write; return the commits, too."""
         now = self._clock.now()
         transition = decide(old, command, now)
-        if transition.changed:
-            row_id = self._write(row_id, old, transition)
-        if transition.changed or request is not None:
-            record = replay.record_of(key, old, transition, now, request)
+        parent_id = transition.state.parent_id
+        if parent_id is None or news_of(old, transition.state) is None:
+            steps: Sequence[Step] = (Step(old, transition, command.command_id),)
+        else:
+            parent = self.load(parent_id)
+            steps = advance_child(None if parent is None else parent[1], old, command, now)
+        return self._carry_out(steps, key, request)
+
+    def _carry_out(
+        self, steps: Sequence[Step], key: bytes, request: RequestKey | None
+    ) -> tuple[Applied, Commits]:
+        """Write the steps; the first is that of the chat which the command names."""
+        now = self._clock.now()
+        commits = tuple(replay.applied_by(it.transition) for it in steps if it.transition.changed)
+        for step in steps:
+            old, transition = step.old, step.transition
+            row_id = 0 if old is None else self.row_id(old.id) or 0
+            if transition.changed:
+                row_id = self._write(row_id, old, transition)
+            if step is steps[0]:
+                if not commits and request is None:
+                    continue
+                record = replay.record_of(key, old, transition, now, request)
+            elif transition.changed:
+                own = command_key(transition.state.id, step.command_id)
+                record = replay.record_of(own, old, transition, now, None)
+            else:
+                continue
             self._execute(sql.INSERT_COMMAND, (row_id, *record))
-        return replay.applied_by(transition), transition.changed
+        return replay.applied_by(steps[0].transition), commits
 
     # --- writing ---------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0003');
+INSERT INTO "alembic_version" VALUES('0004');
 CREATE TABLE api_keys (
 	id TEXT NOT NULL, 
 	owner_id TEXT NOT NULL, 
@@ -109,6 +109,7 @@ CREATE TABLE tool_journal (
 CREATE INDEX chats_actions ON chats (owner_id, due_at, id) WHERE status = 'requires_action';
 CREATE INDEX chats_deadlines ON chats (due_at) WHERE status = 'requires_action';
 CREATE INDEX chats_leases ON chats (lease_expires_at) WHERE worker_id IS NOT NULL;
-CREATE INDEX chats_owned ON chats (owner_id, id) WHERE deleted_at IS NULL;
 CREATE INDEX chats_work ON chats (due_at) WHERE worker_id IS NULL AND status IN ('pending', 'interrupting');
 CREATE INDEX events_watched ON events (txid, chat, sequence) WHERE kind IN (2, 4, 5, 9, 10, 11);
+CREATE INDEX chats_owned ON chats (owner_id, id) WHERE deleted_at IS NULL AND parent_id IS NULL;
+CREATE INDEX chats_children ON chats (parent_id, id) WHERE deleted_at IS NULL AND parent_id IS NOT NULL;

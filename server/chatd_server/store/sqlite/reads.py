@@ -112,11 +112,14 @@ def list_chats(
         "owner_id": owner_id,
         "below": wanted.below,
         "include_archived": wanted.include_archived,
+        "parent_id": wanted.parent_id,
         "limit": limit + 1,
         **{f"label{number}": label for number, label in enumerate(labels)},
         **{f"status{number}": status for number, status in enumerate(statuses)},
     }
-    rows = cursor.execute(sql.owned(len(statuses), len(labels)), parameters).fetchall()
+    children = wanted.parent_id is not None
+    query = sql.owned(len(statuses), len(labels), children=children)
+    rows = cursor.execute(query, parameters).fetchall()
     page = [ChatRow._make(row) for row in rows[:limit]]
     chats = tuple(state_of(row, None, {}) for row in page)
     return ChatPage(chats, pages.chat_key(page[-1].id) if len(rows) > limit else None)

@@ -11,12 +11,12 @@ from chatd_server.store.shared import rows
 from chatd_server.store.shared.columns import Columns
 from chatd_server.store.shared.conditions import (
     CHATS_ASKING,
+    CHATS_CHILDREN,
     CHATS_HELD,
     CHATS_LISTED,
     CHATS_WITH_WORK,
     EVENTS_WATCHED,
 )
-from chatd_server.store.shared.ownership import ROOT_COLUMNS
 from chatd_server.store.shared.replay import Record
 from chatd_server.store.shared.watching import COLUMNS, PLACE
 
@@ -37,7 +37,7 @@ def _insert(table: str, *names: str, versioned: bool = True) -> str:
 CHAT_ROW = "SELECT id FROM chats WHERE uuid = ?"
 LOAD = f"SELECT {_STATE} FROM chats WHERE uuid = ?"
 LOAD_ROW = f"SELECT {_STATE} FROM chats WHERE id = ?"
-ROOT = f"SELECT {', '.join(ROOT_COLUMNS)} FROM chats WHERE uuid = ?"
+CHILDREN = f"SELECT uuid FROM chats WHERE parent_id = ? AND {CHATS_CHILDREN} ORDER BY id"
 CONFIG = "SELECT content_version, config FROM chats WHERE id = ?"
 CONTENTS_OF_QUEUE = "SELECT uuid, content_version, content FROM queued_messages WHERE chat = ?"
 JOURNAL = "SELECT call_id, started_at, content_version, outcome FROM tool_journal WHERE chat = ?"
@@ -160,16 +160,19 @@ SELECT content_version, content FROM messages WHERE chat = :chat AND position = 
 """
 
 
-def owned(statuses: int, labels: int) -> str:
-    """Return the statement for a page of an owner's chats; `:status0` and `:label0` are the first
-    of so many statuses and labels.
+def owned(statuses: int, labels: int, *, children: bool = False) -> str:
+    """Return the statement for a page of an owner's root chats, or the children of one of them;
+    `:status0` and `:label0` are the first of so many statuses and labels.
     """
+    # A plus sign keeps the index of root chats out of it.
+    family = f"parent_id = :parent_id AND {CHATS_CHILDREN} AND +" if children else ""
+    listed = "" if children else f" AND {CHATS_LISTED}"
     wanted = [f"instr(labels, :label{number}) > 0" for number in range(labels)]
     if statuses:
         wanted.append(f"status IN ({', '.join(f':status{n}' for n in range(statuses))})")
     more = "".join(f" AND {it}" for it in wanted)
     return f"""
-SELECT {_STATE} FROM chats WHERE owner_id = :owner_id AND {CHATS_LISTED} AND id < :below
+SELECT {_STATE} FROM chats WHERE {family}owner_id = :owner_id{listed} AND id < :below
     AND (:include_archived OR NOT archived){more}
 ORDER BY id DESC LIMIT :limit
 """

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from chatd_server.domain.chain import Chain
 from chatd_server.domain.chat import ChatState, Status
-from chatd_server.domain.command import Command
+from chatd_server.domain.command import Command, DeleteChat, SetArchived
 from chatd_server.domain.ids import ChatId, Instant, MessageId, OwnerId, WorkerId
 from chatd_server.domain.limits import RESPONSE_BYTES_MAX
 from chatd_server.domain.message import Message, ToolResult
@@ -131,6 +131,20 @@ class SqliteStore:
             )
         )
 
+    async def apply_family(
+        self,
+        chat_id: ChatId,
+        command: SetArchived | DeleteChat,
+        *,
+        request: RequestKey | None = None,
+        owner_id: OwnerId | None = None,
+    ) -> Applied:
+        return await self._submit(
+            jobs.ApplyJob(
+                self._ledger, chat_id, command, None, request, owner_id, with_children=True
+            )
+        )
+
     async def finish_call(self, chat_id: ChatId, epoch: int, result: ToolResult) -> None:
         await self._submit(jobs.FinishCallJob(self._ledger, chat_id, epoch, result))
 
@@ -209,12 +223,13 @@ class SqliteStore:
         include_archived: bool = False,
         labels: Mapping[str, str] | None = None,
         statuses: Sequence[Status] = (),
+        parent_id: ChatId | None = None,
     ) -> ChatPage:
         return await self.readers.read(
             reads.list_chats,
             owner_id,
             limit,
-            ChatFilter(after_key, include_archived, labels or {}, statuses),
+            ChatFilter(after_key, include_archived, labels or {}, statuses, parent_id),
         )
 
     async def list_actions(

@@ -9,6 +9,7 @@ from chatd_server.domain.command import (
     History,
     SetArchived,
     SetTitle,
+    TellOfChildren,
     UpdateChat,
 )
 from chatd_server.domain.event import ChatUpdated, CompactionFinished
@@ -148,4 +149,11 @@ def delete(change: Change, _command: DeleteChat) -> Transition:
     elif state.turn is not None:
         end_turn(change, StopReason.INTERRUPTED)
     change.set_queue(())
+    return change.seal()
+
+
+def tell_of_children(change: Change, command: TellOfChildren) -> Transition:
+    """A parent's turn goes on whatever its children do."""
+    for news in command.news:
+        change.emit(news)
     return change.seal()
