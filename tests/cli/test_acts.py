@@ -128,8 +128,23 @@ def test_a_chat_is_named_labelled_archived_and_deleted(home: Path) -> None:
     refused = chatd(home, "send", "hello", "--chat", chat_id)
     assert (refused.returncode, "unarchive" in refused.stderr) == (FAILED, True)
     assert not told(home, "chats", "unarchive", chat_id)["chat"].get("archived")
-    assert told(home, "chats", "delete", chat_id) == {"chatId": chat_id, "deleted": True}
+    deleted = {"chatId": chat_id, "deleted": True, "chatCount": 1}
+    assert told(home, "chats", "delete", chat_id) == deleted
     assert chatd(home, "chats", "delete", chat_id).returncode == FAILED
+
+
+def test_a_family_is_listed_archived_and_deleted_together(home: Path, call: Any) -> None:
+    """The words say how many chats it was, and as JSON the number."""
+    parent = call("CreateChat", pb.CreateChatRequest(title="parent")).chat.chat_id
+    child = call("CreateChat", pb.CreateChatRequest(parent_chat_id=parent)).chat.chat_id
+    listed = told(home, "chats", "--parent", parent)["chats"]
+    assert [it["chatId"] for it in listed] == [child]
+    assert child not in chatd(home, "chats", "--limit", "200").stdout
+    archived = chatd(home, "chats", "archive", parent)
+    assert archived.stdout == "archived: 2 chats with its children\n"
+    assert told(home, "chats", "unarchive", parent)["chatCount"] == 2
+    deleted = chatd(home, "chats", "delete", parent)
+    assert deleted.stdout == f"deleted {parent}: 2 chats with its children\n"
 
 
 def test_options_of_the_list_are_no_options_of_its_commands(home: Path) -> None:

@@ -170,6 +170,26 @@ async def test_an_archived_chat_comes_back_and_a_deleted_one_does_not(client: Cl
         await chat.get()
 
 
+async def test_a_child_is_made_once_for_its_call_and_goes_with_its_parent(client: Client) -> None:
+    """It is in the list of its parent alone; archiving and deleting take it along."""
+    parent = await client.create_chat()
+    first, again = [
+        await client.create_chat(parent=parent.id, parent_tool_call="call") for _ in range(2)
+    ]
+    assert first.id == again.id
+    assert [it.chat_id async for it in client.list_chats(parent=parent.id)] == [first.id]
+    assert first.id not in [it.chat_id async for it in client.list_chats()]
+    with pytest.raises(InvalidRequest):
+        await client.create_chat(parent=first.id)
+    await parent.archive()
+    assert (await first.get()).archived
+    with pytest.raises(Conflict):
+        await client.create_chat(parent=parent.id)
+    await parent.delete()
+    with pytest.raises(NotFound):
+        await first.get()
+
+
 def acted(chat: SyncChat) -> list[str]:
     """Do all that can be done to an idle chat; return its titles and those of its fork."""
     (message,) = (it for it in chat.messages() if it.role == message_pb2.ROLE_USER)

@@ -183,20 +183,23 @@ class ChatActs:
         return changed
 
     async def archive(self, *, request_id: str = "") -> chat_pb2.Chat:
-        """Archive the chat: it takes no messages, and is not listed unless asked for.
+        """Archive the chat and its children: they take no messages, and are not listed unless
+        asked for.
 
-        Raises Conflict while a turn is open.
+        Raises Conflict while a turn of one of them is open.
         """
         request = chat_service_pb2.ArchiveChatRequest(chat_id=self.id, request_id=request_id)
         return (await self._client.call(self._client.chats.ArchiveChat, request)).chat
 
     async def unarchive(self, *, request_id: str = "") -> chat_pb2.Chat:
-        """Let an archived chat take messages again."""
+        """Let an archived chat and its children take messages again."""
         request = chat_service_pb2.UnarchiveChatRequest(chat_id=self.id, request_id=request_id)
         return (await self._client.call(self._client.chats.UnarchiveChat, request)).chat
 
     async def delete(self, *, request_id: str = "") -> None:
-        """Delete the chat, in any status; its streams end with NotFound, and so does every call."""
+        """Delete the chat and its children, in any status; their streams end with NotFound, and so
+        does every call.
+        """
         request = chat_service_pb2.DeleteChatRequest(chat_id=self.id, request_id=request_id)
         await self._client.call(self._client.chats.DeleteChat, request)
 

@@ -135,6 +135,8 @@ class Client:
         tools: Iterable[ClientTool] = (),
         options: chat_pb2.TurnOptions | None = None,
         action_timeout_seconds: float | None = None,
+        parent: str = "",
+        parent_tool_call: str = "",
         request_id: str = "",
     ) -> ChatHandle:
         """Create a chat and return its handle; with a `text`, its first turn begins at once.
@@ -144,11 +146,13 @@ class Client:
         chat by. `tools` are functions under `@tool`: the model may call them, and this handle
         answers the calls. `options` are for the first turn, and refused without a text.
         `action_timeout_seconds` is how long the chat waits for results of tools, from 1 second to
-        7 days; None means 5 minutes. With a `request_id` that was used before, the handle is of
-        the chat of then.
+        7 days; None means 5 minutes. `parent` is the id of a root chat, of which the new one is a
+        child; with the id of its tool call that makes the child, the same call finds the same
+        child. With a `request_id` that was used before, the handle is of the chat of then.
 
         Raises TypeError for anything that is not a tool, and for a label that is not a str;
-        InvalidRequest, for example if the model does not exist.
+        InvalidRequest, for example if the model does not exist; NotFound and Conflict if the parent
+        does not or is archived.
         """
         known = given(tools)
         with of_unicode():
@@ -161,6 +165,8 @@ class Client:
                 tools=[tool.definition for tool in known],
                 options=options,
                 message=user_message(text) if text else None,
+                parent_chat_id=parent,
+                parent_tool_call_id=parent_tool_call,
             )
         if action_timeout_seconds is not None:
             request.action_timeout.FromMicroseconds(round(action_timeout_seconds * 1_000_000))
@@ -173,8 +179,10 @@ class Client:
         include_archived: bool = False,
         labels: Mapping[str, str] | None = None,
         statuses: Iterable[chat_pb2.ChatStatus.ValueType] = (),
+        parent: str = "",
     ) -> AsyncIterator[chat_pb2.Chat]:
-        """Yield the caller's chats, newest first; pages are fetched as they are needed.
+        """Yield the caller's root chats, or the children of `parent`, newest first; pages are
+        fetched as they are needed.
 
         With `include_archived` archived ones too; with `labels` only chats that have all of them
         (with these values); with `statuses` only those in one of them
@@ -182,7 +190,10 @@ class Client:
         """
         with of_unicode():
             request = chat_service_pb2.ListChatsRequest(
-                include_archived=include_archived, labels=_checked(labels), statuses=statuses
+                include_archived=include_archived,
+                labels=_checked(labels),
+                statuses=statuses,
+                parent_chat_id=parent,
             )
         while True:
             page = await self.call(self.chats.ListChats, request)

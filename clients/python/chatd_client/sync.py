@@ -161,11 +161,15 @@ class SyncClient:
         include_archived: bool = False,
         labels: Mapping[str, str] | None = None,
         statuses: Iterable[chat_pb2.ChatStatus.ValueType] = (),
+        parent: str = "",
     ) -> Iterator[chat_pb2.Chat]:
         """Yield the caller's chats, newest first; filters are those of Client.list_chats."""
         return self._thread.each(
             self._client.list_chats(
-                include_archived=include_archived, labels=labels, statuses=statuses
+                include_archived=include_archived,
+                labels=labels,
+                statuses=statuses,
+                parent=parent,
             )
         )
 

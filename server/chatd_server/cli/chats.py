@@ -9,7 +9,7 @@ import typer
 from google.protobuf import json_format, timestamp_pb2
 from rich.console import Console
 
-from chatd.v1 import chat_pb2
+from chatd.v1 import chat_pb2, chat_service_pb2
 from chatd_client import Client
 from chatd_server.cli.listing import Listing, Row
 from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
@@ -37,6 +37,9 @@ def chats(
         ),
     ] = None,
     archived: Annotated[bool, typer.Option("--archived", help="Include archived chats.")] = False,
+    parent: Annotated[
+        str, typer.Option(metavar="CHAT", help="The children of this chat; else root chats.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of chats.")] = 20,
     as_json: Json = False,
     retry_seconds: RetrySeconds = None,
@@ -58,7 +61,7 @@ def chats(
         found: list[chat_pb2.Chat] = []
         has_more = False
         async for chat in client.list_chats(
-            include_archived=archived, labels=labels, statuses=statuses
+            include_archived=archived, labels=labels, statuses=statuses, parent=parent
         ):
             has_more = len(found) == limit
             if has_more:
@@ -134,10 +137,12 @@ def archive(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Archive an idle or failed chat: it takes no messages and is not listed."""
+    """Archive an idle or failed chat and its children: they take no messages and are not listed."""
 
     async def act(client: Client) -> None:
-        _tell(await client.chat(chat_id).archive(), "archived", as_json=as_json)
+        request = chat_service_pb2.ArchiveChatRequest(chat_id=chat_id)
+        done = await client.call(client.chats.ArchiveChat, request)
+        _tell(done.chat, _counted("archived", done.chat_count), done.chat_count, as_json=as_json)
 
     run(act, Server(address, key, config, home, retry_seconds))
 
@@ -152,10 +157,12 @@ def unarchive(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Let an archived chat take messages again."""
+    """Let an archived chat and its children take messages again."""
 
     async def act(client: Client) -> None:
-        _tell(await client.chat(chat_id).unarchive(), "unarchived", as_json=as_json)
+        request = chat_service_pb2.UnarchiveChatRequest(chat_id=chat_id)
+        done = await client.call(client.chats.UnarchiveChat, request)
+        _tell(done.chat, _counted("unarchived", done.chat_count), done.chat_count, as_json=as_json)
 
     run(act, Server(address, key, config, home, retry_seconds))
 
@@ -170,11 +177,13 @@ def delete(
     config: ConfigFile = None,
     home: Home = None,
 ) -> None:
-    """Delete a chat, for good, whatever it does. Its open turn ends."""
+    """Delete a chat and its children, for good, whatever they do. Open turns end."""
 
     async def act(client: Client) -> None:
-        await client.chat(chat_id).delete()
-        print(json.dumps({"chatId": chat_id, "deleted": True}) if as_json else f"deleted {chat_id}")
+        request = chat_service_pb2.DeleteChatRequest(chat_id=chat_id)
+        count = (await client.call(client.chats.DeleteChat, request)).chat_count
+        told = {"chatId": chat_id, "deleted": True, "chatCount": count}
+        print(json.dumps(told) if as_json else _counted(f"deleted {chat_id}", count))
 
     run(act, Server(address, key, config, home, retry_seconds))
 
@@ -264,5 +273,11 @@ def fork(
     run(act, Server(address, key, config, home, retry_seconds))
 
 
-def _tell(chat: chat_pb2.Chat, words: str, *, as_json: bool) -> None:
-    print(json.dumps({"chat": json_format.MessageToDict(chat)}) if as_json else words)
+def _tell(chat: chat_pb2.Chat, words: str, count: int | None = None, *, as_json: bool) -> None:
+    counted = {} if count is None else {"chatCount": count}
+    print(json.dumps({"chat": json_format.MessageToDict(chat), **counted}) if as_json else words)
+
+
+def _counted(words: str, count: int) -> str:
+    """Add how many chats it was, unless it was the one that was named."""
+    return words if count <= 1 else f"{words}: {count} chats with its children"
