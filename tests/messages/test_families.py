@@ -5,13 +5,14 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from chatd.v1 import chat_pb2, event_pb2
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.command import SendMessage
 from chatd_server.domain.ids import ChatId, OwnerId
 from chatd_server.domain.message import Text
-from tests.kit.server import bearer, refused, said
+from tests.kit.server import Served, bearer, refused, said
 from tests.messages import states
 from tests.messages.states import refusal
 from tests.subscribe.scene import Chat, Edge
@@ -226,3 +227,28 @@ async def test_a_parents_subscriber_sees_what_its_children_do(edge: Edge) -> Non
     seen = [(await follower.until("subagent_changed")).subagent_changed for _ in expected]
     assert seen == expected
     await follower.close()
+
+
+async def test_a_child_runs_beside_its_parent_with_the_worker(served: Served) -> None:
+    """A whole server: the worker ends both turns, and the parent's log tells of the child's end."""
+    parent = (await served.call("CreateChat", pb.CreateChatRequest(message=said("!say a")))).chat
+    request = pb.CreateChatRequest(parent_chat_id=parent.chat_id, message=said("!say b"))
+    child = (await served.call("CreateChat", request)).chat
+    seen: list[int] = []
+    after = 0
+    while chat_pb2.CHAT_STATUS_WAITING not in seen:
+        page = await served.call(
+            "ListEvents",
+            pb.ListEventsRequest(
+                chat_id=parent.chat_id, after_sequence=after, wait=Duration(seconds=10)
+            ),
+        )
+        after = page.events[-1].sequence
+        seen += [
+            it.subagent_changed.status
+            for it in page.events
+            if it.WhichOneof("event") == "subagent_changed"
+        ]
+    assert seen == [chat_pb2.CHAT_STATUS_PENDING, chat_pb2.CHAT_STATUS_WAITING]
+    read = await served.call("GetChat", pb.GetChatRequest(chat_id=child.chat_id))
+    assert read.chat.status == chat_pb2.CHAT_STATUS_WAITING

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from chatd_server.domain.chat import AttemptKind, Status
+from chatd_server.domain.command import SetArchived
 from chatd_server.domain.ids import MessageId
 from chatd_server.domain.refusal import DatabaseUnavailable
 from chatd_server.observe import spans
@@ -244,6 +245,7 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
             partial(store.rescue, W1, 1),
             partial(store.expire_actions, W1, 1),
             partial(store.next_due),
+            partial(store.apply_family, state.id, SetArchived(command_id="f", archived=True)),
             partial(store.finish_call, state.id, state.epoch, desk.result("a")),
             partial(store.events, state.id, after=0, limit=1, bytes_max=1),
             partial(store.messages_as_of, state, after_position=0),

@@ -167,7 +167,9 @@ test("queue, edit, retry, fork and the fields of a chat are one call each", asyn
   strictEqual(named.chat?.title, "new");
   ok((await chats.archiveChat(fork)).chat?.archived);
   strictEqual((await chats.unarchiveChat(fork)).chat?.archived, false);
-  await chats.deleteChat(fork);
+  const child = await chats.createChat({ parentChatId: fork.chatId, parentToolCallId: "call" });
+  deepStrictEqual((await chats.listChats({ parentChatId: fork.chatId })).chats.map((it) => it.chatId), [child.chat?.chatId]);
+  strictEqual((await chats.deleteChat(fork)).chatCount, 2);
   const gone = await chats.getChat(fork).then(() => undefined, (refused: unknown) => ConnectError.from(refused));
   strictEqual(gone?.code, Code.NotFound);
 });
