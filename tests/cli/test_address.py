@@ -37,6 +37,8 @@ COMMANDS = {
     "queue delete": ["CHAT", "MESSAGE"],
     "queue promote": ["CHAT", "MESSAGE"],
     "queue reorder": ["CHAT", "MESSAGE"],
+    "compact": ["CHAT"],
+    "clear": ["CHAT"],
     "watch": ["--once"],
     "health": [],
 }

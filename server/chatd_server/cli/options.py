@@ -44,6 +44,13 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print JSON; a failure is an object with `error`.")
 ]
 
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object per line; a failure is the last object, `error`."
+    ),
+]
+
 RetrySeconds = Annotated[
     float | None,
     typer.Option(

@@ -17,7 +17,15 @@ from chatd_client.turn import OwnTurn, text_of
 from chatd_server.cli.conversation import converse
 from chatd_server.cli.exits import TURN_FAILED, WAITING_FOR_TOOLS, Exit, Failed
 from chatd_server.cli.keyboard import on_signals
-from chatd_server.cli.options import Address, ConfigFile, Home, Json, Key, RetrySeconds
+from chatd_server.cli.options import (
+    Address,
+    ConfigFile,
+    Home,
+    Json,
+    JsonLines,
+    Key,
+    RetrySeconds,
+)
 from chatd_server.cli.past import failed_turns
 from chatd_server.cli.reach import GaveUp, Server, run
 from chatd_server.cli.sending import (
@@ -32,12 +40,6 @@ from chatd_server.cli.sending import (
 from chatd_server.cli.transcript import Transcript
 
 ModelName = Annotated[str, typer.Option(help='"provider/model"; default: the server\'s.')]
-JsonLines = Annotated[
-    bool,
-    typer.Option(
-        "--json", help="Print one JSON object per line; a failure is the last object, `error`."
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from chatd.v1 import chat_service_pb2, event_pb2
 from chatd_client import Client
 from chatd_server.cli.chats import labels_of
 from chatd_server.cli.listing import printable
-from chatd_server.cli.options import Address, ConfigFile, Home, Key, RetrySeconds
+from chatd_server.cli.options import Address, ConfigFile, Home, JsonLines, Key, RetrySeconds
 from chatd_server.cli.reach import Server, run
 from chatd_server.cli.statuses import status_name
 
@@ -33,9 +33,7 @@ def watch(
     once: Annotated[
         bool, typer.Option("--once", help="Print what has happened since the cursor, and quit.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, each with its cursor.")
-    ] = False,
+    as_json: JsonLines = False,
     retry_seconds: RetrySeconds = None,
     address: Address = None,
     key: Key = None,
