@@ -17,6 +17,8 @@ class Reply(Value, frozen=True, omit_defaults=True):
     interrupted: bool = False
     #: Client calls that still wait.
     missing: tuple[ToolCallId, ...] = ()
+    #: Head of the log before a message was sent.
+    after: int = 0
 
 
 class CallStart(Value, frozen=True):

@@ -154,7 +154,13 @@ type ChatServiceClient interface {
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
-	// Sends a message and follows its turn to the end.
+	// Sends a message as SendMessage does, and follows its turn: sends what
+	// Subscribe would send from just before the message on, and ends with
+	// stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+	// message waits for its turn, also behind a turn that failed; if it leaves the
+	// queue without one, the stream ends. A repeated request_id sends nothing again
+	// and gets the stream of the same turn. If the stream is cut, go on with
+	// Subscribe from the last cursor. A stream that is left stops no turn.
 	RunTurn(ctx context.Context, in *RunTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunTurnResponse], error)
 }
 
@@ -560,7 +566,13 @@ type ChatServiceServer interface {
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
-	// Sends a message and follows its turn to the end.
+	// Sends a message as SendMessage does, and follows its turn: sends what
+	// Subscribe would send from just before the message on, and ends with
+	// stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+	// message waits for its turn, also behind a turn that failed; if it leaves the
+	// queue without one, the stream ends. A repeated request_id sends nothing again
+	// and gets the stream of the same turn. If the stream is cut, go on with
+	// Subscribe from the last cursor. A stream that is left stops no turn.
 	RunTurn(*RunTurnRequest, grpc.ServerStreamingServer[RunTurnResponse]) error
 	mustEmbedUnimplementedChatServiceServer()
 }

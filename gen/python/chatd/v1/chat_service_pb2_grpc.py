@@ -438,7 +438,13 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RunTurn(self, request, context):
-        """Sends a message and follows its turn to the end.
+        """Sends a message as SendMessage does, and follows its turn: sends what
+        Subscribe would send from just before the message on, and ends with
+        stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+        message waits for its turn, also behind a turn that failed; if it leaves the
+        queue without one, the stream ends. A repeated request_id sends nothing again
+        and gets the stream of the same turn. If the stream is cut, go on with
+        Subscribe from the last cursor. A stream that is left stops no turn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

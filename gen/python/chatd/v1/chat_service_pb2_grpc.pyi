@@ -143,7 +143,14 @@ class ChatServiceStub:
     the next event: for callers that cannot stream.
     """
     RunTurn: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.RunTurnRequest, _chat_service_pb2.RunTurnResponse]
-    """Sends a message and follows its turn to the end."""
+    """Sends a message as SendMessage does, and follows its turn: sends what
+    Subscribe would send from just before the message on, and ends with
+    stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+    message waits for its turn, also behind a turn that failed; if it leaves the
+    queue without one, the stream ends. A repeated request_id sends nothing again
+    and gets the stream of the same turn. If the stream is cut, go on with
+    Subscribe from the last cursor. A stream that is left stops no turn.
+    """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -260,7 +267,14 @@ class ChatServiceAsyncStub(ChatServiceStub):
     the next event: for callers that cannot stream.
     """
     RunTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.RunTurnRequest, _chat_service_pb2.RunTurnResponse]  # type: ignore[assignment]
-    """Sends a message and follows its turn to the end."""
+    """Sends a message as SendMessage does, and follows its turn: sends what
+    Subscribe would send from just before the message on, and ends with
+    stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+    message waits for its turn, also behind a turn that failed; if it leaves the
+    queue without one, the stream ends. A repeated request_id sends nothing again
+    and gets the stream of the same turn. If the stream is cut, go on with
+    Subscribe from the last cursor. A stream that is left stops no turn.
+    """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Durable chats with models: create a chat, send a message, subscribe. The
@@ -530,6 +544,13 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RunTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.RunTurnResponse], _abc.AsyncIterator[_chat_service_pb2.RunTurnResponse]]:
-        """Sends a message and follows its turn to the end."""
+        """Sends a message as SendMessage does, and follows its turn: sends what
+        Subscribe would send from just before the message on, and ends with
+        stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+        message waits for its turn, also behind a turn that failed; if it leaves the
+        queue without one, the stream ends. A repeated request_id sends nothing again
+        and gets the stream of the same turn. If the stream is cut, go on with
+        Subscribe from the last cursor. A stream that is left stops no turn.
+        """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1835,7 +1835,8 @@ export declare type RunTurnRequest = Message<"chatd.v1.RunTurnRequest"> & {
   options?: TurnOptions | undefined;
 
   /**
-   * Whether the stream also ends when the turn needs client tools.
+   * Whether the stream also ends while the turn waits for client tools, after
+   * action_required.
    *
    * @generated from field: bool until_action = 6;
    */
@@ -2230,7 +2231,13 @@ export declare const ChatService: GenService<{
     output: typeof ListEventsResponseSchema;
   },
   /**
-   * Sends a message and follows its turn to the end.
+   * Sends a message as SendMessage does, and follows its turn: sends what
+   * Subscribe would send from just before the message on, and ends with
+   * stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+   * message waits for its turn, also behind a turn that failed; if it leaves the
+   * queue without one, the stream ends. A repeated request_id sends nothing again
+   * and gets the stream of the same turn. If the stream is cut, go on with
+   * Subscribe from the last cursor. A stream that is left stops no turn.
    *
    * @generated from rpc chatd.v1.ChatService.RunTurn
    */
