@@ -103,6 +103,7 @@ def requests_about_a_chat(message_id: str = NO_ID) -> dict[str, Any]:
         "DeleteQueuedMessage": pb.DeleteQueuedMessageRequest(message_id=message_id),
         "PromoteQueuedMessage": pb.PromoteQueuedMessageRequest(message_id=message_id),
         "ReorderQueuedMessages": pb.ReorderQueuedMessagesRequest(message_ids=[message_id]),
+        "RegenerateTitle": pb.RegenerateTitleRequest(),
         "RetryTurn": pb.RetryTurnRequest(),
         "InterruptChat": pb.InterruptChatRequest(),
         "CompactChat": pb.CompactChatRequest(),

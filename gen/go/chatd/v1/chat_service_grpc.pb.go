@@ -135,7 +135,10 @@ type ChatServiceClient interface {
 	// Starts a new context for the model, without a summary. The messages stay in
 	// the history. A failed turn is given up. Does nothing if the context is empty.
 	ClearContext(ctx context.Context, in *ClearContextRequest, opts ...grpc.CallOption) (*ClearContextResponse, error)
-	// Generates a new title.
+	// Lets a model write the chat's title from what was said, and waits for it, at
+	// most 30 seconds. A title that somebody sets meanwhile stays. Refused
+	// (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+	// model gives no title. It is no turn: it is possible while one is open.
 	RegenerateTitle(ctx context.Context, in *RegenerateTitleRequest, opts ...grpc.CallOption) (*RegenerateTitleResponse, error)
 	// Submits results of client tools. The first complete submission counts; a
 	// later one is refused. Two clients may run the same call: a tool that must
@@ -547,7 +550,10 @@ type ChatServiceServer interface {
 	// Starts a new context for the model, without a summary. The messages stay in
 	// the history. A failed turn is given up. Does nothing if the context is empty.
 	ClearContext(context.Context, *ClearContextRequest) (*ClearContextResponse, error)
-	// Generates a new title.
+	// Lets a model write the chat's title from what was said, and waits for it, at
+	// most 30 seconds. A title that somebody sets meanwhile stays. Refused
+	// (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+	// model gives no title. It is no turn: it is possible while one is open.
 	RegenerateTitle(context.Context, *RegenerateTitleRequest) (*RegenerateTitleResponse, error)
 	// Submits results of client tools. The first complete submission counts; a
 	// later one is refused. Two clients may run the same call: a tool that must

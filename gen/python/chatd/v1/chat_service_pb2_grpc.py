@@ -389,7 +389,10 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RegenerateTitle(self, request, context):
-        """Generates a new title.
+        """Lets a model write the chat's title from what was said, and waits for it, at
+        most 30 seconds. A title that somebody sets meanwhile stays. Refused
+        (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+        model gives no title. It is no turn: it is possible while one is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

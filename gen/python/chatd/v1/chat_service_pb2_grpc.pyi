@@ -121,7 +121,11 @@ class ChatServiceStub:
     the history. A failed turn is given up. Does nothing if the context is empty.
     """
     RegenerateTitle: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]
-    """Generates a new title."""
+    """Lets a model write the chat's title from what was said, and waits for it, at
+    most 30 seconds. A title that somebody sets meanwhile stays. Refused
+    (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+    model gives no title. It is no turn: it is possible while one is open.
+    """
     SubmitToolResults: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]
     """Submits results of client tools. The first complete submission counts; a
     later one is refused. Two clients may run the same call: a tool that must
@@ -245,7 +249,11 @@ class ChatServiceAsyncStub(ChatServiceStub):
     the history. A failed turn is given up. Does nothing if the context is empty.
     """
     RegenerateTitle: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]  # type: ignore[assignment]
-    """Generates a new title."""
+    """Lets a model write the chat's title from what was said, and waits for it, at
+    most 30 seconds. A title that somebody sets meanwhile stays. Refused
+    (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+    model gives no title. It is no turn: it is possible while one is open.
+    """
     SubmitToolResults: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]  # type: ignore[assignment]
     """Submits results of client tools. The first complete submission counts; a
     later one is refused. Two clients may run the same call: a tool that must
@@ -486,7 +494,11 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RegenerateTitleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RegenerateTitleResponse, _abc.Awaitable[_chat_service_pb2.RegenerateTitleResponse]]:
-        """Generates a new title."""
+        """Lets a model write the chat's title from what was said, and waits for it, at
+        most 30 seconds. A title that somebody sets meanwhile stays. Refused
+        (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+        model gives no title. It is no turn: it is possible while one is open.
+        """
 
     @_abc_1.abstractmethod
     def SubmitToolResults(

@@ -106,6 +106,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A defect of the server; the message contains an id that is also in
     the server's log.
     """
+    ERROR_REASON_NOTHING_TO_TITLE: _ErrorReason.ValueType  # 26
+    """FAILED_PRECONDITION. Nothing was said yet that a title could name."""
+    ERROR_REASON_TITLE_FAILED: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION. The model gave no title, also when asked again; the
+    message says why. The title stays.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused. Every error status from chatd itself carries
@@ -197,6 +203,12 @@ gives some examples.
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL. A defect of the server; the message contains an id that is also in
 the server's log.
+"""
+ERROR_REASON_NOTHING_TO_TITLE: ErrorReason.ValueType  # 26
+"""FAILED_PRECONDITION. Nothing was said yet that a title could name."""
+ERROR_REASON_TITLE_FAILED: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION. The model gave no title, also when asked again; the
+message says why. The title stays.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

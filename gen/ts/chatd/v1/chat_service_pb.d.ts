@@ -2164,7 +2164,10 @@ export declare const ChatService: GenService<{
     output: typeof ClearContextResponseSchema;
   },
   /**
-   * Generates a new title.
+   * Lets a model write the chat's title from what was said, and waits for it, at
+   * most 30 seconds. A title that somebody sets meanwhile stays. Refused
+   * (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+   * model gives no title. It is no turn: it is possible while one is open.
    *
    * @generated from rpc chatd.v1.ChatService.RegenerateTitle
    */

@@ -283,6 +283,21 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_INTERNAL = 25;
    */
   INTERNAL = 25,
+
+  /**
+   * FAILED_PRECONDITION. Nothing was said yet that a title could name.
+   *
+   * @generated from enum value: ERROR_REASON_NOTHING_TO_TITLE = 26;
+   */
+  NOTHING_TO_TITLE = 26,
+
+  /**
+   * FAILED_PRECONDITION. The model gave no title, also when asked again; the
+   * message says why. The title stays.
+   *
+   * @generated from enum value: ERROR_REASON_TITLE_FAILED = 27;
+   */
+  TITLE_FAILED = 27,
 }
 
 /**
