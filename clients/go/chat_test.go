@@ -170,6 +170,15 @@ func TestContextIsCompactedOnRequestAndPeopleSeeNoSummary(t *testing.T) {
 	if len(page.GetMessages()) != 2 {
 		t.Fatalf("people see %d messages, not 2", len(page.GetMessages()))
 	}
+	titled, err := s.chats.RegenerateTitle(
+		ctx, &chatdv1.RegenerateTitleRequest{ChatId: request.GetChatId()},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if titled.GetChat().GetTitle() == "" {
+		t.Fatal("the chat has no title")
+	}
 }
 
 func TestQueueEditRetryForkAndFieldsAreOneCallEach(t *testing.T) {

@@ -121,6 +121,10 @@ def test_a_chat_is_named_labelled_archived_and_deleted(home: Path) -> None:
     """Each says what it did, and as JSON what the chat is."""
     chat_id, _ = answered(home, "!say hello")
     assert told(home, "chats", "title", chat_id, "A name")["chat"]["title"] == "A name"
+    written = told(home, "chats", "title", chat_id, "--regenerate")["chat"]
+    assert written["title"] == "About !say hello"
+    for words in (("A name", "--regenerate"), ()):
+        assert chatd(home, "chats", "title", chat_id, *words).returncode == USAGE
     assert chatd(home, "chats", "label", chat_id, "a=1", "b=2").stdout.endswith("a=1 b=2\n")
     labels = told(home, "chats", "label", chat_id, "c=3", "--remove", "a")["chat"]["labels"]
     assert labels == {"b": "2", "c": "3"}

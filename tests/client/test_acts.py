@@ -229,3 +229,13 @@ def test_the_synchronous_twin_has_every_method() -> None:
     """What the asynchronous handle can do, a script can do."""
     public = {name for name in dir(ChatHandle) if not name.startswith("_")}
     assert public <= set(dir(SyncChat))
+
+
+async def test_a_model_writes_a_title_on_request(client: Client) -> None:
+    """From what was said; refused while nothing was."""
+    chat = await client.create_chat("!say Hello.")
+    await settled(chat)
+    assert (await chat.regenerate_title()).title == "About !say Hello."
+    empty = await client.create_chat()
+    with pytest.raises(Conflict, match="nobody has said anything"):
+        await empty.regenerate_title()

@@ -105,7 +105,7 @@ def test_a_parent_is_told_when_a_child_is_made() -> None:
 
 
 @pytest.mark.parametrize("command", [ARCHIVE, DELETE, SetTitle(command_id="t", title="new")])
-def test_a_parent_is_told_of_a_childs_title_archive_and_end(
+def test_a_parent_is_told_of_title_archive_and_end_of_a_child(
     command: SetArchived | DeleteChat | SetTitle,
 ) -> None:
     """What a list of children shows."""

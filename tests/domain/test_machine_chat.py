@@ -281,3 +281,13 @@ def test_a_deleted_chat_has_no_turn_no_queue_and_no_worker() -> None:
     state = chat.state
     assert (state.deleted, state.lease, state.queue, state.turn) == (True, None, (), None)
     assert [it[2] for it in told(chat, head)] == [StopReason.INTERRUPTED]
+
+
+def test_a_title_that_names_what_it_replaces_replaces_nothing_else() -> None:
+    """What a model wrote comes late; a title that somebody set meanwhile stays."""
+    chat = pending()
+    chat.do(SetTitle(command_id="x", title="mine"))
+    assert not chat.do(SetTitle(command_id="y", title="late", replaces="first words")).changed
+    assert chat.state.config.title == "mine"
+    chat.do(SetTitle(command_id="z", title="better", replaces="mine"))
+    assert chat.state.config.title == "better"

@@ -2,7 +2,6 @@
 
 import asyncio
 import stat
-from functools import partial
 from typing import Any
 
 import grpc
@@ -104,6 +103,7 @@ def requests_about_a_chat(message_id: str = NO_ID) -> dict[str, Any]:
         "DeleteQueuedMessage": pb.DeleteQueuedMessageRequest(message_id=message_id),
         "PromoteQueuedMessage": pb.PromoteQueuedMessageRequest(message_id=message_id),
         "ReorderQueuedMessages": pb.ReorderQueuedMessagesRequest(message_ids=[message_id]),
+        "RegenerateTitle": pb.RegenerateTitleRequest(),
         "RetryTurn": pb.RetryTurnRequest(),
         "InterruptChat": pb.InterruptChatRequest(),
         "CompactChat": pb.CompactChatRequest(),
@@ -112,6 +112,7 @@ def requests_about_a_chat(message_id: str = NO_ID) -> dict[str, Any]:
         "ListPendingActions": pb.ListPendingActionsRequest(),
         "ListEvents": pb.ListEventsRequest(),
         "Subscribe": pb.SubscribeRequest(),
+        "RunTurn": pb.RunTurnRequest(message=said("x")),
     }
     rpcs = {method.name: method for service in SERVICES for method in service.methods}
     answered = {name for group in GROUPS for name in group}
@@ -137,8 +138,11 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
     }
     for method, request in (*requests_about_a_chat(message_id).items(), *wrong.items()):
         request.chat_id = chat_id
-        call = served.subscribe if method == "Subscribe" else partial(served.call, method)
-        refusal = await refused(partial(call, request, stranger))
+        if method in {"Subscribe", "RunTurn"}:
+            stream = getattr(served.chats, method)(request, metadata=bearer(stranger))
+            refusal = await refused(stream.read)
+        else:
+            refusal = await served.refused(method, request, stranger)
         assert (method, refusal.reason) == (method, "CHAT_NOT_FOUND")
         assert refusal.details == ["ResourceInfo"]
     assert not (await served.call("ListChats", pb.ListChatsRequest(), stranger)).chats

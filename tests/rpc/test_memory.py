@@ -26,7 +26,7 @@ def requests(kind: type[Message]) -> int:
         ("SendMessage", {"chat_id": NOBODY, "message": said("x")}, "CHAT_NOT_FOUND"),
         ("GetChat", {"chat_id": NOBODY}, "CHAT_NOT_FOUND"),
         ("EditMessage", {"chat_id": NOBODY, "message": said(LARGE)}, "CHAT_NOT_FOUND"),
-        ("RegenerateTitle", {"chat_id": NOBODY}, "NOT_IMPLEMENTED"),
+        ("RegenerateTitle", {"chat_id": NOBODY}, "CHAT_NOT_FOUND"),
     ],
 )
 async def test_a_refused_request_is_forgotten_at_once(

@@ -53,7 +53,8 @@ async def not_implemented(served: Served) -> set[str]:
 
 async def test_no_words_of_the_server_name_an_rpc_that_it_does_not_have(served: Served) -> None:
     """Advice must be possible to follow."""
-    absent = re.compile(rf"\b({'|'.join(await not_implemented(served))})\b")
+    missing = await not_implemented(served)
+    absent = re.compile(rf"\b({'|'.join(missing)})\b" if missing else r"(?!)")
     assert [it for it in sentences() if absent.search(it)] == []
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from chatd.v1 import chat_service_pb2_grpc
 from chatd_server.agent.compaction.settings import CompactionSettings
+from chatd_server.agent.titles.settings import TitleSettings
 from chatd_server.hub.feeds import Feeds
 from chatd_server.hub.hub import Hub
 from chatd_server.hub.settings import HubSettings
@@ -33,6 +34,7 @@ from chatd_server.service.keys import Keys
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
 from chatd_server.service.queue import Queue
+from chatd_server.service.titles import Titles
 from chatd_server.service.tools import ClientTools
 from chatd_server.service.turns import Turns
 from chatd_server.store.postgres.keys import PostgresKeyStore
@@ -147,6 +149,7 @@ def backend_of(
         chats=Chats(store, clock, MODEL),
         messages=Messages(store, clock),
         contexts=Contexts(store, clock, ScriptedModel(), CompactionSettings(), MODEL),
+        titles=Titles(store, clock, ScriptedModel(), TitleSettings(), MODEL),
         turns=Turns(store, clock),
         queue=Queue(store, clock),
         tools=ClientTools(store, clock),

@@ -110,6 +110,15 @@ class ChatHandle(ChatActs):
         request = chat_service_pb2.ClearContextRequest(chat_id=self.id, request_id=request_id)
         return await self._client.call(self._client.chats.ClearContext, request)
 
+    async def regenerate_title(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Let a model write the title, and wait for it; a title that somebody sets meanwhile stays.
+
+        Raises Conflict (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+        model gives none.
+        """
+        request = chat_service_pb2.RegenerateTitleRequest(chat_id=self.id, request_id=request_id)
+        return (await self._client.call(self._client.chats.RegenerateTitle, request)).chat
+
     async def messages(self, *, for_model: bool = False) -> list[message_pb2.Message]:
         """Return all messages, in order: users', answers, and results of tools; with `for_model`
         also those that only the model sees, such as summaries.

@@ -270,6 +270,10 @@ class SyncChat:
         """Let the model forget what was said; as ChatHandle.clear_context."""
         return self._thread.wait(self._handle.clear_context(request_id=request_id))
 
+    def regenerate_title(self, *, request_id: str = "") -> chat_pb2.Chat:
+        """Let a model write the title, and wait for it; as ChatHandle.regenerate_title."""
+        return self._thread.wait(self._handle.regenerate_title(request_id=request_id))
+
     def messages(self, *, for_model: bool = False) -> list[message_pb2.Message]:
         """Return all messages, in order; as ChatHandle.messages."""
         return self._thread.wait(self._handle.messages(for_model=for_model))

@@ -133,6 +133,7 @@ test("a context is compacted on request, and people see no summary", async () =>
   strictEqual(outcome, CompactionOutcome.DONE);
   const { messages } = await chats.listMessages({ chatId, omitModelMessages: true });
   strictEqual(messages.length, 2);
+  strictEqual((await chats.regenerateTitle({ chatId })).chat?.title, "About !say Hello.");
 });
 
 test("queue, edit, retry, fork and the fields of a chat are one call each", async () => {

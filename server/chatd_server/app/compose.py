@@ -13,6 +13,7 @@ from chatd_server.app.settings import (
     listen,
     provider_settings,
     server_facts,
+    title_settings,
     worker_settings,
 )
 from chatd_server.clock import RealClock
@@ -44,6 +45,7 @@ from chatd_server.service.keys import Keys, RootKey
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
 from chatd_server.service.queue import Queue
+from chatd_server.service.titles import Titles
 from chatd_server.service.tools import ClientTools
 from chatd_server.service.turns import Turns
 from chatd_server.tools.builtin.source import BuiltinTools
@@ -80,10 +82,9 @@ def _app(
 ) -> App:
     store = database.store
     models = ModelRegistry(provider_settings(config), clock)
-    models.get(config.worker.default_model)
-    compaction = compaction_settings(config)
-    if compaction.model:
-        models.get(compaction.model)
+    compaction, titles = compaction_settings(config), title_settings(config)
+    for name in filter(None, (config.worker.default_model, compaction.model, titles.model)):
+        models.get(name)
     contexts = Contexts(store, clock, models, compaction, config.worker.default_model)
     hub = Hub(store, clock, EventFrames(contexts.level), hub_settings(config), observer)
     feeds = Feeds(store, clock, hub_settings(config))
@@ -103,6 +104,7 @@ def _app(
         chats=Chats(store, clock, config.worker.default_model),
         messages=Messages(store, clock),
         contexts=contexts,
+        titles=Titles(store, clock, models, titles, config.worker.default_model),
         turns=Turns(store, clock),
         queue=Queue(store, clock),
         tools=ClientTools(store, clock),

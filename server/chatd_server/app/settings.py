@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from chatd_server.agent.compaction.settings import CompactionSettings
+from chatd_server.agent.titles.settings import TitleSettings
 from chatd_server.config.load import server_version
 from chatd_server.config.settings import Config
 from chatd_server.domain.context import Thresholds
@@ -58,6 +59,10 @@ def compaction_settings(config: Config) -> CompactionSettings:
         model=config.compaction.compaction_model,
         timeout_seconds=config.compaction.compaction_timeout_seconds,
     )
+
+
+def title_settings(config: Config) -> TitleSettings:
+    return TitleSettings(model=config.titles.title_model)
 
 
 def listen(config: Config) -> Listen:

@@ -191,7 +191,12 @@ def delete(
 @chats_app.command()
 def title(
     chat_id: ChatId,
-    words: Annotated[str, typer.Argument(metavar="TITLE", help="The new title; may be empty.")],
+    words: Annotated[
+        str | None, typer.Argument(metavar="TITLE", help="The new title; may be empty.")
+    ] = None,
+    regenerate: Annotated[
+        bool, typer.Option("--regenerate", help="Let a model write it from what was said.")
+    ] = False,
     as_json: Json = False,
     retry_seconds: RetrySeconds = None,
     address: Address = None,
@@ -200,9 +205,12 @@ def title(
     home: Home = None,
 ) -> None:
     """Give a chat another title."""
+    if (words is None) is not regenerate:
+        raise typer.BadParameter("give a title, or --regenerate, and not both")
 
     async def act(client: Client) -> None:
-        chat = await client.chat(chat_id).update(title=words)
+        handle = client.chat(chat_id)
+        chat = await (handle.regenerate_title() if words is None else handle.update(title=words))
         _tell(chat, f"{chat_id} has the title {chat.title!r}", as_json=as_json)
 
     run(act, Server(address, key, config, home, retry_seconds))

@@ -15,6 +15,7 @@ from chatd_server.config.database import DatabaseConfig
 from chatd_server.config.providers import ProvidersConfig
 from chatd_server.config.server import ServerConfig
 from chatd_server.config.streams import StreamsConfig
+from chatd_server.config.titles import TitlesConfig
 from chatd_server.config.worker import WorkerConfig
 
 ROOT_KEY_NAME = "root.key"
@@ -33,6 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     streams: StreamsConfig = StreamsConfig()
     providers: ProvidersConfig = ProvidersConfig()
     compaction: CompactionConfig = CompactionConfig()
+    titles: TitlesConfig = TitlesConfig()
 
     def __repr__(self) -> str:
         """Show nothing that is secret."""

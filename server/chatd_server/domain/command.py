@@ -181,6 +181,8 @@ class SetTitle(ApiCommand, frozen=True, kw_only=True):
     """Write a title: made by a worker, or asked for by RegenerateTitle."""
 
     title: str
+    #: Only if the chat has this title; None: whatever it has.
+    replaces: str | None = None
 
 
 class SetArchived(ApiCommand, frozen=True, kw_only=True):

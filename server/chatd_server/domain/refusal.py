@@ -8,7 +8,8 @@
     │   ├── ModelNotFound
     │   └── FamilyTooDeep
     ├── WrongStatus              the chat's state forbids it
-    │   ├── ChatBusy, ChatArchived, NotWaitingForAction, NothingToCompact, QueueFull
+    │   ├── ChatBusy, ChatArchived, NotWaitingForAction, NothingToCompact, NothingToTitle,
+    │   │   TitleFailed, QueueFull
     ├── EtagMismatch
     ├── RequestIdReused
     ├── CursorExpired, CursorAhead
@@ -151,6 +152,18 @@ class NothingToCompact(WrongStatus):
     """There is nothing that a compaction could shorten."""
 
     reason = "NOTHING_TO_COMPACT"
+
+
+class NothingToTitle(WrongStatus):
+    """Nothing was said that a title could name."""
+
+    reason = "NOTHING_TO_TITLE"
+
+
+class TitleFailed(WrongStatus):
+    """The model gave no title."""
+
+    reason = "TITLE_FAILED"
 
 
 class QueueFull(WrongStatus):

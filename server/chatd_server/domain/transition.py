@@ -19,6 +19,8 @@ class Reply(Value, frozen=True, omit_defaults=True):
     missing: tuple[ToolCallId, ...] = ()
     #: How many chats of the family were archived, unarchived or deleted.
     chats: int = 0
+    #: Head of the log before a message was sent.
+    after: int = 0
 
 
 class CallStart(Value, frozen=True):

@@ -89,7 +89,7 @@ def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
     """Return the next step of a stream. `page` is what it has read from the log for itself."""
     if at.phase is Phase.LIVE:
         if to.until and at.status in to.until:
-            return Next.RESET if _is_void(at, chat) else StreamEndReason.UNTIL_REACHED
+            return at_the_end(at, chat)
     elif _has_caught_up(at, to):
         return Next.RESET if _is_void(at, chat) else Next.CAUGHT_UP
     sequence = at.cursor.sequence
@@ -116,6 +116,11 @@ def decide(at: Position, to: Terms, page: EventPage, chat: LiveChat) -> Step:
     elif to.deltas and (owed := _live_pieces(at, chat)) is not None:
         return owed
     return StreamEndReason.CHAT_DELETED if chat.is_deleted else Next.WAIT
+
+
+def at_the_end(at: Position, chat: LiveChat) -> Step:
+    """Return the step of a stream that has sent all that it was asked for."""
+    return Next.RESET if _is_void(at, chat) else StreamEndReason.UNTIL_REACHED
 
 
 def _event(page: EventPage, sequence: int) -> LoggedEvent | None:

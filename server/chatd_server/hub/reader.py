@@ -3,7 +3,7 @@
 It has no queue. `hub.stream` carries out each step that `decide` returns, and moves the position.
 """
 
-from chatd_server.domain.chat import ChatState
+from chatd_server.domain.chat import ChatState, Status
 from chatd_server.domain.event import Cursor, LoggedEvent
 from chatd_server.domain.ids import AttemptId, Instant
 from chatd_server.domain.live import Follow, StreamEndReason
@@ -11,7 +11,8 @@ from chatd_server.hub import decide, position
 from chatd_server.hub.chat import LiveChat, Waiter
 from chatd_server.hub.decide import NOTHING_READ, Next, Step
 from chatd_server.hub.overlay import Overlay
-from chatd_server.hub.position import Position, Terms
+from chatd_server.hub.own_turn import OwnTurn
+from chatd_server.hub.position import Phase, Position, Terms
 from chatd_server.ports.store import EventPage
 
 EARLY = 50_000
@@ -33,6 +34,7 @@ class Reader(Waiter):
         "end",
         "is_closed",
         "is_due",
+        "own_turn",
     )
 
     def __init__(self, chat: LiveChat, now: Instant, interval: int, ends_at: Instant) -> None:
@@ -46,6 +48,8 @@ class Reader(Waiter):
         self._page = NOTHING_READ
         #: Set from outside: a heartbeat is due; the stream must end; the client has gone.
         self.is_due = False
+        #: The stream ends with the turn of one message.
+        self.own_turn: OwnTurn | None = None
         self.end: StreamEndReason | None = None
         self.is_closed = False
         self._sent_at = now
@@ -78,7 +82,19 @@ class Reader(Waiter):
         """Return the next step."""
         if self.end is not None:
             return self.end
+        if self.own_turn is not None and self._has_followed(self.own_turn):
+            return decide.at_the_end(self.at, self.chat)
         return decide.decide(self.at, self._terms, self._page, self.chat)
+
+    def _has_followed(self, turn: OwnTurn) -> bool:
+        """Return whether the turn is over, or now waits for its client and that is the end."""
+        at = self.at
+        return turn.is_over or (
+            turn.until_action
+            and turn.has_begun
+            and at.phase is Phase.LIVE
+            and at.status is Status.REQUIRES_ACTION
+        )
 
     @property
     def is_owed(self) -> bool:
@@ -94,6 +110,8 @@ class Reader(Waiter):
     def sent_event(self, event: LoggedEvent) -> None:
         """Move past a durable event."""
         self.at = position.after_event(self.at, self._terms, event)
+        if self.own_turn is not None:
+            self.own_turn.observe(event)
         if event.sequence >= self._page.head_sequence:
             self._page = NOTHING_READ
 

@@ -1,8 +1,10 @@
 """Drives one reader: carries out its decisions, and returns responses as bytes."""
 
+import msgspec
+
 from chatd_server.domain.chat import ChatState
-from chatd_server.domain.event import LoggedEvent
-from chatd_server.domain.ids import MICROSECONDS, ChatId, OwnerId
+from chatd_server.domain.event import Cursor, LoggedEvent
+from chatd_server.domain.ids import MICROSECONDS, ChatId, MessageId, OwnerId
 from chatd_server.domain.limits import KIB
 from chatd_server.domain.live import Follow, StreamEndReason
 from chatd_server.domain.message import Visibility
@@ -10,6 +12,7 @@ from chatd_server.domain.refusal import ChatNotFound
 from chatd_server.hub.chat import LiveChat
 from chatd_server.hub.decide import Next, Pieces, Step
 from chatd_server.hub.overlay import Overlay
+from chatd_server.hub.own_turn import OwnTurn
 from chatd_server.hub.position import Phase
 from chatd_server.hub.reader import Reader
 from chatd_server.hub.responses import NewestPiece
@@ -108,6 +111,12 @@ class ReaderStream:
         self._omits_model_messages = not follow.model_messages
         self._is_opening = True
         self._is_over = False
+
+    def begin_with(self, message_id: MessageId, after: int, *, until_action: bool) -> None:
+        """Begin after this sequence, and end with the turn of this message."""
+        assert self._follow is not None, "the stream has begun"
+        self._follow = msgspec.structs.replace(self._follow, resume_from=Cursor(after))
+        self.reader.own_turn = OwnTurn(message_id, until_action=until_action)
 
     async def next(self) -> bytes | None:
         """Return the next response; None at the end."""

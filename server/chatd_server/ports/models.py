@@ -34,6 +34,8 @@ class Purpose(StrEnum):
     ANSWER = "answer"
     #: A summary of the messages; the last one asks for it.
     SUMMARY = "summary"
+    #: A title for the conversation that the message quotes.
+    TITLE = "title"
 
 
 class ModelRequest(msgspec.Struct, frozen=True):

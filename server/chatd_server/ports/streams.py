@@ -6,13 +6,19 @@ from typing import Protocol
 
 from chatd_server.domain.chat import ChatState
 from chatd_server.domain.event import Cursor, LoggedEvent
-from chatd_server.domain.ids import AttemptId, ChatId, OwnerId
+from chatd_server.domain.ids import AttemptId, ChatId, MessageId, OwnerId
 from chatd_server.domain.live import Follow, Piece, StreamEndReason
 from chatd_server.domain.message import Message
 
 
 class Stream(Protocol):
     """What one subscriber is sent, as bytes of `FrameCodec`, in order."""
+
+    def begin_with(self, message_id: MessageId, after: int, *, until_action: bool) -> None:
+        """Before the first `next`: begin after this sequence, and end when the turn of this
+        message is over (or it leaves the queue without one), with `until_action` also while it
+        waits for its client.
+        """
 
     async def next(self) -> bytes | None:
         """Wait for the next response; None at the end. Raises ChatNotFound, CursorExpired and

@@ -15,6 +15,7 @@ from chatd_server.service.context import Contexts
 from chatd_server.service.log import Log
 from chatd_server.service.messages import Messages
 from chatd_server.service.queue import Queue
+from chatd_server.service.titles import Titles
 from chatd_server.service.tools import ClientTools
 from chatd_server.service.turns import Turns
 
@@ -36,6 +37,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     chats: Chats
     messages: Messages
     contexts: Contexts
+    titles: Titles
     turns: Turns
     queue: Queue
     tools: ClientTools

@@ -3460,7 +3460,8 @@ type RunTurnRequest struct {
 	BusyBehavior BusyBehavior `protobuf:"varint,4,opt,name=busy_behavior,json=busyBehavior,proto3,enum=chatd.v1.BusyBehavior" json:"busy_behavior,omitempty"`
 	// Options for the message's turn.
 	Options *TurnOptions `protobuf:"bytes,5,opt,name=options,proto3" json:"options,omitempty"`
-	// Whether the stream also ends when the turn needs client tools.
+	// Whether the stream also ends while the turn waits for client tools, after
+	// action_required.
 	UntilAction bool `protobuf:"varint,6,opt,name=until_action,json=untilAction,proto3" json:"until_action,omitempty"`
 	// Whether live pieces of answers are sent; absent means yes.
 	IncludeDeltas *bool `protobuf:"varint,7,opt,name=include_deltas,json=includeDeltas,proto3,oneof" json:"include_deltas,omitempty"`

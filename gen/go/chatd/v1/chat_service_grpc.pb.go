@@ -137,7 +137,10 @@ type ChatServiceClient interface {
 	// Starts a new context for the model, without a summary. The messages stay in
 	// the history. A failed turn is given up. Does nothing if the context is empty.
 	ClearContext(ctx context.Context, in *ClearContextRequest, opts ...grpc.CallOption) (*ClearContextResponse, error)
-	// Generates a new title.
+	// Lets a model write the chat's title from what was said, and waits for it, at
+	// most 30 seconds. A title that somebody sets meanwhile stays. Refused
+	// (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+	// model gives no title. It is no turn: it is possible while one is open.
 	RegenerateTitle(ctx context.Context, in *RegenerateTitleRequest, opts ...grpc.CallOption) (*RegenerateTitleResponse, error)
 	// Submits results of client tools. The first complete submission counts; a
 	// later one is refused. Two clients may run the same call: a tool that must
@@ -156,7 +159,13 @@ type ChatServiceClient interface {
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
-	// Sends a message and follows its turn to the end.
+	// Sends a message as SendMessage does, and follows its turn: sends what
+	// Subscribe would send from just before the message on, and ends with
+	// stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+	// message waits for its turn, also behind a turn that failed; if it leaves the
+	// queue without one, the stream ends. A repeated request_id sends nothing again
+	// and gets the stream of the same turn. If the stream is cut, go on with
+	// Subscribe from the last cursor. A stream that is left stops no turn.
 	RunTurn(ctx context.Context, in *RunTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunTurnResponse], error)
 }
 
@@ -545,7 +554,10 @@ type ChatServiceServer interface {
 	// Starts a new context for the model, without a summary. The messages stay in
 	// the history. A failed turn is given up. Does nothing if the context is empty.
 	ClearContext(context.Context, *ClearContextRequest) (*ClearContextResponse, error)
-	// Generates a new title.
+	// Lets a model write the chat's title from what was said, and waits for it, at
+	// most 30 seconds. A title that somebody sets meanwhile stays. Refused
+	// (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+	// model gives no title. It is no turn: it is possible while one is open.
 	RegenerateTitle(context.Context, *RegenerateTitleRequest) (*RegenerateTitleResponse, error)
 	// Submits results of client tools. The first complete submission counts; a
 	// later one is refused. Two clients may run the same call: a tool that must
@@ -564,7 +576,13 @@ type ChatServiceServer interface {
 	// Returns the durable events of Subscribe in pages, with a bounded wait for
 	// the next event: for callers that cannot stream.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
-	// Sends a message and follows its turn to the end.
+	// Sends a message as SendMessage does, and follows its turn: sends what
+	// Subscribe would send from just before the message on, and ends with
+	// stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+	// message waits for its turn, also behind a turn that failed; if it leaves the
+	// queue without one, the stream ends. A repeated request_id sends nothing again
+	// and gets the stream of the same turn. If the stream is cut, go on with
+	// Subscribe from the last cursor. A stream that is left stops no turn.
 	RunTurn(*RunTurnRequest, grpc.ServerStreamingServer[RunTurnResponse]) error
 	mustEmbedUnimplementedChatServiceServer()
 }

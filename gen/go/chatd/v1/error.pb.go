@@ -104,6 +104,11 @@ const (
 	// INVALID_ARGUMENT. The parent is a child itself: families have one level.
 	// Create the chat under its root_chat_id.
 	ErrorReason_ERROR_REASON_FAMILY_TOO_DEEP ErrorReason = 26
+	// FAILED_PRECONDITION. Nothing was said yet that a title could name.
+	ErrorReason_ERROR_REASON_NOTHING_TO_TITLE ErrorReason = 27
+	// FAILED_PRECONDITION. The model gave no title, also when asked again; the
+	// message says why. The title stays.
+	ErrorReason_ERROR_REASON_TITLE_FAILED ErrorReason = 28
 )
 
 // Enum value maps for ErrorReason.
@@ -136,6 +141,8 @@ var (
 		24: "ERROR_REASON_MODEL_NOT_FOUND",
 		25: "ERROR_REASON_INTERNAL",
 		26: "ERROR_REASON_FAMILY_TOO_DEEP",
+		27: "ERROR_REASON_NOTHING_TO_TITLE",
+		28: "ERROR_REASON_TITLE_FAILED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -165,6 +172,8 @@ var (
 		"ERROR_REASON_MODEL_NOT_FOUND":        24,
 		"ERROR_REASON_INTERNAL":               25,
 		"ERROR_REASON_FAMILY_TOO_DEEP":        26,
+		"ERROR_REASON_NOTHING_TO_TITLE":       27,
+		"ERROR_REASON_TITLE_FAILED":           28,
 	}
 )
 
@@ -418,7 +427,7 @@ const file_chatd_v1_error_proto_rawDesc = "" +
 	"httpStatus\x88\x01\x01\x12:\n" +
 	"\vretry_after\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfterB\x0e\n" +
-	"\f_http_status*\x95\a\n" +
+	"\f_http_status*\xd7\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x01\x12\"\n" +
@@ -447,7 +456,9 @@ const file_chatd_v1_error_proto_rawDesc = "" +
 	"\x1cERROR_REASON_NOT_IMPLEMENTED\x10\x17\x12 \n" +
 	"\x1cERROR_REASON_MODEL_NOT_FOUND\x10\x18\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x19\x12 \n" +
-	"\x1cERROR_REASON_FAMILY_TOO_DEEP\x10\x1a*\xc8\x03\n" +
+	"\x1cERROR_REASON_FAMILY_TOO_DEEP\x10\x1a\x12!\n" +
+	"\x1dERROR_REASON_NOTHING_TO_TITLE\x10\x1b\x12\x1d\n" +
+	"\x19ERROR_REASON_TITLE_FAILED\x10\x1c*\xc8\x03\n" +
 	"\tErrorKind\x12\x1a\n" +
 	"\x16ERROR_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_GENERIC\x10\x01\x12\x19\n" +

@@ -1919,7 +1919,9 @@ class RunTurnRequest(_message.Message):
     busy_behavior: _chat_pb2.BusyBehavior.ValueType
     """What to do if the chat is busy."""
     until_action: _builtins.bool
-    """Whether the stream also ends when the turn needs client tools."""
+    """Whether the stream also ends while the turn waits for client tools, after
+    action_required.
+    """
     include_deltas: _builtins.bool
     """Whether live pieces of answers are sent; absent means yes."""
     @_builtins.property

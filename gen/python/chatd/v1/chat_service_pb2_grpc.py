@@ -391,7 +391,10 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RegenerateTitle(self, request, context):
-        """Generates a new title.
+        """Lets a model write the chat's title from what was said, and waits for it, at
+        most 30 seconds. A title that somebody sets meanwhile stays. Refused
+        (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+        model gives no title. It is no turn: it is possible while one is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -440,7 +443,13 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RunTurn(self, request, context):
-        """Sends a message and follows its turn to the end.
+        """Sends a message as SendMessage does, and follows its turn: sends what
+        Subscribe would send from just before the message on, and ends with
+        stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+        message waits for its turn, also behind a turn that failed; if it leaves the
+        queue without one, the stream ends. A repeated request_id sends nothing again
+        and gets the stream of the same turn. If the stream is cut, go on with
+        Subscribe from the last cursor. A stream that is left stops no turn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -125,7 +125,11 @@ class ChatServiceStub:
     the history. A failed turn is given up. Does nothing if the context is empty.
     """
     RegenerateTitle: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]
-    """Generates a new title."""
+    """Lets a model write the chat's title from what was said, and waits for it, at
+    most 30 seconds. A title that somebody sets meanwhile stays. Refused
+    (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+    model gives no title. It is no turn: it is possible while one is open.
+    """
     SubmitToolResults: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]
     """Submits results of client tools. The first complete submission counts; a
     later one is refused. Two clients may run the same call: a tool that must
@@ -147,7 +151,14 @@ class ChatServiceStub:
     the next event: for callers that cannot stream.
     """
     RunTurn: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.RunTurnRequest, _chat_service_pb2.RunTurnResponse]
-    """Sends a message and follows its turn to the end."""
+    """Sends a message as SendMessage does, and follows its turn: sends what
+    Subscribe would send from just before the message on, and ends with
+    stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+    message waits for its turn, also behind a turn that failed; if it leaves the
+    queue without one, the stream ends. A repeated request_id sends nothing again
+    and gets the stream of the same turn. If the stream is cut, go on with
+    Subscribe from the last cursor. A stream that is left stops no turn.
+    """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -246,7 +257,11 @@ class ChatServiceAsyncStub(ChatServiceStub):
     the history. A failed turn is given up. Does nothing if the context is empty.
     """
     RegenerateTitle: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RegenerateTitleRequest, _chat_service_pb2.RegenerateTitleResponse]  # type: ignore[assignment]
-    """Generates a new title."""
+    """Lets a model write the chat's title from what was said, and waits for it, at
+    most 30 seconds. A title that somebody sets meanwhile stays. Refused
+    (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+    model gives no title. It is no turn: it is possible while one is open.
+    """
     SubmitToolResults: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SubmitToolResultsRequest, _chat_service_pb2.SubmitToolResultsResponse]  # type: ignore[assignment]
     """Submits results of client tools. The first complete submission counts; a
     later one is refused. Two clients may run the same call: a tool that must
@@ -268,7 +283,14 @@ class ChatServiceAsyncStub(ChatServiceStub):
     the next event: for callers that cannot stream.
     """
     RunTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.RunTurnRequest, _chat_service_pb2.RunTurnResponse]  # type: ignore[assignment]
-    """Sends a message and follows its turn to the end."""
+    """Sends a message as SendMessage does, and follows its turn: sends what
+    Subscribe would send from just before the message on, and ends with
+    stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+    message waits for its turn, also behind a turn that failed; if it leaves the
+    queue without one, the stream ends. A repeated request_id sends nothing again
+    and gets the stream of the same turn. If the stream is cut, go on with
+    Subscribe from the last cursor. A stream that is left stops no turn.
+    """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Durable chats with models: create a chat, send a message, subscribe. The
@@ -484,7 +506,11 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RegenerateTitleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RegenerateTitleResponse, _abc.Awaitable[_chat_service_pb2.RegenerateTitleResponse]]:
-        """Generates a new title."""
+        """Lets a model write the chat's title from what was said, and waits for it, at
+        most 30 seconds. A title that somebody sets meanwhile stays. Refused
+        (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+        model gives no title. It is no turn: it is possible while one is open.
+        """
 
     @_abc_1.abstractmethod
     def SubmitToolResults(
@@ -542,6 +568,13 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.RunTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.RunTurnResponse], _abc.AsyncIterator[_chat_service_pb2.RunTurnResponse]]:
-        """Sends a message and follows its turn to the end."""
+        """Sends a message as SendMessage does, and follows its turn: sends what
+        Subscribe would send from just before the message on, and ends with
+        stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+        message waits for its turn, also behind a turn that failed; if it leaves the
+        queue without one, the stream ends. A repeated request_id sends nothing again
+        and gets the stream of the same turn. If the stream is cut, go on with
+        Subscribe from the last cursor. A stream that is left stops no turn.
+        """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -113,6 +113,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The parent is a child itself: families have one level.
     Create the chat under its root_chat_id.
     """
+    ERROR_REASON_NOTHING_TO_TITLE: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION. Nothing was said yet that a title could name."""
+    ERROR_REASON_TITLE_FAILED: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION. The model gave no title, also when asked again; the
+    message says why. The title stays.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused. Every error status from chatd itself carries
@@ -211,6 +217,12 @@ the server's log.
 ERROR_REASON_FAMILY_TOO_DEEP: ErrorReason.ValueType  # 26
 """INVALID_ARGUMENT. The parent is a child itself: families have one level.
 Create the chat under its root_chat_id.
+"""
+ERROR_REASON_NOTHING_TO_TITLE: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION. Nothing was said yet that a title could name."""
+ERROR_REASON_TITLE_FAILED: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION. The model gave no title, also when asked again; the
+message says why. The title stays.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

@@ -1886,7 +1886,8 @@ export declare type RunTurnRequest = Message<"chatd.v1.RunTurnRequest"> & {
   options?: TurnOptions | undefined;
 
   /**
-   * Whether the stream also ends when the turn needs client tools.
+   * Whether the stream also ends while the turn waits for client tools, after
+   * action_required.
    *
    * @generated from field: bool until_action = 6;
    */
@@ -2216,7 +2217,10 @@ export declare const ChatService: GenService<{
     output: typeof ClearContextResponseSchema;
   },
   /**
-   * Generates a new title.
+   * Lets a model write the chat's title from what was said, and waits for it, at
+   * most 30 seconds. A title that somebody sets meanwhile stays. Refused
+   * (NOTHING_TO_TITLE) when nothing was said yet, and (TITLE_FAILED) when the
+   * model gives no title. It is no turn: it is possible while one is open.
    *
    * @generated from rpc chatd.v1.ChatService.RegenerateTitle
    */
@@ -2283,7 +2287,13 @@ export declare const ChatService: GenService<{
     output: typeof ListEventsResponseSchema;
   },
   /**
-   * Sends a message and follows its turn to the end.
+   * Sends a message as SendMessage does, and follows its turn: sends what
+   * Subscribe would send from just before the message on, and ends with
+   * stream_end (UNTIL_REACHED) when that turn is over, however it ended. A queued
+   * message waits for its turn, also behind a turn that failed; if it leaves the
+   * queue without one, the stream ends. A repeated request_id sends nothing again
+   * and gets the stream of the same turn. If the stream is cut, go on with
+   * Subscribe from the last cursor. A stream that is left stops no turn.
    *
    * @generated from rpc chatd.v1.ChatService.RunTurn
    */

@@ -293,6 +293,21 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_FAMILY_TOO_DEEP = 26;
    */
   FAMILY_TOO_DEEP = 26,
+
+  /**
+   * FAILED_PRECONDITION. Nothing was said yet that a title could name.
+   *
+   * @generated from enum value: ERROR_REASON_NOTHING_TO_TITLE = 27;
+   */
+  NOTHING_TO_TITLE = 27,
+
+  /**
+   * FAILED_PRECONDITION. The model gave no title, also when asked again; the
+   * message says why. The title stays.
+   *
+   * @generated from enum value: ERROR_REASON_TITLE_FAILED = 28;
+   */
+  TITLE_FAILED = 28,
 }
 
 /**

@@ -89,6 +89,8 @@ def owed(request: ModelRequest, here: Position, plan: Plan) -> Answer:
 
 def _asked_for(request: ModelRequest, here: Position, plan: Plan) -> Answer:
     """Return the answer that the user's message plans for this step."""
+    if request.purpose is Purpose.TITLE:
+        return talk.title_of(here.asked)
     if request.purpose is Purpose.SUMMARY:
         return plan.summary or talk.summary_of(here.asked, here.answers)
     if plan.problems:
@@ -119,7 +121,9 @@ class SandboxConversation:
         is_summary = request.purpose is Purpose.SUMMARY
         # The last message asks for the summary of those before it.
         here = position(request.messages[:-1] if is_summary else request.messages)
-        plan = await self._planned(here.asked)
+        # A title is that of a quoted conversation, whose directives are not for this call.
+        is_title = request.purpose is Purpose.TITLE
+        plan = Plan() if is_title else await self._planned(here.asked)
         circumstances = Circumstances(
             input_tokens=len(request.system.split())
             + sum(self._lengths[message.id] for message in request.messages),

@@ -14,6 +14,8 @@ QUOTED_CHARACTERS_MAX = 200
 """How much of a result or an invalid line is quoted."""
 SUMMARISED_CHARACTERS_MAX = 16_384
 """A longer message is not repeated in a summary, or the context would stay as long as it is."""
+TITLE_WORDS = 4
+"""How many words of a conversation are in its title."""
 LOOKED_AT_CHARACTERS_MAX = 10 * QUOTED_CHARACTERS_MAX
 """A result may have 512 KiB; only its beginning is searched for the quotation."""
 
@@ -38,6 +40,13 @@ def summary_of(asked: Message | None, given: int) -> Answer:
     if len(text) > SUMMARISED_CHARACTERS_MAX:
         text = ""
     return _speech([_SUMMARY.format(given), text])
+
+
+def title_of(asked: Message | None) -> Answer:
+    """Name the words that a quoted conversation begins with."""
+    begins = said(asked)[:LOOKED_AT_CHARACTERS_MAX].partition("\n")[0]
+    words = begins.removeprefix("User: ").split()[:TITLE_WORDS]
+    return _speech([f"About {' '.join(words)}"])
 
 
 def go_on() -> Answer:

@@ -5,7 +5,7 @@ is NOT_IMPLEMENTED.
 """
 
 from chatd.v1 import admin_service_pb2, chat_service_pb2
-from chatd_server.rpc.calls import admin, chats, context, log, messages, queue, tools, turns
+from chatd_server.rpc.calls import admin, chats, context, log, messages, queue, titles, tools, turns
 
 GROUPS = (
     chats.ANSWERS,
@@ -13,6 +13,7 @@ GROUPS = (
     context.ANSWERS,
     turns.ANSWERS,
     queue.ANSWERS,
+    titles.ANSWERS,
     tools.ANSWERS,
     log.ANSWERS,
     admin.ANSWERS,

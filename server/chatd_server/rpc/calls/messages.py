@@ -1,4 +1,4 @@
-"""RPCs of messages: send one, replace one, list them."""
+"""RPCs of messages: send one, with or without following its turn, replace one, list them."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,10 +13,12 @@ from chatd_server.rpc.convert.slices import in_slices
 from chatd_server.rpc.edge.paging import size_of
 from chatd_server.rpc.edge.sizes import drop_parts_if_too_large
 from chatd_server.rpc.edge.table import Answer, Answers, Call
+from chatd_server.rpc.streams.run_turn import run_turn
 
 
 def check_message(
-    backend: Backend, request: pb.SendMessageRequest | pb.EditMessageRequest
+    backend: Backend,
+    request: pb.SendMessageRequest | pb.RunTurnRequest | pb.EditMessageRequest,
 ) -> Iterator[Violation]:
     """Yield what is wrong with a message beyond the contract's rules."""
     yield from backend.checks.message("message", convert.user_parts_from(request.message))
@@ -100,6 +102,7 @@ async def list_messages(
 
 ANSWERS: Answers = {
     "SendMessage": Answer(unary=send_message, check=check_message),
+    "RunTurn": Answer(stream=run_turn, check=check_message),
     "EditMessage": Answer(unary=edit_message, check=check_message),
     "ListMessages": Answer(unary=list_messages),
 }

@@ -8,6 +8,7 @@ all the clean-up, without an await, so a cancellation may arrive anywhere.
 from chatd.v1 import chat_service_pb2 as pb
 from chatd_server.domain.ids import MICROSECONDS
 from chatd_server.domain.live import Follow, Until
+from chatd_server.ports.streams import Stream
 from chatd_server.rpc import convert
 from chatd_server.rpc.backend import Backend
 from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS
@@ -30,15 +31,20 @@ async def subscribe(
     """
     chat_id = chat_id_of(request.chat_id)
     follow = _follow(request)
-    now = backend.clock.now
-    checked_at = now()
     with backend.streams.follow(chat_id, call.caller.owner_id, follow) as stream:
         del request, follow  # the memory of an idle stream counts
-        while (frame := await stream.next()) is not None:
-            if now() - checked_at >= KEY_CACHE_SECONDS * MICROSECONDS:
-                checked_at = now()
-                await backend.authenticator.still(context.invocation_metadata() or ())
-            await context.write(frame)
+        await write_all(backend, stream, context)
+
+
+async def write_all(backend: Backend, stream: Stream, context: Context) -> None:
+    """Write what a stream sends, to its end, as long as the caller's key is good."""
+    now = backend.clock.now
+    checked_at = now()
+    while (frame := await stream.next()) is not None:
+        if now() - checked_at >= KEY_CACHE_SECONDS * MICROSECONDS:
+            checked_at = now()
+            await backend.authenticator.still(context.invocation_metadata() or ())
+        await context.write(frame)
 
 
 def _follow(request: pb.SubscribeRequest) -> Follow:

@@ -117,8 +117,10 @@ def update(change: Change, command: UpdateChat) -> Transition:
 
 
 def set_title(change: Change, command: SetTitle) -> Transition:
+    """A title that was changed meanwhile stays."""
     old = change.state.config
-    if command.title == old.title:
+    is_replaced = command.replaces is None or command.replaces == old.title
+    if command.title == old.title or not is_replaced:
         return change.unchanged()
     return _configured(
         change, msgspec.structs.replace(old, version=old.version + 1, title=command.title)

@@ -16,23 +16,25 @@ def send_now(change: Change, command: SendMessage) -> Transition:
     queue = _appended(change, command, promoted=1)
     message = begin_turn(change, queue)
     interrupted = change.ended is not None
+    after = change.state.head_sequence
     if message.id == queue[-1].id:
-        return change.seal(Reply(message=message, interrupted=interrupted))
-    return change.seal(Reply(queued=queue[-1], interrupted=interrupted))
+        return change.seal(Reply(message=message, interrupted=interrupted, after=after))
+    return change.seal(Reply(queued=queue[-1], interrupted=interrupted, after=after))
 
 
 def send_later(change: Change, command: SendMessage) -> Transition:
     """Append to the queue."""
     queue = _appended(change, command, promoted=0)
     change.set_queue(queue)
-    return change.seal(Reply(queued=queue[-1]))
+    return change.seal(Reply(queued=queue[-1], after=change.state.head_sequence))
 
 
 def send_and_interrupt(change: Change, command: SendMessage) -> Transition:
     """Append to the queue. The status asks the worker to stop; the head begins its turn then."""
     queue = _appended(change, command, promoted=0)
     change.set_queue(queue)
-    return change.seal(Reply(queued=queue[-1], interrupted=True))
+    after = change.state.head_sequence
+    return change.seal(Reply(queued=queue[-1], interrupted=True, after=after))
 
 
 def send_refused(change: Change, _command: SendMessage) -> NoReturn:

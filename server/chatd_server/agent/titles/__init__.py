@@ -1,0 +1,1 @@
+"""Titles of chats: the first words of a person, or words of a model."""
