@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from functools import partial
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from chatd_server.hub.watch import WATCH_TAG
 from chatd_server.rpc.calls import GROUPS, SERVICES
 from chatd_server.rpc.edge.auth import KEY_CACHE_SECONDS
 from chatd_server.service.keys import Keys
-from tests.kit.server import Served, bearer, refused, said
+from tests.kit.server import Refusal, Served, bearer, refused, said
 
 METHODS = [
     (f"/{service.full_name}/{method.name}", method.server_streaming)
@@ -121,6 +122,16 @@ def requests_about_a_chat(message_id: str = NO_ID) -> dict[str, Any]:
     return sound
 
 
+async def refusal_by(served: Served, method: str, request: Any, key: str) -> Refusal:
+    """Call an RPC that must be refused, a stream by its first read."""
+    call = getattr(served.chats, method)(request, metadata=bearer(key))
+    return await refused(call.read if hasattr(call, "read") else partial(_answer, call))
+
+
+async def _answer(call: Any) -> Any:
+    return await call
+
+
 async def test_a_strangers_chat_is_not_found(served: Served) -> None:
     """Another owner learns nothing, not even that the chat exists, whatever else is wrong."""
     created = await served.call("CreateChat", pb.CreateChatRequest(message=said("hello")))
@@ -138,11 +149,7 @@ async def test_a_strangers_chat_is_not_found(served: Served) -> None:
     }
     for method, request in (*requests_about_a_chat(message_id).items(), *wrong.items()):
         request.chat_id = chat_id
-        if method in {"Subscribe", "RunTurn"}:
-            stream = getattr(served.chats, method)(request, metadata=bearer(stranger))
-            refusal = await refused(stream.read)
-        else:
-            refusal = await served.refused(method, request, stranger)
+        refusal = await refusal_by(served, method, request, stranger)
         assert (method, refusal.reason) == (method, "CHAT_NOT_FOUND")
         assert refusal.details == ["ResourceInfo"]
     assert not (await served.call("ListChats", pb.ListChatsRequest(), stranger)).chats

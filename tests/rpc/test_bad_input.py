@@ -20,7 +20,7 @@ from chatd_server.domain.limits import (
 )
 from chatd_server.rpc.calls import GROUPS
 from tests.kit.server import Served, refused, said
-from tests.rpc.test_auth import requests_about_a_chat
+from tests.rpc.test_auth import refusal_by, requests_about_a_chat
 
 ANSWERS = {name: answer for group in GROUPS for name, answer in group.items()}
 UNKNOWN = "01890000-0000-7000-8000-000000000000"
@@ -185,8 +185,7 @@ async def test_an_unknown_chat_is_not_found(served: Served, chat_id: str, unknow
             if not (unknown or ANSWERS[method].is_about_a_chat):
                 continue  # it may be about all chats
             request.chat_id = unknown
-            call = served.subscribe if method == "Subscribe" else partial(served.call, method)
-            refusal = await refused(partial(call, request))
+            refusal = await refusal_by(served, method, request, served.key)
             assert (method, refusal.reason) == (method, "CHAT_NOT_FOUND")
             assert refusal.code is grpc.StatusCode.NOT_FOUND
 

@@ -147,8 +147,9 @@ class Client:
         answers the calls. `options` are for the first turn, and refused without a text.
         `action_timeout_seconds` is how long the chat waits for results of tools, from 1 second to
         7 days; None means 5 minutes. `parent` is the id of a root chat, of which the new one is a
-        child; with the id of its tool call that makes the child, the same call finds the same
-        child. With a `request_id` that was used before, the handle is of the chat of then.
+        child; with `parent_tool_call`, the id of the call in the parent that creates it, the same
+        call finds the same child. With a `request_id` that was used before, the handle is of the
+        chat of then.
 
         Raises TypeError for anything that is not a tool, and for a label that is not a str;
         InvalidRequest, for example if the model does not exist; NotFound and Conflict if the parent
